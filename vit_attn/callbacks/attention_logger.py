@@ -1,0 +1,109 @@
+"""Where the network looks, in TensorBoard, from step 0 to the end of the training."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays
+from vit_attn.attention_maps.record import Recording, record
+from vit_attn.attention_maps.rollout import fuse, raw_rows, rollout
+from vit_attn.errors import UserError
+
+
+class AttentionLogger(L.Callback):
+    """Draws the attention of the same validation images again and again while a network trains.
+
+    For each image: what the row that the network pools (CLS, or the mean over the patches) attends to in the last
+    layer, and attention rollout through all layers, over the image; and the token-to-token matrix of each layer, heads
+    averaged. Both look at attention alone: they do not know which class was predicted.
+
+    It needs a TensorBoard logger and a data module with ``probe(count)``, ``normalize(images)`` and ``class_names``.
+    The pictures show the weights that the validation of the same step measures, averaged ones where a callback
+    averages them. The network, its modes, gradients and random state are left as they were.
+
+    Args:
+        num_images: Number of images; 0 turns the callback off.
+        every_n_epochs: Epochs from one picture to the next; the untrained network is drawn as step 0.
+    """
+
+    def __init__(self, num_images: int = 8, every_n_epochs: int = 1) -> None:
+        if num_images < 0 or every_n_epochs < 1:
+            raise UserError(
+                f"num_images must be at least 0 and every_n_epochs at least 1, got {num_images} and {every_n_epochs}"
+            )
+        self.num_images, self.every_n_epochs = num_images, every_n_epochs
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the network as it starts."""
+        if trainer.global_step == 0:
+            self._log(trainer, pl_module)
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw the network that is about to be validated; averaged weights are in place by now."""
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and due:
+            self._log(trainer, pl_module)
+
+    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not (self.num_images and writers and trainer.is_global_zero):
+            return
+        data: Any = trainer.datamodule
+        probe = data.probe(self.num_images)
+        images = data.normalize(probe.images.to(pl_module.device))
+        with _evaluating(pl_module.net), trainer.precision_plugin.forward_context(), record(pl_module.net) as recording:
+            predicted = pl_module.net(images).argmax(dim=-1).tolist()
+        titles = [
+            f"{data.class_names[label]}\n→ {data.class_names[guess]} {'✓' if guess == label else '✗'}"
+            for label, guess in zip(probe.labels.tolist(), predicted, strict=True)
+        ]
+        for writer in writers:
+            _write(writer, recording, probe, titles, trainer.global_step)
+
+
+def _write(writer: SummaryWriter, recording: Recording, probe: Any, titles: list[str], step: int) -> None:
+    rows = {"last layer": raw_rows(recording)[:, 0], "rollout": rollout(recording)[:, 0]}
+    matrices = torch.stack([fuse(layer.weights()) for layer in recording], dim=1).cpu().numpy()
+    for i, title in enumerate(titles):
+        image = probe.images[i].permute(1, 2, 0).numpy()
+        maps = [_map(name, row[i], recording) for name, row in rows.items()]
+        overlay = draw_overlays(_rgb(image), title, maps, _marks(probe, i))
+        writer.add_image(f"attention/image_{i}", overlay, step, dataformats="HWC")
+        matrix = draw_matrices(matrices[i], recording.num_prefix_tokens, title.replace("\n", " "))
+        writer.add_image(f"attention_matrices/image_{i}", matrix, step, dataformats="HWC")
+
+
+def _map(name: str, row: Tensor, recording: Recording) -> Map:
+    values, prefix = row.cpu().numpy(), recording.num_prefix_tokens
+    return Map(name, values[prefix:].reshape(recording.grid_size), float(values[:prefix].sum()))
+
+
+def _marks(probe: Any, index: int) -> list[Mark]:
+    if probe.answers is None:
+        return []
+    answer = probe.answers[index]
+    return [Mark("bought", answer.bought), Mark("buyer", answer.buyer, "dotted")]
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
+    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+
+
+@contextlib.contextmanager
+def _evaluating(net: nn.Module) -> Iterator[None]:
+    """Evaluation without gradients; afterwards every module is in the mode that it was in."""
+    training = [module for module in net.modules() if module.training]
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True

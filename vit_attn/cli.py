@@ -1,0 +1,67 @@
+"""``vit-attn``: the program's own help, the way to each verb, and errors in one line."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from vit_attn import __version__
+from vit_attn.errors import UserError, did_you_mean
+
+VERBS = {
+    "fit": ("vit_attn.commands.lightning_verbs", "train a network, and log its attention to TensorBoard"),
+    "validate": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the validation split"),
+    "test": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the test split"),
+    "predict": ("vit_attn.commands.lightning_verbs", "write a checkpoint's predictions for the test split as CSV"),
+}
+TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
+
+HELP = f"""usage: vit-attn [--help] [--version] VERB [options]
+
+Train vision transformers and see where they look.
+
+verbs:
+{{verbs}}
+
+`vit-attn VERB --help` lists a verb's options. To begin:
+  vit-attn fit -c configs/quickstart.yaml     generated images, two minutes on a CPU
+  vit-attn fit -c configs/cifar10.yaml        CIFAR-10 on a GPU
+  vit-attn test --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
+  tensorboard --logdir runs
+
+Set {TRACEBACK_VARIABLE}=1 to see where an error came from.
+"""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        args: Arguments after the program's name; by default those of the process.
+
+    Returns:
+        The exit code: 0, or 2 after a mistake of the user, which is told in one line.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    try:
+        return _dispatch(args)
+    except UserError as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        sys.stderr.write(f"vit-attn: {error}\n")
+        return 2
+
+
+def _dispatch(args: list[str]) -> int:
+    verb, *options = args or ["--help"]
+    if verb in ("-h", "--help", "help"):
+        verbs = "\n".join(f"  {name:<10}{what}" for name, (_, what) in VERBS.items())
+        sys.stdout.write(HELP.format(verbs=verbs))
+        return 0
+    if verb == "--version":
+        sys.stdout.write(f"vit-attn {__version__}\n")
+        return 0
+    if verb not in VERBS:
+        raise UserError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}; verbs are {', '.join(VERBS)}")
+    module, _ = VERBS[verb]
+    return importlib.import_module(module).run(verb, options)

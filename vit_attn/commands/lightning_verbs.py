@@ -1,0 +1,181 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: Lightning's verbs on our task and data."""
+
+import secrets
+import sys
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from vit_attn.callbacks import AttentionLogger, PredictionWriter
+from vit_attn.commands.parse_errors import explain
+from vit_attn.data import ImageData
+from vit_attn.errors import UserError
+from vit_attn.task import Classifier
+
+CHECKPOINT_DEFAULTS = {
+    "monitor": "val/accuracy",
+    "mode": "max",
+    "filename": "best",
+    "save_last": True,
+    "auto_insert_metric_name": False,
+    "enable_version_counter": False,
+}
+NOISE = (
+    ".*does not have many workers",  # the data is in memory already
+    "LightningCLI's args parameter",  # it is given the process's own arguments
+    ".*isinstance.treespec, LeafSpec.",  # lightning 2.6 against newer torch
+)
+"""Warnings that say nothing to a user of the command line."""
+
+
+def run(verb: str, options: list[str]) -> int:
+    """Run one of Lightning's verbs.
+
+    Args:
+        verb: ``fit``, ``validate``, ``test`` or ``predict``.
+        options: What followed the verb on the command line.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: For a mistake in the options, the configuration files, the data or the checkpoint.
+    """
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
+    try:
+        VitAttnCLI(
+            model_class=Classifier,
+            datamodule_class=ImageData,
+            parser_class=Parser,
+            save_config_callback=SaveConfigCallback if verb == "fit" else None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={each: {"allow_abbrev": False} for each in LightningCLI.subcommands()},
+            args=[verb, *_config_of_run(verb, options), *options],
+        )
+    except MisconfigurationException as error:
+        raise UserError(" ".join(str(error).split())) from error
+    return 0
+
+
+class Parser(LightningArgumentParser):
+    """Lightning's parser, but a mistake is one line instead of fifty lines of usage before it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the mistake for ``main`` to print; parsers that jsonargparse only tries out keep their own way."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(explain(message, self)) from ex
+
+
+class VitAttnCLI(LightningCLI):
+    """Lightning's command line with our task, data, callbacks, and a folder of its own for every run."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run's name and folder and our callbacks; take what the network must know from the data."""
+        parser.add_argument("--name", type=str, default="vit", help="Name of the run.")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs; a run goes to RUNS/NAME/….")
+        parser.add_lightning_class_args(AttentionLogger, "attention")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults({f"checkpoint.{name}": value for name, value in CHECKPOINT_DEFAULTS.items()})
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        for name in ("num_classes", "img_size", "in_chans"):
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give ``fit`` a folder of its own, and the other verbs no logger: they print, or write beside the run."""
+        settings = self.config_init[self.subcommand]
+        if self.subcommand == "fit" and settings.trainer.logger in (None, True):
+            run = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+            kwargs["logger"] = TensorBoardLogger(settings.runs, settings.name, run, default_hp_metric=False)
+        elif self.subcommand != "fit":
+            kwargs["logger"] = False
+        trainer = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit" and trainer.loggers:
+            trainer.callbacks.append(LearningRateMonitor("step"))
+        if self.subcommand == "predict":
+            trainer.callbacks.append(PredictionWriter(str(self._predictions_path())))
+        return trainer
+
+    def _predictions_path(self) -> Path:
+        folder = _run_folder(self.config_init[self.subcommand].ckpt_path)
+        return (folder or Path()) / "predictions.csv"
+
+    def instantiate_classes(self) -> None:
+        """Build everything; what a constructor refuses is told in one line."""
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            if isinstance(error, UserError) or "Union subtypes" not in str(error):
+                raise
+            raise UserError(explain(str(error))) from error
+
+    def _parse_ckpt_path(self) -> None:
+        """Take a checkpoint's own settings of the network; a run is resumed with its settings or not at all."""
+        path = self.config[self.config.subcommand].ckpt_path
+        if path is None and self.config.subcommand != "fit":
+            raise UserError(f"{self.config.subcommand} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt")
+        if path in (None, "best", "last", "hpc", "registry"):
+            return
+        hyperparameters = _read_hyperparameters(Path(path))
+        if self.config.subcommand == "fit":
+            _refuse_other_settings(self.config.fit.model.as_dict(), hyperparameters, path)
+        super()._parse_ckpt_path()
+
+    def after_fit(self) -> None:
+        """Say how well it went, where the result is, and how to look at it."""
+        checkpoint = self.trainer.checkpoint_callback
+        if not (self.trainer.is_global_zero and isinstance(checkpoint, ModelCheckpoint)):
+            return
+        score = checkpoint.best_model_score
+        sys.stdout.write(
+            f"\nbest validation accuracy: {'none, nothing was validated' if score is None else f'{score:.4f}'}\n"
+            f"checkpoint: {checkpoint.best_model_path or checkpoint.last_model_path or 'none'}\n"
+            f"look at it: tensorboard --logdir {self.config.fit.runs}\n"
+        )
+
+
+def _run_folder(ckpt_path: str | None) -> Path | None:
+    """The folder of the run that wrote a checkpoint, if it still lies in one."""
+    folder = Path(ckpt_path).parent.parent if ckpt_path else Path()
+    return folder if ckpt_path and (folder / "config.yaml").is_file() else None
+
+
+def _config_of_run(verb: str, options: list[str]) -> list[str]:
+    """The configuration with which a checkpoint was trained, unless the user names one."""
+    names = [option.partition("=")[0] for option in options]
+    if verb == "fit" or "--ckpt_path" not in names or {"-c", "--config", "-h", "--help"} & set(names):
+        return []
+    position = names.index("--ckpt_path")
+    _, given, value = options[position].partition("=")
+    folder = _run_folder(value if given else (options[position + 1 : position + 2] or [None])[0])
+    return ["--config", str(folder / "config.yaml")] if folder else []
+
+
+def _read_hyperparameters(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"checkpoint not found: {path}")
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        return checkpoint["hyper_parameters"]
+    except Exception as error:  # a damaged file can fail in any way that unpickling can
+        raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
+
+
+def _refuse_other_settings(asked: dict[str, Any], stored: dict[str, Any], path: str) -> None:
+    other = [
+        f"model.{name} is {value} here and {stored[name]} there"
+        for name, value in asked.items()
+        if name in stored and stored[name] != value
+    ]
+    if other:
+        raise UserError(f"{path} can only be resumed with its own settings: {'; '.join(other)}")

@@ -1,0 +1,60 @@
+"""jsonargparse's messages, which run over many lines and name Python types, as one line for a user."""
+
+import re
+from argparse import ArgumentParser
+from collections.abc import Iterator
+
+from vit_attn.errors import did_you_mean
+
+
+def explain(message: str, parser: ArgumentParser | None = None) -> str:
+    """One line that says which option is wrong and what it takes.
+
+    Args:
+        message: What jsonargparse says.
+        parser: The parser that said it, whose options are proposed for an unknown name.
+
+    >>> explain('Parser key "model.lr":\\n  Expected a <class \\'float\\'>. Got value: abc')
+    "model.lr: expected float, got 'abc'"
+    """
+    if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+        return _unknown(unknown[1], parser)
+    if unknown := re.match(r"Subcommand '\w+' does not accept option '([^']+)'", message):
+        return _unknown(f"--{unknown[1]}", parser)
+    where, what = "", message
+    if key := re.match(r'Parser key "([^"]+)":', message):
+        where, what = f"{key[1]}: ", message[key.end() :]
+    if "Union subtypes" in what:
+        what = "; or ".join(_alternatives(what))
+    return where + _plain(what)
+
+
+def _unknown(option: str, parser: ArgumentParser | None) -> str:
+    name = option.partition("=")[0]
+    if not name.startswith("-"):
+        return f"unexpected argument {name!r}" + ("; name configuration files with -c" if name.endswith("ml") else "")
+    return f"unknown option {name}{did_you_mean(name, set(_options(parser)) if parser else ())}"
+
+
+def _options(parser: ArgumentParser) -> Iterator[str]:
+    """The options of a parser and of its subcommands."""
+    for action in parser._actions:
+        yield from action.option_strings
+        for below in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
+            yield from _options(below)
+
+
+def _alternatives(message: str) -> list[str]:
+    """What each type of a union had against the value; that it was not null goes without saying."""
+    errors = message.partition("Errors:")[2].partition("Given value type:")[0]
+    each = [" ".join(part.split()) for part in re.split(r"^\s*- ", errors, flags=re.MULTILINE)]
+    told = [part for part in each if part and "NoneType" not in part]
+    return list(dict.fromkeys(told)) or [" ".join(message.split())]
+
+
+def _plain(text: str) -> str:
+    text = " ".join(text.split())
+    text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    text = re.sub(r"Problem with given class_path '[\w.]+': ", "", text)
+    text = re.sub(r"Expected an? (?:typing\.Literal\[(.*?)\]|(\S+))\.", lambda m: f"expected {m[1] or m[2]}.", text)
+    return re.sub(r"\. Got value: (.*)", lambda m: f", got {m[1]!r}", text)

@@ -1,0 +1,175 @@
+"""Any data set by name, for Lightning."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader
+from torchvision.transforms.v2 import RandAugment
+
+from vit_attn.data.augment import Augment, Draws, crop_and_flip, erase, mix
+from vit_attn.data.coins import Answer
+from vit_attn.data.memory import EpochShuffle, Images
+from vit_attn.data.sources import Split, find_source
+from vit_attn.errors import UserError
+
+ROOT_VARIABLE = "VIT_ATTN_DATA"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The validation images that callbacks look at, always the same ones."""
+
+    images: UInt8[Tensor, "B C height width"]
+    labels: Int64[Tensor, " B"]
+    answers: tuple[Answer, ...] | None
+    """Where the answer stands, for data sets that know it."""
+
+
+class ImageData(L.LightningDataModule):
+    """A data set by name, held in memory, augmented on the device of the training.
+
+    Args:
+        dataset: ``coins``, which needs no files, or ``cifar10``.
+        root: Folder of the data sets' files; by default the variable ``VIT_ATTN_DATA``, else ``data``.
+        download: Whether missing files may be downloaded.
+        batch_size: Images a step on each device.
+        num_workers: Processes that prepare training batches; worth it for ``augment.rand_augment`` only.
+        augment: What happens to training images; by default what the data set stands: crop and flip for ``cifar10``,
+            nothing for ``coins``.
+        seed: Seed of shuffles and augmentation. The validation split is the same for every seed.
+
+    Raises:
+        UserError: If there is no such data set, or if its files are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "cifar10",
+        root: str | None = None,
+        download: bool = True,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        augment: Augment | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+        self.source = find_source(dataset)
+        self.root = Path(root or os.environ.get(ROOT_VARIABLE) or "data")
+        self.download, self.batch_size, self.num_workers, self.seed = download, batch_size, num_workers, seed
+        self.augment = self.source.augment if augment is None else augment
+        self.splits: dict[str, Split] = {}
+        mean, std = torch.tensor(self.source.mean), torch.tensor(self.source.std)
+        self.mean, self.std = (255 * mean).view(-1, 1, 1), (255 * std).view(-1, 1, 1)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes by index."""
+        return self.source.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.source.class_names)
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        return self.source.img_size
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return len(self.source.mean)
+
+    def prepare_data(self) -> None:
+        """Download what is missing, once a node; the splits stay in memory for ``setup``."""
+        self.splits = self.source.load(self.root, self.download)
+
+    def setup(self, stage: str) -> None:
+        """Load the splits where ``prepare_data`` ran in another process."""
+        self.splits = self.splits or self.source.load(self.root, False)
+
+    def probe(self, count: int) -> Probe:
+        """``count`` images of the validation split, drawn once: every call and every run gets the same."""
+        split = self.splits["val"]
+        indices = torch.randperm(len(split.images), generator=torch.Generator().manual_seed(0))[:count]
+        answers = tuple(split.answer(i) for i in indices.tolist()) if split.answer else None
+        return Probe(split.images[indices], split.labels[indices], answers)
+
+    def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
+        """What the network takes: pixels of mean 0 and deviation 1 by channel, over the training images."""
+        return (images - self.mean.to(images.device)) / self.std.to(images.device)
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled batches of uint8 images; they are augmented after they have reached the device."""
+        split, magnitude = self.splits["train"], self.augment.rand_augment
+        if self.batch_size > len(split.images):
+            raise UserError(f"batch_size={self.batch_size} is larger than the {len(split.images)} training images")
+        dataset = Images(
+            split.images, split.labels, RandAugment(magnitude=magnitude) if magnitude else None, seed=self.seed
+        )
+        world_size, rank = self._ranks()
+        order = EpochShuffle(dataset, num_replicas=world_size, rank=rank, seed=self.seed * 1_000_003)
+        return DataLoader(
+            dataset,
+            batch_sampler=BatchSampler(order, self.batch_size, drop_last=True),
+            collate_fn=_as_it_is,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """The held-out images in their order."""
+        return self._in_order("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """The test images, which nothing but ``test`` and ``predict`` reads, in their order."""
+        return self._in_order("test")
+
+    def predict_dataloader(self) -> DataLoader:
+        """The test images in their order."""
+        return self._in_order("test")
+
+    def _in_order(self, name: str) -> DataLoader:
+        split = self.splits[name]
+        return DataLoader(Images(split.images, split.labels), batch_size=self.batch_size, collate_fn=_as_it_is)
+
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """Augment training images on their device; normalise all."""
+        images, labels = batch
+        if not (self.trainer and self.trainer.training):
+            return self.normalize(images), labels
+        settings = self.augment
+        world_size, rank = self._ranks()
+        draws = Draws((self.seed, self._step()), len(images), rank, world_size, images.device)
+        if settings.crop_padding or settings.flip:
+            images = crop_and_flip(images, settings.crop_padding, settings.flip, draws)
+        images = self.normalize(images)
+        if settings.erase:
+            images = erase(images, settings.erase, draws)
+        if (settings.mixup or settings.cutmix) and self._progress() < settings.mix_until:
+            return mix(images, labels, self.num_classes, settings, draws)
+        return images, labels
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _step(self) -> int:
+        """Batches that training has taken so far, whatever the optimiser did with them."""
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
+
+    def _progress(self) -> float:
+        """Share of the training that is done."""
+        return self.trainer.global_step / self.trainer.estimated_stepping_batches
+
+
+def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    return batch

@@ -1,0 +1,58 @@
+"""One layer of the transformer: look at the other tokens, then think about what was seen."""
+
+from jaxtyping import Float
+from timm.layers import DropPath, LayerNorm, LayerScale, Mlp
+from torch import Tensor, nn
+
+from vit_attn.model.attention import Attention
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention mixes tokens, an MLP works on each; both add to what is already there.
+
+    References:
+        Dosovitskiy 2020, "An image is worth 16x16 words", arXiv 2010.11929, equations 2 and 3.
+        Touvron 2021, "Going deeper with image transformers", arXiv 2103.17239, for LayerScale (``init_values``).
+        Huang 2016, "Deep networks with stochastic depth", arXiv 1603.09382, for ``drop_path``.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        init_values: float | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
+        """Create the block, under timm's parameter names.
+
+        Args:
+            dim: Width of a token.
+            num_heads: Number of attention heads.
+            mlp_ratio: Hidden width of the MLP as a multiple of ``dim``.
+            qkv_bias: Whether queries, keys and values have a bias.
+            qk_norm: Whether queries and keys pass a LayerNorm.
+            init_values: Start of LayerScale's factors, such as 1e-4; without it there is no LayerScale.
+            drop_path: Share of training images that skip each half of the block.
+        """
+        super().__init__()
+
+        def scale() -> nn.Module:
+            return LayerScale(dim, init_values=init_values) if init_values else nn.Identity()
+
+        def skip() -> nn.Module:
+            return DropPath(drop_path) if drop_path else nn.Identity()
+
+        self.norm1 = LayerNorm(dim)
+        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm)
+        self.ls1, self.drop_path1 = scale(), skip()
+        self.norm2 = LayerNorm(dim)
+        self.mlp = Mlp(dim, hidden_features=int(dim * mlp_ratio))
+        self.ls2, self.drop_path2 = scale(), skip()
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        """Tokens in, tokens out."""
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x))))
+        return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))

@@ -1,0 +1,39 @@
+"""From pixels to patch tokens."""
+
+from timm.layers import LayerNorm2d, PatchEmbed
+from torch import nn
+
+from vit_attn.errors import UserError
+
+
+class ConvStem(PatchEmbed):
+    """Patch tokens by overlapping 3×3 convolutions of stride 2 instead of one linear map of disjoint patches.
+
+    Each convolution halves the image, so the patch size must be a power of two; the grid of tokens is the same.
+
+    References:
+        Xiao 2021, "Early convolutions help transformers see better", arXiv 2106.14881.
+    """
+
+    def __init__(self, img_size: int | tuple[int, int], patch_size: int, in_chans: int, embed_dim: int) -> None:
+        """Create the convolutions; widths double up to ``embed_dim``.
+
+        Args:
+            img_size: Height and width of the images in pixels.
+            patch_size: Pixels from one token to the next, a power of two.
+            in_chans: Channels of the images.
+            embed_dim: Width of a token.
+
+        Raises:
+            UserError: If the patch size is not a power of two.
+        """
+        super().__init__(img_size=img_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
+        halvings = patch_size.bit_length() - 1
+        if patch_size < 2 or patch_size != 2**halvings:
+            raise UserError(f"the convolutional stem needs a patch_size that is a power of two, got {patch_size}")
+        widths = [in_chans, *(embed_dim // 2**i for i in range(halvings - 1, -1, -1))]
+        layers: list[nn.Module] = []
+        for i, (narrow, wide) in enumerate(zip(widths, widths[1:], strict=False)):
+            layers += [LayerNorm2d(narrow), nn.GELU()] if i else []
+            layers.append(nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1))
+        self.proj = nn.Sequential(*layers)

@@ -1,0 +1,149 @@
+"""The vision transformer: an image becomes patches, patches exchange context, their pool names the class."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from timm.layers import LayerNorm, PatchEmbed, calculate_drop_path_rates, trunc_normal_
+from torch import Tensor, nn
+
+from vit_attn.errors import UserError, did_you_mean
+from vit_attn.model.block import Block
+from vit_attn.model.stem import ConvStem
+
+POOLS = ("token", "avg")
+STEMS = {"linear": PatchEmbed, "conv": ConvStem}
+
+
+class VisionTransformer(nn.Module):
+    """ViT with timm's configuration, parameter names and results, built on our own attention.
+
+    With timm's arguments, ``load_state_dict(strict=True)`` works in both directions and the logits agree.
+
+    References:
+        Dosovitskiy 2020, "An image is worth 16x16 words", arXiv 2010.11929.
+        Darcet 2023, "Vision transformers need registers", arXiv 2309.16588, for ``reg_tokens``.
+        Wightman, pytorch-image-models, ``timm/models/vision_transformer.py``, for names and meanings.
+    """
+
+    def __init__(  # noqa: PLR0913  timm's names, timm's meanings
+        self,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        global_pool: Literal["token", "avg"] = "token",
+        embed_dim: int = 768,
+        depth: int = 12,
+        num_heads: int = 12,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_norm: bool = False,
+        init_values: float | None = None,
+        class_token: bool = True,
+        no_embed_class: bool = False,
+        reg_tokens: int = 0,
+        fc_norm: bool | None = None,
+        drop_path_rate: float = 0.0,
+        stem: Literal["linear", "conv"] = "linear",
+    ) -> None:
+        """Create the network.
+
+        Args:
+            img_size: Height and width of the images in pixels.
+            patch_size: Side of a patch in pixels; must divide the image.
+            in_chans: Channels of the images.
+            num_classes: Number of logits; 0 returns the pooled features instead.
+            global_pool: What the head reads: ``token`` the CLS token, ``avg`` the mean over the patches.
+            embed_dim: Width of a token.
+            depth: Number of blocks.
+            num_heads: Attention heads of each block; must divide the width.
+            mlp_ratio: Hidden width of the MLPs as a multiple of the width.
+            qkv_bias: Whether queries, keys and values have a bias.
+            qk_norm: Whether queries and keys pass a LayerNorm.
+            init_values: Start of LayerScale's factors, such as 1e-4; without it there is no LayerScale.
+            class_token: Whether a CLS token comes first.
+            no_embed_class: Whether only the patches have positions, not CLS and registers.
+            reg_tokens: Number of register tokens after CLS.
+            fc_norm: Whether the final norm comes after the pool instead of before; by default with ``avg``.
+            drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
+            stem: How pixels become tokens: ``linear`` patches, or ``conv`` for 3×3 convolutions of stride 2.
+
+        Raises:
+            UserError: If the sizes do not fit each other or a choice does not exist.
+        """
+        super().__init__()
+        _check(img_size, patch_size, global_pool, class_token, stem)
+        self.num_classes, self.global_pool = num_classes, global_pool
+        self.num_features = self.head_hidden_size = self.embed_dim = embed_dim  # timm's names for one number
+        self.num_prefix_tokens = int(class_token) + reg_tokens
+        self.no_embed_class = no_embed_class
+
+        self.patch_embed = STEMS[stem](img_size=img_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
+        self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dim)) if reg_tokens else None
+        positions = self.patch_embed.num_patches + (0 if no_embed_class else self.num_prefix_tokens)
+        self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
+        self.blocks = nn.Sequential(
+            *(
+                Block(embed_dim, num_heads, mlp_ratio, qkv_bias, qk_norm, init_values, drop_path)
+                for drop_path in calculate_drop_path_rates(drop_path_rate, depth)
+            )
+        )
+        norm_after_pool = global_pool == "avg" if fc_norm is None else fc_norm
+        self.norm = nn.Identity() if norm_after_pool else LayerNorm(embed_dim)
+        self.fc_norm = LayerNorm(embed_dim) if norm_after_pool else nn.Identity()
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
+        self._init_weights()
+
+    def _init_weights(self) -> None:
+        """timm's default: normal of deviation 0.02 cut at two, biases zero; prefix tokens start almost equal."""
+        trunc_normal_(self.pos_embed, std=0.02)
+        for token in (self.cls_token, self.reg_token):
+            if token is not None:
+                nn.init.normal_(token, std=1e-6)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Names of the parameters that optimisers should leave undecayed, beside norms and biases."""
+        return {"pos_embed", "cls_token", "reg_token"}
+
+    def forward_features(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
+        """Tokens after the last block: CLS, registers, then patches row by row."""
+        return self.norm(self.blocks(self._embed(images)))
+
+    def forward_head(self, x: Float[Tensor, "B N D"], pre_logits: bool = False) -> Float[Tensor, "B classes"]:
+        """Pool the tokens and classify; with ``pre_logits`` the pooled features, (B, D)."""
+        pooled = x[:, 0] if self.global_pool == "token" else x[:, self.num_prefix_tokens :].mean(dim=1)
+        pooled = self.fc_norm(pooled)
+        return pooled if pre_logits else self.head(pooled)
+
+    def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
+        """Logits of normalised images."""
+        return self.forward_head(self.forward_features(images))
+
+    def _embed(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
+        patches = self.patch_embed(images)  # (B, rows * cols, D)
+        prefix = [token.expand(len(patches), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        if self.no_embed_class:
+            return torch.cat([*prefix, patches + self.pos_embed], dim=1)
+        return torch.cat([*prefix, patches], dim=1) + self.pos_embed
+
+
+def _check(img_size: int | tuple[int, int], patch_size: int, global_pool: str, class_token: bool, stem: str) -> None:
+    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+    if patch_size < 1 or height % patch_size or width % patch_size or not (height and width):
+        raise UserError(
+            f"img_size must be a multiple of patch_size, got img_size={height}x{width}, patch_size={patch_size}"
+        )
+    if global_pool not in POOLS:
+        raise UserError(f"global_pool must be one of {', '.join(POOLS)}, got {global_pool!r}")
+    if global_pool == "token" and not class_token:
+        raise UserError("global_pool='token' needs class_token=True; without CLS use global_pool='avg'")
+    if stem not in STEMS:
+        raise UserError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}{did_you_mean(stem, STEMS)}")

@@ -1,0 +1,153 @@
+"""The task: name the class of an image. It trains and measures; it never draws."""
+
+import inspect
+import re
+from typing import Any, Literal
+
+import lightning as L
+import timm
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from vit_attn.errors import UserError, did_you_mean
+from vit_attn.model import VisionTransformer
+from vit_attn.training.optim import build_optimizer
+from vit_attn.training.schedule import warmup_decay
+
+Options = dict[str, bool | int | float | str | list[int] | None]
+
+
+class Classifier(L.LightningModule):
+    """Image classification by any network of timm's registry, ours among them.
+
+    Args:
+        arch: A registered name, such as ``vit_attn_tiny_patch4_32``; ``timm.list_models("vit_attn_*")`` has ours.
+        arch_options: What to change in it, such as ``embed_dim``, ``depth``, ``num_heads`` or ``global_pool``.
+        num_classes: Number of classes; on the command line it comes from the data.
+        img_size: Height and width of the images in pixels; on the command line it comes from the data.
+        in_chans: Channels of the images; on the command line it comes from the data.
+        optimizer: A name of ``timm.optim.list_optimizers()``, such as ``adamw`` or ``muon``.
+        lr: Learning rate at the end of the warm-up; Muon wants about ten times AdamW's.
+        weight_decay: Weight decay; norms, biases, positions and prefix tokens have none.
+        warmup: Share of the steps over which the learning rate rises from 0.
+        decay: How it falls to 0 after that.
+        label_smoothing: Share of each target that is spread over all classes.
+        compile: Whether the network is compiled for training; worth it on a GPU.
+
+    Raises:
+        UserError: If the network or the optimiser does not exist, or if the network cannot be built as asked.
+    """
+
+    def __init__(  # noqa: PLR0913  one argument a setting of the recipe
+        self,
+        arch: str = "vit_attn_tiny_patch4_32",
+        arch_options: Options | None = None,
+        num_classes: int = 10,
+        img_size: tuple[int, int] = (32, 32),
+        in_chans: int = 3,
+        optimizer: str = "adamw",
+        lr: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup: float = 0.05,
+        decay: Literal["cosine", "linear"] = "cosine",
+        label_smoothing: float = 0.1,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        for name, value in (("warmup", warmup), ("label_smoothing", label_smoothing)):
+            if not 0 <= value < 1:
+                raise UserError(f"{name} must be in [0, 1), got {value}")
+        self.net = build_net(arch, num_classes, tuple(img_size), in_chans, arch_options or {})
+        build_optimizer(self.net, optimizer, lr, weight_decay)  # a wrong name is told before the data is loaded
+        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+
+    def setup(self, stage: str) -> None:
+        """Compile the network for training, in place so that its parameters keep their names."""
+        if self.hparams.compile and stage == "fit":
+            self.net.compile()
+
+    def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
+        """Logits of normalised images."""
+        return self.net(images)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy; targets are class indices (B,) or mixed shares (B, classes)."""
+        images, targets = batch
+        loss = F.cross_entropy(self(images), targets, label_smoothing=self.hparams.label_smoothing)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Loss without smoothing, and top-1 accuracy."""
+        self._measure("val", self.val_accuracy, batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Loss without smoothing, and top-1 accuracy."""
+        self._measure("test", self.test_accuracy, batch)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
+        """Probabilities of the classes."""
+        images, _ = batch
+        return self(images).float().softmax(dim=-1)
+
+    def _measure(self, stage: str, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]) -> None:
+        images, labels = batch
+        logits = self(images)
+        accuracy(logits, labels)
+        self.log(f"{stage}/loss", F.cross_entropy(logits, labels), sync_dist=True)
+        self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """The optimiser, and its schedule by step over the whole run."""
+        settings = self.hparams
+        optimizer = build_optimizer(self.net, settings.optimizer, settings.lr, settings.weight_decay)
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise UserError("the learning rate needs to know the length of the run: set trainer.max_epochs")
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: warmup_decay(step, int(total), int(settings.warmup * total), settings.decay)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse weights of another network, by the first name that does not fit.
+
+        Raises:
+            UserError: If a name is missing, unknown or of another shape.
+        """
+        ours, theirs = self.state_dict(), checkpoint["state_dict"]
+        for name in (*ours, *theirs):
+            mine, other = (tuple(state[name].shape) if name in state else None for state in (ours, theirs))
+            if mine != other:
+                raise UserError(
+                    f"the checkpoint is of another network than {self.hparams.arch} with these options: {name} has "
+                    f"shape {other or 'none'} in the checkpoint and {mine or 'none'} here"
+                )
+
+
+def build_net(arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Options) -> nn.Module:
+    """The network ``arch`` of timm's registry, with random weights.
+
+    Raises:
+        UserError: If there is no such network, or if it does not take these options.
+    """
+    if not timm.is_model(arch):
+        ours, all_names = timm.list_models("vit_attn_*"), timm.list_models()
+        hint = did_you_mean(arch, ours) or did_you_mean(arch, all_names)
+        raise UserError(f"unknown network {arch!r}{hint}; ours are {', '.join(ours)}")
+    try:
+        return timm.create_model(arch, num_classes=num_classes, img_size=img_size, in_chans=in_chans, **options)
+    except UserError:
+        raise
+    except (TypeError, AssertionError, RuntimeError, ValueError) as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown:
+            hint = did_you_mean(unknown[1], inspect.signature(VisionTransformer).parameters)
+            raise UserError(f"arch_options: {arch} has no option {unknown[1]!r}{hint}") from error
+        raise UserError(f"{arch} cannot be built with {options}: {error}") from error

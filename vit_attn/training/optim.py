@@ -1,0 +1,43 @@
+"""Optimisers by timm's names, with the parameter groups that vision transformers want."""
+
+import timm.optim
+from torch import nn
+from torch.optim import Optimizer
+
+from vit_attn.errors import UserError, did_you_mean
+
+MUON_FALLBACK = ("patch_embed.*", "head.*")
+"""Matrices that map to or from something other than tokens; Muon is for the ones between."""
+
+
+def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizer:
+    """An optimiser for all trainable parameters.
+
+    Norms, biases and what ``net.no_weight_decay()`` names are not decayed. ``muon`` works on the matrices inside the
+    network and leaves all else, the patch embedding and the head included, to AdamW at the same rate.
+
+    Args:
+        net: The network.
+        name: One of ``timm.optim.list_optimizers()``, such as ``adamw`` or ``muon``.
+        lr: Learning rate at the top of its schedule.
+        weight_decay: Decay a step, as a multiple of the learning rate.
+
+    Raises:
+        UserError: If timm has no such optimiser.
+
+    References:
+        Loshchilov 2017, "Decoupled weight decay regularization", arXiv 1711.05101, for ``adamw``.
+        Jordan 2024, "Muon: an optimizer for hidden layers in neural networks".
+    """
+    known = timm.optim.list_optimizers()
+    if name not in known:
+        raise UserError(f"unknown optimizer {name!r}{did_you_mean(name, known)}")
+    fallback = MUON_FALLBACK if "muon" in name else ()
+    return timm.optim.create_optimizer_v2(
+        net,
+        opt=name,
+        lr=lr,
+        weight_decay=weight_decay,
+        fallback_list=fallback,
+        fallback_no_weight_decay=bool(fallback),
+    )
