@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import lightning as L
@@ -62,14 +63,14 @@ class Classifier(L.LightningModule):
         for name, value in (("warmup", warmup), ("label_smoothing", label_smoothing)):
             if not 0 <= value < 1:
                 raise UserError(f"{name} must be in [0, 1), got {value}")
-        self.net = build_net(arch, num_classes, tuple(img_size), in_chans, arch_options or {})
+        self.net = build_net(arch, num_classes, img_size, in_chans, arch_options or {})
         build_optimizer(self.net, optimizer, lr, weight_decay)  # a wrong name is told before the data is loaded
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def setup(self, stage: str) -> None:
         """Compile the network for training, in place so that its parameters keep their names."""
-        if self.hparams.compile and stage == "fit":
+        if self.hparams["compile"] and stage == "fit":
             self.net.compile()
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
@@ -79,7 +80,7 @@ class Classifier(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy; targets are class indices (B,) or mixed shares (B, classes)."""
         images, targets = batch
-        loss = F.cross_entropy(self(images), targets, label_smoothing=self.hparams.label_smoothing)
+        loss = F.cross_entropy(self(images), targets, label_smoothing=self.hparams["label_smoothing"])
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -106,12 +107,12 @@ class Classifier(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and its schedule by step over the whole run."""
         settings = self.hparams
-        optimizer = build_optimizer(self.net, settings.optimizer, settings.lr, settings.weight_decay)
+        optimizer = build_optimizer(self.net, settings["optimizer"], settings["lr"], settings["weight_decay"])
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise UserError("the learning rate needs to know the length of the run: set trainer.max_epochs")
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_decay(step, int(total), int(settings.warmup * total), settings.decay)
+            optimizer, lambda step: warmup_decay(step, int(total), int(settings["warmup"] * total), settings["decay"])
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -126,12 +127,14 @@ class Classifier(L.LightningModule):
             mine, other = (tuple(state[name].shape) if name in state else None for state in (ours, theirs))
             if mine != other:
                 raise UserError(
-                    f"the checkpoint is of another network than {self.hparams.arch} with these options: {name} has "
+                    f"the checkpoint is of another network than {self.hparams['arch']} with these options: {name} has "
                     f"shape {other or 'none'} in the checkpoint and {mine or 'none'} here"
                 )
 
 
-def build_net(arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Options) -> nn.Module:
+def build_net(
+    arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Mapping[str, Any]
+) -> nn.Module:
     """The network ``arch`` of timm's registry, with random weights.
 
     Raises:

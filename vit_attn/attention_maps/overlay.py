@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-Picture = UInt8[np.ndarray, "height width 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 
 COLOURS = "viridis"
 MARK_COLOUR = "#ff2d55"
@@ -49,13 +50,13 @@ def draw_overlays(image: Picture, title: str, maps: Sequence[Map], marks: Sequen
     figure, panels, bar = _layout(1, 1 + len(maps), 2.2, 2.2 * height / width, gap=(0.12, 0.0), margin=(0.06, 0.3, 0.5))
     grey = image @ np.array([0.299, 0.587, 0.114])
     scale = Normalize(0, 100 * max(float(each.patches.max()) for each in maps))
-    placed = {"extent": (0, width, height, 0), "interpolation": "nearest", "aspect": "auto"}
+    placed: dict[str, Any] = {"extent": (0, width, height, 0), "interpolation": "nearest", "aspect": "auto"}
 
     panels[0].imshow(image, **placed)
     panels[0].set_title(title, fontsize=11)
     for panel, each in zip(panels[1:], maps, strict=True):
         panel.imshow(grey, cmap="gray", vmin=0, vmax=255, **placed)
-        drawn = panel.imshow(100 * each.patches, cmap=COLOURS, norm=scale, alpha=0.6, **placed)
+        panel.imshow(100 * each.patches, cmap=COLOURS, norm=scale, alpha=0.6, **placed)
         panel.set_title(each.title, fontsize=11)
         if each.prefix > 0:
             panel.set_xlabel(f"not shown: {each.prefix:.0%} on prefix tokens", fontsize=9)
@@ -65,7 +66,7 @@ def draw_overlays(image: Picture, title: str, maps: Sequence[Map], marks: Sequen
             _outline(panel, mark, maps[0].patches.shape, (height, width))
     if marks:
         panels[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0.01), ncols=len(marks), fontsize=9, frameon=False)
-    figure.colorbar(drawn, cax=bar).set_label("attention on a patch, %", fontsize=9)
+    figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar, alpha=0.6).set_label("attention on a patch, %", fontsize=9)
     return _pixels(figure)
 
 
@@ -85,7 +86,7 @@ def draw_matrices(layers: Float[np.ndarray, "L N N"], num_prefix_tokens: int, ti
     figure.suptitle(title, fontsize=11)
     scale = PowerNorm(0.5, 0, 100 * float(layers.max()))
     for number, (panel, layer) in enumerate(zip(panels, layers, strict=False)):
-        drawn = panel.imshow(100 * layer, cmap=COLOURS, norm=scale, interpolation="nearest")
+        panel.imshow(100 * layer, cmap=COLOURS, norm=scale, interpolation="nearest")
         panel.set_title(f"layer {number + 1}", fontsize=10)
         panel.tick_params(labelsize=8)
         panel.set_xlabel("key", fontsize=9, labelpad=1)
@@ -95,7 +96,7 @@ def draw_matrices(layers: Float[np.ndarray, "L N N"], num_prefix_tokens: int, ti
             panel.axvline(num_prefix_tokens - 0.5, color="white", linewidth=0.5)
     for panel in panels[len(layers) :]:
         panel.axis("off")
-    figure.colorbar(drawn, cax=bar).set_label("attention, %", fontsize=9)
+    figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar).set_label("attention, %", fontsize=9)
     return _pixels(figure)
 
 

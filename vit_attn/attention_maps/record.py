@@ -228,7 +228,7 @@ def _attention_modules(net: nn.Module) -> dict[nn.Module, str]:
     return inner
 
 
-def _empty_recording(net: nn.Module) -> Recording:
+def _empty_recording(net: Any) -> Recording:
     try:
         rows, cols = net.patch_embed.grid_size
         return Recording(net.num_prefix_tokens, (rows, cols), net.global_pool)

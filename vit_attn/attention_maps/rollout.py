@@ -1,16 +1,13 @@
 """What attention alone says about where a token looks: one layer's rows, and rows rolled out through all layers."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vit_attn.attention_maps.record import Recording
 from vit_attn.errors import UserError
 
-Fusion = Literal["mean", "max", "min"]
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda maps: maps.mean(dim=1),
     "max": lambda maps: maps.amax(dim=1),
@@ -18,7 +15,7 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def fuse(weights: Float[Tensor, "B H N N"], fusion: Fusion = "mean") -> Float[Tensor, "B N N"]:
+def fuse(weights: Float[Tensor, "B H N N"], fusion: str = "mean") -> Float[Tensor, "B N N"]:
     """One map from all heads by their mean, maximum or minimum; only under the mean do rows still sum to 1."""
     if fusion not in FUSIONS:
         raise UserError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
@@ -28,7 +25,7 @@ def fuse(weights: Float[Tensor, "B H N N"], fusion: Fusion = "mean") -> Float[Te
 
 
 def raw_rows(
-    recording: Recording, layer: int = -1, queries: Sequence[int] | None = None, fusion: Fusion = "mean"
+    recording: Recording, layer: int = -1, queries: Sequence[int] | None = None, fusion: str = "mean"
 ) -> Float[Tensor, "B Q N"]:
     """Where queries look in one layer, before and after which other layers mix tokens too.
 
@@ -36,14 +33,12 @@ def raw_rows(
         recording: Forwards of a network.
         layer: Index of the layer; -1 is the last.
         queries: Token indices, prefix tokens first; by default the row that the network pools.
-        fusion: How heads become one map.
+        fusion: How heads become one map: ``mean``, ``max`` or ``min``.
     """
     return recording.query_rows(queries) @ fuse(recording[layer].weights(), fusion)
 
 
-def rollout(
-    recording: Recording, queries: Sequence[int] | None = None, fusion: Fusion = "mean"
-) -> Float[Tensor, "B Q N"]:
+def rollout(recording: Recording, queries: Sequence[int] | None = None, fusion: str = "mean") -> Float[Tensor, "B Q N"]:
     """Attention rollout: how much of each input token reaches each query through all layers; rows sum to 1.
 
     Each layer is ½ attention + ½ identity, for the residual connection, with rows divided by their sum, and layers are
@@ -53,7 +48,7 @@ def rollout(
     Args:
         recording: Forwards of a network.
         queries: Token indices, prefix tokens first; by default the row that the network pools.
-        fusion: How heads become one map.
+        fusion: How heads become one map: ``mean``, ``max`` or ``min``.
 
     References:
         Abnar & Zuidema 2020, "Quantifying attention flow in transformers", arXiv 2005.00928, section 3.

@@ -55,17 +55,33 @@ class AttentionLogger(L.Callback):
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not (self.num_images and writers and trainer.is_global_zero):
             return
-        data: Any = trainer.datamodule
+        data, net = _data(trainer), _net(pl_module)
         probe = data.probe(self.num_images)
         images = data.normalize(probe.images.to(pl_module.device))
-        with _evaluating(pl_module.net), trainer.precision_plugin.forward_context(), record(pl_module.net) as recording:
-            predicted = pl_module.net(images).argmax(dim=-1).tolist()
+        with _evaluating(net), trainer.precision_plugin.forward_context(), record(net) as recording:
+            predicted = net(images).argmax(dim=-1).tolist()
         titles = [
             f"{data.class_names[label]}\n→ {data.class_names[guess]} {'✓' if guess == label else '✗'}"
             for label, guess in zip(probe.labels.tolist(), predicted, strict=True)
         ]
         for writer in writers:
             _write(writer, recording, probe, titles, trainer.global_step)
+
+
+def _data(trainer: L.Trainer) -> Any:
+    data = getattr(trainer, "datamodule", None)
+    if not all(hasattr(data, name) for name in ("probe", "normalize", "class_names")):
+        raise UserError(
+            "AttentionLogger needs a data module with probe(), normalize() and class_names, as ImageData has"
+        )
+    return data
+
+
+def _net(pl_module: L.LightningModule) -> nn.Module:
+    net = getattr(pl_module, "net", None)
+    if not isinstance(net, nn.Module):
+        raise UserError("AttentionLogger needs a task with its network as `net`, as Classifier has")
+    return net
 
 
 def _write(writer: SummaryWriter, recording: Recording, probe: Any, titles: list[str], step: int) -> None:

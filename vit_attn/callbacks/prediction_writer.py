@@ -29,7 +29,7 @@ class PredictionWriter(BasePredictionWriter):
         batch_indices: Sequence[Any],
     ) -> None:
         """Write the file, whole or not at all."""
-        data: Any = trainer.datamodule
+        data: Any = getattr(trainer, "datamodule", None)
         labels = data.splits["test"].labels.tolist()
         rows = []
         for index, probabilities in enumerate(_each(predictions)):

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -32,6 +32,8 @@ NOISE = (
     ".*does not have many workers",  # the data is in memory already
     "LightningCLI's args parameter",  # it is given the process's own arguments
     ".*isinstance.treespec, LeafSpec.",  # lightning 2.6 against newer torch
+    "The dirpath has changed",  # every run has a folder of its own
+    "Precision bf16-mixed is not supported by the model summary",
 )
 """Warnings that say nothing to a user of the command line."""
 
@@ -59,7 +61,8 @@ def run(verb: str, options: list[str]) -> int:
             save_config_callback=SaveConfigCallback if verb == "fit" else None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={each: {"allow_abbrev": False} for each in LightningCLI.subcommands()},
+            parser_kwargs={"allow_abbrev": False},
+            trainer_defaults={"max_epochs": 100},
             args=[verb, *_config_of_run(verb, options), *options],
         )
     except MisconfigurationException as error:
@@ -93,22 +96,31 @@ class VitAttnCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give ``fit`` a folder of its own, and the other verbs no logger: they print, or write beside the run."""
-        settings = self.config_init[self.subcommand]
-        if self.subcommand == "fit" and settings.trainer.logger in (None, True):
-            run = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-            kwargs["logger"] = TensorBoardLogger(settings.runs, settings.name, run, default_hp_metric=False)
-        elif self.subcommand != "fit":
+        extra: list[Callback] = []
+        if self.subcommand == "fit":
+            if self._setting("trainer").logger in (None, True):
+                kwargs["logger"] = self._logger()
+            if self._setting("trainer").logger is not False:
+                extra.append(LearningRateMonitor("step"))
+        else:
             kwargs["logger"] = False
-        trainer = super().instantiate_trainer(**kwargs)
-        if self.subcommand == "fit" and trainer.loggers:
-            trainer.callbacks.append(LearningRateMonitor("step"))
         if self.subcommand == "predict":
-            trainer.callbacks.append(PredictionWriter(str(self._predictions_path())))
-        return trainer
+            folder = _run_folder(self._setting("ckpt_path"))
+            extra.append(PredictionWriter(str((folder or Path()) / "predictions.csv")))
+        self.trainer_defaults["callbacks"] = extra
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # an impossible combination
+            raise UserError(" ".join(str(error).split())) from error
 
-    def _predictions_path(self) -> Path:
-        folder = _run_folder(self.config_init[self.subcommand].ckpt_path)
-        return (folder or Path()) / "predictions.csv"
+    def _setting(self, name: str) -> Any:
+        settings: Any = self.config_init
+        return settings[self.subcommand][name]
+
+    def _logger(self) -> TensorBoardLogger:
+        run = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+        folder, name = self._setting("runs"), self._setting("name")
+        return TensorBoardLogger(folder, name, run, default_hp_metric=False)
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is told in one line."""

@@ -8,13 +8,13 @@ from vit_attn.errors import did_you_mean
 
 
 def explain(message: str, parser: ArgumentParser | None = None) -> str:
-    """One line that says which option is wrong and what it takes.
+    r"""One line that says which option is wrong and what it takes.
 
     Args:
         message: What jsonargparse says.
         parser: The parser that said it, whose options are proposed for an unknown name.
 
-    >>> explain('Parser key "model.lr":\\n  Expected a <class \\'float\\'>. Got value: abc')
+    >>> explain('Parser key "model.lr":\n  Expected a <class \'float\'>. Got value: abc')
     "model.lr: expected float, got 'abc'"
     """
     if unknown := re.match(r"unrecognized arguments: (\S+)", message):

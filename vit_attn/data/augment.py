@@ -109,7 +109,7 @@ def crop_and_flip(
 
 def erase(images: Images, share: float, draws: Draws) -> Images:
     """Set a box of 2 to 33 % of the area to 0, the mean of normalised images, in a share of the images."""
-    boxes = random_boxes(draws.uniform(0.02, 1 / 3), images.shape[-2:], draws)
+    boxes = random_boxes(draws.uniform(0.02, 1 / 3), (images.shape[-2], images.shape[-1]), draws)
     chosen = (draws.uniform() < share)[:, None, None, None]
     return images.masked_fill(boxes & chosen, 0.0)
 
@@ -119,10 +119,11 @@ def mix(
 ) -> tuple[Images, Float[Tensor, "B classes"]]:
     """Mix each image with one other by mixup or cutmix; the targets are mixed by the same shares."""
     targets = F.one_hot(labels, num_classes).float()
-    other = (torch.arange(len(images), device=images.device) + draws.integers(1, 1 << 30)[0]) % len(images)
+    shift = draws.integers(1, max(1, len(images) - 1))[0]  # the same for all, so that every image is used twice
+    other = (torch.arange(len(images), device=images.device) + shift) % len(images)
     cut = draws.uniform() < (settings.cutmix > 0) * (0.5 if settings.mixup > 0 else 1.0)
     own = torch.where(cut, draws.beta(settings.cutmix or 1.0), draws.beta(settings.mixup or 1.0))
-    boxes = random_boxes(1 - own, images.shape[-2:], draws)
+    boxes = random_boxes(1 - own, (images.shape[-2], images.shape[-1]), draws)
     own = torch.where(cut, 1 - boxes.float().mean(dim=(1, 2, 3)), own)  # a box at the border is cut short
     share = torch.where(cut[:, None, None, None], (~boxes).float(), own[:, None, None, None]).to(images.dtype)
     return share * images + (1 - share) * images[other], own[:, None] * targets + (1 - own[:, None]) * targets[other]

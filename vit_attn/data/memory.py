@@ -1,6 +1,7 @@
 """A whole split in memory as one tensor: a batch is one gather, and its address says which images it holds."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -38,9 +39,9 @@ class Images(Dataset):
         """Number of images."""
         return len(self.images)
 
-    def __getitem__(self, address: int) -> tuple[UInt8[Tensor, "C height width"], int]:
-        """One image and its label."""
-        images, labels = self.__getitems__([address])
+    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "C height width"], int]:
+        """One image and its label, by address."""
+        images, labels = self.__getitems__([index])
         return images[0], int(labels[0])
 
     def __getitems__(self, addresses: Sequence[int]) -> Batch:
@@ -48,13 +49,13 @@ class Images(Dataset):
         indices = torch.tensor(addresses) % len(self)
         images = self.images[indices]
         if self.transform is not None:
-            images = torch.stack([self._transformed(*pair) for pair in zip(images, addresses, strict=True)])
+            images = torch.stack([self._seeded(self.transform, *pair) for pair in zip(images, addresses, strict=True)])
         return images, self.labels[indices]
 
-    def _transformed(self, image: Tensor, address: int) -> Tensor:
+    def _seeded(self, transform: Transform, image: Tensor, address: int) -> Tensor:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(hash((self.seed, address)))  # of integers, so the same in every process
-            return self.transform(image)
+            return transform(image)
 
 
 class EpochShuffle(DistributedSampler):
@@ -62,5 +63,6 @@ class EpochShuffle(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         """Addresses for :class:`Images`."""
-        offset = self.epoch * len(self.dataset)
+        images: Any = self.dataset
+        offset = self.epoch * len(images)
         return (offset + index for index in super().__iter__())

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -14,10 +15,8 @@ from torchvision.transforms.v2 import RandAugment
 from vit_attn.data.augment import Augment, Draws, crop_and_flip, erase, mix
 from vit_attn.data.coins import Answer
 from vit_attn.data.memory import EpochShuffle, Images
-from vit_attn.data.sources import Split, find_source
+from vit_attn.data.sources import ROOT_VARIABLE, Split, find_source
 from vit_attn.errors import UserError
-
-ROOT_VARIABLE = "VIT_ATTN_DATA"
 
 
 @dataclass(frozen=True)
@@ -149,27 +148,29 @@ class ImageData(L.LightningDataModule):
             return self.normalize(images), labels
         settings = self.augment
         world_size, rank = self._ranks()
-        draws = Draws((self.seed, self._step()), len(images), rank, world_size, images.device)
+        draws = Draws((self.seed, _step(self.trainer)), len(images), rank, world_size, images.device)
         if settings.crop_padding or settings.flip:
             images = crop_and_flip(images, settings.crop_padding, settings.flip, draws)
         images = self.normalize(images)
         if settings.erase:
             images = erase(images, settings.erase, draws)
-        if (settings.mixup or settings.cutmix) and self._progress() < settings.mix_until:
+        if (settings.mixup or settings.cutmix) and _progress(self.trainer) < settings.mix_until:
             return mix(images, labels, self.num_classes, settings, draws)
         return images, labels
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
-    def _step(self) -> int:
-        """Batches that training has taken so far, whatever the optimiser did with them."""
-        return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1
 
-    def _progress(self) -> float:
-        """Share of the training that is done."""
-        return self.trainer.global_step / self.trainer.estimated_stepping_batches
+def _step(trainer: L.Trainer) -> int:
+    """Batches that training has taken so far, whatever the optimiser did with them."""
+    return trainer.fit_loop.epoch_loop.total_batch_idx + 1
 
 
-def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _progress(trainer: L.Trainer) -> float:
+    """Share of the training that is done."""
+    return trainer.global_step / trainer.estimated_stepping_batches
+
+
+def _as_it_is(batch: Any) -> tuple[Tensor, Tensor]:
     return batch

@@ -14,6 +14,9 @@ from vit_attn.data.augment import Augment
 from vit_attn.data.coins import GLYPH_NAMES, SPLITS, Answer, Coins
 from vit_attn.errors import UserError, did_you_mean
 
+ROOT_VARIABLE = "VIT_ATTN_DATA"
+"""Environment variable with the folder of the data sets' files."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -98,12 +101,12 @@ def _cifar10_split(dataset: CIFAR10, indices: np.ndarray) -> Split:
 def _require_cifar10(root: Path, download: bool) -> None:
     """Leave the files alone where they are whole, download them where there are none, else say what is wrong."""
     folder = root / CIFAR10.base_folder
-    files = {name: folder / name for name, _ in CIFAR10.train_list + CIFAR10.test_list}
-    files[CIFAR10.meta["filename"]] = folder / CIFAR10.meta["filename"]
-    sums = dict([*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])])
-    missing = [name for name, path in files.items() if not path.is_file()]
-    if len(missing) < len(files):
-        damaged = [name for name in files if name not in missing and not check_integrity(str(files[name]), sums[name])]
+    sums = {name: md5 for name, md5 in (*CIFAR10.train_list, *CIFAR10.test_list)}
+    sums[CIFAR10.meta["filename"]] = CIFAR10.meta["md5"]
+    missing = [name for name in sums if not (folder / name).is_file()]
+    if len(missing) < len(sums):
+        present = [name for name in sums if name not in missing]
+        damaged = [name for name in present if not check_integrity(str(folder / name), sums[name])]
         if bad := [f"{name} is missing" for name in missing] + [f"{name} is damaged" for name in damaged]:
             raise UserError(f"cifar10 in {folder} is not whole: {', '.join(bad)}; remove that folder to download again")
         return

@@ -1,5 +1,7 @@
 """From pixels to patch tokens."""
 
+from itertools import pairwise
+
 from timm.layers import LayerNorm2d, PatchEmbed
 from torch import nn
 
@@ -33,7 +35,7 @@ class ConvStem(PatchEmbed):
             raise UserError(f"the convolutional stem needs a patch_size that is a power of two, got {patch_size}")
         widths = [in_chans, *(embed_dim // 2**i for i in range(halvings - 1, -1, -1))]
         layers: list[nn.Module] = []
-        for i, (narrow, wide) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (narrow, wide) in enumerate(pairwise(widths)):
             layers += [LayerNorm2d(narrow), nn.GELU()] if i else []
             layers.append(nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1))
-        self.proj = nn.Sequential(*layers)
+        self.add_module("proj", nn.Sequential(*layers))  # in place of the linear map

@@ -1,10 +1,10 @@
 """The vision transformer: an image becomes patches, patches exchange context, their pool names the class."""
 
-from typing import Literal
+import math
 
 import torch
 from jaxtyping import Float
-from timm.layers import LayerNorm, PatchEmbed, calculate_drop_path_rates, trunc_normal_
+from timm.layers import LayerNorm, PatchEmbed, trunc_normal_
 from torch import Tensor, nn
 
 from vit_attn.errors import UserError, did_you_mean
@@ -32,7 +32,7 @@ class VisionTransformer(nn.Module):
         patch_size: int = 16,
         in_chans: int = 3,
         num_classes: int = 1000,
-        global_pool: Literal["token", "avg"] = "token",
+        global_pool: str = "token",
         embed_dim: int = 768,
         depth: int = 12,
         num_heads: int = 12,
@@ -45,7 +45,7 @@ class VisionTransformer(nn.Module):
         reg_tokens: int = 0,
         fc_norm: bool | None = None,
         drop_path_rate: float = 0.0,
-        stem: Literal["linear", "conv"] = "linear",
+        stem: str = "linear",
     ) -> None:
         """Create the network.
 
@@ -82,12 +82,12 @@ class VisionTransformer(nn.Module):
         self.patch_embed = STEMS[stem](img_size=img_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dim)) if reg_tokens else None
-        positions = self.patch_embed.num_patches + (0 if no_embed_class else self.num_prefix_tokens)
+        positions = math.prod(self.patch_embed.grid_size or ()) + (0 if no_embed_class else self.num_prefix_tokens)
         self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
         self.blocks = nn.Sequential(
             *(
                 Block(embed_dim, num_heads, mlp_ratio, qkv_bias, qk_norm, init_values, drop_path)
-                for drop_path in calculate_drop_path_rates(drop_path_rate, depth)
+                for drop_path in torch.linspace(0, drop_path_rate, depth).tolist()
             )
         )
         norm_after_pool = global_pool == "avg" if fc_norm is None else fc_norm
@@ -97,7 +97,7 @@ class VisionTransformer(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """timm's default: normal of deviation 0.02 cut at two, biases zero; prefix tokens start almost equal."""
+        """Timm's default: normal of deviation 0.02 cut at two, biases zero; prefix tokens start almost equal."""
         trunc_normal_(self.pos_embed, std=0.02)
         for token in (self.cls_token, self.reg_token):
             if token is not None:

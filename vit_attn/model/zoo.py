@@ -14,7 +14,13 @@ default_cfgs = generate_default_cfgs(
 
 
 def _small_images(variant: str, pretrained: bool, embed_dim: int, num_heads: int, **options: Any) -> VisionTransformer:
-    sizes = {"img_size": 32, "patch_size": 4, "embed_dim": embed_dim, "depth": 12, "num_heads": num_heads}
+    sizes: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 4,
+        "embed_dim": embed_dim,
+        "depth": 12,
+        "num_heads": num_heads,
+    }
     return build_model_with_cfg(VisionTransformer, variant, pretrained, **(sizes | options))
 
 

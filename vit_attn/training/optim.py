@@ -29,7 +29,7 @@ def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float) -
         Loshchilov 2017, "Decoupled weight decay regularization", arXiv 1711.05101, for ``adamw``.
         Jordan 2024, "Muon: an optimizer for hidden layers in neural networks".
     """
-    known = timm.optim.list_optimizers()
+    known = [str(each) for each in timm.optim.list_optimizers()]
     if name not in known:
         raise UserError(f"unknown optimizer {name!r}{did_you_mean(name, known)}")
     fallback = MUON_FALLBACK if "muon" in name else ()

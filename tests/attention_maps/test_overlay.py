@@ -1,0 +1,60 @@
+import numpy as np
+
+from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+YELLOW = np.array([253, 231, 37])  # the top of viridis
+
+
+def one_patch(row: int, col: int) -> np.ndarray:
+    patches = np.full((4, 6), 0.01)
+    patches[row, col] = 0.77
+    return patches
+
+
+def yellow(picture: np.ndarray) -> np.ndarray:
+    """Where a picture is closest to the top of the colours, as the mean (x, y) of the strongest hundredth."""
+    distance = np.abs(picture.astype(float) - YELLOW).sum(axis=-1)
+    distance[:, -90:] = 1e9  # the colour bar
+    ys, xs = np.nonzero(distance <= np.quantile(distance, 0.005))
+    return np.array([xs.mean(), ys.mean()])
+
+
+def test_the_strongest_patch_is_drawn_where_it_lies_in_the_image():
+    black = np.zeros_like(IMAGE)
+    corner = yellow(draw_overlays(black, "a", [Map("b", one_patch(0, 0))]))
+    right = yellow(draw_overlays(black, "a", [Map("b", one_patch(0, 5))]))
+    below = yellow(draw_overlays(black, "a", [Map("b", one_patch(3, 0))]))
+    assert right[0] > corner[0] + 100
+    assert abs(right[1] - corner[1]) < 3
+    assert below[1] > corner[1] + 60
+    assert abs(below[0] - corner[0]) < 3
+
+
+def test_marks_prefix_and_every_map_change_the_picture():
+    maps = [Map("last layer", one_patch(1, 1)), Map("rollout", one_patch(2, 2))]
+    plain = draw_overlays(IMAGE, "cat", maps)
+    assert plain.dtype == np.uint8
+    assert not np.array_equal(plain, draw_overlays(IMAGE, "cat", maps, [Mark("buyer", 3, "dotted")]))
+    told = [Map("last layer", one_patch(1, 1), prefix=0.4), maps[1]]
+    assert not np.array_equal(plain, draw_overlays(IMAGE, "cat", told))
+    assert draw_overlays(IMAGE, "cat", maps[:1]).shape[1] < plain.shape[1]
+
+
+def test_maps_beside_each_other_share_one_scale():
+    """Half the attention must not look like all of it."""
+    weak = Map("weak", one_patch(1, 1) / 2)
+    alone = draw_overlays(IMAGE, "cat", [weak])
+    beside = draw_overlays(IMAGE, "cat", [weak, Map("strong", one_patch(1, 1))])
+    x = slice(230, 430)  # within the weak map's panel
+    assert not np.array_equal(alone[60:200, x], beside[60:200, x])
+
+
+def test_every_layer_has_its_matrix():
+    layers = np.random.default_rng(0).dirichlet(np.ones(9), (6, 9))
+    picture = draw_matrices(layers, 1, "cat")
+    assert picture.dtype == np.uint8
+    assert draw_matrices(layers[:4], 1, "cat").shape[0] < picture.shape[0]
+    changed = layers.copy()
+    changed[5, 3] = np.eye(9)[0]
+    assert not np.array_equal(picture, draw_matrices(changed, 1, "cat"))

@@ -1,0 +1,170 @@
+import contextlib
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.nn.modules import module as module_globals
+from torch.testing import assert_close
+
+from vit_attn.attention_maps import record
+from vit_attn.errors import UserError
+from vit_attn.model import VisionTransformer
+
+SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 3, "num_heads": 4}
+
+
+@pytest.fixture
+def net() -> VisionTransformer:
+    net = VisionTransformer(**SIZES, reg_tokens=2).eval()
+    with torch.no_grad():
+        for block in net.blocks:
+            block.attn.qkv.weight.mul_(20)
+    return net
+
+
+def test_it_records_the_weights_that_each_layer_used(net):
+    images, expected = torch.randn(3, 3, 32, 32), []
+    with contextlib.ExitStack() as hooks:
+        for block in net.blocks:
+            hook = block.attn.register_forward_hook(lambda attn, args, _: expected.append(attn.weights(*args)))
+            hooks.callback(hook.remove)
+        with record(net) as recording:
+            net(images)
+    assert len(recording) == 3
+    assert [layer.name for layer in recording] == ["blocks.0.attn", "blocks.1.attn", "blocks.2.attn"]
+    for layer, weights in zip(recording, expected, strict=True):
+        assert_close(layer.weights(), weights)
+        assert weights.max() > 50 * weights.min()
+
+
+def test_forwards_are_joined_along_the_batch(net):
+    images = torch.randn(5, 3, 32, 32)
+    with record(net) as whole:
+        net(images)
+    with record(net) as parts:
+        net(images[:2])
+        net(images[2:])
+    for layer, same in zip(whole, parts, strict=True):
+        assert_close(layer.weights(), same.weights())
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit3_small_patch16_224", "eva02_tiny_patch14_224"])
+def test_it_records_timms_networks_untouched(name):
+    net = timm.create_model(name, depth=2) if "eva" not in name else timm.create_model(name)
+    size = net.patch_embed.img_size[0]
+    with record(net.eval()) as recording:
+        net(torch.randn(1, 3, size, size))
+    weights = recording[-1].weights()
+    assert weights.shape[-1] == recording.num_tokens
+    assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
+
+
+def test_weights_are_float32_under_autocast(net):
+    images = torch.randn(2, 3, 32, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), record(net) as recording:
+        net(images)
+        weights = recording[0].weights()
+    assert recording[0].calls[0].q.dtype == torch.bfloat16
+    assert weights.dtype == torch.float32
+    assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
+
+
+class Masked(nn.Module):
+    """One attention call with a mask, in a network that says how its tokens are laid out."""
+
+    class Attention(nn.Module):
+        def forward(self, x, **options):
+            return torch.nn.functional.scaled_dot_product_attention(x, x[:, :2], x[:, :2], enable_gqa=True, **options)
+
+    def __init__(self):
+        super().__init__()
+        self.attn, self.patch_embed = self.Attention(), nn.Identity()
+        self.num_prefix_tokens, self.global_pool, self.patch_embed.grid_size = 1, "token", (2, 3)
+
+    def forward(self, x, **options):
+        return self.attn(x, **options)
+
+
+@pytest.mark.parametrize("form", ["boolean mask", "additive mask", "causal", "scale"])
+def test_masks_scales_and_grouped_heads_give_the_weights_that_make_the_output(form):
+    seen = torch.rand(7, 7) > 0.4
+    seen |= torch.eye(7, dtype=torch.bool)
+    options = {
+        "boolean mask": {"attn_mask": seen},
+        "additive mask": {"attn_mask": torch.randn(7, 7)},
+        "causal": {"is_causal": True},
+        "scale": {"scale": 0.9},
+    }[form]
+    net, x = Masked(), torch.randn(2, 4, 7, 6)
+    with record(net) as recording:
+        output = net(x, **options)
+    values = x[:, :2].repeat_interleave(2, dim=1)
+    assert_close(recording[0].weights() @ values, output)
+
+
+def test_nothing_is_left_behind(net):
+    def state():
+        hooks = (len(module_globals._global_forward_hooks), len(module_globals._global_forward_pre_hooks))
+        own = [(len(m._forward_hooks), len(m._forward_pre_hooks), m.training, set(vars(m))) for m in net.modules()]
+        return hooks, own, torch.get_rng_state().tolist(), [p.grad for p in net.parameters()]
+
+    before = state()
+    with record(net) as recording:
+        net(torch.ones(1, 3, 32, 32))
+    with pytest.raises(ZeroDivisionError), record(net):
+        _ = 1 / 0
+    assert state() == before
+    net(torch.ones(1, 3, 32, 32))
+    assert len(recording.forwards) == 1
+
+
+def test_a_forward_that_fails_tells_its_own_error_and_is_not_recorded(net):
+    with record(net) as recording:
+        with pytest.raises(AssertionError, match="Input height"):
+            net(torch.randn(1, 3, 16, 16))
+        net(torch.randn(1, 3, 32, 32))
+    assert len(recording.forwards) == 1
+
+
+def test_the_output_is_the_same_while_recording(net):
+    images = torch.randn(2, 3, 32, 32)
+    plain = net(images)
+    with record(net):
+        assert torch.equal(net(images), plain)
+
+
+def test_a_compiled_network_is_recorded_eagerly():
+    net = timm.create_model("vit_tiny_patch16_224", depth=3, img_size=32).eval()  # ours carries the tests' shape checks
+    net.compile(backend="eager")
+    images = torch.randn(1, 3, 32, 32)
+    plain = net(images)
+    with record(net) as recording:
+        assert_close(net(images), plain)
+    assert len(recording) == 3
+
+
+def test_attention_that_was_not_seen_is_an_error_that_names_it():
+    net = timm.create_model("cait_xxs24_224", depth=2).eval()
+    with pytest.raises(UserError, match=r"2 of 4 attention modules of Cait .* blocks\.0\.attn, blocks\.1\.attn"):
+        with record(net):
+            net(torch.randn(1, 3, 224, 224))
+
+
+@pytest.mark.parametrize(("net", "message"), [(nn.Linear(2, 2), "Linear has no attention modules to record")])
+def test_a_network_without_attention_is_refused(net, message):
+    with pytest.raises(UserError, match=message), record(net):
+        pass
+
+
+def test_an_empty_recording_says_so(net):
+    with record(net) as recording:
+        pass
+    with pytest.raises(UserError, match="nothing was recorded"):
+        len(recording)
+
+
+def test_attention_dropout_is_refused():
+    net = timm.create_model("vit_tiny_patch16_224", depth=1, img_size=32, attn_drop_rate=0.5)
+    with pytest.raises(UserError, match=r"attention dropout is on \(p=0.5\)"), record(net):
+        net(torch.randn(1, 3, 32, 32))

@@ -1,0 +1,45 @@
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.datasets import CIFAR10
+from torchvision.datasets.utils import calculate_md5
+
+from vit_attn.data import sources
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def real_root() -> Path:
+    """The folder with the real CIFAR-10, where the environment names one."""
+    root = os.environ.get(sources.ROOT_VARIABLE)
+    if not root:
+        pytest.skip(f"{sources.ROOT_VARIABLE} does not name a folder with CIFAR-10")
+    return Path(root)
+
+
+@pytest.fixture
+def cifar10_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with 200 training and 40 test images of noise, in CIFAR-10's own files, whose checksums are expected."""
+    folder = tmp_path / "cifar" / CIFAR10.base_folder
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
+    for name in names:
+        pixels = rng.integers(0, 256, (40, 3072), dtype=np.uint8)
+        (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": [i % 10 for i in range(40)]}))
+    classes = list(sources.SOURCES["cifar10"].class_names)
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": classes}))
+    sums = {name: calculate_md5(str(folder / name)) for name in (*names, "batches.meta")}
+    monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name, _ in CIFAR10.train_list])
+    monkeypatch.setattr(CIFAR10, "test_list", [[name, sums[name]] for name, _ in CIFAR10.test_list])
+    monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
+    monkeypatch.setattr(sources, "VALIDATION_IMAGES", 20)
+    return folder.parent

@@ -1,0 +1,107 @@
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+from vit_attn.data import Augment, ImageData
+from vit_attn.errors import UserError
+
+
+class Watcher(L.LightningModule):
+    """Trains one number, and keeps the batches that it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.number, self.seen = torch.nn.Parameter(torch.zeros(1)), {"train": [], "val": []}
+
+    def training_step(self, batch, _):
+        self.seen["train"].append(batch)
+        return self.number.sum()
+
+    def validation_step(self, batch, _):
+        self.seen["val"].append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(data: ImageData, epochs: int = 2, **options) -> Watcher:
+    watcher = Watcher()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "barebones": False}
+    trainer = L.Trainer(
+        accelerator="cpu", max_epochs=epochs, num_sanity_val_steps=0, enable_model_summary=False, **(quiet | options)
+    )
+    trainer.fit(watcher, datamodule=data)
+    return watcher
+
+
+def test_training_images_are_augmented_and_validation_images_are_not(cifar10_root: Path):
+    data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False)
+    watcher = fit(data)
+    plain = data.normalize(data.splits["val"].images)
+    assert torch.equal(watcher.seen["val"][0][0], plain)
+    first, second = (torch.cat([x for x, _ in watcher.seen["train"][i : i + 9]]) for i in (0, 9))
+    originals = {image.numpy().tobytes() for image in data.normalize(data.splits["train"].images)}
+    assert sum(image.numpy().tobytes() in originals for image in first) < 20
+    assert not torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
+
+
+def test_a_run_sees_the_same_images_again_and_another_seed_others(cifar10_root: Path):
+    def seen(seed: int) -> list[torch.Tensor]:
+        torch.manual_seed(torch.seed())  # what was drawn before has no say
+        data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False, seed=seed)
+        return [images for images, _ in fit(data).seen["train"]]
+
+    once, again, other = seen(0), seen(0), seen(1)
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(once, other, strict=True))
+
+
+def test_mixing_gives_shares_of_classes_and_stops_when_told(cifar10_root: Path):
+    mixing = Augment(mixup=0.8, cutmix=1.0, mix_until=0.5)
+    data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False, augment=mixing)
+    targets = [y for _, y in fit(data, epochs=2).seen["train"]]
+    assert [y.ndim for y in targets] == [2] * 9 + [1] * 9
+
+
+def test_normalised_pixels_have_mean_0_and_deviation_1():
+    data = ImageData("coins")
+    data.prepare_data()
+    pixels = data.normalize(data.splits["val"].images)
+    assert pixels.mean().abs() < 0.05
+    assert pixels.std() == pytest.approx(1, abs=0.05)
+
+
+def test_what_the_network_must_know_is_known_without_files():
+    data = ImageData("cifar10", root="nowhere")
+    assert (data.num_classes, data.img_size, data.in_chans) == (10, (32, 32), 3)
+    assert data.class_names[3] == "cat"
+
+
+def test_probe_images_are_always_the_same_and_from_the_validation_split():
+    data = ImageData("coins")
+    data.prepare_data()
+    probe, again = data.probe(6), ImageData("coins", seed=9)
+    again.prepare_data()
+    assert torch.equal(probe.images, again.probe(6).images)
+    held_out = {image.numpy().tobytes() for image in data.splits["val"].images}
+    assert all(image.numpy().tobytes() in held_out for image in probe.images)
+    assert len(probe.answers) == 6
+    assert torch.equal(data.probe(2).images, probe.images[:2])
+
+
+def test_the_folder_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, cifar10_root: Path):
+    monkeypatch.setenv("VIT_ATTN_DATA", str(cifar10_root))
+    data = ImageData("cifar10", download=False)
+    data.prepare_data()
+    assert len(data.splits["test"].images) == 40
+
+
+def test_a_batch_larger_than_the_data_is_refused(cifar10_root: Path):
+    data = ImageData("cifar10", root=str(cifar10_root), batch_size=181, download=False)
+    data.prepare_data()
+    with pytest.raises(UserError, match="batch_size=181 is larger than the 180 training images"):
+        data.train_dataloader()
+    with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
+        ImageData("coins", batch_size=0)

@@ -1,0 +1,140 @@
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+import vit_attn
+from vit_attn.cli import main
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+TINY = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
+QUICK = ["-c", str(CONFIGS / "quickstart.yaml"), *TINY, "--trainer.max_epochs=1", "--attention.num_images=1"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def fit(runs: Path, *options: str) -> Path:
+    """Train for a moment; the folder of the run."""
+    known = set(runs.glob("*/*"))
+    assert main(["fit", *QUICK, f"--runs={runs}", *options]) == 0
+    (folder,) = set(runs.glob("*/*")) - known
+    return folder
+
+
+def test_a_run_leaves_a_folder_with_all_that_is_promised(runs: Path, capsys: pytest.CaptureFixture):
+    folder = fit(runs)
+    assert folder.parent == runs / "quickstart"
+    assert (folder / "config.yaml").is_file()
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert list(folder.glob("events.out.tfevents*"))
+    told = capsys.readouterr().out
+    assert "best validation accuracy: 0." in told
+    assert str(folder / "checkpoints" / "best.ckpt") in told
+    assert f"tensorboard --logdir {runs}" in told
+
+
+def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_configuration(runs: Path, capsys):
+    folder = fit(runs)
+    best = folder / "checkpoints" / "best.ckpt"
+    for verb, limit in (("test", "limit_test_batches"), ("validate", "limit_val_batches")):
+        assert main([verb, f"--ckpt_path={best}", f"--trainer.{limit}=2", "--trainer.enable_progress_bar=false"]) == 0
+        assert "accuracy" in capsys.readouterr().out
+    assert main(["predict", "--ckpt_path", str(best), "--trainer.limit_predict_batches=2"]) == 0
+    with (folder / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 256
+    assert list(rows[0]) == ["index", "label", "predicted", "probability"]
+    assert {path.name for path in runs.glob("*/*")} == {folder.name}
+
+
+def test_the_saved_configuration_repeats_the_run(runs: Path):
+    first = fit(runs, "--seed_everything=5")
+    assert main(["fit", "-c", str(first / "config.yaml")]) == 0
+    (second,) = set(runs.glob("*/*")) - {first}
+    configurations = [yaml.safe_load((folder / "config.yaml").read_text()) for folder in (first, second)]
+    assert configurations[0] == configurations[1]
+    assert configurations[0]["seed_everything"] == 5
+
+
+def test_a_run_is_resumed_with_its_settings_or_not_at_all(runs: Path, capsys: pytest.CaptureFixture):
+    last = fit(runs) / "checkpoints" / "last.ckpt"
+    assert main(["fit", *QUICK, f"--runs={runs}", f"--ckpt_path={last}", "--model.lr=0.5"]) == 2
+    assert "can only be resumed with its own settings: model.lr is 0.5 here and 0.02 there" in capsys.readouterr().err
+    assert main(["fit", *QUICK, f"--runs={runs}", f"--ckpt_path={last}", "--trainer.max_epochs=2"]) == 0
+
+
+MISTAKES = {
+    "no such verb": (["ftt"], "unknown verb 'ftt', did you mean 'fit'?"),
+    "unknown option": (["fit", "--model.arh=x"], "unknown option --model.arh, did you mean '--model.arch'"),
+    "abbreviated option": (["fit", "--trainer.max_epoch=1"], "unknown option --trainer.max_epoch, did you mean"),
+    "positional configuration": (["fit", "a.yaml"], "unexpected argument 'a.yaml'; name configuration files with -c"),
+    "wrong type": (["fit", "--model.lr=abc"], "model.lr: expected float, got 'abc'"),
+    "wrong choice": (["fit", "--model.decay=cosin"], "model.decay: expected 'cosine', 'linear', got 'cosin'"),
+    "no such file": (["fit", "-c", "nope.yaml"], "nope.yaml"),
+    "no such network": (["fit", "--model.arch=vit_attn_tini_patch4_32"], "did you mean 'vit_attn_tiny_patch4_32'"),
+    "no such option of it": (["fit", "--model.arch_options.depht=2"], "no option 'depht', did you mean 'depth'"),
+    "no such data set": (["fit", "--data.dataset=cifar1O"], "unknown data set 'cifar1O', did you mean 'cifar10'"),
+    "no such optimizer": (["fit", "--model.optimizer=adamv"], "unknown optimizer 'adamv', did you mean"),
+    "patch": (["fit", "--model.arch_options.patch_size=5"], "img_size=32x32, patch_size=5"),
+    "heads": (["fit", "--model.arch_options.num_heads=5"], "dim must be a multiple of num_heads, got dim=192"),
+    "no files": (["fit", "--data.root=nowhere", "--data.download=false"], "cifar10 not found: no nowhere/cifar-10"),
+    "augmentation": (["fit", "--data.augment.flip=7"], "augment.flip must be in 0..1, got 7.0"),
+    "no checkpoint": (["test"], "test needs a checkpoint: --ckpt_path"),
+    "missing checkpoint": (["test", "--ckpt_path=nope.ckpt"], "checkpoint not found: nope.ckpt"),
+    "damaged checkpoint": (["test", "--ckpt_path=damaged.ckpt"], "damaged.ckpt is not a whole checkpoint"),
+    "no such accelerator": (["fit", "--data.dataset=coins", "--trainer.accelerator=gpuu"], "gpuu"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_costs_one_line_and_writes_nothing(options, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "damaged.ckpt").write_bytes(b"not a checkpoint")
+    assert main(options) == 2
+    error = capsys.readouterr().err
+    (line,) = [line for line in error.splitlines() if line.startswith("vit-attn: ")]
+    assert message in line
+    assert "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["damaged.ckpt"]
+
+
+def test_a_mistake_in_a_configuration_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+    for text, message in (("model:\n  lrr: 3\n", "--model.lrr, did you mean '--model.lr'"), ("model: [\n", "parsing")):
+        (tmp_path / "a.yaml").write_text(text)
+        assert main(["fit", "-c", str(tmp_path / "a.yaml")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_a_checkpoint_of_another_network_is_one_line(runs: Path, capsys: pytest.CaptureFixture, tmp_path: Path):
+    last = fit(runs) / "checkpoints" / "last.ckpt"
+    import torch
+
+    checkpoint = torch.load(last, weights_only=True)
+    checkpoint["state_dict"]["net.head.weight"] = torch.zeros(3, 64)
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    options = ["-c", str(CONFIGS / "quickstart.yaml"), f"--ckpt_path={tmp_path / 'other.ckpt'}"]
+    assert main(["test", *options, "--trainer.enable_progress_bar=false"]) == 2
+    assert "net.head.weight has shape (3, 64) in the checkpoint and (10, 64) here" in capsys.readouterr().err
+
+
+def test_help_and_version_need_no_torch():
+    check = (
+        "import sys; from vit_attn.cli import main; codes = [main(['--help']), main(['--version']), main([])]; "
+        "sys.exit(any(codes) or 'torch' in sys.modules or 'lightning' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert f"vit-attn {vit_attn.__version__}" in done.stdout
+    assert "fit" in done.stdout
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "vit_attn", "ftt"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr[:18]) == (2, "vit-attn: unknown ")

@@ -1,0 +1,148 @@
+import lightning as L
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+from torch.utils.data import DataLoader, TensorDataset
+
+from vit_attn.errors import UserError
+from vit_attn.model import VisionTransformer
+from vit_attn.task import Classifier
+
+SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+
+
+def collate(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    images, labels = zip(*pairs, strict=True)
+    return torch.stack(images), torch.stack(labels)
+
+
+def loader(count: int = 32) -> DataLoader:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 4
+    images = torch.randn(count, 3, 16, 16, generator=generator) + labels[:, None, None, None]
+    return DataLoader(TensorDataset(images, labels), batch_size=8, collate_fn=collate)
+
+
+def trainer(**options) -> L.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return L.Trainer(accelerator="cpu", enable_model_summary=False, **(quiet | options))
+
+
+def classifier(**options) -> Classifier:
+    return Classifier(arch_options=SMALL, num_classes=4, img_size=(16, 16), **options)
+
+
+def test_it_learns_an_easy_task_and_measures_it():
+    task = classifier(lr=3e-3, label_smoothing=0.0)
+    fit = trainer(max_epochs=40)
+    fit.fit(task, loader(), loader())
+    assert fit.callback_metrics["val/accuracy"] > 0.9
+    (tested,) = trainer().test(task, loader(), verbose=False)
+    logits = torch.cat([task.eval()(images) for images, _ in loader()])
+    labels = torch.arange(32) % 4
+    assert tested["test/accuracy"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+    assert tested["test/loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
+
+
+def test_the_learning_rate_follows_its_schedule_by_step_to_the_end():
+    rates = []
+
+    class Rates(L.Callback):
+        def on_train_batch_start(self, trainer, *_):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    trainer(max_epochs=5, callbacks=[Rates()]).fit(classifier(lr=0.01, warmup=0.2, decay="linear"), loader(), loader())
+    assert rates == pytest.approx([0.01 * i / 4 for i in (1, 2, 3, 4)] + [0.01 * (16 - i) / 16 for i in range(16)])
+
+
+def test_smoothing_and_mixed_targets_agree_with_the_formula():
+    task = classifier(label_smoothing=0.2)
+    images, labels = next(iter(loader()))
+    task.log = lambda *_args, **_options: None
+    log_probabilities = task(images).log_softmax(dim=1)
+    smooth = 0.8 * F.one_hot(labels, 4) + 0.05
+    assert_close(task.training_step((images, labels), 0), -(smooth * log_probabilities).sum(1).mean())
+    shares = torch.softmax(torch.randn(8, 4), dim=1)
+    smooth = 0.8 * shares + 0.05
+    assert_close(task.training_step((images, shares), 0), -(smooth * log_probabilities).sum(1).mean())
+
+
+def test_predictions_are_probabilities():
+    probabilities = torch.cat(trainer().predict(classifier(), loader()))
+    assert probabilities.shape == (32, 4)
+    assert_close(probabilities.sum(dim=1), torch.ones(32))
+
+
+def test_a_checkpoint_alone_brings_the_task_back(tmp_path):
+    task = classifier(lr=0.5)
+    fit = trainer(max_epochs=1, limit_train_batches=1)
+    fit.fit(task, loader(), loader())
+    fit.save_checkpoint(tmp_path / "a.ckpt")
+    again = Classifier.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.hparams["lr"] == 0.5
+    images, _ = next(iter(loader()))
+    assert torch.equal(again.eval()(images), task.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"embed_dim": 64}, r"net.cls_token has shape \(1, 1, 32\) in the checkpoint and \(1, 1, 64\) here"),
+        ({"depth": 3}, r"net.blocks.2.norm1.weight has shape none in the checkpoint and \(32,\) here"),
+        ({"depth": 1}, r"net.blocks.1.norm1.weight has shape \(32,\) in the checkpoint and none here"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused_by_its_first_misfit(options, message):
+    checkpoint = {"state_dict": classifier().state_dict()}
+    other = Classifier(arch_options=SMALL | options, num_classes=4, img_size=(16, 16))
+    with pytest.raises(UserError, match=message):
+        other.on_load_checkpoint(checkpoint)
+
+
+def test_compiling_keeps_the_names_and_the_results(monkeypatch: pytest.MonkeyPatch):
+    # timm's network, since ours carries the tests' shape checks
+    task = Classifier("vit_tiny_patch16_224", {"depth": 1, "patch_size": 8}, 4, (16, 16), compile=True).eval()
+    images = torch.randn(2, 3, 16, 16)
+    names, plain, compiled = list(task.state_dict()), task(images), []
+
+    def backend(graph, _inputs):
+        compiled.append(graph)
+        return graph
+
+    compile_net = task.net.compile
+    monkeypatch.setattr(task.net, "compile", lambda: compile_net(backend=backend))
+    task.setup("test")
+    assert_close(task(images), plain)
+    assert compiled == []
+    task.setup("fit")
+    assert_close(task(images), plain)
+    assert compiled
+    assert list(task.state_dict()) == names
+
+
+def test_any_vit_of_timm_can_be_named():
+    task = Classifier("deit3_small_patch16_224", {"depth": 1, "patch_size": 8}, num_classes=5, img_size=(16, 16))
+    assert not isinstance(task.net, VisionTransformer)
+    assert task(torch.randn(1, 3, 16, 16)).shape == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arch": "vit_attn_tini_patch4_32"}, "unknown network .*, did you mean 'vit_attn_tiny_patch4_32'"),
+        ({"arch": "resnet1x"}, "unknown network 'resnet1x'"),
+        ({"arch_options": {"depht": 3}}, "has no option 'depht', did you mean 'depth'"),
+        ({"arch_options": {"num_heads": 7}}, "got dim=192, num_heads=7"),
+        ({"optimizer": "muom"}, "unknown optimizer 'muom', did you mean 'muon'"),
+        ({"warmup": 1.0}, r"warmup must be in \[0, 1\), got 1.0"),
+    ],
+)
+def test_what_does_not_exist_is_refused_when_the_task_is_made(options, message):
+    with pytest.raises(UserError, match=message):
+        Classifier(**options)
+
+
+def test_a_run_without_an_end_is_refused():
+    with pytest.raises(UserError, match=r"set trainer\.max_epochs"):
+        trainer(max_epochs=-1).fit(classifier(), loader(), loader())
