@@ -124,6 +124,13 @@ def test_a_checkpoint_of_another_network_is_one_line(runs: Path, capsys: pytest.
     assert "net.head.weight has shape (3, 64) in the checkpoint and (10, 64) here" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "file").write_text("not a folder")
+    assert main(["fit", *QUICK, f"--runs={tmp_path / 'file'}"]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vit-attn: ")]
+    assert str(tmp_path / "file") in line
+
+
 def test_help_and_version_need_no_torch():
     check = (
         "import sys; from vit_attn.cli import main; codes = [main(['--help']), main(['--version']), main([])]; "

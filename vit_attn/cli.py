@@ -40,7 +40,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments after the program's name; by default those of the process.
 
     Returns:
-        The exit code: 0, or 2 after a mistake of the user, which is told in one line.
+        The exit code: 0; 2 after a mistake of the user and 1 after one of the machine, told in one line.
     """
     args = list(sys.argv[1:] if args is None else args)
     try:
@@ -50,6 +50,11 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"vit-attn: {error}\n")
         return 2
+    except OSError as error:  # no permission, no space: the message names the file
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        sys.stderr.write(f"vit-attn: {error}\n")
+        return 1
 
 
 def _dispatch(args: list[str]) -> int:

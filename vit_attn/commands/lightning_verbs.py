@@ -1,7 +1,9 @@
 """``fit``, ``validate``, ``test`` and ``predict``: Lightning's verbs on our task and data."""
 
+import logging
 import secrets
 import sys
+import time
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -53,6 +55,7 @@ def run(verb: str, options: list[str]) -> int:
     """
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
     try:
         VitAttnCLI(
             model_class=Classifier,
@@ -143,17 +146,26 @@ class VitAttnCLI(LightningCLI):
             _refuse_other_settings(self.config.fit.model.as_dict(), hyperparameters, path)
         super()._parse_ckpt_path()
 
+    def before_fit(self) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
     def after_fit(self) -> None:
-        """Say how well it went, where the result is, and how to look at it."""
+        """Say how well it went, how long it took, where the result is, and how to look at it."""
         checkpoint = self.trainer.checkpoint_callback
         if not (self.trainer.is_global_zero and isinstance(checkpoint, ModelCheckpoint)):
             return
-        score = checkpoint.best_model_score
+        score, seconds = checkpoint.best_model_score, round(time.monotonic() - self.started)
         sys.stdout.write(
             f"\nbest validation accuracy: {'none, nothing was validated' if score is None else f'{score:.4f}'}\n"
+            f"time: {seconds // 60} min {seconds % 60} s\n"
             f"checkpoint: {checkpoint.best_model_path or checkpoint.last_model_path or 'none'}\n"
             f"look at it: tensorboard --logdir {self.config.fit.runs}\n"
         )
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()
 
 
 def _run_folder(ckpt_path: str | None) -> Path | None:
