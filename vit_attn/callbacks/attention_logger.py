@@ -1,7 +1,7 @@
 """Where the network looks, in TensorBoard, from step 0 to the end of the training."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays
 from vit_attn.attention_maps.record import Recording, record
@@ -60,12 +59,14 @@ class AttentionLogger(L.Callback):
         images = data.normalize(probe.images.to(pl_module.device))
         with _evaluating(net), trainer.precision_plugin.forward_context(), record(net) as recording:
             predicted = net(images).argmax(dim=-1).tolist()
-        titles = [
-            f"{data.class_names[label]}\n→ {data.class_names[guess]} {'✓' if guess == label else '✗'}"
-            for label, guess in zip(probe.labels.tolist(), predicted, strict=True)
-        ]
+        pictures = {
+            "attention": overlays(recording, probe, predicted, data.class_names),
+            "attention_matrices": matrices(recording, probe, predicted, data.class_names),
+        }
         for writer in writers:
-            _write(writer, recording, probe, titles, trainer.global_step)
+            for kind, each in pictures.items():
+                for i, picture in enumerate(each):
+                    writer.add_image(f"{kind}/image_{i}", picture, trainer.global_step, dataformats="HWC")
 
 
 def _data(trainer: L.Trainer) -> Any:
@@ -84,16 +85,39 @@ def _net(pl_module: L.LightningModule) -> nn.Module:
     return net
 
 
-def _write(writer: SummaryWriter, recording: Recording, probe: Any, titles: list[str], step: int) -> None:
+def overlays(
+    recording: Recording, probe: Any, predicted: Sequence[int], class_names: Sequence[str]
+) -> list[np.ndarray]:
+    """A picture an image: the image, and over it the last layer's attention and the rollout of the pooled row.
+
+    Args:
+        recording: One forward of the probe images.
+        probe: Their ``images`` (uint8), ``labels`` and, where known, ``answers``.
+        predicted: The class that the network gave each.
+        class_names: Names of the classes.
+    """
     rows = {"last layer": raw_rows(recording)[:, 0], "rollout": rollout(recording)[:, 0]}
-    matrices = torch.stack([fuse(layer.weights()) for layer in recording], dim=1).cpu().numpy()
-    for i, title in enumerate(titles):
-        image = probe.images[i].permute(1, 2, 0).numpy()
+    pictures = []
+    for i, image in enumerate(probe.images):
         maps = [_map(name, row[i], recording) for name, row in rows.items()]
-        overlay = draw_overlays(_rgb(image), title, maps, _marks(probe, i))
-        writer.add_image(f"attention/image_{i}", overlay, step, dataformats="HWC")
-        matrix = draw_matrices(matrices[i], recording.num_prefix_tokens, title.replace("\n", " "))
-        writer.add_image(f"attention_matrices/image_{i}", matrix, step, dataformats="HWC")
+        title = _title(probe, i, predicted, class_names, "\n")
+        pictures.append(draw_overlays(_pixels(image), title, maps, _marks(probe, i)))
+    return pictures
+
+
+def matrices(
+    recording: Recording, probe: Any, predicted: Sequence[int], class_names: Sequence[str]
+) -> list[np.ndarray]:
+    """A picture an image: every token against every token, a matrix a layer, heads averaged; arguments as above."""
+    maps = torch.stack([fuse(layer.weights()) for layer in recording], dim=1).cpu().numpy()
+    prefix = recording.num_prefix_tokens
+    titles = (_title(probe, i, predicted, class_names, " ") for i in range(len(maps)))
+    return [draw_matrices(each, prefix, title) for each, title in zip(maps, titles, strict=True)]
+
+
+def _title(probe: Any, index: int, predicted: Sequence[int], class_names: Sequence[str], between: str) -> str:
+    label, guess = int(probe.labels[index]), predicted[index]
+    return f"{class_names[label]}{between}→ {class_names[guess]} {'✓' if guess == label else '✗'}"
 
 
 def _map(name: str, row: Tensor, recording: Recording) -> Map:
@@ -108,8 +132,9 @@ def _marks(probe: Any, index: int) -> list[Mark]:
     return [Mark("bought", answer.bought), Mark("buyer", answer.buyer, "dotted")]
 
 
-def _rgb(image: np.ndarray) -> np.ndarray:
-    return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+def _pixels(image: Tensor) -> np.ndarray:
+    """(height, width, 3) of an image of one or three channels."""
+    return image.expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 
 @contextlib.contextmanager
