@@ -12,6 +12,7 @@ import argparse
 import platform
 import statistics
 import time
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from vit_attn.model import VisionTransformer
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of autocast")
     parser.add_argument("--compile", action="store_true", help="torch.compile both networks")
     parser.add_argument("--batch-size", type=int, default=64)
@@ -36,9 +37,8 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_step(net: nn.Module, args: argparse.Namespace):
+def make_step(net: nn.Module, images: torch.Tensor, args: argparse.Namespace):
     """A function that trains one step on the same images each time."""
-    images = torch.randn(args.batch_size, 3, 32, 32, device=args.device)
     labels = torch.arange(args.batch_size, device=args.device) % 10
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
 
@@ -67,16 +67,23 @@ def images_per_second(step, args: argparse.Namespace) -> float:
 def main() -> None:
     args = parse_args()
     torch.manual_seed(0)
-    sizes = {"img_size": 32, "patch_size": 4, "num_classes": 10, "embed_dim": args.embed_dim, "depth": args.depth}
+    sizes: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 4,
+        "num_classes": 10,
+        "embed_dim": args.embed_dim,
+        "depth": args.depth,
+    }
     sizes |= {"num_heads": args.num_heads, "mlp_ratio": args.mlp_ratio}
     nets = {"ours": VisionTransformer(**sizes), "timm": TimmViT(**sizes)}
     nets["timm"].load_state_dict(nets["ours"].state_dict())
+    images = torch.randn(args.batch_size, 3, 32, 32, device=args.device)
     steps = {}
     for name, net in nets.items():
         net.to(args.device)
         if args.compile:
             net.compile()
-        steps[name] = make_step(net, args)
+        steps[name] = make_step(net, images, args)
         images_per_second(steps[name], args)  # warm up, and compile
 
     rates: dict[str, list[float]] = {name: [] for name in steps}

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 import vit_attn
@@ -66,7 +67,15 @@ def test_a_run_is_resumed_with_its_settings_or_not_at_all(runs: Path, capsys: py
     last = fit(runs) / "checkpoints" / "last.ckpt"
     assert main(["fit", *QUICK, f"--runs={runs}", f"--ckpt_path={last}", "--model.lr=0.5"]) == 2
     assert "can only be resumed with its own settings: model.lr is 0.5 here and 0.02 there" in capsys.readouterr().err
-    assert main(["fit", *QUICK, f"--runs={runs}", f"--ckpt_path={last}", "--trainer.max_epochs=2"]) == 0
+
+
+def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(runs: Path):
+    keep_all = ["--trainer.max_epochs=2", "--checkpoint.monitor=null", "--checkpoint.save_top_k=-1"]
+    whole = fit(runs, *keep_all, "--checkpoint.filename={epoch}")
+    resumed = fit(runs, *keep_all, "--checkpoint.filename={epoch}", f"--ckpt_path={whole / 'checkpoints' / '0.ckpt'}")
+    ends = [torch.load(run / "checkpoints" / "1.ckpt", weights_only=True)["state_dict"] for run in (whole, resumed)]
+    assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
+    assert not (resumed / "checkpoints" / "0.ckpt").exists()
 
 
 MISTAKES = {
@@ -85,6 +94,21 @@ MISTAKES = {
     "heads": (["fit", "--model.arch_options.num_heads=5"], "dim must be a multiple of num_heads, got dim=192"),
     "no files": (["fit", "--data.root=nowhere", "--data.download=false"], "cifar10 not found: no nowhere/cifar-10"),
     "augmentation": (["fit", "--data.augment.flip=7"], "augment.flip must be in 0..1, got 7.0"),
+    "last": (["test", "--ckpt_path=last"], "checkpoint not found: last"),
+    "seed": (["fit", "--seed_everything=-1"], "seed_everything must be a number from 0, got -1"),
+    "workers": (["fit", "--data.num_workers=-1"], "num_workers must be at least 0, got -1"),
+    "learning rate": (["fit", "--model.lr=-1"], "lr must be above 0, got -1.0"),
+    "endless": (["fit", "--trainer.max_epochs=-1"], "the run needs an end"),
+    "batch": (["fit", "--data.dataset=coins", "--data.batch_size=99999"], "larger than the 38400 training images"),
+    "network without maps": (
+        [
+            "fit",
+            "--data.dataset=coins",
+            "--model.arch=cait_xxs24_224",
+            "--model.arch_options={depth: 1, patch_size: 4}",
+        ],
+        "to train without pictures of it: --attention.num_images=0",
+    ),
     "no checkpoint": (["test"], "test needs a checkpoint: --ckpt_path"),
     "missing checkpoint": (["test", "--ckpt_path=nope.ckpt"], "checkpoint not found: nope.ckpt"),
     "damaged checkpoint": (["test", "--ckpt_path=damaged.ckpt"], "damaged.ckpt is not a whole checkpoint"),
@@ -114,8 +138,6 @@ def test_a_mistake_in_a_configuration_file_is_one_line(tmp_path: Path, capsys: p
 
 def test_a_checkpoint_of_another_network_is_one_line(runs: Path, capsys: pytest.CaptureFixture, tmp_path: Path):
     last = fit(runs) / "checkpoints" / "last.ckpt"
-    import torch
-
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["state_dict"]["net.head.weight"] = torch.zeros(3, 64)
     torch.save(checkpoint, tmp_path / "other.ckpt")

@@ -121,6 +121,19 @@ def test_compiling_keeps_the_names_and_the_results(monkeypatch: pytest.MonkeyPat
     assert list(task.state_dict()) == names
 
 
+def test_pretrained_is_not_asked_for_again_when_a_checkpoint_brings_the_weights(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr("vit_attn.task.build_net", lambda *args: asked.append(args[-1]) or torch.nn.Linear(1, 1))
+    task = Classifier(arch_options={"pretrained": True, "depth": 2})
+    assert asked == [{"pretrained": True, "depth": 2}]
+    assert task.hparams["arch_options"] == {"depth": 2}
+
+
+def test_images_take_the_precision_of_the_network():
+    task = classifier().bfloat16()
+    assert task(torch.randn(2, 3, 16, 16)).dtype == torch.bfloat16
+
+
 def test_any_vit_of_timm_can_be_named():
     task = Classifier("deit3_small_patch16_224", {"depth": 1, "patch_size": 8}, num_classes=5, img_size=(16, 16))
     assert not isinstance(task.net, VisionTransformer)
@@ -132,6 +145,12 @@ def test_any_vit_of_timm_can_be_named():
     [
         ({"arch": "vit_attn_tini_patch4_32"}, "unknown network .*, did you mean 'vit_attn_tiny_patch4_32'"),
         ({"arch": "resnet1x"}, "unknown network 'resnet1x'"),
+        ({"arch": "resnet18"}, "resnet18 is not a vision transformer whose image size can be chosen"),
+        ({"arch_options": {"depth": 0}}, "depth must be at least 1, got 0"),
+        ({"arch_options": {"drop_path_rate": 2.0}}, r"drop_path_rate must be in \[0, 1\), got 2.0"),
+        ({"optimizer": "adahessian"}, "adahessian needs second-order gradients"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
         ({"arch_options": {"depht": 3}}, "has no option 'depht', did you mean 'depth'"),
         ({"arch_options": {"num_heads": 7}}, "got dim=192, num_heads=7"),
         ({"optimizer": "muom"}, "unknown optimizer 'muom', did you mean 'muon'"),

@@ -60,9 +60,8 @@ class Classifier(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        for name, value in (("warmup", warmup), ("label_smoothing", label_smoothing)):
-            if not 0 <= value < 1:
-                raise UserError(f"{name} must be in [0, 1), got {value}")
+        _check(lr=lr, weight_decay=weight_decay, warmup=warmup, label_smoothing=label_smoothing)
+        self.hparams["arch_options"] = without_pretrained(arch_options)  # a checkpoint brings its own weights
         self.net = build_net(arch, num_classes, img_size, in_chans, arch_options or {})
         build_optimizer(self.net, optimizer, lr, weight_decay)  # a wrong name is told before the data is loaded
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -75,7 +74,7 @@ class Classifier(L.LightningModule):
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
         """Logits of normalised images."""
-        return self.net(images)
+        return self.net(images.to(next(self.net.parameters()).dtype))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy; targets are class indices (B,) or mixed shares (B, classes)."""
@@ -132,6 +131,21 @@ class Classifier(L.LightningModule):
                 )
 
 
+def without_pretrained(options: Options | None) -> Options:
+    """Options of a network whose weights come from elsewhere."""
+    return {name: value for name, value in (options or {}).items() if name != "pretrained"}
+
+
+def _check(lr: float, weight_decay: float, warmup: float, label_smoothing: float) -> None:
+    if lr <= 0:
+        raise UserError(f"lr must be above 0, got {lr}")
+    if weight_decay < 0:
+        raise UserError(f"weight_decay must be at least 0, got {weight_decay}")
+    for name, value in (("warmup", warmup), ("label_smoothing", label_smoothing)):
+        if not 0 <= value < 1:
+            raise UserError(f"{name} must be in [0, 1), got {value}")
+
+
 def build_net(
     arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Mapping[str, Any]
 ) -> nn.Module:
@@ -150,6 +164,8 @@ def build_net(
         raise
     except (TypeError, AssertionError, RuntimeError, ValueError) as error:
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown and unknown[1] == "img_size":
+            raise UserError(f"{arch} is not a vision transformer whose image size can be chosen") from error
         if unknown:
             hint = did_you_mean(unknown[1], inspect.signature(VisionTransformer).parameters)
             raise UserError(f"arch_options: {arch} has no option {unknown[1]!r}{hint}") from error

@@ -3,6 +3,7 @@ import contextlib
 import pytest
 import timm
 import torch
+from timm.models.vision_transformer import ParallelThingsBlock
 from torch import nn
 from torch.nn.modules import module as module_globals
 from torch.testing import assert_close
@@ -151,10 +152,34 @@ def test_attention_that_was_not_seen_is_an_error_that_names_it():
             net(torch.randn(1, 3, 224, 224))
 
 
-@pytest.mark.parametrize(("net", "message"), [(nn.Linear(2, 2), "Linear has no attention modules to record")])
-def test_a_network_without_attention_is_refused(net, message):
-    with pytest.raises(UserError, match=message), record(net):
+def test_a_network_without_attention_is_refused():
+    with pytest.raises(UserError, match="Linear has no attention modules to record"), record(nn.Linear(2, 2)):
         pass
+
+
+PARTIAL = {
+    "fewer tokens than the grid": ("vit_tiny_patch16_224", {"dynamic_img_size": True}, 160, r"all 197 tokens .* 101"),
+    "two attentions a module": ("vit_tiny_patch16_224", {"attn_layer": "diff"}, 224, "more than once"),
+    "a pooling attention": ("vit_base_patch16_siglip_224", {}, 224, "all 196 tokens"),
+    "attention in parallel": ("vit_tiny_patch16_224", {"block_fn": ParallelThingsBlock}, 224, "is no chain of layers"),
+}
+
+
+@pytest.mark.parametrize(("name", "options", "size", "message"), PARTIAL.values(), ids=PARTIAL.keys())
+def test_what_cannot_be_recorded_whole_is_refused(name, options, size, message):
+    net = timm.create_model(name, depth=1, **options).eval()
+    with pytest.raises(UserError, match=message), record(net):
+        net(torch.randn(1, 3, size, size))
+
+
+def test_attention_outside_the_attention_modules_is_refused(net):
+    class Mixer(nn.Module):
+        def forward(self, x):
+            return torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None])[0]
+
+    net.blocks.append(Mixer())
+    with pytest.raises(UserError, match="attends outside its attention modules"), record(net):
+        net(torch.randn(1, 3, 32, 32))
 
 
 def test_an_empty_recording_says_so(net):

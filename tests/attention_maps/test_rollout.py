@@ -31,7 +31,7 @@ def recording_of(maps: list[torch.Tensor], prefix: int = 1) -> Recording:
         n = weights.shape[-1]
         zeros = torch.zeros(*weights.shape[:2], n, 1)
         calls.append((f"layer{number}", AttentionCall(zeros, zeros, zeros, zeros, weights.log(), False, 1.0)))
-    return Recording(prefix, (1, maps[0].shape[-1] - prefix), "token", [calls])
+    return Recording(prefix, (1, maps[0].shape[-1] - prefix), "token", forwards=[calls])
 
 
 @FUSIONS

@@ -10,6 +10,7 @@ from vit_attn.callbacks import AttentionLogger
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier
+from vit_attn.training.ema import EMA
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -49,7 +50,7 @@ def test_every_probe_image_has_its_pictures_at_every_step_from_0(tmp_path: Path)
 
 def test_epochs_can_be_left_out(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=1, every_n_epochs=2)], epochs=3)
-    assert [event.step for event in events(tmp_path).Images("attention/image_0")] == [0, 6]
+    assert [event.step for event in events(tmp_path).Images("attention/image_0")] == [0, 6, 9]  # the last one too
 
 
 def test_data_without_known_answers_is_drawn_too(tmp_path: Path, cifar10_root: Path):
@@ -84,6 +85,25 @@ def test_no_images_and_no_tensorboard_mean_no_work(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=0)], epochs=1)
     assert events(tmp_path).Tags()["images"] == []
     fit(None, [AttentionLogger(num_images=1)], epochs=1)
+
+
+def test_pictures_show_the_averaged_weights_that_are_validated(tmp_path: Path):
+    def pictures_of_two_epochs(name: str, decay: float) -> list[bytes]:
+        fit(tmp_path / name, [EMA(decay), AttentionLogger(num_images=1)], epochs=2)
+        return [event.encoded_image_string for event in events(tmp_path / name).Images("attention/image_0")[1:]]
+
+    first, second = pictures_of_two_epochs("still", decay=1.0)  # stays what the first step made it
+    assert first == second
+    first, second = pictures_of_two_epochs("moving", decay=0.0)
+    assert first != second
+
+
+def test_a_network_that_cannot_be_drawn_is_refused():
+    task = Classifier("cait_xxs24_224", {"depth": 1, "patch_size": 4}, num_classes=10)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, callbacks=[AttentionLogger()], **quiet)
+    with pytest.raises(UserError, match=r"not seen calling .* --attention\.num_images=0"):
+        trainer.fit(task, datamodule=ImageData("coins"))
 
 
 @pytest.mark.parametrize("options", [{"num_images": -1}, {"every_n_epochs": 0}])

@@ -54,8 +54,9 @@ def test_boxes_have_the_area_that_was_asked_for():
     inside = boxes.float().mean(dim=(1, 2, 3))
     assert (inside <= areas + 0.04).all()
     assert (inside > 0).float().mean() > 0.99
-    uncut = inside[(boxes[:, 0, 0].sum(-1) == 0) & (boxes[:, 0, -1].sum(-1) == 0)]
-    assert uncut.numel() > 500
+    border = boxes[:, 0, 0].any(-1) | boxes[:, 0, -1].any(-1) | boxes[:, 0, :, 0].any(-1) | boxes[:, 0, :, -1].any(-1)
+    assert (~border).sum() > 500
+    assert_close(inside[~border], areas[~border], rtol=0.15, atol=0)
 
 
 def test_erasing_blanks_a_box_in_its_share_of_the_images():
@@ -67,11 +68,11 @@ def test_erasing_blanks_a_box_in_its_share_of_the_images():
     assert (images == 1).all()
 
 
-@pytest.mark.parametrize("settings", [Augment(mixup=0.8), Augment(cutmix=1.0), Augment(mixup=0.8, cutmix=1.0)])
-def test_targets_are_mixed_by_the_share_of_the_pixels(settings):
+@pytest.mark.parametrize(("mixup", "cutmix"), [(0.8, 0.0), (0.0, 1.0), (0.8, 1.0)])
+def test_targets_are_mixed_by_the_share_of_the_pixels(mixup, cutmix):
     labels = torch.randint(0, 8, (64,))
     images = F.one_hot(labels, 8).float()[:, :, None, None].expand(-1, -1, 20, 20)  # channel c is lit in class c
-    mixed, targets = mix(images, labels, 8, settings, draws())
+    mixed, targets = mix(images, labels, 8, mixup, cutmix, draws())
     assert_close(mixed.mean(dim=(2, 3)), targets, rtol=0, atol=1e-5)
     assert_close(targets.sum(dim=1), torch.ones(64))
     assert (targets.max(dim=1).values < 0.999).float().mean() > 0.5
@@ -80,10 +81,10 @@ def test_targets_are_mixed_by_the_share_of_the_pixels(settings):
 def test_mixup_blends_and_cutmix_pastes():
     labels = torch.arange(64)
     images = torch.rand(64, 1, 16, 16)
-    pasted, _ = mix(images, labels, 64, Augment(cutmix=1.0), draws())
+    pasted, _ = mix(images, labels, 64, 0.0, 1.0, draws())
     known = torch.isin(pasted, images)
     assert known.all()
-    blended, _ = mix(images, labels, 64, Augment(mixup=1.0), draws())
+    blended, _ = mix(images, labels, 64, 1.0, 0.0, draws())
     assert not torch.isin(blended, images).all(dim=-1).any()
 
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import RandAugment
 
 from vit_attn.data.memory import EpochShuffle, Images
+from vit_attn.data.module import as_it_is
 
 
 def numbered(count: int, **options) -> Images:
@@ -15,8 +16,7 @@ def numbered(count: int, **options) -> Images:
 def batches(dataset: Images, epoch: int, workers: int = 0, rank: int = 0, ranks: int = 1, seed: int = 0):
     order = EpochShuffle(dataset, num_replicas=ranks, rank=rank, seed=seed)
     order.set_epoch(epoch)
-    sampler = BatchSampler(order, 5, drop_last=True)
-    return list(DataLoader(dataset, batch_sampler=sampler, collate_fn=lambda batch: batch, num_workers=workers))
+    return list(DataLoader(dataset, 5, sampler=order, drop_last=True, collate_fn=as_it_is, num_workers=workers))
 
 
 def test_an_epoch_holds_every_image_once_with_its_label():

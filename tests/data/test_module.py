@@ -3,6 +3,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from torch.utils.data.distributed import DistributedSampler
 
 from vit_attn.data import Augment, ImageData
 from vit_attn.errors import UserError
@@ -65,6 +66,19 @@ def test_mixing_gives_shares_of_classes_and_stops_when_told(cifar10_root: Path):
     assert [y.ndim for y in targets] == [2] * 9 + [1] * 9
 
 
+def test_settings_that_are_not_given_stay_as_the_data_set_has_them():
+    assert ImageData("cifar10", augment=Augment(mixup=0.8)).augment == Augment(4, 0.5, 0, 0.0, 0.8, 0.0, 1.0)
+    assert ImageData("coins", augment=Augment(erase=0.1)).augment == Augment(0, 0.0, 0, 0.1, 0.0, 0.0, 1.0)
+
+
+def test_lightning_keeps_the_sampler_that_shares_an_epoch_out_among_ranks():
+    data = ImageData("coins", batch_size=16)
+    data.prepare_data()
+    loader = data.train_dataloader()
+    assert isinstance(loader.sampler, DistributedSampler)  # any other, lightning replaces under DDP
+    assert len(next(iter(loader))[0]) == 16
+
+
 def test_normalised_pixels_have_mean_0_and_deviation_1():
     data = ImageData("coins")
     data.prepare_data()
@@ -100,8 +114,7 @@ def test_the_folder_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
 
 def test_a_batch_larger_than_the_data_is_refused(cifar10_root: Path):
     data = ImageData("cifar10", root=str(cifar10_root), batch_size=181, download=False)
-    data.prepare_data()
     with pytest.raises(UserError, match="batch_size=181 is larger than the 180 training images"):
-        data.train_dataloader()
+        data.prepare_data()
     with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
         ImageData("coins", batch_size=0)

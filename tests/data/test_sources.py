@@ -59,7 +59,8 @@ def test_a_failed_download_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", refuse)
     with pytest.raises(UserError, match=r"the download failed \(no network\); unpack https"):
-        SOURCES["cifar10"].load(tmp_path, True)
+        SOURCES["cifar10"].load(tmp_path / "new", True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_and_missing_files_are_named_and_left_alone(cifar10_root: Path):

@@ -64,6 +64,7 @@ class Recording:
     num_prefix_tokens: int
     grid_size: tuple[int, int]
     global_pool: str
+    pool_include_prefix: bool = False
     forwards: list[list[tuple[str, AttentionCall]]] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -103,7 +104,8 @@ class Recording:
         if self.global_pool == "token":
             row[:, 0] = 1.0
         elif self.global_pool == "avg":
-            row[:, self.num_prefix_tokens :] = 1.0 / (self.num_tokens - self.num_prefix_tokens)
+            first = 0 if self.pool_include_prefix else self.num_prefix_tokens
+            row[:, first:] = 1.0 / (self.num_tokens - first)
         else:
             raise UserError(f"no default query for a network that pools by {self.global_pool!r}: name the queries")
         return row
@@ -132,8 +134,8 @@ def record(net: nn.Module) -> Iterator[Recording]:
         A recording that grows with each forward.
 
     Raises:
-        UserError: If the network is not a vision transformer, or if a forward leaves any of its attention modules
-            unseen; they are listed.
+        UserError: If the network is not a vision transformer, or if a forward was not seen whole: an attention module
+            that did not attend, attended twice or not over all tokens, or attention outside of them; they are listed.
     """
     recorder = _Recorder(net)
     pre = register_module_forward_pre_hook(recorder.enter)
@@ -174,20 +176,36 @@ class _Recorder(TorchFunctionMode):
 
     def _check(self, calls: list[tuple[str, AttentionCall]]) -> None:
         seen = [name for name, _ in calls]
+        if "" in seen:
+            raise UserError(f"{type(self.net).__name__} attends outside its attention modules {self._known()}")
         if missing := [name for name in self.names.values() if name not in seen]:
             raise UserError(
                 f"{len(missing)} of {len(self.names)} attention modules of {type(self.net).__name__} were not seen "
                 f"calling scaled_dot_product_attention: {', '.join(missing)}"
             )
+        if twice := {name for name in seen if seen.count(name) > 1}:
+            raise UserError(f"attention modules that attend more than once a forward: {', '.join(sorted(twice))}")
+        expected = (calls[0][1].q.shape[0], self.recording.num_tokens, self.recording.num_tokens)
+        for name, call in calls:
+            found = (call.q.shape[0], call.q.shape[2], call.k.shape[2])
+            if found != expected:
+                raise UserError(
+                    f"attention of all {expected[1]} tokens to all of them was expected, got batch, queries and keys "
+                    f"{found} in {name}"
+                )
         if self.recording.forwards and seen != [name for name, _ in self.recording.forwards[0]]:
             raise UserError(f"this forward used other attention modules than the first one: {', '.join(seen)}")
+
+    def _known(self) -> str:
+        return ", ".join(self.names.values())
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        if func is F.scaled_dot_product_attention and self.calls is not None and self.inside:
-            self.calls.append((self.inside[-1], _attention_call(output, *args, **(kwargs or {}))))
+        if func is F.scaled_dot_product_attention and self.calls is not None:
+            name = self.inside[-1] if self.inside else ""
+            self.calls.append((name, _attention_call(output, *args, **(kwargs or {}))))
         return output
 
 
@@ -223,6 +241,8 @@ def _attention_modules(net: nn.Module) -> dict[nn.Module, str]:
 
     found = {module: name for name, module in net.named_modules() if is_attention(module) and module is not net}
     inner = {m: name for m, name in found.items() if not any(c in found for c in m.modules() if c is not m)}
+    if parallel := [name for name, module in net.named_modules() if type(module).__name__ == "ParallelThingsBlock"]:
+        raise UserError(f"attention in parallel is no chain of layers: {', '.join(parallel)}")
     if not inner:
         raise UserError(f"{type(net).__name__} has no attention modules to record")
     return inner
@@ -231,6 +251,7 @@ def _attention_modules(net: nn.Module) -> dict[nn.Module, str]:
 def _empty_recording(net: Any) -> Recording:
     try:
         rows, cols = net.patch_embed.grid_size
-        return Recording(net.num_prefix_tokens, (rows, cols), net.global_pool)
+        include_prefix = getattr(net, "pool_include_prefix", False)
+        return Recording(net.num_prefix_tokens, (rows, cols), net.global_pool, include_prefix)
     except AttributeError as error:
         raise UserError(f"{type(net).__name__} does not say how its tokens are laid out: {error}") from error

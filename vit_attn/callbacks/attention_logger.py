@@ -23,13 +23,15 @@ class AttentionLogger(L.Callback):
     layer, and attention rollout through all layers, over the image; and the token-to-token matrix of each layer, heads
     averaged. Both look at attention alone: they do not know which class was predicted.
 
-    It needs a TensorBoard logger and a data module with ``probe(count)``, ``normalize(images)`` and ``class_names``.
+    It needs a TensorBoard logger, a task with its network as ``net``, and a data module with ``probe(count)``,
+    ``normalize(images)``, ``class_names``, ``img_size`` and ``in_chans``.
     The pictures show the weights that the validation of the same step measures, averaged ones where a callback
     averages them. The network, its modes, gradients and random state are left as they were.
 
     Args:
         num_images: Number of images; 0 turns the callback off.
-        every_n_epochs: Epochs from one picture to the next; the untrained network is drawn as step 0.
+        every_n_epochs: Epochs from one picture to the next; the untrained network, as step 0, and the last epoch are
+            always drawn.
     """
 
     def __init__(self, num_images: int = 8, every_n_epochs: int = 1) -> None:
@@ -39,6 +41,30 @@ class AttentionLogger(L.Callback):
             )
         self.num_images, self.every_n_epochs = num_images, every_n_epochs
 
+    def check(self, data: Any, pl_module: L.LightningModule) -> None:
+        """Draw a blank image to no file, so that what cannot be drawn is refused before anything is written.
+
+        Raises:
+            UserError: If the data module, the task or the network is not of the kind that this callback can draw.
+        """
+        if not self.num_images:
+            return
+        if not all(hasattr(data, name) for name in ("probe", "normalize", "class_names", "img_size", "in_chans")):
+            raise UserError("AttentionLogger needs a data module with what ImageData has: probe(), normalize(), …")
+        net = _net(pl_module)
+        blank = torch.zeros(1, data.in_chans, *data.img_size, device=pl_module.device)
+        try:
+            with _evaluating(net), record(net) as recording:
+                pl_module(blank)
+            rollout(recording)
+        except UserError as error:
+            raise UserError(f"{error}; to train without pictures of it: --attention.num_images=0") from error
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check, on every rank, for those who do not come from the command line."""
+        if stage == "fit":
+            self.check(getattr(trainer, "datamodule", None), pl_module)
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the network as it starts."""
         if trainer.global_step == 0:
@@ -46,7 +72,8 @@ class AttentionLogger(L.Callback):
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw the network that is about to be validated; averaged weights are in place by now."""
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
         if trainer.state.fn == "fit" and not trainer.sanity_checking and due:
             self._log(trainer, pl_module)
 
@@ -54,11 +81,12 @@ class AttentionLogger(L.Callback):
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not (self.num_images and writers and trainer.is_global_zero):
             return
-        data, net = _data(trainer), _net(pl_module)
+        data: Any = getattr(trainer, "datamodule", None)
+        net = _net(pl_module)
         probe = data.probe(self.num_images)
         images = data.normalize(probe.images.to(pl_module.device))
         with _evaluating(net), trainer.precision_plugin.forward_context(), record(net) as recording:
-            predicted = net(images).argmax(dim=-1).tolist()
+            predicted = pl_module(images).argmax(dim=-1).tolist()
         pictures = {
             "attention": overlays(recording, probe, predicted, data.class_names),
             "attention_matrices": matrices(recording, probe, predicted, data.class_names),
@@ -67,15 +95,6 @@ class AttentionLogger(L.Callback):
             for kind, each in pictures.items():
                 for i, picture in enumerate(each):
                     writer.add_image(f"{kind}/image_{i}", picture, trainer.global_step, dataformats="HWC")
-
-
-def _data(trainer: L.Trainer) -> Any:
-    data = getattr(trainer, "datamodule", None)
-    if not all(hasattr(data, name) for name in ("probe", "normalize", "class_names")):
-        raise UserError(
-            "AttentionLogger needs a data module with probe(), normalize() and class_names, as ImageData has"
-        )
-    return data
 
 
 def _net(pl_module: L.LightningModule) -> nn.Module:

@@ -20,7 +20,7 @@ from vit_attn.callbacks import AttentionLogger, PredictionWriter
 from vit_attn.commands.parse_errors import explain
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
-from vit_attn.task import Classifier
+from vit_attn.task import Classifier, without_pretrained
 
 CHECKPOINT_DEFAULTS = {
     "monitor": "val/accuracy",
@@ -34,7 +34,8 @@ NOISE = (
     ".*does not have many workers",  # the data is in memory already
     "LightningCLI's args parameter",  # it is given the process's own arguments
     ".*isinstance.treespec, LeafSpec.",  # lightning 2.6 against newer torch
-    "The dirpath has changed",  # every run has a folder of its own
+    "The dirpath has changed",  # every run has a folder of its own; after_fit says what the best is the best of
+    "Be aware that when using `ckpt_path`",  # measuring needs no callback of the training
     "Precision bf16-mixed is not supported by the model summary",
 )
 """Warnings that say nothing to a user of the command line."""
@@ -65,7 +66,7 @@ def run(verb: str, options: list[str]) -> int:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={"allow_abbrev": False},
-            trainer_defaults={"max_epochs": 100},
+            trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
             args=[verb, *_config_of_run(verb, options), *options],
         )
     except MisconfigurationException as error:
@@ -99,17 +100,24 @@ class VitAttnCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give ``fit`` a folder of its own, and the other verbs no logger: they print, or write beside the run."""
+        settings = self._setting("trainer")
         extra: list[Callback] = []
         if self.subcommand == "fit":
-            if self._setting("trainer").logger in (None, True):
-                kwargs["logger"] = self._logger()
-            if self._setting("trainer").logger is not False:
+            if settings.max_epochs == settings.max_steps == -1:
+                raise UserError("the run needs an end: set trainer.max_epochs or trainer.max_steps")
+            run = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+            runs, name = self._setting("runs"), self._setting("name")
+            kwargs["default_root_dir"] = str(Path(runs, name, run))
+            if settings.logger in (None, True):
+                kwargs["logger"] = TensorBoardLogger(runs, name, run, default_hp_metric=False)
+            if settings.logger is not False:
                 extra.append(LearningRateMonitor("step"))
         else:
-            kwargs["logger"] = False
+            kwargs |= {"logger": False, "callbacks": []}
         if self.subcommand == "predict":
-            folder = _run_folder(self._setting("ckpt_path"))
-            extra.append(PredictionWriter(str((folder or Path()) / "predictions.csv")))
+            checkpoint = self._setting("ckpt_path")
+            folder = _run_folder(checkpoint) or Path(checkpoint).parent
+            extra.append(PredictionWriter(str(folder / "predictions.csv")))
         self.trainer_defaults["callbacks"] = extra
         try:
             return super().instantiate_trainer(**kwargs)
@@ -120,10 +128,15 @@ class VitAttnCLI(LightningCLI):
         settings: Any = self.config_init
         return settings[self.subcommand][name]
 
-    def _logger(self) -> TensorBoardLogger:
-        run = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-        folder, name = self._setting("runs"), self._setting("name")
-        return TensorBoardLogger(folder, name, run, default_hp_metric=False)
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Read options and files, and settle the seed, on which data and training depend."""
+        try:
+            super().parse_arguments(parser, args)
+        except UnicodeDecodeError as error:
+            raise UserError(f"a configuration file is not text: {error}") from error
+        seed = self.config[self.config.subcommand].seed_everything
+        if seed is True or seed < 0:
+            raise UserError(f"seed_everything must be a number from 0, got {seed}")
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is told in one line."""
@@ -139,15 +152,19 @@ class VitAttnCLI(LightningCLI):
         path = self.config[self.config.subcommand].ckpt_path
         if path is None and self.config.subcommand != "fit":
             raise UserError(f"{self.config.subcommand} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt")
-        if path in (None, "best", "last", "hpc", "registry"):
+        if path is None:
             return
-        hyperparameters = _read_hyperparameters(Path(path))
+        stored, settings = _read_hyperparameters(Path(path)), self.config[self.config.subcommand].model
+        settings.arch_options = without_pretrained(settings.arch_options)
         if self.config.subcommand == "fit":
-            _refuse_other_settings(self.config.fit.model.as_dict(), hyperparameters, path)
+            _refuse_other_settings(settings.as_dict(), stored, path)
         super()._parse_ckpt_path()
 
     def before_fit(self) -> None:
-        """Start the clock."""
+        """Refuse a network that cannot be drawn while nothing is written yet, and start the clock."""
+        for callback in getattr(self.trainer, "callbacks", []):
+            if isinstance(callback, AttentionLogger):
+                callback.check(self.datamodule, self.model)
         self.started = time.monotonic()
 
     def after_fit(self) -> None:
@@ -155,9 +172,11 @@ class VitAttnCLI(LightningCLI):
         checkpoint = self.trainer.checkpoint_callback
         if not (self.trainer.is_global_zero and isinstance(checkpoint, ModelCheckpoint)):
             return
-        score, seconds = checkpoint.best_model_score, round(time.monotonic() - self.started)
+        seconds, score = round(time.monotonic() - self.started), checkpoint.best_model_score
+        accuracy = "none, nothing was validated" if score is None else f"{score:.4f}"
+        since = " since it was resumed" if self.config.fit.ckpt_path else ""
         sys.stdout.write(
-            f"\nbest validation accuracy: {'none, nothing was validated' if score is None else f'{score:.4f}'}\n"
+            f"\nbest validation accuracy{since}: {accuracy}\n"
             f"time: {seconds // 60} min {seconds % 60} s\n"
             f"checkpoint: {checkpoint.best_model_path or checkpoint.last_model_path or 'none'}\n"
             f"look at it: tensorboard --logdir {self.config.fit.runs}\n"

@@ -4,7 +4,7 @@ Parameters are drawn for the whole batch of all ranks from (seed, step) and slic
 on what was drawn before nor on how many workers or ranks there are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ Images = Float[Tensor, "B C height width"]
 
 @dataclass(frozen=True)
 class Augment:
-    """What happens to training images; everything is off at 0.
+    """What happens to training images; everything is off at 0, and as the data set has it where it is not given.
 
     Args:
         crop_padding: Pixels of black border from which a random crop of the image's size is taken.
@@ -32,13 +32,13 @@ class Augment:
         mix_until: Share of the training during which mixup and cutmix act.
     """
 
-    crop_padding: int = 0
-    flip: float = 0.0
-    rand_augment: int = 0
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mix_until: float = 1.0
+    crop_padding: int | None = None
+    flip: float | None = None
+    rand_augment: int | None = None
+    erase: float | None = None
+    mixup: float | None = None
+    cutmix: float | None = None
+    mix_until: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done, by name."""
@@ -51,8 +51,22 @@ class Augment:
             ("cutmix", 0, 100),
             ("mix_until", 0, 1),
         ):
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"augment.{name} must be in {low}..{high}, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise UserError(f"augment.{name} must be in {low}..{high}, got {value}")
+
+    def over(self, base: "Augment") -> "Augment":
+        """These settings, and those of ``base`` where they are not given.
+
+        >>> Augment(flip=0.1).over(Augment(crop_padding=4, flip=0.5)).crop_padding
+        4
+        """
+        given = {each.name: getattr(self, each.name) for each in fields(self)}
+        return replace(base, **{name: value for name, value in given.items() if value is not None})
+
+
+NOT_GIVEN = Augment()
+OFF = Augment(crop_padding=0, flip=0.0, rand_augment=0, erase=0.0, mixup=0.0, cutmix=0.0, mix_until=1.0)
 
 
 class Draws:
@@ -108,21 +122,24 @@ def crop_and_flip(
 
 
 def erase(images: Images, share: float, draws: Draws) -> Images:
-    """Set a box of 2 to 33 % of the area to 0, the mean of normalised images, in a share of the images."""
+    """Set a box of up to a third of the area to 0, the mean of normalised images, in a share of the images."""
     boxes = random_boxes(draws.uniform(0.02, 1 / 3), (images.shape[-2], images.shape[-1]), draws)
     chosen = (draws.uniform() < share)[:, None, None, None]
     return images.masked_fill(boxes & chosen, 0.0)
 
 
 def mix(
-    images: Images, labels: Int64[Tensor, " B"], num_classes: int, settings: Augment, draws: Draws
+    images: Images, labels: Int64[Tensor, " B"], num_classes: int, mixup: float, cutmix: float, draws: Draws
 ) -> tuple[Images, Float[Tensor, "B classes"]]:
-    """Mix each image with one other by mixup or cutmix; the targets are mixed by the same shares."""
+    """Mix each image with one other by mixup or cutmix; the targets are mixed by the same shares.
+
+    Both are Beta parameters, 0 for not at all; with both, half of the images each.
+    """
     targets = F.one_hot(labels, num_classes).float()
     shift = draws.integers(1, max(1, len(images) - 1))[0]  # the same for all, so that every image is used twice
     other = (torch.arange(len(images), device=images.device) + shift) % len(images)
-    cut = draws.uniform() < (settings.cutmix > 0) * (0.5 if settings.mixup > 0 else 1.0)
-    own = torch.where(cut, draws.beta(settings.cutmix or 1.0), draws.beta(settings.mixup or 1.0))
+    cut = draws.uniform() < (cutmix > 0) * (0.5 if mixup > 0 else 1.0)
+    own = torch.where(cut, draws.beta(cutmix or 1.0), draws.beta(mixup or 1.0))
     boxes = random_boxes(1 - own, (images.shape[-2], images.shape[-1]), draws)
     own = torch.where(cut, 1 - boxes.float().mean(dim=(1, 2, 3)), own)  # a box at the border is cut short
     share = torch.where(cut[:, None, None, None], (~boxes).float(), own[:, None, None, None]).to(images.dtype)

@@ -53,9 +53,12 @@ class Images(Dataset):
         return images, self.labels[indices]
 
     def _seeded(self, transform: Transform, image: Tensor, address: int) -> Tensor:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hash((self.seed, address)))  # of integers, so the same in every process
+        before = torch.get_rng_state()
+        try:  # the CPU's generator alone: torch.manual_seed would reseed the GPU's too, and for good
+            torch.default_generator.manual_seed(hash((self.seed, address)))  # of integers: the same in every process
             return transform(image)
+        finally:
+            torch.set_rng_state(before)
 
 
 class EpochShuffle(DistributedSampler):

@@ -1,7 +1,7 @@
 """Any data set by name, for Lightning."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ import lightning as L
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import RandAugment
 
-from vit_attn.data.augment import Augment, Draws, crop_and_flip, erase, mix
+from vit_attn.data.augment import NOT_GIVEN, Augment, Draws, crop_and_flip, erase, mix
 from vit_attn.data.coins import Answer
 from vit_attn.data.memory import EpochShuffle, Images
 from vit_attn.data.sources import ROOT_VARIABLE, Split, find_source
@@ -38,8 +38,8 @@ class ImageData(L.LightningDataModule):
         download: Whether missing files may be downloaded.
         batch_size: Images a step on each device.
         num_workers: Processes that prepare training batches; worth it for ``augment.rand_augment`` only.
-        augment: What happens to training images; by default what the data set stands: crop and flip for ``cifar10``,
-            nothing for ``coins``.
+        augment: What happens to training images. What is not given is as the data set stands it: crop and flip for
+            ``cifar10``, nothing for ``coins``.
         seed: Seed of shuffles and augmentation. The validation split is the same for every seed.
 
     Raises:
@@ -53,16 +53,17 @@ class ImageData(L.LightningDataModule):
         download: bool = True,
         batch_size: int = 128,
         num_workers: int = 0,
-        augment: Augment | None = None,
+        augment: Augment = NOT_GIVEN,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, got {batch_size}")
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
+            if value < least:
+                raise UserError(f"{name} must be at least {least}, got {value}")
         self.source = find_source(dataset)
         self.root = Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         self.download, self.batch_size, self.num_workers, self.seed = download, batch_size, num_workers, seed
-        self.augment = self.source.augment if augment is None else augment
+        self.augment = augment.over(self.source.augment)
         self.splits: dict[str, Split] = {}
         mean, std = torch.tensor(self.source.mean), torch.tensor(self.source.std)
         self.mean, self.std = (255 * mean).view(-1, 1, 1), (255 * std).view(-1, 1, 1)
@@ -90,6 +91,9 @@ class ImageData(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Download what is missing, once a node; the splits stay in memory for ``setup``."""
         self.splits = self.source.load(self.root, self.download)
+        count = len(self.splits["train"].images)
+        if self.batch_size > count:
+            raise UserError(f"batch_size={self.batch_size} is larger than the {count} training images")
 
     def setup(self, stage: str) -> None:
         """Load the splits where ``prepare_data`` ran in another process."""
@@ -109,8 +113,6 @@ class ImageData(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches of uint8 images; they are augmented after they have reached the device."""
         split, magnitude = self.splits["train"], self.augment.rand_augment
-        if self.batch_size > len(split.images):
-            raise UserError(f"batch_size={self.batch_size} is larger than the {len(split.images)} training images")
         dataset = Images(
             split.images, split.labels, RandAugment(magnitude=magnitude) if magnitude else None, seed=self.seed
         )
@@ -118,8 +120,10 @@ class ImageData(L.LightningDataModule):
         order = EpochShuffle(dataset, num_replicas=world_size, rank=rank, seed=self.seed * 1_000_003)
         return DataLoader(
             dataset,
-            batch_sampler=BatchSampler(order, self.batch_size, drop_last=True),
-            collate_fn=_as_it_is,
+            sampler=order,  # lightning leaves a distributed sampler alone, and replaces a batch sampler
+            batch_size=self.batch_size,
+            drop_last=True,
+            collate_fn=as_it_is,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -139,23 +143,23 @@ class ImageData(L.LightningDataModule):
 
     def _in_order(self, name: str) -> DataLoader:
         split = self.splits[name]
-        return DataLoader(Images(split.images, split.labels), batch_size=self.batch_size, collate_fn=_as_it_is)
+        return DataLoader(Images(split.images, split.labels), batch_size=self.batch_size, collate_fn=as_it_is)
 
     def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Augment training images on their device; normalise all."""
         images, labels = batch
         if not (self.trainer and self.trainer.training):
             return self.normalize(images), labels
-        settings = self.augment
+        on: dict[str, Any] = asdict(self.augment)
         world_size, rank = self._ranks()
         draws = Draws((self.seed, _step(self.trainer)), len(images), rank, world_size, images.device)
-        if settings.crop_padding or settings.flip:
-            images = crop_and_flip(images, settings.crop_padding, settings.flip, draws)
+        if on["crop_padding"] or on["flip"]:
+            images = crop_and_flip(images, on["crop_padding"], on["flip"], draws)
         images = self.normalize(images)
-        if settings.erase:
-            images = erase(images, settings.erase, draws)
-        if (settings.mixup or settings.cutmix) and _progress(self.trainer) < settings.mix_until:
-            return mix(images, labels, self.num_classes, settings, draws)
+        if on["erase"]:
+            images = erase(images, on["erase"], draws)
+        if (on["mixup"] or on["cutmix"]) and _progress(self.trainer) < on["mix_until"]:
+            return mix(images, labels, self.num_classes, on["mixup"], on["cutmix"], draws)
         return images, labels
 
     def _ranks(self) -> tuple[int, int]:
@@ -172,5 +176,6 @@ def _progress(trainer: L.Trainer) -> float:
     return trainer.global_step / trainer.estimated_stepping_batches
 
 
-def _as_it_is(batch: Any) -> tuple[Tensor, Tensor]:
+def as_it_is(batch: Any) -> tuple[Tensor, Tensor]:
+    """The batch; :class:`Images` has collated it already."""
     return batch

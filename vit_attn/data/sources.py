@@ -1,7 +1,8 @@
 """Data sets by name: what is known about each without touching a file, and how its splits are loaded."""
 
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import check_integrity
 
-from vit_attn.data.augment import Augment
+from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.coins import GLYPH_NAMES, SPLITS, Answer, Coins
 from vit_attn.errors import UserError, did_you_mean
 
@@ -45,7 +46,7 @@ class Source:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     load: Callable[[Path, bool], dict[str, Split]]
-    augment: Augment = field(default_factory=Augment)
+    augment: Augment = OFF
 
 
 def find_source(name: str) -> Source:
@@ -113,9 +114,12 @@ def _require_cifar10(root: Path, download: bool) -> None:
     how = f"unpack {CIFAR10.url} into {root}, or name the folder that holds {CIFAR10.base_folder}/ with --data.root"
     if not download:
         raise UserError(f"cifar10 not found: no {folder}; {how}, or allow --data.download=true")
+    made = not root.exists()
     try:
         CIFAR10(str(root), download=True)
     except (OSError, RuntimeError) as error:
+        if made:
+            shutil.rmtree(root, ignore_errors=True)
         raise UserError(f"cifar10 not found: no {folder}, and the download failed ({error}); {how}") from error
 
 
@@ -126,7 +130,7 @@ SOURCES = {
         mean=(0.4914, 0.4822, 0.4465),
         std=(0.2470, 0.2435, 0.2616),
         load=_load_cifar10,
-        augment=Augment(crop_padding=4, flip=0.5),
+        augment=Augment(crop_padding=4, flip=0.5).over(OFF),
     ),
     "coins": Source(
         class_names=GLYPH_NAMES,

@@ -74,6 +74,11 @@ class VisionTransformer(nn.Module):
         """
         super().__init__()
         _check(img_size, patch_size, global_pool, class_token, stem)
+        for name, size in (("embed_dim", embed_dim), ("depth", depth)):
+            if size < 1:
+                raise UserError(f"{name} must be at least 1, got {size}")
+        if not 0 <= drop_path_rate < 1:
+            raise UserError(f"drop_path_rate must be in [0, 1), got {drop_path_rate}")
         self.num_classes, self.global_pool = num_classes, global_pool
         self.num_features = self.head_hidden_size = self.embed_dim = embed_dim  # timm's names for one number
         self.num_prefix_tokens = int(class_token) + reg_tokens

@@ -23,7 +23,7 @@ def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float) -
         weight_decay: Decay a step, as a multiple of the learning rate.
 
     Raises:
-        UserError: If timm has no such optimiser.
+        UserError: If timm has no such optimiser, or if it needs second-order gradients.
 
     References:
         Loshchilov 2017, "Decoupled weight decay regularization", arXiv 1711.05101, for ``adamw``.
@@ -32,6 +32,8 @@ def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float) -
     known = [str(each) for each in timm.optim.list_optimizers()]
     if name not in known:
         raise UserError(f"unknown optimizer {name!r}{did_you_mean(name, known)}")
+    if timm.optim.get_optimizer_info(name).second_order:
+        raise UserError(f"{name} needs second-order gradients, which training does not compute")
     fallback = MUON_FALLBACK if "muon" in name else ()
     return timm.optim.create_optimizer_v2(
         net,

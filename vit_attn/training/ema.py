@@ -1,0 +1,28 @@
+"""Averaged weights: what is validated and saved is smoother than what the last step left."""
+
+import lightning as L
+from lightning.pytorch.callbacks import WeightAveraging
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+
+class EMA(WeightAveraging):
+    """Exponential moving average of the weights after every step; validated, logged and saved instead of them.
+
+    Lightning's own ``EMAWeightAveraging`` makes its copy before the network has moved to the GPU, so that every step
+    would cross the bus parameter by parameter; this one moves it along and averages all parameters in one call.
+
+    Args:
+        decay: Share of the old average that each step keeps.
+
+    References:
+        Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging".
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Bring the average to where the network is by now."""
+        if self._average_model is not None:
+            self._average_model.to(pl_module.device)
+        super().on_train_start(trainer, pl_module)
