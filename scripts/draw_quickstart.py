@@ -29,7 +29,7 @@ def main() -> None:
     probe = data.probe(args.images)
     with torch.no_grad(), record(net) as recording:
         predicted = net(data.normalize(probe.images)).argmax(dim=-1)
-    pictures = overlays(recording, probe, predicted.tolist(), data.class_names)
+    pictures = overlays(recording, probe, predicted.tolist(), data.class_names, dpi=180)
     rows = [np.concatenate(pictures[i : i + 2], axis=1) for i in range(0, len(pictures), 2)]
     Image.fromarray(np.concatenate(rows)).save(args.picture, optimize=True)
 

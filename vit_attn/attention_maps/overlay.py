@@ -1,4 +1,8 @@
-"""Maps as pictures: over their image, or as a matrix of tokens by tokens."""
+"""Maps as pictures: over their image, or as a matrix of tokens by tokens.
+
+TensorBoard shows a picture about 400 pixels wide and scales a larger one down without smoothing, so the figures are
+made for that width; a higher ``dpi`` is for paper and web pages.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ from jaxtyping import Float, UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -37,7 +42,9 @@ class Mark:
     line: Literal["solid", "dotted"] = "solid"
 
 
-def draw_overlays(image: Picture, title: str, maps: Sequence[Map], marks: Sequence[Mark] = ()) -> Picture:
+def draw_overlays(
+    image: Picture, title: str, maps: Sequence[Map], marks: Sequence[Mark] = (), dpi: int = 100
+) -> Picture:
     """The image, and beside it each map over the image in grey, all on one numeric colour scale from 0.
 
     Args:
@@ -45,32 +52,36 @@ def draw_overlays(image: Picture, title: str, maps: Sequence[Map], marks: Sequen
         title: What stands over the image.
         maps: At least one.
         marks: Patches to outline in every panel.
+        dpi: Pixels an inch; a panel is 1.15 inches wide.
     """
     height, width, _ = image.shape
-    figure, panels, bar = _layout(1, 1 + len(maps), 2.2, 2.2 * height / width, gap=(0.12, 0.0), margin=(0.06, 0.3, 0.5))
+    figure, panels, bar = _layout(
+        (1, 1 + len(maps)), (1.15, 1.15 * height / width), gap=(0.06, 0.0), margin=(0.04, 0.2, 0.36), dpi=dpi
+    )
     grey = image @ np.array([0.299, 0.587, 0.114])
     scale = Normalize(0, 100 * max(float(each.patches.max()) for each in maps))
     placed: dict[str, Any] = {"extent": (0, width, height, 0), "interpolation": "nearest", "aspect": "auto"}
 
     panels[0].imshow(image, **placed)
-    panels[0].set_title(title, fontsize=11)
+    panels[0].set_title(title, fontsize=8, pad=3)
     for panel, each in zip(panels[1:], maps, strict=True):
         panel.imshow(grey, cmap="gray", vmin=0, vmax=255, **placed)
         panel.imshow(100 * each.patches, cmap=COLOURS, norm=scale, alpha=0.6, **placed)
-        panel.set_title(each.title, fontsize=11)
+        panel.set_title(each.title, fontsize=8, pad=3)
         if each.prefix > 0:
-            panel.set_xlabel(f"not shown: {each.prefix:.0%} on prefix tokens", fontsize=9)
+            panel.set_xlabel(f"+ {each.prefix:.0%} on prefix", fontsize=7.5, labelpad=2)
     for panel in panels:
         panel.set(xticks=[], yticks=[])
         for mark in marks:
             _outline(panel, mark, maps[0].patches.shape, (height, width))
     if marks:
-        panels[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0.01), ncols=len(marks), fontsize=9, frameon=False)
-    figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar, alpha=0.6).set_label("attention on a patch, %", fontsize=9)
+        legend = {"ncols": len(marks), "handlelength": 1.0, "columnspacing": 0.8, "handletextpad": 0.4}
+        panels[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0.06), fontsize=7.5, frameon=False, **legend)
+    _label(figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar, alpha=0.6), "% of attention, a patch")
     return _pixels(figure)
 
 
-def draw_matrices(layers: Float[np.ndarray, "L N N"], num_prefix_tokens: int, title: str) -> Picture:
+def draw_matrices(layers: Float[np.ndarray, "L N N"], num_prefix_tokens: int, title: str, dpi: int = 100) -> Picture:
     """Who looks at whom: a matrix a layer, rows are queries and columns keys, on one numeric colour scale.
 
     Colours follow the square root, so that a single strong key does not blacken the rest.
@@ -79,46 +90,51 @@ def draw_matrices(layers: Float[np.ndarray, "L N N"], num_prefix_tokens: int, ti
         layers: Attention by layer, heads fused.
         num_prefix_tokens: Tokens before the patches, set off by a line.
         title: What stands over the figure.
+        dpi: Pixels an inch; a panel is 1.15 inches wide.
     """
-    cols = min(len(layers), 4)
+    cols = min(len(layers), 3)
     rows = -(-len(layers) // cols)
-    figure, panels, bar = _layout(rows, cols, 2.4, 2.4, gap=(0.3, 0.6), margin=(0.5, 0.45, 0.6))
-    figure.suptitle(title, fontsize=11)
+    figure, panels, bar = _layout((rows, cols), (1.15, 1.15), gap=(0.22, 0.42), margin=(0.36, 0.32, 0.42), dpi=dpi)
+    figure.suptitle(title, fontsize=8, y=1 - 0.04 / figure.get_figheight(), va="top")
     scale = PowerNorm(0.5, 0, 100 * float(layers.max()))
     for number, (panel, layer) in enumerate(zip(panels, layers, strict=False)):
         panel.imshow(100 * layer, cmap=COLOURS, norm=scale, interpolation="nearest")
-        panel.set_title(f"layer {number + 1}", fontsize=10)
-        panel.tick_params(labelsize=8)
-        panel.set_xlabel("key", fontsize=9, labelpad=1)
-        panel.set_ylabel("" if number % cols else "query", fontsize=9)
+        panel.set_title(f"layer {number + 1}", fontsize=8, pad=3)
+        panel.locator_params(nbins=3)
+        panel.tick_params(labelsize=7, length=2, pad=2)
+        panel.set_xlabel("key", fontsize=7.5, labelpad=0)
+        panel.set_ylabel("" if number % cols else "query", fontsize=7.5, labelpad=1)
         if num_prefix_tokens:
             panel.axhline(num_prefix_tokens - 0.5, color="white", linewidth=0.5)
             panel.axvline(num_prefix_tokens - 0.5, color="white", linewidth=0.5)
     for panel in panels[len(layers) :]:
         panel.axis("off")
-    figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar).set_label("attention, %", fontsize=9)
+    _label(figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar), "% of attention")
     return _pixels(figure)
 
 
 def _layout(
-    rows: int, cols: int, width: float, height: float, gap: tuple[float, float], margin: tuple[float, float, float]
+    shape: tuple[int, int],
+    panel: tuple[float, float],
+    gap: tuple[float, float],
+    margin: tuple[float, float, float],
+    dpi: int,
 ) -> tuple[Figure, list[Axes], Axes]:
     """A figure, its panels row by row, and the colour bar's axes.
 
-    Everything is in inches, placed by arithmetic: automatic layout takes twice as long as all the rest of a figure.
+    Everything is placed by arithmetic: automatic layout takes longer than all the rest of a figure.
 
     Args:
-        rows: Rows of panels.
-        cols: Columns of panels.
-        width: Width of a panel.
-        height: Height of a panel.
-        gap: Between panels, across and down.
-        margin: Left, bottom and top.
+        shape: Rows and columns of panels.
+        panel: Width and height of a panel in inches.
+        gap: Inches between panels, across and down.
+        margin: Inches at the left, the bottom and the top.
+        dpi: Pixels an inch.
     """
-    left, bottom, top = margin
-    full_width = left + cols * width + (cols - 1) * gap[0] + 0.85
+    (rows, cols), (width, height), (left, bottom, top) = shape, panel, margin
+    full_width = left + cols * width + (cols - 1) * gap[0] + 0.62
     full_height = bottom + rows * height + (rows - 1) * gap[1] + top
-    figure = Figure(figsize=(full_width, full_height), dpi=100)
+    figure = Figure(figsize=(full_width, full_height), dpi=dpi)
 
     def axes(x: float, y: float, w: float, h: float) -> Axes:
         return figure.add_axes((x / full_width, y / full_height, w / full_width, h / full_height))
@@ -128,14 +144,19 @@ def _layout(
         for row in range(rows)
         for col in range(cols)
     ]
-    return figure, panels, axes(full_width - 0.7, bottom, 0.12, full_height - bottom - top)
+    return figure, panels, axes(full_width - 0.54, bottom, 0.09, full_height - bottom - top)
+
+
+def _label(bar: Colorbar, text: str) -> None:
+    bar.set_label(text, fontsize=7.5, labelpad=2)
+    bar.ax.tick_params(labelsize=7, length=2, pad=2)
 
 
 def _outline(panel: Axes, mark: Mark, grid: tuple[int, ...], size: tuple[int, int]) -> None:
     row, col = divmod(mark.patch, grid[1])
     height, width = size[0] / grid[0], size[1] / grid[1]
     corner = (col * width, row * height)
-    style = {"fill": False, "edgecolor": MARK_COLOUR, "linewidth": 1.8, "linestyle": mark.line}
+    style = {"fill": False, "edgecolor": MARK_COLOUR, "linewidth": 1.3, "linestyle": mark.line}
     panel.add_patch(Rectangle(corner, width, height, label=mark.name, **style))
 
 

@@ -105,7 +105,7 @@ def _net(pl_module: L.LightningModule) -> nn.Module:
 
 
 def overlays(
-    recording: Recording, probe: Any, predicted: Sequence[int], class_names: Sequence[str]
+    recording: Recording, probe: Any, predicted: Sequence[int], class_names: Sequence[str], dpi: int = 100
 ) -> list[np.ndarray]:
     """A picture an image: the image, and over it the last layer's attention and the rollout of the pooled row.
 
@@ -114,13 +114,14 @@ def overlays(
         probe: Their ``images`` (uint8), ``labels`` and, where known, ``answers``.
         predicted: The class that the network gave each.
         class_names: Names of the classes.
+        dpi: Pixels an inch; 100 is for TensorBoard.
     """
     rows = {"last layer": raw_rows(recording)[:, 0], "rollout": rollout(recording)[:, 0]}
     pictures = []
     for i, image in enumerate(probe.images):
         maps = [_map(name, row[i], recording) for name, row in rows.items()]
         title = _title(probe, i, predicted, class_names, "\n")
-        pictures.append(draw_overlays(_pixels(image), title, maps, _marks(probe, i)))
+        pictures.append(draw_overlays(_pixels(image), title, maps, _marks(probe, i), dpi))
     return pictures
 
 
