@@ -39,6 +39,34 @@ def test_it_records_the_weights_that_each_layer_used(net):
         assert weights.max() > 50 * weights.min()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"affinity": "dot_product"},
+        {"affinity": "cosine"},
+        {"affinity": "gaussian"},
+        {"affinity": "additive"},
+        {"normaliser": "top_k", "top_k": 3},
+        {"normaliser": "hard"},
+        {"affinity": "additive", "normaliser": "hard", "window": 3},
+        {"window": 3},
+        {"pos_embed": "rope"},
+    ],
+)
+def test_every_form_of_attention_is_recorded_like_the_default(options):
+    net = VisionTransformer(**SIZES, reg_tokens=2, **options).eval()
+    images, expected = torch.randn(2, 3, 32, 32), []
+    for block in net.blocks:
+        with torch.no_grad():
+            block.attn.qkv.weight.mul_(20)
+        block.attn.register_forward_hook(lambda attn, args, _: expected.append(attn.weights(*args)))
+    with record(net) as recording:
+        net(images)
+    for layer, weights in zip(recording, expected, strict=True):
+        assert_close(layer.weights(), weights)
+        assert_close(layer.weights() @ layer.calls[0].v, layer.calls[0].output)
+
+
 def test_forwards_are_joined_along_the_batch(net):
     images = torch.randn(5, 3, 32, 32)
     with record(net) as whole:

@@ -75,6 +75,60 @@ def test_the_convolutional_stem_gives_the_same_grid_and_sees_over_patch_borders(
     assert not [name for name in net.state_dict() if "proj.weight" == name]
 
 
+def shuffled_patches(images: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """The same 8×8 patches at other places."""
+    patches = images.unfold(2, 8, 8).unfold(3, 8, 8).flatten(2, 3)[:, :, order]  # (B, C, patches, 8, 8)
+    return patches.unflatten(2, (4, 4)).permute(0, 1, 2, 4, 3, 5).flatten(4, 5).flatten(2, 3)
+
+
+@pytest.mark.parametrize("pos_embed", ["none", "learn", "sincos", "rope"])
+def test_the_places_of_patches_matter_unless_there_are_no_positions(pos_embed):
+    net = VisionTransformer(**SIZES, pos_embed=pos_embed, reg_tokens=1).eval()
+    with torch.no_grad():
+        for block in net.blocks:
+            block.attn.qkv.weight.mul_(10)
+    images = torch.randn(2, 3, 32, 32)
+    moved = shuffled_patches(images, torch.randperm(16))
+    if pos_embed == "none":
+        assert_close(net(moved), net(images), rtol=0, atol=1e-5)
+    else:
+        assert (net(moved) - net(images)).abs().max() > 1e-4
+    assert torch.equal(shuffled_patches(images, torch.arange(16)), images)
+
+
+@pytest.mark.parametrize("pos_embed", ["none", "sincos", "rope"])
+def test_positions_that_are_not_learned_are_no_part_of_the_state(pos_embed):
+    net = VisionTransformer(**SIZES, pos_embed=pos_embed)
+    learned = VisionTransformer(**SIZES)
+    assert set(learned.state_dict()) - set(net.state_dict()) == {"pos_embed"}
+    assert net.no_embed_class
+
+
+def test_fixed_positions_are_sines_and_cosines_of_row_and_column():
+    places = VisionTransformer(**SIZES, pos_embed="sincos").pos_embed.view(4, 4, 48)
+    assert_close(places[1, 3, 0], torch.tensor(1.0).sin())  # the first wave of the row
+    assert_close(places[1, 3, 12], torch.tensor(3.0).sin())  # the first wave of the column
+    assert places.flatten(0, 1).unique(dim=0).shape[0] == 16
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"affinity": "cosine"},
+        {"affinity": "additive", "normaliser": "top_k", "top_k": 3},
+        {"normaliser": "hard"},
+        {"affinity": "gaussian", "window": 3},
+        {"pos_embed": "rope", "window": 1},
+    ],
+)
+def test_a_network_of_any_form_learns_in_bfloat16_autocast_too(options):
+    net = VisionTransformer(**SIZES, **options)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        net(torch.randn(2, 3, 32, 32)).square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+    assert all(block.attn.qkv.weight.grad.abs().max() > 0 for block in net.blocks)
+
+
 def test_what_is_not_decayed_exists():
     net = VisionTransformer(**SIZES, reg_tokens=2)
     assert net.no_weight_decay() <= dict(net.named_parameters()).keys()
@@ -97,6 +151,10 @@ def test_our_sizes_are_in_timms_registry_with_options():
         ({"global_pool": "max"}, "global_pool must be one of token, avg, got 'max'"),
         ({"class_token": False}, "global_pool='token' needs class_token=True"),
         ({"stem": "con"}, "stem must be one of linear, conv, got 'con', did you mean 'conv'"),
+        ({"pos_embed": "rop"}, "pos_embed must be one of learn, sincos, rope, none, got 'rop', did you mean 'rope'"),
+        ({"pos_embed": "rope", "embed_dim": 24}, "to be a multiple of 4, got 6"),
+        ({"affinity": "cosin"}, "got 'cosin', did you mean 'cosine'"),
+        ({"window": 5}, "window must be odd and at most the grid of 4x4 patches, got 5"),
         ({"stem": "conv", "img_size": 30, "patch_size": 6}, "power of two, got 6"),
     ],
 )

@@ -7,7 +7,7 @@ changed: no flag, no patched module, and nothing is left behind.
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 
 from vit_attn.errors import UserError
+from vit_attn.model.attention import hard_attention
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class AttentionCall:
     mask: Float[Tensor, "..."] | Bool[Tensor, "..."] | None
     is_causal: bool
     scale: float
+    hard: bool = False
+    """Whether all attention goes to the best key."""
 
     def weights(self) -> Float[Tensor, "B H M N"]:
         """Share of its attention that each query gives each key, in float32 whatever the network ran in."""
@@ -42,7 +45,10 @@ class AttentionCall:
             if self.mask is not None:
                 seen = self.mask.dtype == torch.bool
                 scores = scores.masked_fill(~self.mask, -torch.inf) if seen else scores + self.mask.float()
-            return scores.softmax(dim=-1)
+            weights = scores.softmax(dim=-1)
+            if self.hard:
+                return torch.zeros_like(weights).scatter_(-1, weights.argmax(dim=-1, keepdim=True), 1.0)
+            return weights
 
 
 @dataclass(frozen=True)
@@ -203,9 +209,10 @@ class _Recorder(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        if func is F.scaled_dot_product_attention and self.calls is not None:
+        if func in (F.scaled_dot_product_attention, hard_attention) and self.calls is not None:
             name = self.inside[-1] if self.inside else ""
-            self.calls.append((name, _attention_call(output, *args, **(kwargs or {}))))
+            call = _attention_call(output, *args, **(kwargs or {}))
+            self.calls.append((name, replace(call, hard=func is hard_attention)))
         return output
 
 

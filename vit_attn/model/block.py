@@ -4,7 +4,7 @@ from jaxtyping import Float
 from timm.layers import DropPath, LayerNorm, LayerScale, Mlp
 from torch import Tensor, nn
 
-from vit_attn.model.attention import Attention
+from vit_attn.model.attention import Attention, Form
 
 
 class Block(nn.Module):
@@ -25,6 +25,7 @@ class Block(nn.Module):
         qk_norm: bool = False,
         init_values: float | None = None,
         drop_path: float = 0.0,
+        form: Form = Form(),  # noqa: B008  frozen
     ) -> None:
         """Create the block, under timm's parameter names.
 
@@ -36,6 +37,7 @@ class Block(nn.Module):
             qk_norm: Whether queries and keys pass a LayerNorm.
             init_values: Start of LayerScale's factors, such as 1e-4; without it there is no LayerScale.
             drop_path: Share of training images that skip each half of the block.
+            form: The details of the attention.
         """
         super().__init__()
 
@@ -46,7 +48,7 @@ class Block(nn.Module):
             return DropPath(drop_path) if drop_path else nn.Identity()
 
         self.norm1 = LayerNorm(dim)
-        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm)
+        self.attn = Attention(dim, num_heads, qkv_bias=qkv_bias, qk_norm=qk_norm, form=form)
         self.ls1, self.drop_path1 = scale(), skip()
         self.norm2 = LayerNorm(dim)
         self.mlp = Mlp(dim, hidden_features=int(dim * mlp_ratio))

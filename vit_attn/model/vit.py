@@ -4,14 +4,17 @@ import math
 
 import torch
 from jaxtyping import Float
-from timm.layers import LayerNorm, PatchEmbed, trunc_normal_
+from timm.layers import LayerNorm, PatchEmbed, RotaryEmbeddingCat, build_sincos2d_pos_embed, trunc_normal_
 from torch import Tensor, nn
 
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.model.attention import Form
 from vit_attn.model.block import Block
+from vit_attn.model.scores import local_scope
 from vit_attn.model.stem import ConvStem
 
 POOLS = ("token", "avg")
+POSITIONS = ("learn", "sincos", "rope", "none")
 STEMS = {"linear": PatchEmbed, "conv": ConvStem}
 
 
@@ -46,6 +49,11 @@ class VisionTransformer(nn.Module):
         fc_norm: bool | None = None,
         drop_path_rate: float = 0.0,
         stem: str = "linear",
+        pos_embed: str = "learn",
+        affinity: str = "scaled_dot_product",
+        normaliser: str = "soft",
+        top_k: int = 8,
+        window: int | None = None,
     ) -> None:
         """Create the network.
 
@@ -68,12 +76,20 @@ class VisionTransformer(nn.Module):
             fc_norm: Whether the final norm comes after the pool instead of before; by default with ``avg``.
             drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
             stem: How pixels become tokens: ``linear`` patches, or ``conv`` for 3×3 convolutions of stride 2.
+            pos_embed: How a patch says where it is: ``learn`` a vector for each place, ``sincos`` fixed waves by row
+                and column, ``rope`` turns queries and keys by row and column, ``none``.
+            affinity: How well a key answers a query: ``scaled_dot_product``, ``dot_product``, ``cosine``, ``gaussian``
+                or ``additive``.
+            normaliser: How affinities become shares of attention: ``soft``, ``top_k`` or ``hard``.
+            top_k: Number of keys that a query attends to under ``top_k``.
+            window: Side, in patches, of the window around a patch that it attends to, odd; all patches by default.
+                Prefix tokens see and are seen by all.
 
         Raises:
             UserError: If the sizes do not fit each other or a choice does not exist.
         """
         super().__init__()
-        _check(img_size, patch_size, global_pool, class_token, stem)
+        _check(img_size, patch_size, global_pool, class_token, stem, pos_embed)
         for name, size in (("embed_dim", embed_dim), ("depth", depth)):
             if size < 1:
                 raise UserError(f"{name} must be at least 1, got {size}")
@@ -87,11 +103,18 @@ class VisionTransformer(nn.Module):
         self.patch_embed = STEMS[stem](img_size=img_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dim)) if reg_tokens else None
-        positions = math.prod(self.patch_embed.grid_size or ()) + (0 if no_embed_class else self.num_prefix_tokens)
-        self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
+        rows, cols = self.patch_embed.grid_size or (0, 0)
+        self._place_tokens(pos_embed, (rows, cols))
+        form = Form(
+            affinity,
+            normaliser,
+            top_k,
+            scope=None if window is None else local_scope((rows, cols), self.num_prefix_tokens, window),
+            rotations=rotations((rows, cols), embed_dim, num_heads) if pos_embed == "rope" else None,
+        )
         self.blocks = nn.Sequential(
             *(
-                Block(embed_dim, num_heads, mlp_ratio, qkv_bias, qk_norm, init_values, drop_path)
+                Block(embed_dim, num_heads, mlp_ratio, qkv_bias, qk_norm, init_values, drop_path, form)
                 for drop_path in torch.linspace(0, drop_path_rate, depth).tolist()
             )
         )
@@ -101,9 +124,21 @@ class VisionTransformer(nn.Module):
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
         self._init_weights()
 
+    def _place_tokens(self, pos_embed: str, grid_size: tuple[int, int]) -> None:
+        """Make what is added to the tokens to say where they are; fixed places are no part of the state."""
+        patches = math.prod(grid_size)
+        if pos_embed == "learn":
+            places = patches + (0 if self.no_embed_class else self.num_prefix_tokens)
+            self.pos_embed = nn.Parameter(torch.zeros(1, places, self.embed_dim))
+            return
+        self.no_embed_class = True  # prefix tokens have no place
+        fixed = build_sincos2d_pos_embed(list(grid_size), self.embed_dim)[None] if pos_embed == "sincos" else None
+        self.register_buffer("pos_embed", fixed, persistent=False)
+
     def _init_weights(self) -> None:
         """Timm's default: normal of deviation 0.02 cut at two, biases zero; prefix tokens start almost equal."""
-        trunc_normal_(self.pos_embed, std=0.02)
+        if isinstance(self.pos_embed, nn.Parameter):
+            trunc_normal_(self.pos_embed, std=0.02)
         for token in (self.cls_token, self.reg_token):
             if token is not None:
                 nn.init.normal_(token, std=1e-6)
@@ -135,12 +170,28 @@ class VisionTransformer(nn.Module):
     def _embed(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
         patches = self.patch_embed(images)  # (B, rows * cols, D)
         prefix = [token.expand(len(patches), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        if self.pos_embed is None:
+            return torch.cat([*prefix, patches], dim=1)
         if self.no_embed_class:
             return torch.cat([*prefix, patches + self.pos_embed], dim=1)
         return torch.cat([*prefix, patches], dim=1) + self.pos_embed
 
 
-def _check(img_size: int | tuple[int, int], patch_size: int, global_pool: str, class_token: bool, stem: str) -> None:
+def rotations(grid_size: tuple[int, int], embed_dim: int, num_heads: int) -> Float[Tensor, "P R"]:
+    """Sines and cosines by which RoPE turns half of each head's channels by row and half by column.
+
+    References:
+        Heo 2024, "Rotary position embedding for vision transformer", arXiv 2403.13298, section 3 (axial).
+    """
+    head_dim = embed_dim // num_heads
+    if head_dim % 4:
+        raise UserError(f"pos_embed='rope' needs embed_dim / num_heads to be a multiple of 4, got {head_dim}")
+    return RotaryEmbeddingCat(head_dim, in_pixels=False, feat_shape=list(grid_size), temperature=100.0).get_embed()
+
+
+def _check(
+    img_size: int | tuple[int, int], patch_size: int, global_pool: str, class_token: bool, stem: str, pos_embed: str
+) -> None:
     height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
     if patch_size < 1 or height % patch_size or width % patch_size or not (height and width):
         raise UserError(
@@ -152,3 +203,6 @@ def _check(img_size: int | tuple[int, int], patch_size: int, global_pool: str, c
         raise UserError("global_pool='token' needs class_token=True; without CLS use global_pool='avg'")
     if stem not in STEMS:
         raise UserError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}{did_you_mean(stem, STEMS)}")
+    if pos_embed not in POSITIONS:
+        hint = did_you_mean(pos_embed, POSITIONS)
+        raise UserError(f"pos_embed must be one of {', '.join(POSITIONS)}, got {pos_embed!r}{hint}")
