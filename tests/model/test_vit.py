@@ -148,7 +148,7 @@ def test_our_sizes_are_in_timms_registry_with_options():
         ({"patch_size": 5}, "img_size must be a multiple of patch_size, got img_size=32x32, patch_size=5"),
         ({"img_size": (32, 30)}, "got img_size=32x30, patch_size=8"),
         ({"num_heads": 5}, "got dim=48, num_heads=5"),
-        ({"global_pool": "max"}, "global_pool must be one of token, avg, got 'max'"),
+        ({"global_pool": "max"}, "global_pool must be one of 'token', 'avg', '', got 'max'"),
         ({"class_token": False}, "global_pool='token' needs class_token=True"),
         ({"stem": "con"}, "stem must be one of linear, conv, got 'con', did you mean 'conv'"),
         ({"pos_embed": "rop"}, "pos_embed must be one of learn, sincos, rope, none, got 'rop', did you mean 'rope'"),

@@ -17,7 +17,14 @@ class ConvStem(PatchEmbed):
         Xiao 2021, "Early convolutions help transformers see better", arXiv 2106.14881.
     """
 
-    def __init__(self, img_size: int | tuple[int, int], patch_size: int, in_chans: int, embed_dim: int) -> None:
+    def __init__(
+        self,
+        img_size: int | tuple[int, int],
+        patch_size: int,
+        in_chans: int,
+        embed_dim: int,
+        strict_img_size: bool = True,
+    ) -> None:
         """Create the convolutions; widths double up to ``embed_dim``.
 
         Args:
@@ -25,11 +32,12 @@ class ConvStem(PatchEmbed):
             patch_size: Pixels from one token to the next, a power of two.
             in_chans: Channels of the images.
             embed_dim: Width of a token.
+            strict_img_size: Whether images of another size are refused.
 
         Raises:
             UserError: If the patch size is not a power of two.
         """
-        super().__init__(img_size=img_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
+        super().__init__(img_size, patch_size, in_chans, embed_dim, strict_img_size=strict_img_size)
         halvings = patch_size.bit_length() - 1
         if patch_size < 2 or patch_size != 2**halvings:
             raise UserError(f"the convolutional stem needs a patch_size that is a power of two, got {patch_size}")

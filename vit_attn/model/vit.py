@@ -5,6 +5,7 @@ import math
 import torch
 from jaxtyping import Float
 from timm.layers import LayerNorm, PatchEmbed, RotaryEmbeddingCat, build_sincos2d_pos_embed, trunc_normal_
+from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from vit_attn.errors import UserError, did_you_mean
@@ -12,13 +13,14 @@ from vit_attn.model.attention import Form
 from vit_attn.model.block import Block
 from vit_attn.model.scores import local_scope
 from vit_attn.model.stem import ConvStem
+from vit_attn.model.timm_api import TimmModel, resampled_positions
 
-POOLS = ("token", "avg")
+POOLS = ("token", "avg", "")
 POSITIONS = ("learn", "sincos", "rope", "none")
 STEMS = {"linear": PatchEmbed, "conv": ConvStem}
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(TimmModel):
     """ViT with timm's configuration, parameter names and results, built on our own attention.
 
     With timm's arguments, ``load_state_dict(strict=True)`` works in both directions and the logits agree.
@@ -54,6 +56,7 @@ class VisionTransformer(nn.Module):
         normaliser: str = "soft",
         top_k: int = 8,
         window: int | None = None,
+        dynamic_img_size: bool = False,
     ) -> None:
         """Create the network.
 
@@ -62,7 +65,8 @@ class VisionTransformer(nn.Module):
             patch_size: Side of a patch in pixels; must divide the image.
             in_chans: Channels of the images.
             num_classes: Number of logits; 0 returns the pooled features instead.
-            global_pool: What the head reads: ``token`` the CLS token, ``avg`` the mean over the patches.
+            global_pool: What the head reads: ``token`` the CLS token, ``avg`` the mean over the patches; with "" the
+                tokens are left unpooled.
             embed_dim: Width of a token.
             depth: Number of blocks.
             num_heads: Attention heads of each block; must divide the width.
@@ -84,23 +88,34 @@ class VisionTransformer(nn.Module):
             top_k: Number of keys that a query attends to under ``top_k``.
             window: Side, in patches, of the window around a patch that it attends to, odd; all patches by default.
                 Prefix tokens see and are seen by all.
+            dynamic_img_size: Whether images of any multiple of the patch size are taken; positions are resampled.
 
         Raises:
             UserError: If the sizes do not fit each other or a choice does not exist.
         """
         super().__init__()
-        _check(img_size, patch_size, global_pool, class_token, stem, pos_embed)
+        _check(img_size, patch_size, stem, pos_embed)
+        if dynamic_img_size and (pos_embed == "rope" or window is not None):
+            raise UserError("dynamic_img_size goes neither with pos_embed='rope' nor with a window yet")
         for name, size in (("embed_dim", embed_dim), ("depth", depth)):
             if size < 1:
                 raise UserError(f"{name} must be at least 1, got {size}")
         if not 0 <= drop_path_rate < 1:
             raise UserError(f"drop_path_rate must be in [0, 1), got {drop_path_rate}")
-        self.num_classes, self.global_pool = num_classes, global_pool
+        self.num_classes, self.in_chans, self.global_pool = num_classes, in_chans, global_pool
+        self.has_class_token, self.dynamic_img_size = class_token, dynamic_img_size
+        self.check_pool(global_pool)
         self.num_features = self.head_hidden_size = self.embed_dim = embed_dim  # timm's names for one number
         self.num_prefix_tokens = int(class_token) + reg_tokens
         self.no_embed_class = no_embed_class
 
-        self.patch_embed = STEMS[stem](img_size=img_size, patch_size=patch_size, in_chans=in_chans, embed_dim=embed_dim)
+        self.patch_embed = STEMS[stem](
+            img_size=img_size,
+            patch_size=patch_size,
+            in_chans=in_chans,
+            embed_dim=embed_dim,
+            strict_img_size=not dynamic_img_size,
+        )
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if class_token else None
         self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dim)) if reg_tokens else None
         rows, cols = self.patch_embed.grid_size or (0, 0)
@@ -118,6 +133,9 @@ class VisionTransformer(nn.Module):
                 for drop_path in torch.linspace(0, drop_path_rate, depth).tolist()
             )
         )
+        self.feature_info = [
+            {"module": f"blocks.{i}", "num_chs": embed_dim, "reduction": patch_size} for i in range(depth)
+        ]
         norm_after_pool = global_pool == "avg" if fc_norm is None else fc_norm
         self.norm = nn.Identity() if norm_after_pool else LayerNorm(embed_dim)
         self.fc_norm = LayerNorm(embed_dim) if norm_after_pool else nn.Identity()
@@ -148,33 +166,54 @@ class VisionTransformer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    @torch.jit.ignore
-    def no_weight_decay(self) -> set[str]:
-        """Names of the parameters that optimisers should leave undecayed, beside norms and biases."""
-        return {"pos_embed", "cls_token", "reg_token"}
+    def check_pool(self, global_pool: str) -> None:
+        """Refuse a pool that this network does not have.
+
+        Raises:
+            UserError: If so.
+        """
+        if global_pool not in POOLS:
+            raise UserError(f"global_pool must be one of {', '.join(map(repr, POOLS))}, got {global_pool!r}")
+        if global_pool == "token" and not self.has_class_token:
+            raise UserError("global_pool='token' needs class_token=True; without CLS use global_pool='avg'")
 
     def forward_features(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
         """Tokens after the last block: CLS, registers, then patches row by row."""
-        return self.norm(self.blocks(self._embed(images)))
+        tokens = self._embed(images)
+        if self.grad_checkpointing and not torch.jit.is_scripting():
+            return self.norm(checkpoint_seq(self.blocks, tokens))
+        return self.norm(self.blocks(tokens))
 
-    def forward_head(self, x: Float[Tensor, "B N D"], pre_logits: bool = False) -> Float[Tensor, "B classes"]:
+    def forward_head(self, x: Float[Tensor, "B N D"], pre_logits: bool = False) -> Float[Tensor, "B ... classes"]:
         """Pool the tokens and classify; with ``pre_logits`` the pooled features, (B, D)."""
-        pooled = x[:, 0] if self.global_pool == "token" else x[:, self.num_prefix_tokens :].mean(dim=1)
+        if self.global_pool:
+            pooled = x[:, 0] if self.global_pool == "token" else x[:, self.num_prefix_tokens :].mean(dim=1)
+        else:
+            pooled = x
         pooled = self.fc_norm(pooled)
         return pooled if pre_logits else self.head(pooled)
 
-    def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
+    def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B ... classes"]:
         """Logits of normalised images."""
         return self.forward_head(self.forward_features(images))
 
     def _embed(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
         patches = self.patch_embed(images)  # (B, rows * cols, D)
         prefix = [token.expand(len(patches), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
-        if self.pos_embed is None:
+        places = self._places(images)
+        if places is None:
             return torch.cat([*prefix, patches], dim=1)
         if self.no_embed_class:
-            return torch.cat([*prefix, patches + self.pos_embed], dim=1)
-        return torch.cat([*prefix, patches], dim=1) + self.pos_embed
+            return torch.cat([*prefix, patches + places], dim=1)
+        return torch.cat([*prefix, patches], dim=1) + places
+
+    def _places(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "1 places D"] | None:
+        """Position embeddings for the grid of these images."""
+        if self.pos_embed is None or not self.dynamic_img_size:
+            return self.pos_embed
+        grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
+        prefix = 0 if self.no_embed_class else self.num_prefix_tokens
+        return resampled_positions(self.pos_embed, self.patch_embed.grid_size, grid, prefix)
 
 
 def rotations(grid_size: tuple[int, int], embed_dim: int, num_heads: int) -> Float[Tensor, "P R"]:
@@ -189,18 +228,12 @@ def rotations(grid_size: tuple[int, int], embed_dim: int, num_heads: int) -> Flo
     return RotaryEmbeddingCat(head_dim, in_pixels=False, feat_shape=list(grid_size), temperature=100.0).get_embed()
 
 
-def _check(
-    img_size: int | tuple[int, int], patch_size: int, global_pool: str, class_token: bool, stem: str, pos_embed: str
-) -> None:
+def _check(img_size: int | tuple[int, int], patch_size: int, stem: str, pos_embed: str) -> None:
     height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
     if patch_size < 1 or height % patch_size or width % patch_size or not (height and width):
         raise UserError(
             f"img_size must be a multiple of patch_size, got img_size={height}x{width}, patch_size={patch_size}"
         )
-    if global_pool not in POOLS:
-        raise UserError(f"global_pool must be one of {', '.join(POOLS)}, got {global_pool!r}")
-    if global_pool == "token" and not class_token:
-        raise UserError("global_pool='token' needs class_token=True; without CLS use global_pool='avg'")
     if stem not in STEMS:
         raise UserError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}{did_you_mean(stem, STEMS)}")
     if pos_embed not in POSITIONS:

@@ -21,7 +21,14 @@ def _small_images(variant: str, pretrained: bool, embed_dim: int, num_heads: int
         "depth": 12,
         "num_heads": num_heads,
     }
-    return build_model_with_cfg(VisionTransformer, variant, pretrained, **(sizes | options))
+    out_indices = options.pop("out_indices", 3)
+    return build_model_with_cfg(
+        VisionTransformer,
+        variant,
+        pretrained,
+        feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
+        **(sizes | options),
+    )
 
 
 @register_model
