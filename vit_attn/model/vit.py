@@ -130,7 +130,7 @@ class VisionTransformer(TimmModel):
         self.blocks = nn.Sequential(
             *(
                 Block(embed_dim, num_heads, mlp_ratio, qkv_bias, qk_norm, init_values, drop_path, form)
-                for drop_path in torch.linspace(0, drop_path_rate, depth).tolist()
+                for drop_path in (drop_path_rate * i / max(1, depth - 1) for i in range(depth))
             )
         )
         self.feature_info = [

@@ -1,49 +1,81 @@
-"""Named sizes of our network in timm's registry: ``timm.create_model("vit_attn_tiny_patch4_32")``."""
+"""Named sizes of our network in timm's registry: ``timm.create_model("vit_attn_small_patch16_224", pretrained=True)``.
 
+Sizes for small images have no pretrained weights yet. The others have the shape of a timm model, whose weights
+``pretrained=True`` loads from the hub into our blocks; positions and patches are resampled to another image size, patch
+size or number of channels.
+"""
+
+from dataclasses import dataclass, field
 from typing import Any
 
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+import timm
+from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import nn
 
 from vit_attn.model.vit import VisionTransformer
 
-SMALL_IMAGES = {"input_size": (3, 32, 32), "num_classes": 10, "classifier": "head", "first_conv": "patch_embed.proj"}
-
-default_cfgs = generate_default_cfgs(
-    {f"vit_attn_{size}_patch4_32": dict(SMALL_IMAGES) for size in ("tiny", "small", "base")}
-)
-
-
-def _small_images(variant: str, pretrained: bool, embed_dim: int, num_heads: int, **options: Any) -> VisionTransformer:
-    sizes: dict[str, Any] = {
-        "img_size": 32,
-        "patch_size": 4,
-        "embed_dim": embed_dim,
-        "depth": 12,
-        "num_heads": num_heads,
-    }
-    out_indices = options.pop("out_indices", 3)
-    return build_model_with_cfg(
-        VisionTransformer,
-        variant,
-        pretrained,
-        feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
-        **(sizes | options),
-    )
+TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3}
+SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
+BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+PATCH_16 = {"img_size": 224, "patch_size": 16}
+DEIT3 = {**PATCH_16, "no_embed_class": True, "init_values": 1e-6}
+DINOV2 = {"img_size": 518, "patch_size": 14, "init_values": 1e-5, "reg_tokens": 4, "no_embed_class": True}
 
 
-@register_model
-def vit_attn_tiny_patch4_32(pretrained: bool = False, **options: Any) -> VisionTransformer:
-    """Width 192, depth 12, 3 heads, for 32×32 images."""
-    return _small_images("vit_attn_tiny_patch4_32", pretrained, **({"embed_dim": 192, "num_heads": 3} | options))
+@dataclass(frozen=True)
+class Entry:
+    """A named size: what it changes in ``VisionTransformer``, and the timm weights that fit it."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    weights: str | None = None
 
 
-@register_model
-def vit_attn_small_patch4_32(pretrained: bool = False, **options: Any) -> VisionTransformer:
-    """Width 384, depth 12, 6 heads, for 32×32 images."""
-    return _small_images("vit_attn_small_patch4_32", pretrained, **({"embed_dim": 384, "num_heads": 6} | options))
+ENTRIES = {
+    "vit_attn_tiny_patch4_32": Entry(TINY | {"img_size": 32, "patch_size": 4}),
+    "vit_attn_small_patch4_32": Entry(SMALL | {"img_size": 32, "patch_size": 4}),
+    "vit_attn_base_patch4_32": Entry(BASE | {"img_size": 32, "patch_size": 4}),
+    "vit_attn_tiny_patch16_224": Entry(TINY | PATCH_16, "vit_tiny_patch16_224.augreg_in21k_ft_in1k"),
+    "vit_attn_small_patch16_224": Entry(SMALL | PATCH_16, "vit_small_patch16_224.augreg_in21k_ft_in1k"),
+    "vit_attn_base_patch16_224": Entry(BASE | PATCH_16, "vit_base_patch16_224.augreg2_in21k_ft_in1k"),
+    "vit_attn_deit_tiny_patch16_224": Entry(TINY | PATCH_16, "deit_tiny_patch16_224.fb_in1k"),
+    "vit_attn_deit_small_patch16_224": Entry(SMALL | PATCH_16, "deit_small_patch16_224.fb_in1k"),
+    "vit_attn_deit_base_patch16_224": Entry(BASE | PATCH_16, "deit_base_patch16_224.fb_in1k"),
+    "vit_attn_deit3_small_patch16_224": Entry(SMALL | DEIT3, "deit3_small_patch16_224.fb_in22k_ft_in1k"),
+    "vit_attn_deit3_base_patch16_224": Entry(BASE | DEIT3, "deit3_base_patch16_224.fb_in22k_ft_in1k"),
+    "vit_attn_dino_small_patch16_224": Entry(SMALL | PATCH_16, "vit_small_patch16_224.dino"),
+    "vit_attn_dino_base_patch16_224": Entry(BASE | PATCH_16, "vit_base_patch16_224.dino"),
+    "vit_attn_dinov2_small_patch14_reg4": Entry(SMALL | DINOV2, "vit_small_patch14_reg4_dinov2.lvd142m"),
+    "vit_attn_dinov2_base_patch14_reg4": Entry(BASE | DINOV2, "vit_base_patch14_reg4_dinov2.lvd142m"),
+}
 
 
-@register_model
-def vit_attn_base_patch4_32(pretrained: bool = False, **options: Any) -> VisionTransformer:
-    """Width 768, depth 12, 12 heads, for 32×32 images."""
-    return _small_images("vit_attn_base_patch4_32", pretrained, **({"embed_dim": 768, "num_heads": 12} | options))
+def _pretrained_cfg(entry: Entry) -> PretrainedCfg | dict[str, Any]:
+    """What timm knows of the weights: where they are, their classes, and how their images were normalised."""
+    if entry.weights:
+        return timm.get_pretrained_cfg(entry.weights) or {}
+    return {"input_size": (3, 32, 32), "num_classes": 10, "classifier": "head", "first_conv": "patch_embed.proj"}
+
+
+default_cfgs = generate_default_cfgs({name: _pretrained_cfg(entry) for name, entry in ENTRIES.items()})
+
+
+def _register(name: str, entry: Entry) -> None:
+    def create(pretrained: bool = False, **options: Any) -> nn.Module:
+        out_indices = options.pop("out_indices", 3)
+        return build_model_with_cfg(
+            VisionTransformer,
+            name,
+            pretrained,
+            pretrained_filter_fn=checkpoint_filter_fn,
+            feature_cfg={"out_indices": out_indices, "feature_cls": "getter"},
+            **(entry.options | options),
+        )
+
+    create.__name__ = name
+    create.__doc__ = f"Our blocks in the shape of timm's {entry.weights}." if entry.weights else "For small images."
+    register_model(create)
+
+
+for _name, _entry in ENTRIES.items():
+    _register(_name, _entry)

@@ -1,0 +1,146 @@
+import pickle
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+from vit_attn.errors import UserError
+from vit_attn.model import VisionTransformer
+from vit_attn.model.weights import load_weights, read_weights, save_weights
+from vit_attn.model.zoo import ENTRIES
+
+SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 2, "num_heads": 4}
+FAMILIES = [
+    "vit_attn_tiny_patch16_224",
+    "vit_attn_deit_tiny_patch16_224",
+    "vit_attn_deit3_small_patch16_224",
+    "vit_attn_dino_small_patch16_224",
+    "vit_attn_dinov2_small_patch14_reg4",
+]
+
+
+def shaken(net: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return net.eval()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_goes_to_timm_and_back_through_files(name: str, tmp_path: Path):
+    """Two blocks of each, as timm itself builds them."""
+    arch = ENTRIES[name].weights.partition(".")[0]
+    options = {"depth": 2, "num_classes": 7, "img_size": 8 * ENTRIES[name].options["patch_size"]}
+    ours, theirs = timm.create_model(name, **options), shaken(timm.create_model(arch, **options))
+    images = torch.randn(2, 3, options["img_size"], options["img_size"])
+
+    safetensors.torch.save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    assert load_weights(ours.eval(), tmp_path / "theirs.safetensors") == []
+    assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
+
+    save_weights(shaken(ours), tmp_path / "ours.safetensors")
+    again = timm.create_model(arch, **options, checkpoint_path=str(tmp_path / "ours.safetensors")).eval()
+    assert_close(again(images), ours(images), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.weights])
+def test_each_named_size_has_the_names_and_shapes_of_its_timm_model(name: str):
+    arch = ENTRIES[name].weights.partition(".")[0]
+    with torch.device("meta"):
+        ours, theirs = VisionTransformer(**ENTRIES[name].options), timm.create_model(arch, num_classes=1000)
+    shapes = [{key: tuple(tensor.shape) for key, tensor in net.state_dict().items()} for net in (ours, theirs)]
+    assert shapes[0] == shapes[1]
+    cfg = timm.get_pretrained_cfg(name)
+    assert cfg.hf_hub_id == timm.get_pretrained_cfg(ENTRIES[name].weights).hf_hub_id
+
+
+def test_pretrained_loads_timms_weights_from_the_hub_into_our_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    theirs = shaken(timm.create_model("vit_tiny_patch16_224"))
+    asked = []
+
+    def hub(model_id, *_args, **_options):
+        asked.append(model_id)
+        return theirs.state_dict()
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", hub)
+    ours = timm.create_model("vit_attn_tiny_patch16_224", pretrained=True).eval()
+    images = torch.randn(1, 3, 224, 224)
+    assert asked == ["timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"]
+    assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
+    small = timm.create_model("vit_attn_tiny_patch16_224", pretrained=True, img_size=64, patch_size=8, num_classes=5)
+    assert small(torch.randn(1, 3, 64, 64)).shape == (1, 5)
+
+
+def test_our_checkpoints_load_too(tmp_path: Path):
+    net = shaken(VisionTransformer(**SIZES))
+    state = {f"net.{name}": tensor for name, tensor in net.state_dict().items()} | {"val_accuracy.tp": torch.zeros(1)}
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "a.ckpt")
+    other = VisionTransformer(**SIZES).eval()
+    assert load_weights(other, tmp_path / "a.ckpt") == []
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(other(images), net(images))
+
+
+def test_other_sizes_are_resampled_and_another_head_is_new_and_both_are_said(tmp_path: Path):
+    net = shaken(VisionTransformer(**SIZES))
+    save_weights(net, tmp_path / "a.safetensors")
+    other = VisionTransformer(**(SIZES | {"img_size": 48, "patch_size": 4, "num_classes": 3}))
+    head = other.head.weight.clone()
+    changes = load_weights(other, tmp_path / "a.safetensors")
+    assert [change.split()[0] for change in changes] == ["patch_embed.proj.weight", "pos_embed", "the"]
+    assert "the head of 10 classes was left out; the new one of 3 is untrained" in changes[2]
+    assert torch.equal(other.head.weight, head)
+    assert torch.equal(other.blocks[1].attn.qkv.weight, net.blocks[1].attn.qkv.weight)
+    assert torch.equal(other.pos_embed[:, 0], net.pos_embed[:, 0])
+    features = VisionTransformer(**(SIZES | {"num_classes": 0}))
+    assert load_weights(features, tmp_path / "a.safetensors") == ["the head of 10 classes was left out"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 3}, r"12 missing \(blocks\.2\.attn\.proj\.bias, .* …\)"),
+        ({"depth": 1}, r"12 unknown \(blocks\.1\."),
+        ({"embed_dim": 64}, r"cls_token is \(1, 1, 48\), not \(1, 1, 64\)"),
+        ({"reg_tokens": 2}, "positions of .* cannot be resampled"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused_by_name(options, message, tmp_path: Path):
+    save_weights(VisionTransformer(**SIZES), tmp_path / "a.safetensors")
+    with pytest.raises(UserError, match=message):
+        load_weights(VisionTransformer(**(SIZES | options)), tmp_path / "a.safetensors")
+
+
+class Hostile:
+    """A pickle that would write a file when it is read."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_nothing_ran(tmp_path: Path):
+    torch.save({"state_dict": Hostile(tmp_path / "ran")}, tmp_path / "hostile.pt")
+    (tmp_path / "bare.pt").write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
+    for name in ("hostile.pt", "bare.pt"):
+        with pytest.raises(UserError, match="no weights that can be read without running code"):
+            read_weights(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_files_without_weights_are_refused(tmp_path: Path):
+    torch.save({"epoch": 3}, tmp_path / "empty.pt")
+    (tmp_path / "a.safetensors").write_bytes(b"x" * 40)
+    for name, message in (
+        ("none.pt", "weights not found"),
+        ("empty.pt", "holds no weights"),
+        ("a.safetensors", "can be"),
+    ):
+        with pytest.raises(UserError, match=message):
+            read_weights(tmp_path / name)

@@ -1,0 +1,98 @@
+"""Weights of a network from and to a file, ours and timm's alike; nothing is ever unpickled."""
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from timm.models.vision_transformer import checkpoint_filter_fn
+from torch import Tensor, nn
+
+from vit_attn.errors import UserError
+
+WRAPPERS = ("state_dict_ema", "state_dict", "model")
+"""Keys under which timm, Lightning and others keep the weights in a checkpoint."""
+
+
+def save_weights(net: nn.Module, path: str | Path) -> None:
+    """Write a network's state as safetensors, under timm's names, which timm's own network loads as it is."""
+    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, str(path))
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
+
+    Raises:
+        UserError: If there is no such file, if it holds no weights, or if reading it would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"weights not found: {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.torch.load_file(str(path))
+        content: Any = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # a damaged or hostile file can fail in any way
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} holds no weights that can be read without running code: {reason}") from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    if not tensors:
+        raise UserError(f"{path} holds no weights")
+    if any(name.startswith("net.") for name in tensors):  # a checkpoint of Classifier
+        tensors = {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
+    return tensors
+
+
+def load_weights(net: nn.Module, path: str | Path) -> list[str]:
+    """Load a file's weights into a network, resampling patches and positions to its sizes.
+
+    Args:
+        net: A vision transformer of ours or of timm.
+        path: What :func:`read_weights` takes.
+
+    Returns:
+        What had to be changed, a sentence each: a head of other classes stays as it was.
+
+    Raises:
+        UserError: If a name is missing or unknown, or if a shape cannot be resampled; each is named.
+    """
+    theirs, ours, changes = read_weights(path), net.state_dict(), []
+    adapt: Any = checkpoint_filter_fn
+    try:
+        adapted: dict[str, Tensor] = adapt(theirs, net)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"the patches and positions of {path} cannot be resampled to the network's: {error}") from error
+    for name in ("patch_embed.proj.weight", "pos_embed"):
+        if name in theirs and name in adapted and theirs[name].shape != adapted[name].shape:
+            changes.append(f"{name} was resampled from {tuple(theirs[name].shape)} to {tuple(adapted[name].shape)}")
+    if "head.weight" in ours and _shape(adapted, "head.weight") != _shape(ours, "head.weight"):
+        classes = adapted["head.weight"].shape[0] if "head.weight" in adapted else "no"
+        changes.append(
+            f"the head of {classes} classes was left out; the new one of {len(ours['head.weight'])} is untrained"
+        )
+        adapted |= {name: ours[name] for name in ("head.weight", "head.bias")}
+    elif "head.weight" not in ours and "head.weight" in adapted:
+        changes.append(f"the head of {adapted['head.weight'].shape[0]} classes was left out")
+        adapted = {name: tensor for name, tensor in adapted.items() if not name.startswith("head.")}
+    _refuse_misfits(ours, adapted, path)
+    net.load_state_dict(adapted)
+    return changes
+
+
+def _refuse_misfits(ours: dict[str, Tensor], theirs: dict[str, Tensor], path: str | Path) -> None:
+    problems = []
+    for what, names in (("missing", ours.keys() - theirs.keys()), ("unknown", theirs.keys() - ours.keys())):
+        if names:
+            some = ", ".join(sorted(names)[:4]) + (" …" if len(names) > 4 else "")
+            problems.append(f"{len(names)} {what} ({some})")
+    other = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
+    problems += [f"{name} is {_shape(theirs, name)}, not {_shape(ours, name)}" for name in other[:4]]
+    if problems:
+        raise UserError(f"the weights of {path} do not fit the network: {'; '.join(problems)}")
+
+
+def _shape(state: dict[str, Tensor], name: str) -> tuple[int, ...] | None:
+    return tuple(state[name].shape) if name in state else None
