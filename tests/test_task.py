@@ -7,6 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
+from vit_attn.model.weights import save_weights
 from vit_attn.task import Classifier
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -102,7 +103,9 @@ def test_a_checkpoint_of_another_network_is_refused_by_its_first_misfit(options,
 
 def test_compiling_keeps_the_names_and_the_results(monkeypatch: pytest.MonkeyPatch):
     # timm's network, since ours carries the tests' shape checks
-    task = Classifier("vit_tiny_patch16_224", {"depth": 1, "patch_size": 8}, 4, (16, 16), compile=True).eval()
+    task = Classifier(
+        "vit_tiny_patch16_224", {"depth": 1, "patch_size": 8}, num_classes=4, img_size=(16, 16), compile=True
+    ).eval()
     images = torch.randn(2, 3, 16, 16)
     names, plain, compiled = list(task.state_dict()), task(images), []
 
@@ -127,6 +130,20 @@ def test_pretrained_is_not_asked_for_again_when_a_checkpoint_brings_the_weights(
     task = Classifier(arch_options={"pretrained": True, "depth": 2})
     assert asked == [{"pretrained": True, "depth": 2}]
     assert task.hparams["arch_options"] == {"depth": 2}
+
+
+def test_a_run_can_start_from_the_weights_of_another_with_another_head(tmp_path, caplog):
+    first = classifier()
+    save_weights(first.net, tmp_path / "a.safetensors")
+    with caplog.at_level("INFO"):
+        second = Classifier(
+            arch_options=SMALL, num_classes=3, img_size=(32, 32), weights=str(tmp_path / "a.safetensors")
+        )
+    assert torch.equal(second.net.blocks[0].attn.qkv.weight, first.net.blocks[0].attn.qkv.weight)
+    assert second.net.head.weight.shape == (3, 32)
+    assert "the head of 4 classes was left out" in caplog.text
+    assert "pos_embed was resampled" in caplog.text
+    assert second.hparams["weights"] is None  # its checkpoints need the file no more
 
 
 def test_images_take_the_precision_of_the_network():

@@ -10,12 +10,14 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
+from vit_attn.model.weights import load_weights
 from vit_attn.training.optim import build_optimizer
 from vit_attn.training.schedule import warmup_decay
 
@@ -28,6 +30,8 @@ class Classifier(L.LightningModule):
     Args:
         arch: A registered name, such as ``vit_attn_tiny_patch4_32``; ``timm.list_models("vit_attn_*")`` has ours.
         arch_options: What to change in it, such as ``embed_dim``, ``depth``, ``num_heads`` or ``global_pool``.
+        weights: File of weights to start from: a checkpoint of ours, ``.safetensors``, or a file of timm's. Positions
+            and patches are resampled, a head of other classes is left out, and both are said.
         num_classes: Number of classes; on the command line it comes from the data.
         img_size: Height and width of the images in pixels; on the command line it comes from the data.
         in_chans: Channels of the images; on the command line it comes from the data.
@@ -40,13 +44,15 @@ class Classifier(L.LightningModule):
         compile: Whether the network is compiled for training; worth it on a GPU.
 
     Raises:
-        UserError: If the network or the optimiser does not exist, or if the network cannot be built as asked.
+        UserError: If the network or the optimiser does not exist, if the network cannot be built as asked, or if the
+            weights do not fit it.
     """
 
     def __init__(  # noqa: PLR0913  one argument a setting of the recipe
         self,
         arch: str = "vit_attn_tiny_patch4_32",
         arch_options: Options | None = None,
+        weights: str | None = None,
         num_classes: int = 10,
         img_size: tuple[int, int] = (32, 32),
         in_chans: int = 3,
@@ -61,8 +67,12 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         _check(lr=lr, weight_decay=weight_decay, warmup=warmup, label_smoothing=label_smoothing)
-        self.hparams["arch_options"] = without_pretrained(arch_options)  # a checkpoint brings its own weights
+        self.hparams["arch_options"] = without_pretrained(arch_options)  # a checkpoint brings its own weights,
+        self.hparams["weights"] = None  # wherever they came from
         self.net = build_net(arch, num_classes, img_size, in_chans, arch_options or {})
+        if weights is not None:
+            for change in load_weights(self.net, weights):
+                rank_zero_info(f"{weights}: {change}")
         build_optimizer(self.net, optimizer, lr, weight_decay)  # a wrong name is told before the data is loaded
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -167,6 +177,7 @@ def build_net(
         if unknown and unknown[1] == "img_size":
             raise UserError(f"{arch} is not a vision transformer whose image size can be chosen") from error
         if unknown:
-            hint = did_you_mean(unknown[1], inspect.signature(VisionTransformer).parameters)
+            ours = inspect.signature(VisionTransformer).parameters if arch.startswith("vit_attn_") else ()
+            hint = did_you_mean(unknown[1], ours)
             raise UserError(f"arch_options: {arch} has no option {unknown[1]!r}{hint}") from error
         raise UserError(f"{arch} cannot be built with {options}: {error}") from error

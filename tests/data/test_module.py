@@ -116,5 +116,7 @@ def test_a_batch_larger_than_the_data_is_refused(cifar10_root: Path):
     data = ImageData("cifar10", root=str(cifar10_root), batch_size=181, download=False)
     with pytest.raises(UserError, match="batch_size=181 is larger than the 180 training images"):
         data.prepare_data()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    L.Trainer(accelerator="cpu", **quiet).validate(Watcher(), datamodule=data)  # measuring takes any batch
     with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
         ImageData("coins", batch_size=0)

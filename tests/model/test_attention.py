@@ -6,6 +6,7 @@ from torch.testing import assert_close
 
 from vit_attn.errors import UserError
 from vit_attn.model import Attention, Form
+from vit_attn.model.attention import hard_attention
 from vit_attn.model.scores import local_scope
 from vit_attn.model.vit import rotations
 
@@ -132,6 +133,20 @@ def test_top_k_leaves_each_query_its_best_keys_in_proportion():
     assert (whole.masked_fill(kept, 0).amax(-1) <= whole.masked_fill(~kept, 1).amin(-1)).all()
 
 
+def test_ties_leave_no_more_keys_than_were_asked_for():
+    module, same = attention(form=Form(normaliser="top_k", top_k=2)), torch.ones(1, 7, 32)
+    assert ((module.weights(same) > 0).sum(dim=-1) == 2).all()
+
+
+def test_hard_attention_is_decided_in_float32_whatever_the_network_runs_in():
+    module, x = attention(form=Form(normaliser="hard")), torch.randn(2, 40, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        q, k, v = module._heads(x)
+        output = hard_attention(q, k, v, scale=q.shape[-1] ** -0.5)
+    best = (q.float() @ k.float().mT).argmax(dim=-1, keepdim=True)
+    assert torch.equal(output, v.gather(2, best.expand_as(v)))
+
+
 def test_more_keys_than_there_are_is_soft_attention():
     top, soft, x = attention(form=Form(normaliser="top_k", top_k=99)), attention(), torch.randn(2, 7, 32)
     soft.load_state_dict(top.state_dict())
@@ -178,7 +193,7 @@ def test_rotary_scores_depend_on_how_far_patches_are_apart_only():
     [
         ({"affinity": "cosin"}, "affinity must be one of .*, got 'cosin', did you mean 'cosine'"),
         ({"normaliser": "sof"}, "normaliser must be one of soft, hard, top_k, got 'sof', did you mean 'soft'"),
-        ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"top_k": 0}, "top_k must be a whole number from 1, got 0"),
     ],
 )
 def test_a_form_that_does_not_exist_is_refused(options, message):

@@ -2,6 +2,7 @@ import pytest
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer as TimmViT
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
 
 from vit_attn.errors import UserError
@@ -129,8 +130,18 @@ def test_a_network_of_any_form_learns_in_bfloat16_autocast_too(options):
     assert all(block.attn.qkv.weight.grad.abs().max() > 0 for block in net.blocks)
 
 
+def test_averaged_weights_keep_the_window():
+    net = VisionTransformer(**SIZES, window=3)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True)
+    for _ in range(3):
+        average.update_parameters(net)
+    images = torch.randn(1, 3, 32, 32)
+    assert_close(average(images), net(images))
+
+
 def test_what_is_not_decayed_exists():
-    net = VisionTransformer(**SIZES, reg_tokens=2)
+    net = VisionTransformer(**SIZES, reg_tokens=2, affinity="cosine")
+    assert "blocks.1.attn.affinity.log_temperature" in net.no_weight_decay()
     assert net.no_weight_decay() <= dict(net.named_parameters()).keys()
 
 
@@ -154,6 +165,8 @@ def test_our_sizes_are_in_timms_registry_with_options():
         ({"pos_embed": "rop"}, "pos_embed must be one of learn, sincos, rope, none, got 'rop', did you mean 'rope'"),
         ({"pos_embed": "rope", "embed_dim": 24}, "to be a multiple of 4, got 6"),
         ({"affinity": "cosin"}, "got 'cosin', did you mean 'cosine'"),
+        ({"pos_embed": "sincos", "embed_dim": 46, "num_heads": 2}, "embed_dim to be a multiple of 4, got 46"),
+        ({"pos_embed": "rope", "num_heads": 0}, "got dim=48, num_heads=0"),
         ({"window": 5}, "window must be odd and at most the grid of 4x4 patches, got 5"),
         ({"stem": "conv", "img_size": 30, "patch_size": 6}, "power of two, got 6"),
     ],

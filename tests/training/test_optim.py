@@ -27,7 +27,7 @@ def test_norms_biases_positions_and_prefix_tokens_are_not_decayed(name):
 
 @pytest.mark.parametrize("stem", ["linear", "conv"])
 def test_muon_works_on_the_matrices_between_tokens_and_adamw_on_the_rest(stem):
-    net = VisionTransformer(**SIZES, reg_tokens=2, stem=stem)
+    net = VisionTransformer(**SIZES, reg_tokens=2, stem=stem, affinity="additive")
     optimizer = build_optimizer(net, "muon", lr=0.01, weight_decay=0.05)
     assert isinstance(optimizer, Muon)
     net(torch.randn(2, 3, 32, 32)).sum().backward()

@@ -54,6 +54,9 @@ def run(verb: str, options: list[str]) -> int:
     Raises:
         UserError: For a mistake in the options, the configuration files, the data or the checkpoint.
     """
+    own = [option for option in options if option.startswith("--model.")]
+    if own and verb != "fit":
+        raise UserError(f"{verb} measures the checkpoint's network as it was trained: leave out {own[0]}")
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
@@ -135,8 +138,8 @@ class VitAttnCLI(LightningCLI):
         except UnicodeDecodeError as error:
             raise UserError(f"a configuration file is not text: {error}") from error
         seed = self.config[self.config.subcommand].seed_everything
-        if seed is True or seed < 0:
-            raise UserError(f"seed_everything must be a number from 0, got {seed}")
+        if seed is True or not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is told in one line."""
@@ -155,7 +158,7 @@ class VitAttnCLI(LightningCLI):
         if path is None:
             return
         stored, settings = _read_hyperparameters(Path(path)), self.config[self.config.subcommand].model
-        settings.arch_options = without_pretrained(settings.arch_options)
+        settings.arch_options, settings.weights = without_pretrained(settings.arch_options), None
         if self.config.subcommand == "fit":
             _refuse_other_settings(settings.as_dict(), stored, path)
         super()._parse_ckpt_path()
@@ -209,7 +212,7 @@ def _read_hyperparameters(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint not found: {path}")
     try:
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-        return checkpoint["hyper_parameters"]
+        return dict(checkpoint["hyper_parameters"])
     except Exception as error:  # a damaged file can fail in any way that unpickling can
         raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
 

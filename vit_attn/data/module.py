@@ -92,7 +92,8 @@ class ImageData(L.LightningDataModule):
         """Download what is missing, once a node; the splits stay in memory for ``setup``."""
         self.splits = self.source.load(self.root, self.download)
         count = len(self.splits["train"].images)
-        if self.batch_size > count:
+        training = self.trainer is None or self.trainer.state.fn == "fit"
+        if training and self.batch_size > count:
             raise UserError(f"batch_size={self.batch_size} is larger than the {count} training images")
 
     def setup(self, stage: str) -> None:

@@ -45,8 +45,8 @@ class Form:
             if value not in known:
                 hint = did_you_mean(value, known)
                 raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r}{hint}")
-        if self.top_k < 1:
-            raise UserError(f"top_k must be at least 1, got {self.top_k}")
+        if not isinstance(self.top_k, int) or self.top_k < 1:
+            raise UserError(f"top_k must be a whole number from 1, got {self.top_k}")
 
 
 class Attention(nn.Module):
@@ -82,7 +82,7 @@ class Attention(nn.Module):
             UserError: If the heads do not divide the width.
         """
         super().__init__()
-        if num_heads < 1 or dim % num_heads:
+        if not isinstance(num_heads, int) or num_heads < 1 or dim % num_heads:
             raise UserError(f"dim must be a multiple of num_heads, got dim={dim}, num_heads={num_heads}")
         head_dim = dim // num_heads
         self.num_heads, self.normaliser, self.top_k = num_heads, form.normaliser, form.top_k
@@ -91,10 +91,8 @@ class Attention(nn.Module):
         self.k_norm = LayerNorm(head_dim) if qk_norm else nn.Identity()
         self.affinity = AFFINITIES[form.affinity](num_heads, head_dim)
         self.proj = nn.Linear(dim, dim)
-        out_of_scope = (
-            None if form.scope is None else torch.zeros(form.scope.shape).masked_fill(~form.scope, -torch.inf)
-        )
-        self.register_buffer("out_of_scope", out_of_scope, persistent=False)
+        self.scope: Tensor | None
+        self.register_buffer("scope", form.scope, persistent=False)  # boolean: −∞ would not survive weight averaging
         self.register_buffer("rotations", form.rotations, persistent=False)
 
     @property
@@ -125,9 +123,8 @@ class Attention(nn.Module):
 
     def _scores(self, q: Heads, k: Heads) -> Scores:
         scores: Scores = self.affinity(q, k)
-        if self.out_of_scope is not None:
-            bias = self.out_of_scope if scores.bias is None else scores.bias + self.out_of_scope
-            scores = scores._replace(bias=bias)
+        if self.scope is not None:
+            scores = scores.within(self.scope)
         return only_top(scores, self.top_k) if self.normaliser == "top_k" else scores
 
     def weights(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B H N N"]:
@@ -137,7 +134,7 @@ class Attention(nn.Module):
         return hard_weights(scores) if self.normaliser == "hard" else scores.multiplied_out().softmax(dim=-1)
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """Mix the tokens, ``weights(x) @ v``, without materialising the map (``hard`` alone has to)."""
+        """Mix the tokens, ``weights(x) @ v``; soft attention by a product of q and k never forms the map."""
         q, k, v = self._heads(x)
         q, k, scale, bias = self._scores(q, k)
         bias = None if bias is None else bias.to(q.dtype)
@@ -166,4 +163,7 @@ def hard_attention(
     """
     if has_torch_function((q, k, v)):
         return handle_torch_function(hard_attention, (q, k, v), q, k, v, attn_mask=attn_mask, scale=scale)
-    return hard_weights(Scores(q, k, scale, attn_mask)) @ v
+    exact = torch.promote_types(q.dtype, torch.float32)  # rounded scores would tie, and ties would decide
+    with torch.autocast(q.device.type, enabled=False):
+        bias = None if attn_mask is None else attn_mask.to(exact)
+        return hard_weights(Scores(q.to(exact), k.to(exact), scale, bias)).to(v.dtype) @ v

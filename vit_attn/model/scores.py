@@ -31,6 +31,11 @@ class Scores(NamedTuple):
         scores = self.q @ self.k.mT * self.scale
         return scores if self.bias is None else scores + self.bias
 
+    def within(self, scope: Bool[Tensor, "..."]) -> "Scores":
+        """The same scores where ``scope`` is true, −∞ elsewhere."""
+        closed = torch.zeros(scope.shape, dtype=self.q.dtype, device=scope.device).masked_fill(~scope, -torch.inf)
+        return self._replace(bias=closed if self.bias is None else self.bias + closed)
+
 
 class ScaledDotProduct(nn.Module):
     """q·k / √Dh, so that scores stay of one size whatever the width of a head (arXiv 1706.03762, section 3.2.1)."""
@@ -114,9 +119,9 @@ def only_top(scores: Scores, count: int) -> Scores:
     """Leave each query its ``count`` best keys; the rest gets −∞. Which they are has no gradient, their scores have."""
     with torch.no_grad():
         values = scores.multiplied_out()
-        least = values.topk(min(count, values.shape[-1]), dim=-1).values[..., -1:]
-        closed = torch.zeros_like(values).masked_fill(values < least, -torch.inf)
-    return scores._replace(bias=closed if scores.bias is None else scores.bias + closed)
+        best = values.topk(min(count, values.shape[-1]), dim=-1).indices
+        kept = torch.zeros_like(values, dtype=torch.bool).scatter_(-1, best, True)
+    return scores.within(kept)
 
 
 def local_scope(grid_size: tuple[int, int], num_prefix_tokens: int, window: int) -> Bool[Tensor, "N N"]:
@@ -130,7 +135,7 @@ def local_scope(grid_size: tuple[int, int], num_prefix_tokens: int, window: int)
     Raises:
         UserError: If the window is even, or wider than the grid.
     """
-    if window < 1 or window % 2 == 0 or window > min(grid_size):
+    if type(window) is not int or window < 1 or window % 2 == 0 or window > min(grid_size):
         raise UserError(
             f"window must be odd and at most the grid of {grid_size[0]}x{grid_size[1]} patches, got {window}"
         )

@@ -35,7 +35,8 @@ class TimmModel(nn.Module):
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that optimisers should leave undecayed, beside norms and biases."""
-        return {"pos_embed", "cls_token", "reg_token"}
+        affinities = {name for name, _ in self.named_parameters() if ".affinity." in name}
+        return {"pos_embed", "cls_token", "reg_token"} | affinities
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:

@@ -149,6 +149,8 @@ class VisionTransformer(TimmModel):
             places = patches + (0 if self.no_embed_class else self.num_prefix_tokens)
             self.pos_embed = nn.Parameter(torch.zeros(1, places, self.embed_dim))
             return
+        if pos_embed == "sincos" and self.embed_dim % 4:
+            raise UserError(f"pos_embed='sincos' needs embed_dim to be a multiple of 4, got {self.embed_dim}")
         self.no_embed_class = True  # prefix tokens have no place
         fixed = build_sincos2d_pos_embed(list(grid_size), self.embed_dim)[None] if pos_embed == "sincos" else None
         self.register_buffer("pos_embed", fixed, persistent=False)
@@ -222,8 +224,8 @@ def rotations(grid_size: tuple[int, int], embed_dim: int, num_heads: int) -> Flo
     References:
         Heo 2024, "Rotary position embedding for vision transformer", arXiv 2403.13298, section 3 (axial).
     """
-    head_dim = embed_dim // num_heads
-    if head_dim % 4:
+    head_dim = embed_dim // max(1, num_heads)
+    if head_dim < 4 or head_dim % 4:
         raise UserError(f"pos_embed='rope' needs embed_dim / num_heads to be a multiple of 4, got {head_dim}")
     return RotaryEmbeddingCat(head_dim, in_pixels=False, feat_shape=list(grid_size), temperature=100.0).get_embed()
 

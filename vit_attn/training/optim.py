@@ -6,8 +6,8 @@ from torch.optim import Optimizer
 
 from vit_attn.errors import UserError, did_you_mean
 
-MUON_FALLBACK = ("patch_embed.*", "head.*")
-"""Matrices that map to or from something other than tokens; Muon is for the ones between."""
+MUON_FALLBACK = ("patch_embed.*", "head.*", "*.affinity.*")
+"""What does not map tokens to tokens; Muon is for the matrices that do."""
 
 
 def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float) -> Optimizer:
