@@ -10,7 +10,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
@@ -72,7 +72,7 @@ class Classifier(L.LightningModule):
         self.net = build_net(arch, num_classes, img_size, in_chans, arch_options or {})
         if weights is not None:
             for change in load_weights(self.net, weights):
-                rank_zero_info(f"{weights}: {change}")
+                rank_zero_warn(f"{weights}: {change}")
         build_optimizer(self.net, optimizer, lr, weight_decay)  # a wrong name is told before the data is loaded
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
