@@ -135,7 +135,7 @@ def test_pretrained_is_not_asked_for_again_when_a_checkpoint_brings_the_weights(
 def test_a_run_can_start_from_the_weights_of_another_with_another_head(tmp_path):
     first, file = classifier(), str(tmp_path / "a.safetensors")
     save_weights(first.net, file)
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="a.safetensors") as told:
         second = Classifier(arch_options=SMALL, num_classes=3, img_size=(32, 32), weights=file)
     assert torch.equal(second.net.blocks[0].attn.qkv.weight, first.net.blocks[0].attn.qkv.weight)
     assert second.net.head.weight.shape == (3, 32)
