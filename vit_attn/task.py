@@ -41,7 +41,7 @@ class Classifier(L.LightningModule):
         warmup: Share of the steps over which the learning rate rises from 0.
         decay: How it falls to 0 after that.
         label_smoothing: Share of each target that is spread over all classes.
-        compile: Whether the network is compiled for training; worth it on a GPU.
+        compile: Whether the network is compiled for training; on a GPU its gain is not measured yet.
 
     Raises:
         UserError: If the network or the optimiser does not exist, if the network cannot be built as asked, or if the

