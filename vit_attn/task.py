@@ -30,8 +30,9 @@ class Classifier(L.LightningModule):
     Args:
         arch: A registered name, such as ``vit_attn_tiny_patch4_32``; ``timm.list_models("vit_attn_*")`` has ours.
         arch_options: What to change in it, such as ``embed_dim``, ``depth``, ``num_heads`` or ``global_pool``.
-        weights: File of weights to start from: a checkpoint of ours, ``.safetensors``, or a file of timm's. Positions
-            and patches are resampled, a head of other classes is left out, and both are said.
+        weights: File of weights to start from, or its address (``https://…``): a checkpoint of ours, ``.safetensors``,
+            or a file of timm's. Positions and patches are resampled, a head of other classes is left out, and both are
+            said.
         num_classes: Number of classes; on the command line it comes from the data.
         img_size: Height and width of the images in pixels; on the command line it comes from the data.
         in_chans: Channels of the images; on the command line it comes from the data.

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules import module as module_globals
 from torch.testing import assert_close
 
-from vit_attn.attention_maps import record
+from vit_attn.attention_maps import raw_rows, record, rollout
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 
@@ -28,7 +28,9 @@ def test_it_records_the_weights_that_each_layer_used(net):
     images, expected = torch.randn(3, 3, 32, 32), []
     with contextlib.ExitStack() as hooks:
         for block in net.blocks:
-            hook = block.attn.register_forward_hook(lambda attn, args, _: expected.append(attn.weights(*args)))
+            hook = block.attn.register_forward_hook(
+                lambda attn, args, kwargs, _: expected.append(attn.weights(*args, **kwargs)), with_kwargs=True
+            )
             hooks.callback(hook.remove)
         with record(net) as recording:
             net(images)
@@ -59,12 +61,38 @@ def test_every_form_of_attention_is_recorded_like_the_default(options):
     for block in net.blocks:
         with torch.no_grad():
             block.attn.qkv.weight.mul_(20)
-        block.attn.register_forward_hook(lambda attn, args, _: expected.append(attn.weights(*args)))
+        block.attn.register_forward_hook(
+            lambda attn, args, kwargs, _: expected.append(attn.weights(*args, **kwargs)), with_kwargs=True
+        )
     with record(net) as recording:
         net(images)
     for layer, weights in zip(recording, expected, strict=True):
         assert_close(layer.weights(), weights)
         assert_close(layer.weights() @ layer.calls[0].v, layer.calls[0].output)
+
+
+@pytest.mark.parametrize("name", ["ours", "siglip"])
+def test_a_pool_by_attention_is_recorded_beside_the_layers(name):
+    if name == "ours":
+        net = VisionTransformer(**SIZES, reg_tokens=2, global_pool="map").eval()
+    else:
+        net = timm.create_model("vit_base_patch16_siglip_224", depth=2, img_size=64).eval()
+    size, expected = net.patch_embed.img_size[0], []
+    net.attn_pool.register_forward_hook(lambda pool, args, _: expected.append(args[0]))
+    with torch.no_grad(), record(net) as recording:
+        net(9 * torch.randn(3, 3, size, size))
+    assert len(recording) == len(net.blocks)
+    assert recording[-1].name == f"blocks.{len(net.blocks) - 1}.attn"
+    assert recording.pool.name == "attn_pool"
+    weights = recording.pool.weights()
+    assert weights.shape[2:] == (1, 16)
+    if name == "ours":
+        assert_close(weights, net.attn_pool.weights(expected[0]))
+    row = recording.query_rows()  # another one for each image, and nothing on what is not pooled
+    assert_close(row[..., net.num_prefix_tokens :], weights.mean(dim=1))
+    assert row[..., : net.num_prefix_tokens].sum() == 0
+    assert_close(rollout(recording), row @ rollout(recording, range(recording.num_tokens)))
+    assert_close(raw_rows(recording).sum(dim=-1), torch.ones(3, 1))
 
 
 def test_forwards_are_joined_along_the_batch(net):
@@ -186,9 +214,13 @@ def test_a_network_without_attention_is_refused():
 
 
 PARTIAL = {
-    "fewer tokens than the grid": ("vit_tiny_patch16_224", {"dynamic_img_size": True}, 160, r"all 197 tokens .* 101"),
+    "fewer tokens than the grid": (
+        "vit_tiny_patch16_224",
+        {"dynamic_img_size": True},
+        160,
+        r"all 197 tokens .* \(1, 101, 101\)",
+    ),
     "two attentions a module": ("vit_tiny_patch16_224", {"attn_layer": "diff"}, 224, "more than once"),
-    "a pooling attention": ("vit_base_patch16_siglip_224", {}, 224, "all 196 tokens"),
     "attention in parallel": ("vit_tiny_patch16_224", {"block_fn": ParallelThingsBlock}, 224, "is no chain of layers"),
 }
 
@@ -202,7 +234,7 @@ def test_what_cannot_be_recorded_whole_is_refused(name, options, size, message):
 
 def test_attention_outside_the_attention_modules_is_refused(net):
     class Mixer(nn.Module):
-        def forward(self, x):
+        def forward(self, x, _places):
             return torch.nn.functional.scaled_dot_product_attention(x[None], x[None], x[None])[0]
 
     net.blocks.append(Mixer())

@@ -7,8 +7,8 @@ from torch.testing import assert_close
 from vit_attn.errors import UserError
 from vit_attn.model import Attention, Form
 from vit_attn.model.attention import hard_attention
-from vit_attn.model.scores import local_scope
-from vit_attn.model.vit import rotations
+from vit_attn.model.places import Places, local_scope, rotations
+from vit_attn.model.pool import AttentionPool
 
 FORMS = {
     "scaled dot product": {},
@@ -27,38 +27,45 @@ FORMS = {
 }
 EACH_FORM = pytest.mark.parametrize("options", FORMS.values(), ids=FORMS.keys())
 LOCAL = local_scope((2, 3), 1, 1)
-PLACED = {
-    "local": {"form": Form(scope=LOCAL)},
-    "gaussian, local": {"form": Form("gaussian", scope=LOCAL)},
-    "additive, local, hard": {"form": Form("additive", "hard", scope=LOCAL)},
-    "rope": {"form": Form(rotations=rotations((2, 3), 32, 4))},
+TURNED = Places(rotations=rotations((2, 3), 8))
+CROSS = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(1))
+ASKED = {name: (options, {}) for name, options in FORMS.items()} | {
+    "local": ({}, {"places": Places(LOCAL)}),
+    "gaussian, local": ({"form": Form("gaussian")}, {"places": Places(LOCAL)}),
+    "additive, local, hard": ({"form": Form("additive", "hard")}, {"places": Places(LOCAL)}),
+    "rope": ({}, {"places": TURNED}),
+    "cross": ({"form": Form(source="cross")}, {"source": CROSS}),
+    "additive, cross, top 3": ({"form": Form("additive", "top_k", 3, "cross")}, {"source": CROSS}),
+    "cosine, cross, hard": ({"form": Form("cosine", "hard", source="cross")}, {"source": CROSS}),
 }
-EACH_FORM_AND_PLACE = pytest.mark.parametrize("options", (FORMS | PLACED).values(), ids=(FORMS | PLACED).keys())
+EACH_FORM_AND_PLACE = pytest.mark.parametrize(("options", "asked"), ASKED.values(), ids=ASKED.keys())
 
 
 def attention(**options) -> Attention:
     """Attention with weights large enough that it is far from uniform."""
     module = Attention(32, **({"num_heads": 4} | options))
     with torch.no_grad():
-        module.qkv.weight.mul_(6)
+        for name in ("qkv", "q", "kv"):
+            if hasattr(module, name):
+                getattr(module, name).weight.mul_(6)
         if hasattr(module.affinity, "direction"):
             module.affinity.direction.mul_(6)
     return module
 
 
 @EACH_FORM_AND_PLACE
-def test_each_query_shares_out_all_of_its_attention(options):
-    weights = attention(**options).weights(torch.randn(2, 7, 32))
+def test_each_query_shares_out_all_of_its_attention(options, asked):
+    weights = attention(**options).weights(torch.randn(2, 7, 32), **asked)
     assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
     assert weights.max() > 10 * weights.min()
 
 
 @EACH_FORM_AND_PLACE
-def test_the_fused_forward_uses_the_explicit_weights(options):
+def test_the_fused_forward_uses_the_explicit_weights(options, asked):
     module, x = attention(**options), torch.randn(2, 7, 32)
-    _, _, v = module._heads(x)
-    mixed = (module.weights(x) @ v).transpose(1, 2).flatten(-2)
-    assert_close(module(x), module.proj(mixed))
+    _, _, v = module._heads(x, asked.get("source"), Places())
+    mixed = (module.weights(x, **asked) @ v).transpose(1, 2).flatten(-2)
+    assert_close(module(x, **asked), module.proj(mixed))
 
 
 @EACH_FORM
@@ -80,10 +87,12 @@ def test_weights_agree_with_the_formula_in_float64():
 
 
 @EACH_FORM_AND_PLACE
-def test_gradients_reach_query_key_and_value_weights(options):
+def test_gradients_reach_query_key_and_value_weights(options, asked):
     module = attention(**options)
-    module(torch.randn(2, 7, 32)).square().sum().backward()
-    assert all(part.abs().max() > 0 for part in module.qkv.weight.grad.chunk(3))
+    module(torch.randn(2, 7, 32), **asked).square().sum().backward()
+    across = module.form.source == "cross"
+    parts = [module.q.weight.grad, *module.kv.weight.grad.chunk(2)] if across else module.qkv.weight.grad.chunk(3)
+    assert all(part.abs().max() > 0 for part in parts)
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 
@@ -106,7 +115,7 @@ def expected_scores(affinity: str, module: Attention, q: torch.Tensor, k: torch.
 def test_each_affinity_agrees_with_its_formula_in_float64(affinity):
     module, x = attention(form=Form(affinity)).double(), torch.randn(2, 5, 32, dtype=torch.float64)
     with torch.no_grad():
-        q, k, _ = module._heads(x)
+        q, k, _ = module._heads(x, None, Places())
         expected = expected_scores(affinity, module, q, k).softmax(dim=-1)
         assert_close(module.weights(x), expected, rtol=0, atol=1e-12)
 
@@ -141,7 +150,7 @@ def test_ties_leave_no_more_keys_than_were_asked_for():
 def test_hard_attention_is_decided_in_float32_whatever_the_network_runs_in():
     module, x = attention(form=Form(normaliser="hard")), torch.randn(2, 40, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-        q, k, v = module._heads(x)
+        q, k, v = module._heads(x, None, Places())
         output = hard_attention(q, k, v, scale=q.shape[-1] ** -0.5)
     best = (q.float() @ k.float().mT).argmax(dim=-1, keepdim=True)
     assert torch.equal(output, v.gather(2, best.expand_as(v)))
@@ -164,7 +173,7 @@ def test_local_scope_is_a_window_of_patches_and_all_prefix_tokens():
     assert torch.equal(row_7, expected)
     corner = scope[2, 2:].view(4, 5)
     assert corner.sum() == 4
-    weights = attention(form=Form(scope=LOCAL)).weights(torch.randn(2, 7, 32))
+    weights = attention().weights(torch.randn(2, 7, 32), places=Places(LOCAL))
     assert (weights[..., ~LOCAL] == 0).all()
     assert (weights[..., LOCAL] > 0).all()
 
@@ -176,9 +185,9 @@ def test_a_window_that_does_not_fit_the_grid_is_refused(window):
 
 
 def test_rotary_scores_depend_on_how_far_patches_are_apart_only():
-    module = attention(form=Form(rotations=rotations((4, 4), 32, 4)))
+    module, places = attention(), Places(rotations=rotations((4, 4), 8))
     same = torch.randn(1, 1, 32).expand(1, 17, 32)  # every token is the same: only places differ
-    weights = module.weights(same).log()
+    weights = module.weights(same, places=places).log()
     scores = weights[0, :, 1:, 1:] - weights[0, :, 1:, :1]  # relative to CLS, which has no place
     across = [scores[:, i, i + 1] - scores[:, i, i] for i in (0, 4, 9)]
     down = [scores[:, i, i + 4] - scores[:, i, i] for i in (0, 3, 9)]
@@ -193,6 +202,7 @@ def test_rotary_scores_depend_on_how_far_patches_are_apart_only():
     [
         ({"affinity": "cosin"}, "affinity must be one of .*, got 'cosin', did you mean 'cosine'"),
         ({"normaliser": "sof"}, "normaliser must be one of soft, hard, top_k, got 'sof', did you mean 'soft'"),
+        ({"source": "crosss"}, "source must be one of self, cross, got 'crosss', did you mean 'cross'"),
         ({"top_k": 0}, "top_k must be a whole number from 1, got 0"),
     ],
 )
@@ -205,3 +215,36 @@ def test_a_form_that_does_not_exist_is_refused(options, message):
 def test_heads_that_do_not_divide_the_width_are_refused(num_heads):
     with pytest.raises(UserError, match=f"dim must be a multiple of num_heads, got dim=24, num_heads={num_heads}"):
         Attention(24, num_heads=num_heads)
+
+
+@pytest.mark.parametrize(
+    ("source", "asked", "takes"), [("self", {"source": CROSS}, "no source"), ("cross", {}, "a source")]
+)
+def test_attention_is_asked_as_its_source_says(source, asked, takes):
+    with pytest.raises(UserError, match=f"attention with source='{source}' takes {takes}"):
+        attention(form=Form(source=source))(torch.randn(2, 7, 32), **asked)
+
+
+def test_cross_attention_to_oneself_is_self_attention():
+    own, cross, x = attention(), attention(form=Form(source="cross")), torch.randn(2, 7, 32)
+    with torch.no_grad():
+        cross.q.weight.copy_(own.query_weights)
+        cross.kv.weight.copy_(torch.cat([own.key_weights, own.value_weights]))
+        cross.q.bias.copy_(own.qkv.bias[:32])
+        cross.kv.bias.copy_(own.qkv.bias[32:])
+        cross.proj.load_state_dict(own.proj.state_dict())
+    assert_close(cross(x, x), own(x))
+    assert torch.equal(cross.query_weights, own.query_weights)
+    assert torch.equal(cross.key_weights, own.key_weights)
+    assert torch.equal(cross.value_weights, own.value_weights)
+
+
+@pytest.mark.parametrize("form", [Form(), Form("cosine"), Form("additive", "top_k", 2), Form(normaliser="hard")])
+def test_a_pool_by_attention_takes_from_the_tokens_in_whatever_order_they_come(form):
+    pool, tokens, order = AttentionPool(32, 4, form=form), 9 * torch.randn(2, 7, 32), torch.randperm(7)
+    weights = pool.weights(tokens)
+    assert weights.shape == (2, 4, 1, 7)
+    assert_close(weights.sum(dim=-1), torch.ones(2, 4, 1))
+    assert weights.max() > 2 * weights.min()
+    assert_close(pool.weights(tokens[:, order]), weights[..., order])
+    assert_close(pool(tokens[:, order]), pool(tokens))

@@ -101,7 +101,52 @@ def test_pruning_leaves_the_blocks_that_are_needed():
     assert_close(ours(images), theirs(images))
 
 
-def test_what_cannot_change_its_size_says_so():
-    for options in ({"pos_embed": "rope"}, {"window": 3}):
-        with pytest.raises(UserError, match="dynamic_img_size goes neither"):
-            VisionTransformer(**SIZES, dynamic_img_size=True, **options)
+@pytest.mark.parametrize("options", [{"pos_embed": "rope"}, {"window": 3}, {"pos_embed": "sincos"}, {}])
+def test_a_network_of_another_size_is_the_same_network(options):
+    """Taken as they come, or set for good, or built so: images of another size get the same logits."""
+    dynamic = VisionTransformer(**SIZES, dynamic_img_size=True, global_pool="map", **options).eval()
+    own, other = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 24, 40)
+    before, logits = dynamic(own), dynamic(other)
+    assert_close(dynamic(own), before)
+    dynamic.set_input_size((24, 40))
+    assert_close(dynamic(other), logits)
+    assert dynamic.patch_embed.grid_size == (3, 5)
+    if options.get("pos_embed") == "rope" or "window" in options:  # nothing that is resampled but what is learned
+        built = VisionTransformer(**(SIZES | {"img_size": (24, 40)}), global_pool="map", **options).eval()
+        state = dynamic.state_dict()
+        built.load_state_dict(state)
+        assert_close(built(other), logits)
+
+
+def test_set_sizes_agree_with_timms():
+    ours, theirs = pair(reg_tokens=2)
+    for sizes in ({"img_size": 48}, {"img_size": (16, 32), "patch_size": 4}, {"patch_size": (8, 8)}):
+        for net in (ours, theirs):
+            net.set_input_size(**sizes)
+        assert {name: tuple(each.shape) for name, each in ours.state_dict().items()} == {
+            name: tuple(each.shape) for name, each in theirs.state_dict().items()
+        }
+        images = torch.randn(2, 3, *ours.patch_embed.img_size)
+        assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
+        assert [info["reduction"] for info in ours.feature_info] == [ours.patch_embed.patch_size[0]] * 4
+    with pytest.raises(UserError, match="img_size must be a multiple of patch_size, got img_size=30x30, patch_size=8"):
+        ours.set_input_size(30)
+    with pytest.raises(UserError, match="the convolutional stem keeps its patches of 8 pixels, got patch_size=4"):
+        VisionTransformer(**SIZES, stem="conv").set_input_size(patch_size=4)
+
+
+def test_a_pool_by_attention_agrees_with_timms_both_ways():
+    options = {"global_pool": "map", "class_token": False, "fc_norm": False}
+    ours, theirs = VisionTransformer(**SIZES, **options).eval(), TimmViT(**SIZES, **options).eval()
+    images = torch.randn(2, 3, 32, 32)
+    ours.load_state_dict(theirs.state_dict())
+    assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    theirs.load_state_dict(ours.state_dict())
+    assert_close(ours(images), theirs(images), rtol=0, atol=1e-5)
+    ours.reset_classifier(5, "avg")
+    assert ours(images).shape == (2, 5)
+    with pytest.raises(UserError, match="cannot be added later"):
+        ours.reset_classifier(5, "map")

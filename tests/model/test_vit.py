@@ -20,6 +20,8 @@ FORMS = {
     "cls, norm after pool": {"fc_norm": True},
     "no bias, wide image": {"qkv_bias": False, "img_size": (16, 48)},
     "features": {"num_classes": 0},
+    "pool by attention": {"global_pool": "map"},
+    "pool by attention, registers": {"global_pool": "map", "reg_tokens": 2},
 }
 
 
@@ -140,7 +142,7 @@ def test_averaged_weights_keep_the_window():
 
 
 def test_what_is_not_decayed_exists():
-    net = VisionTransformer(**SIZES, reg_tokens=2, affinity="cosine")
+    net = VisionTransformer(**SIZES, reg_tokens=2, affinity="cosine", global_pool="map")
     assert "blocks.1.attn.affinity.log_temperature" in net.no_weight_decay()
     assert net.no_weight_decay() <= dict(net.named_parameters()).keys()
 
@@ -159,7 +161,7 @@ def test_our_sizes_are_in_timms_registry_with_options():
         ({"patch_size": 5}, "img_size must be a multiple of patch_size, got img_size=32x32, patch_size=5"),
         ({"img_size": (32, 30)}, "got img_size=32x30, patch_size=8"),
         ({"num_heads": 5}, "got dim=48, num_heads=5"),
-        ({"global_pool": "max"}, "global_pool must be one of 'token', 'avg', '', got 'max'"),
+        ({"global_pool": "max"}, "global_pool must be one of 'token', 'avg', 'map', '', got 'max'"),
         ({"class_token": False}, "global_pool='token' needs class_token=True"),
         ({"stem": "con"}, "stem must be one of linear, conv, got 'con', did you mean 'conv'"),
         ({"pos_embed": "rop"}, "pos_embed must be one of learn, sincos, rope, none, got 'rop', did you mean 'rope'"),

@@ -1,4 +1,7 @@
+import functools
+import http.server
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
@@ -132,6 +135,46 @@ def test_a_pickle_that_would_run_code_is_refused_and_nothing_ran(tmp_path: Path)
         with pytest.raises(UserError, match="no weights that can be read without running code"):
             read_weights(tmp_path / name)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder, and the address under which it is served."""
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_weights_come_from_addresses_as_safely_as_from_files(served, tmp_path: Path):
+    folder, address = served
+    net, other = shaken(VisionTransformer(**SIZES)), VisionTransformer(**SIZES).eval()
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+    save_weights(net, folder / "one" / "a.safetensors")
+    torch.save({"state_dict": Hostile(tmp_path / "ran")}, folder / "two" / "a.pt")
+    assert load_weights(other, f"{address}/one/a.safetensors?download=true") == []
+    (folder / "one" / "a.safetensors").unlink()
+    assert load_weights(other, f"{address}/one/a.safetensors?download=true") == []  # kept
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(other(images), net(images))
+    with pytest.raises(UserError, match="no weights that can be read without running code"):
+        read_weights(f"{address}/two/a.pt")
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(UserError, match=r"weights could not be downloaded from .*/none.pt: .*404"):
+        read_weights(f"{address}/none.pt")
+    assert not list((tmp_path / "hub").rglob("none.pt"))
 
 
 def test_files_without_weights_are_refused(tmp_path: Path):

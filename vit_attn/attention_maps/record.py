@@ -74,26 +74,35 @@ class Recording:
     forwards: list[list[tuple[str, AttentionCall]]] = field(default_factory=list)
 
     def __len__(self) -> int:
-        """Number of layers."""
-        return len(self._names())
+        """Number of layers, without the pool."""
+        return len(self._all()) - self._pools
 
     def __getitem__(self, index: int) -> Layer:
         """The layer at ``index``; negative indices count from the last."""
-        name = self._names()[index]
-        position = range(len(self))[index]
-        return Layer(name, tuple(forward[position][1] for forward in self.forwards))
+        return self._all()[range(len(self))[index]]
 
     def __iter__(self) -> Iterator[Layer]:
         """First layer first."""
         return (self[i] for i in range(len(self)))
 
     @property
+    def pool(self) -> Layer | None:
+        """The attention by which the network pools its tokens, one query an image, if it pools so."""
+        return self._all()[-1] if self._pools else None
+
+    @property
+    def _pools(self) -> bool:
+        return self.global_pool == "map"
+
+    @property
     def num_tokens(self) -> int:
         """Prefix tokens and patches."""
         return self.num_prefix_tokens + self.grid_size[0] * self.grid_size[1]
 
-    def query_rows(self, queries: Sequence[int] | None = None) -> Float[Tensor, "Q N"]:
+    def query_rows(self, queries: Sequence[int] | None = None) -> Float[Tensor, "_ Q N"]:
         """One row per query that selects its token; without queries the one row that the network pools.
+
+        A pool by attention weighs the tokens differently for each image; else the rows are the same for all.
 
         Raises:
             UserError: If a query is not a token of the network.
@@ -103,23 +112,29 @@ class Recording:
         outside = [query for query in queries if not -self.num_tokens <= query < self.num_tokens]
         if outside or not len(queries):
             raise UserError(f"queries must be tokens in 0..{self.num_tokens - 1}, got {list(queries)}")
-        return torch.eye(self.num_tokens, device=self._device())[list(queries)]
+        return torch.eye(self.num_tokens, device=self._device())[None, list(queries)]
 
-    def _pooled_row(self) -> Float[Tensor, "1 N"]:
-        row = torch.zeros(1, self.num_tokens, device=self._device())
+    def _pooled_row(self) -> Float[Tensor, "_ 1 N"]:
+        first = 0 if self.pool_include_prefix else self.num_prefix_tokens
+        if self.pool is not None:
+            weights = self.pool.weights().mean(dim=1)  # heads averaged: (B, 1, pooled tokens)
+            return F.pad(weights, (self.num_tokens - weights.shape[-1], 0))
+        row = torch.zeros(1, 1, self.num_tokens, device=self._device())
         if self.global_pool == "token":
-            row[:, 0] = 1.0
+            row[..., 0] = 1.0
         elif self.global_pool == "avg":
-            first = 0 if self.pool_include_prefix else self.num_prefix_tokens
-            row[:, first:] = 1.0 / (self.num_tokens - first)
+            row[..., first:] = 1.0 / (self.num_tokens - first)
         else:
             raise UserError(f"no default query for a network that pools by {self.global_pool!r}: name the queries")
         return row
 
-    def _names(self) -> list[str]:
+    def _all(self) -> list[Layer]:
         if not self.forwards:
             raise UserError("nothing was recorded: call the network inside `with record(net) as recording:`")
-        return [name for name, _ in self.forwards[0]]
+        return [
+            Layer(name, tuple(forward[position][1] for forward in self.forwards))
+            for position, (name, _) in enumerate(self.forwards[0])
+        ]
 
     def _device(self) -> torch.device:
         return self.forwards[0][0][1].q.device
@@ -191,16 +206,24 @@ class _Recorder(TorchFunctionMode):
             )
         if twice := {name for name in seen if seen.count(name) > 1}:
             raise UserError(f"attention modules that attend more than once a forward: {', '.join(sorted(twice))}")
-        expected = (calls[0][1].q.shape[0], self.recording.num_tokens, self.recording.num_tokens)
-        for name, call in calls:
+        self._check_tokens(calls)
+        if self.recording.forwards and seen != [name for name, _ in self.recording.forwards[0]]:
+            raise UserError(f"this forward used other attention modules than the first one: {', '.join(seen)}")
+
+    def _check_tokens(self, calls: list[tuple[str, AttentionCall]]) -> None:
+        """Layers attend from all tokens to all; a pool, which comes last, by one query to all that are pooled."""
+        recording, batch = self.recording, calls[0][1].q.shape[0]
+        pooled = recording.num_tokens - (0 if recording.pool_include_prefix else recording.num_prefix_tokens)
+        wanted = [(batch, recording.num_tokens, recording.num_tokens)] * len(calls)
+        if recording.global_pool == "map":
+            wanted[-1] = (batch, 1, pooled)
+        for (name, call), expected in zip(calls, wanted, strict=True):
             found = (call.q.shape[0], call.q.shape[2], call.k.shape[2])
             if found != expected:
                 raise UserError(
-                    f"attention of all {expected[1]} tokens to all of them was expected, got batch, queries and keys "
-                    f"{found} in {name}"
+                    f"attention of {expected[1]} queries to all {expected[2]} tokens was expected of {expected[0]} "
+                    f"images, got images, queries and keys {found} in {name}"
                 )
-        if self.recording.forwards and seen != [name for name, _ in self.recording.forwards[0]]:
-            raise UserError(f"this forward used other attention modules than the first one: {', '.join(seen)}")
 
     def _known(self) -> str:
         return ", ".join(self.names.values())

@@ -53,7 +53,7 @@ def rollout(recording: Recording, queries: Sequence[int] | None = None, fusion: 
     References:
         Abnar & Zuidema 2020, "Quantifying attention flow in transformers", arXiv 2005.00928, section 3.
     """
-    rows = recording.query_rows(queries).unsqueeze(0)  # (1, Q, N), grows to (B, Q, N)
+    rows = recording.query_rows(queries)  # (1 or B, Q, N), grows to (B, Q, N)
     for layer in reversed(range(len(recording))):
         fused = fuse(recording[layer].weights(), fusion)
         share = rows / (1 + fused.sum(dim=-1)).unsqueeze(-2)  # of each token: over the sum of its row and its identity

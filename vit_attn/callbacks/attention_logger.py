@@ -20,7 +20,7 @@ class AttentionLogger(L.Callback):
     """Draws the attention of the same validation images again and again while a network trains.
 
     For each image: what the row that the network pools (CLS, or the mean over the patches) attends to in the last
-    layer, and attention rollout through all layers, over the image; and the token-to-token matrix of each layer, heads
+    layer, or what a pool by attention attends to; and attention rollout through all layers, over the image; and the token-to-token matrix of each layer, heads
     averaged. Both look at attention alone: they do not know which class was predicted.
 
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with ``probe(count)``,
@@ -107,7 +107,7 @@ def _net(pl_module: L.LightningModule) -> nn.Module:
 def overlays(
     recording: Recording, probe: Any, predicted: Sequence[int], class_names: Sequence[str], dpi: int = 100
 ) -> list[np.ndarray]:
-    """A picture an image: the image, and over it the last layer's attention and the rollout of the pooled row.
+    """A picture an image: the image, and over it the pool's or last layer's attention and the rollout of the pooled row.
 
     Args:
         recording: One forward of the probe images.
@@ -116,7 +116,8 @@ def overlays(
         class_names: Names of the classes.
         dpi: Pixels an inch; 100 is for TensorBoard.
     """
-    rows = {"last layer": raw_rows(recording)[:, 0], "rollout": rollout(recording)[:, 0]}
+    pooled = {"last layer": raw_rows(recording)} if recording.pool is None else {"pool": recording.query_rows()}
+    rows = {name: row[:, 0] for name, row in (pooled | {"rollout": rollout(recording)}).items()}
     pictures = []
     for i, image in enumerate(probe.images):
         maps = [_map(name, row[i], recording) for name, row in rows.items()]

@@ -5,16 +5,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from timm.layers import LayerNorm
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.model.places import NOWHERE, Places
 from vit_attn.model.scores import AFFINITIES, Heads, Scores, only_top
 
 NORMALISERS = ("soft", "hard", "top_k")
+SOURCES = ("self", "cross")
 
 
 @dataclass(frozen=True)
@@ -26,21 +28,20 @@ class Form:
         normaliser: How affinities become shares: ``soft`` is softmax, ``top_k`` softmax over a query's best keys,
             ``hard`` all for the best one.
         top_k: Number of keys for ``top_k``.
-        scope: Which key (column) each query (row) sees; everything by default.
-        rotations: Sines and cosines that turn the patches' queries and keys by their places (RoPE), (patches, 2 Dh).
+        source: Where keys and values come from: ``self``, the tokens that ask, or ``cross``, others.
     """
 
     affinity: str = "scaled_dot_product"
     normaliser: str = "soft"
     top_k: int = 8
-    scope: Bool[Tensor, "N N"] | None = None
-    rotations: Float[Tensor, "P R"] | None = None
+    source: str = "self"
 
     def __post_init__(self) -> None:
         """Refuse what does not exist, by name."""
         for name, value, known in (
             ("affinity", self.affinity, AFFINITIES),
             ("normaliser", self.normaliser, NORMALISERS),
+            ("source", self.source, SOURCES),
         ):
             if value not in known:
                 hint = did_you_mean(value, known)
@@ -50,7 +51,7 @@ class Form:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with a fused forward and explicit weights.
+    """Multi-head attention with a fused forward and explicit weights.
 
     A token's *query* says what it looks for, its *key* what it offers, its *value* what it gives. There is no
     dropout on the weights: it would make the weights that are shown differ from those that are used.
@@ -58,7 +59,7 @@ class Attention(nn.Module):
     References:
         Vaswani 2017, "Attention is all you need", arXiv 1706.03762, section 3.2.
         Henry 2020, "Query-key normalization for transformers", arXiv 2010.04245, for ``qk_norm``.
-        Su 2021, "RoFormer", arXiv 2104.09864, for ``Form.rotations``.
+        Su 2021, "RoFormer", arXiv 2104.09864, for ``Places.rotations``.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Attention(nn.Module):
         qk_norm: bool = False,
         form: Form = Form(),
     ) -> None:
-        """Create the projections, under timm's parameter names.
+        """Create the projections, under timm's parameter names: ``qkv``, or ``q`` and ``kv`` across sources.
 
         Args:
             dim: Width of a token.
@@ -85,64 +86,84 @@ class Attention(nn.Module):
         if not isinstance(num_heads, int) or num_heads < 1 or dim % num_heads:
             raise UserError(f"dim must be a multiple of num_heads, got dim={dim}, num_heads={num_heads}")
         head_dim = dim // num_heads
-        self.num_heads, self.normaliser, self.top_k = num_heads, form.normaliser, form.top_k
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.num_heads, self.form = num_heads, form
+        if form.source == "self":
+            self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        else:
+            self.q, self.kv = nn.Linear(dim, dim, bias=qkv_bias), nn.Linear(dim, 2 * dim, bias=qkv_bias)
         self.q_norm = LayerNorm(head_dim) if qk_norm else nn.Identity()
         self.k_norm = LayerNorm(head_dim) if qk_norm else nn.Identity()
         self.affinity = AFFINITIES[form.affinity](num_heads, head_dim)
         self.proj = nn.Linear(dim, dim)
-        self.scope: Tensor | None
-        self.register_buffer("scope", form.scope, persistent=False)  # boolean: −∞ would not survive weight averaging
-        self.register_buffer("rotations", form.rotations, persistent=False)
 
     @property
     def query_weights(self) -> Float[Tensor, "D D"]:
-        """What turns a token into its query, a view of ``qkv.weight``."""
-        return self.qkv.weight.chunk(3)[0]
+        """What turns a token into its query, a view of the parameter."""
+        return self.qkv.weight.chunk(3)[0] if self.form.source == "self" else self.q.weight
 
     @property
     def key_weights(self) -> Float[Tensor, "D D"]:
-        """What turns a token into its key, a view of ``qkv.weight``."""
-        return self.qkv.weight.chunk(3)[1]
+        """What turns a token into its key, a view of the parameter."""
+        return self.qkv.weight.chunk(3)[1] if self.form.source == "self" else self.kv.weight.chunk(2)[0]
 
     @property
     def value_weights(self) -> Float[Tensor, "D D"]:
-        """What turns a token into its value, a view of ``qkv.weight``."""
-        return self.qkv.weight.chunk(3)[2]
+        """What turns a token into its value, a view of the parameter."""
+        return self.qkv.weight.chunk(3)[2] if self.form.source == "self" else self.kv.weight.chunk(2)[1]
 
-    def _heads(self, x: Float[Tensor, "B N D"]) -> tuple[Heads, Heads, Heads]:
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, Dh)
-        return self._place(self.q_norm(q)), self._place(self.k_norm(k)), v
+    def _heads(
+        self, x: Float[Tensor, "B M D"], source: Float[Tensor, "B N D"] | None, places: Places
+    ) -> tuple[Heads, Heads, Heads]:
+        if (source is None) != (self.form.source == "self"):
+            takes = "no source" if source is not None else "a source"
+            raise UserError(f"attention with source={self.form.source!r} takes {takes}")
+        if source is None:
+            q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, Dh)
+        else:
+            q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, M, Dh)
+            k, v = self.kv(source).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, Dh)
+        return _turned(self.q_norm(q), places), _turned(self.k_norm(k), places), v
 
-    def _place(self, x: Heads) -> Heads:
-        """Turn the patches' vectors by their places; prefix tokens have none."""
-        if self.rotations is None:
-            return x
-        prefix = x.shape[-2] - len(self.rotations)
-        return torch.cat([x[..., :prefix, :], apply_rot_embed_cat(x[..., prefix:, :], self.rotations)], dim=-2)
-
-    def _scores(self, q: Heads, k: Heads) -> Scores:
+    def _scores(self, q: Heads, k: Heads, places: Places) -> Scores:
         scores: Scores = self.affinity(q, k)
-        if self.scope is not None:
-            scores = scores.within(self.scope)
-        return only_top(scores, self.top_k) if self.normaliser == "top_k" else scores
+        if places.scope is not None:
+            scores = scores.within(places.scope)
+        return only_top(scores, self.form.top_k) if self.form.normaliser == "top_k" else scores
 
-    def weights(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B H N N"]:
+    def weights(
+        self, x: Float[Tensor, "B M D"], source: Float[Tensor, "B N D"] | None = None, places: Places = NOWHERE
+    ) -> Float[Tensor, "B H M N"]:
         """Share of its attention that each query token (row) gives each key token (column); rows sum to 1."""
-        q, k, _ = self._heads(x)
-        scores = self._scores(q, k)
-        return hard_weights(scores) if self.normaliser == "hard" else scores.multiplied_out().softmax(dim=-1)
+        q, k, _ = self._heads(x, source, places)
+        scores = self._scores(q, k, places)
+        return hard_weights(scores) if self.form.normaliser == "hard" else scores.multiplied_out().softmax(dim=-1)
 
-    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        """Mix the tokens, ``weights(x) @ v``; soft attention by a product of q and k never forms the map."""
-        q, k, v = self._heads(x)
-        q, k, scale, bias = self._scores(q, k)
+    def forward(
+        self, x: Float[Tensor, "B M D"], source: Float[Tensor, "B N D"] | None = None, places: Places = NOWHERE
+    ) -> Float[Tensor, "B M D"]:
+        """Mix the tokens, ``weights(x) @ v``; soft attention by a product of q and k never forms the map.
+
+        Args:
+            x: The tokens that ask.
+            source: The tokens that are asked, for ``Form(source="cross")`` only.
+            places: Where the tokens are.
+        """
+        q, k, v = self._heads(x, source, places)
+        q, k, scale, bias = self._scores(q, k, places)
         bias = None if bias is None else bias.to(q.dtype)
-        attend: Any = hard_attention if self.normaliser == "hard" else F.scaled_dot_product_attention
+        attend: Any = hard_attention if self.form.normaliser == "hard" else F.scaled_dot_product_attention
         return self.proj(attend(q, k, v, attn_mask=bias, scale=scale).transpose(1, 2).flatten(-2))
 
 
-def hard_weights(scores: Scores) -> Float[Tensor, "B H N N"]:
+def _turned(x: Heads, places: Places) -> Heads:
+    """Turn the patches' vectors by their places; prefix tokens have none."""
+    if places.rotations is None:
+        return x
+    prefix = x.shape[-2] - places.rotations.shape[0]
+    return torch.cat([x[..., :prefix, :], apply_rot_embed_cat(x[..., prefix:, :], places.rotations)], dim=-2)
+
+
+def hard_weights(scores: Scores) -> Float[Tensor, "B H M N"]:
     """All attention on the best key; the gradient passes straight through, as if it were softmax (arXiv 1308.3432)."""
     soft = scores.multiplied_out().softmax(dim=-1)
     hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(dim=-1, keepdim=True), 1.0)

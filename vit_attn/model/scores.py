@@ -1,4 +1,4 @@
-"""The details in which forms of attention differ: how well a key answers a query, and who may ask whom.
+"""The details in which forms of attention differ: how well a key answers a query, and which keys are left.
 
 Each affinity turns queries and keys into what fused attention is asked for: changed queries, changed keys, an additive
 bias and a scale, so that ``softmax(q @ k.mT * scale + bias) @ v`` is its attention. To add a form, write one small
@@ -13,20 +13,19 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vit_attn.errors import UserError
-
-Heads = Float[Tensor, "B H N Dh"]
+Heads = Float[Tensor, "B H _ Dh"]
+"""Queries, keys or values, each head's apart; there may be fewer queries than keys."""
 
 
 class Scores(NamedTuple):
-    """The scores ``q @ k.mT * scale + bias``, not yet multiplied out; the bias broadcasts to (B, H, N, N)."""
+    """The scores ``q @ k.mT * scale + bias``, not yet multiplied out; the bias broadcasts to (B, H, M, N)."""
 
     q: Tensor
     k: Tensor
     scale: float
     bias: Tensor | None = None
 
-    def multiplied_out(self) -> Float[Tensor, "B H N N"]:
+    def multiplied_out(self) -> Float[Tensor, "B H M N"]:
         """One number for each query and key."""
         scores = self.q @ self.k.mT * self.scale
         return scores if self.bias is None else scores + self.bias
@@ -101,7 +100,7 @@ class Additive(nn.Module):
 
     def forward(self, q: Heads, k: Heads) -> Scores:
         """The scores are all bias; the product of queries and keys is taken to be zero."""
-        pairs = torch.tanh(q.unsqueeze(-2) + k.unsqueeze(-3))  # (B, H, N, N, Dh)
+        pairs = torch.tanh(q.unsqueeze(-2) + k.unsqueeze(-3))  # (B, H, M, N, Dh)
         bias = torch.einsum("bhqkd,hd->bhqk", pairs, self.direction.to(q.dtype))
         return Scores(torch.zeros_like(q), torch.zeros_like(k), 1.0, bias)
 
@@ -122,24 +121,3 @@ def only_top(scores: Scores, count: int) -> Scores:
         best = values.topk(min(count, values.shape[-1]), dim=-1).indices
         kept = torch.zeros_like(values, dtype=torch.bool).scatter_(-1, best, True)
     return scores.within(kept)
-
-
-def local_scope(grid_size: tuple[int, int], num_prefix_tokens: int, window: int) -> Bool[Tensor, "N N"]:
-    """Which keys a query sees: patches in the window around its own; prefix tokens see and are seen by all.
-
-    Args:
-        grid_size: Rows and columns of patches.
-        num_prefix_tokens: Tokens before the patches.
-        window: Side of the window in patches, odd, so that the query is its centre.
-
-    Raises:
-        UserError: If the window is even, or wider than the grid.
-    """
-    if type(window) is not int or window < 1 or window % 2 == 0 or window > min(grid_size):
-        raise UserError(
-            f"window must be odd and at most the grid of {grid_size[0]}x{grid_size[1]} patches, got {window}"
-        )
-    rows, cols = (torch.arange(size) for size in grid_size)
-    row, col = rows.repeat_interleave(grid_size[1]), cols.repeat(grid_size[0])
-    near = torch.maximum((row[:, None] - row).abs(), (col[:, None] - col).abs()) <= window // 2
-    return F.pad(near, (num_prefix_tokens, 0, num_prefix_tokens, 0), value=True)

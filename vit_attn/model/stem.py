@@ -1,8 +1,9 @@
 """From pixels to patch tokens."""
 
 from itertools import pairwise
+from typing import Any
 
-from timm.layers import LayerNorm2d, PatchEmbed
+from timm.layers import LayerNorm2d, PatchEmbed, to_2tuple
 from torch import nn
 
 from vit_attn.errors import UserError
@@ -47,3 +48,15 @@ class ConvStem(PatchEmbed):
             layers += [LayerNorm2d(narrow), nn.GELU()] if i else []
             layers.append(nn.Conv2d(narrow, wide, kernel_size=3, stride=2, padding=1))
         self.add_module("proj", nn.Sequential(*layers))  # in place of the linear map
+
+    def set_input_size(self, img_size: Any = None, patch_size: Any = None) -> None:
+        """Take images of another size.
+
+        Raises:
+            UserError: If the patches are to change: they are what the convolutions make.
+        """
+        if patch_size is not None and to_2tuple(patch_size) != self.patch_size:
+            raise UserError(
+                f"the convolutional stem keeps its patches of {self.patch_size[0]} pixels, got patch_size={patch_size}"
+            )
+        super().set_input_size(img_size=img_size)

@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Float
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from vit_attn.errors import UserError
+from vit_attn.model.places import Places
 
 
 class TimmModel(nn.Module):
@@ -21,6 +23,7 @@ class TimmModel(nn.Module):
     patch_embed: Any
     blocks: nn.Sequential
     norm: nn.Module
+    attn_pool: nn.Module | None
     fc_norm: nn.Module
     head: nn.Module
     num_prefix_tokens: int
@@ -31,11 +34,23 @@ class TimmModel(nn.Module):
     def _embed(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
         raise NotImplementedError
 
+    def _places(self, images: Float[Tensor, "B C height width"]) -> Places:
+        raise NotImplementedError
+
+    def _through(self, block: nn.Module, tokens: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
+        if self.grad_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, tokens, places, use_reentrant=False)
+        return block(tokens, places)
+
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
         """Names of the parameters that optimisers should leave undecayed, beside norms and biases."""
         affinities = {name for name, _ in self.named_parameters() if ".affinity." in name}
-        return {"pos_embed", "cls_token", "reg_token"} | affinities
+        return (
+            {"pos_embed", "cls_token", "reg_token"}
+            | affinities
+            | (set() if self.attn_pool is None else {"attn_pool.latent"})
+        )
 
     @torch.jit.ignore
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -61,10 +76,17 @@ class TimmModel(nn.Module):
         Args:
             num_classes: Number of logits; 0 returns the pooled features instead.
             global_pool: What the head reads, if it is to change; "" leaves the tokens unpooled.
+
+        Raises:
+            UserError: If the network has no such pool.
         """
         parameter = next(self.parameters())
         if global_pool is not None:
             self.check_pool(global_pool)
+            if global_pool == "map" and self.attn_pool is None:
+                raise UserError("a pool by attention cannot be added later: create the network with global_pool='map'")
+            if global_pool != "map":
+                self.attn_pool = None
             self.global_pool = global_pool
         self.num_classes = num_classes
         head = nn.Linear(self.embed_dim, num_classes) if num_classes > 0 else nn.Identity()
@@ -106,9 +128,9 @@ class TimmModel(nn.Module):
             raise UserError(f"output_fmt must be NCHW or NLC, got {output_fmt!r}")
         taken, last = _take(len(self.blocks), indices)
         rows, cols = self.patch_embed.dynamic_feat_size(x.shape[-2:])
-        tokens, outputs = self._embed(x), []
+        tokens, places, outputs = self._embed(x), self._places(x), []
         for i, block in enumerate(self.blocks[: last + 1] if stop_early else self.blocks):
-            tokens = block(tokens)
+            tokens = self._through(block, tokens, places)
             if i in taken:
                 outputs.append(self.norm(tokens) if norm else tokens)
 

@@ -7,22 +7,21 @@ from jaxtyping import Float
 from timm.layers import (
     LayerNorm,
     PatchEmbed,
-    RotaryEmbeddingCat,
     build_sincos2d_pos_embed,
     resample_abs_pos_embed,
     trunc_normal_,
 )
-from timm.models import checkpoint_seq
 from torch import Tensor, nn
 
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model.attention import Form
 from vit_attn.model.block import Block
-from vit_attn.model.scores import local_scope
+from vit_attn.model.places import GridPlaces, Places
+from vit_attn.model.pool import AttentionPool
 from vit_attn.model.stem import ConvStem
 from vit_attn.model.timm_api import TimmModel
 
-POOLS = ("token", "avg", "")
+POOLS = ("token", "avg", "map", "")
 POSITIONS = ("learn", "sincos", "rope", "none")
 STEMS = {"linear": PatchEmbed, "conv": ConvStem}
 
@@ -72,8 +71,8 @@ class VisionTransformer(TimmModel):
             patch_size: Side of a patch in pixels; must divide the image.
             in_chans: Channels of the images.
             num_classes: Number of logits; 0 returns the pooled features instead.
-            global_pool: What the head reads: ``token`` the CLS token, ``avg`` the mean over the patches; with "" the
-                tokens are left unpooled.
+            global_pool: What the head reads: ``token`` the CLS token, ``avg`` the mean over the patches, ``map`` what a
+                learned query takes from them by attention; with "" the tokens are left unpooled.
             embed_dim: Width of a token.
             depth: Number of blocks.
             num_heads: Attention heads of each block; must divide the width.
@@ -101,9 +100,8 @@ class VisionTransformer(TimmModel):
             UserError: If the sizes do not fit each other or a choice does not exist.
         """
         super().__init__()
-        _check(img_size, patch_size, stem, pos_embed)
-        if dynamic_img_size and (pos_embed == "rope" or window is not None):
-            raise UserError("dynamic_img_size goes neither with pos_embed='rope' nor with a window yet")
+        check_sizes(img_size, patch_size)
+        _check(stem, pos_embed)
         for name, size in (("embed_dim", embed_dim), ("depth", depth)):
             if size < 1:
                 raise UserError(f"{name} must be at least 1, got {size}")
@@ -127,13 +125,9 @@ class VisionTransformer(TimmModel):
         self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dim)) if reg_tokens else None
         rows, cols = self.patch_embed.grid_size or (0, 0)
         self._place_tokens(pos_embed, (rows, cols))
-        form = Form(
-            affinity,
-            normaliser,
-            top_k,
-            scope=None if window is None else local_scope((rows, cols), self.num_prefix_tokens, window),
-            rotations=rotations((rows, cols), embed_dim, num_heads) if pos_embed == "rope" else None,
-        )
+        rotated_dim = embed_dim // max(1, num_heads) if pos_embed == "rope" else None
+        self.places = GridPlaces((rows, cols), self.num_prefix_tokens, window, rotated_dim)
+        form = Form(affinity, normaliser, top_k)
         self.blocks = nn.Sequential(
             *(
                 Block(embed_dim, num_heads, mlp_ratio, qkv_bias, qk_norm, init_values, drop_path, form)
@@ -145,6 +139,7 @@ class VisionTransformer(TimmModel):
         ]
         norm_after_pool = global_pool == "avg" if fc_norm is None else fc_norm
         self.norm = nn.Identity() if norm_after_pool else LayerNorm(embed_dim)
+        self.attn_pool = AttentionPool(embed_dim, num_heads, mlp_ratio, form) if global_pool == "map" else None
         self.fc_norm = LayerNorm(embed_dim) if norm_after_pool else nn.Identity()
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
         self._init_weights()
@@ -188,19 +183,23 @@ class VisionTransformer(TimmModel):
 
     def forward_features(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
         """Tokens after the last block: CLS, registers, then patches row by row."""
-        tokens = self._embed(images)
-        if self.grad_checkpointing and not torch.jit.is_scripting():
-            return self.norm(checkpoint_seq(self.blocks, tokens))
-        return self.norm(self.blocks(tokens))
+        tokens, places = self._embed(images), self._places(images)
+        for block in self.blocks:
+            tokens = self._through(block, tokens, places)
+        return self.norm(tokens)
 
     def forward_head(self, x: Float[Tensor, "B N D"], pre_logits: bool = False) -> Float[Tensor, "B ... classes"]:
         """Pool the tokens and classify; with ``pre_logits`` the pooled features, (B, D)."""
-        if self.global_pool:
-            pooled = x[:, 0] if self.global_pool == "token" else x[:, self.num_prefix_tokens :].mean(dim=1)
-        else:
-            pooled = x
-        pooled = self.fc_norm(pooled)
+        pooled = self.fc_norm(self._pool(x))
         return pooled if pre_logits else self.head(pooled)
+
+    def _pool(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B ... D"]:
+        if not self.global_pool:
+            return x
+        if self.global_pool == "token":
+            return x[:, 0]
+        patches = x[:, self.num_prefix_tokens :]
+        return patches.mean(dim=1) if self.attn_pool is None else self.attn_pool(patches)
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B ... classes"]:
         """Logits of normalised images."""
@@ -208,41 +207,77 @@ class VisionTransformer(TimmModel):
 
     def _embed(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
         patches = self.patch_embed(images)  # (B, rows * cols, D)
-        prefix = [token.expand(len(patches), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
-        places = self._places(images)
-        if places is None:
+        prefix = [
+            token.expand(patches.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None
+        ]
+        added = self._added_places(images)
+        if added is None:
             return torch.cat([*prefix, patches], dim=1)
         if self.no_embed_class:
-            return torch.cat([*prefix, patches + places], dim=1)
-        return torch.cat([*prefix, patches], dim=1) + places
+            return torch.cat([*prefix, patches + added], dim=1)
+        return torch.cat([*prefix, patches], dim=1) + added
 
-    def _places(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "1 places D"] | None:
+    def _grid_size(self, images: Float[Tensor, "B C height width"]) -> tuple[int, int]:
+        size = self.patch_embed.dynamic_feat_size(images.shape[-2:]) if self.dynamic_img_size else None
+        return size or self.patch_embed.grid_size
+
+    def _places(self, images: Float[Tensor, "B C height width"]) -> Places:
+        return self.places(self._grid_size(images))
+
+    def _added_places(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "1 places D"] | None:
         """Position embeddings for the grid of these images."""
         if self.pos_embed is None or not self.dynamic_img_size:
             return self.pos_embed
-        grid = self.patch_embed.dynamic_feat_size(images.shape[-2:])
+        return self._resampled(self._grid_size(images), self.patch_embed.grid_size)
+
+    def _resampled(self, new: tuple[int, int], old: tuple[int, int]) -> Float[Tensor, "1 places D"]:
         prefix = 0 if self.no_embed_class else self.num_prefix_tokens
-        return resample_abs_pos_embed(self.pos_embed, list(grid), self.patch_embed.grid_size, prefix)
+        return resample_abs_pos_embed(self.pos_embed, list(new), list(old), prefix)
+
+    def set_input_size(
+        self, img_size: int | tuple[int, int] | None = None, patch_size: int | tuple[int, int] | None = None
+    ) -> None:
+        """Take images and patches of another size from now on; patch weights and positions are resampled.
+
+        Args:
+            img_size: Height and width in pixels; as they are by default.
+            patch_size: Side of a patch in pixels; as it is by default.
+
+        Raises:
+            UserError: If the patches do not divide the image, or if the convolutional stem is to change its patches.
+        """
+        size = self.patch_embed.img_size if img_size is None else img_size
+        patch = self.patch_embed.patch_size if patch_size is None else patch_size
+        check_sizes(size, patch)
+        before = self.patch_embed.grid_size
+        self.patch_embed.set_input_size(img_size=size, patch_size=patch)
+        after = self.patch_embed.grid_size
+        self.places.set_grid(after)
+        for info in self.feature_info:
+            info["reduction"] = max(self.patch_embed.patch_size)
+        if self.pos_embed is None or before == after:
+            return
+        resampled = self._resampled(after, before).detach()
+        if isinstance(self.pos_embed, nn.Parameter):
+            resampled = nn.Parameter(resampled, requires_grad=self.pos_embed.requires_grad)
+        self.pos_embed = resampled
 
 
-def rotations(grid_size: tuple[int, int], embed_dim: int, num_heads: int) -> Float[Tensor, "P R"]:
-    """Sines and cosines by which RoPE turns half of each head's channels by row and half by column.
+def check_sizes(img_size: int | tuple[int, int], patch_size: int | tuple[int, int]) -> None:
+    """Refuse patches that do not divide the image.
 
-    References:
-        Heo 2024, "Rotary position embedding for vision transformer", arXiv 2403.13298, section 3 (axial).
+    Raises:
+        UserError: If so.
     """
-    head_dim = embed_dim // max(1, num_heads)
-    if head_dim < 4 or head_dim % 4:
-        raise UserError(f"pos_embed='rope' needs embed_dim / num_heads to be a multiple of 4, got {head_dim}")
-    return RotaryEmbeddingCat(head_dim, in_pixels=False, feat_shape=list(grid_size), temperature=100.0).get_embed()
+    (height, width), (rows, cols) = (
+        (size, size) if isinstance(size, int) else tuple(size) for size in (img_size, patch_size)
+    )
+    if min(rows, cols) < 1 or height % rows or width % cols or not (height and width):
+        patch = f"{rows}" if rows == cols else f"{rows}x{cols}"
+        raise UserError(f"img_size must be a multiple of patch_size, got img_size={height}x{width}, patch_size={patch}")
 
 
-def _check(img_size: int | tuple[int, int], patch_size: int, stem: str, pos_embed: str) -> None:
-    height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
-    if patch_size < 1 or height % patch_size or width % patch_size or not (height and width):
-        raise UserError(
-            f"img_size must be a multiple of patch_size, got img_size={height}x{width}, patch_size={patch_size}"
-        )
+def _check(stem: str, pos_embed: str) -> None:
     if stem not in STEMS:
         raise UserError(f"stem must be one of {', '.join(STEMS)}, got {stem!r}{did_you_mean(stem, STEMS)}")
     if pos_embed not in POSITIONS:

@@ -1,7 +1,9 @@
 """Weights of a network from and to a file, ours and timm's alike; nothing is ever unpickled."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import safetensors.torch
 import torch
@@ -22,10 +24,13 @@ def save_weights(net: nn.Module, path: str | Path) -> None:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
 
+    Args:
+        path: A file, or its ``https://`` or ``http://`` address; what was downloaded stays in torch's hub folder.
+
     Raises:
         UserError: If there is no such file, if it holds no weights, or if reading it would run code.
     """
-    path = Path(path)
+    path = _downloaded(str(path)) if str(path).startswith(("https://", "http://")) else Path(path)
     if not path.is_file():
         raise UserError(f"weights not found: {path}")
     try:
@@ -44,6 +49,19 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if any(name.startswith("net.") for name in tensors):  # a checkpoint of Classifier
         tensors = {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
     return tensors
+
+
+def _downloaded(url: str) -> Path:
+    """Where the file of this address lies; it is downloaded once."""
+    name = Path(urlsplit(url).path).name or "weights"
+    path = Path(torch.hub.get_dir(), "vit_attn", hashlib.sha256(url.encode()).hexdigest()[:16], name)
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except (OSError, ValueError) as error:  # urllib's errors are OSErrors
+            raise UserError(f"weights could not be downloaded from {url}: {error}") from error
+    return path
 
 
 def load_weights(net: nn.Module, path: str | Path) -> list[str]:
