@@ -20,8 +20,9 @@ class AttentionLogger(L.Callback):
     """Draws the attention of the same validation images again and again while a network trains.
 
     For each image: what the row that the network pools (CLS, or the mean over the patches) attends to in the last
-    layer, or what a pool by attention attends to; and attention rollout through all layers, over the image; and the token-to-token matrix of each layer, heads
-    averaged. Both look at attention alone: they do not know which class was predicted.
+    layer, or what a pool by attention attends to; and attention rollout through all layers, over the image; and the
+    token-to-token matrix of each layer, heads averaged. All look at attention alone: they do not know which class was
+    predicted.
 
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with ``probe(count)``,
     ``normalize(images)``, ``class_names``, ``img_size`` and ``in_chans``.
@@ -107,7 +108,7 @@ def _net(pl_module: L.LightningModule) -> nn.Module:
 def overlays(
     recording: Recording, probe: Any, predicted: Sequence[int], class_names: Sequence[str], dpi: int = 100
 ) -> list[np.ndarray]:
-    """A picture an image: the image, and over it the pool's or last layer's attention and the rollout of the pooled row.
+    """A picture an image: over it the attention of the last layer or pool, and the rollout of the pooled row.
 
     Args:
         recording: One forward of the probe images.
