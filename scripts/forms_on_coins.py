@@ -121,8 +121,9 @@ def run(job: tuple[str, int, str, Path | None]) -> dict[str, Any]:
 def measure(net: nn.Module, data: ImageData, device: str) -> dict[str, float]:
     """Accuracy and pointing over the validation images."""
     split, correct = data.splits["val"], []
-    bought = torch.tensor([split.answer(i).bought for i in range(len(split.images))])
-    coins = torch.tensor([split.answer(i).coins for i in range(len(split.images))])
+    answer: Any = split.answer
+    bought = torch.tensor([answer(i).bought for i in range(len(split.images))])
+    coins = torch.tensor([answer(i).coins for i in range(len(split.images))])
     top: dict[str, list[Tensor]] = {"rollout": [], "raw": []}
     for images, labels in zip(split.images.split(250), split.labels.split(250), strict=True):
         with torch.no_grad(), record(net) as recording:

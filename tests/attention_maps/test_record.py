@@ -64,7 +64,7 @@ def test_every_form_of_attention_is_recorded_like_the_default(options):
         block.attn.register_forward_hook(
             lambda attn, args, kwargs, _: expected.append(attn.weights(*args, **kwargs)), with_kwargs=True
         )
-    with record(net) as recording:
+    with record(net, gradients=True) as recording:
         net(images)
     for layer, weights in zip(recording, expected, strict=True):
         assert_close(layer.weights(), weights)
@@ -201,11 +201,24 @@ def test_a_compiled_network_is_recorded_eagerly():
     assert len(recording) == 3
 
 
-def test_attention_that_was_not_seen_is_an_error_that_names_it():
-    net = timm.create_model("cait_xxs24_224", depth=2).eval()
-    with pytest.raises(UserError, match=r"2 of 4 attention modules of Cait .* blocks\.0\.attn, blocks\.1\.attn"):
-        with record(net):
-            net(torch.randn(1, 3, 224, 224))
+UNSEEN = {
+    "cait_xxs24_224": ({"depth": 2}, r"2 of 4 attention modules of Cait .* blocks\.0\.attn, blocks\.1\.attn"),
+    "xcit_nano_12_p16_224": ({"depth": 2}, r"attention modules of Xcit .* blocks\.0\.attn"),
+    "swin_tiny_patch4_window7_224": ({"depths": (1, 1), "num_heads": (2, 4), "embed_dim": 24}, "SwinTransformer"),
+    "samvit_base_patch16": (
+        {"depth": 2, "embed_dim": 48, "num_heads": 2, "img_size": 224},
+        r"got \(2, 196, 24\) in blocks\.0\.attn",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "case"), UNSEEN.items(), ids=UNSEEN.keys())
+def test_attention_that_was_not_seen_whole_is_an_error_that_names_it(name, case):
+    options, message = case
+    net = timm.create_model(name, **options).eval()
+    with torch.no_grad(), pytest.raises(UserError, match=message) as error, record(net):
+        net(torch.randn(1, 3, 224, 224))
+    assert "attn" in str(error.value) or "tokens are laid out" in str(error.value)
 
 
 def test_a_network_without_attention_is_refused():
@@ -214,12 +227,6 @@ def test_a_network_without_attention_is_refused():
 
 
 PARTIAL = {
-    "fewer tokens than the grid": (
-        "vit_tiny_patch16_224",
-        {"dynamic_img_size": True},
-        160,
-        r"all 197 tokens .* \(1, 101, 101\)",
-    ),
     "two attentions a module": ("vit_tiny_patch16_224", {"attn_layer": "diff"}, 224, "more than once"),
     "attention in parallel": ("vit_tiny_patch16_224", {"block_fn": ParallelThingsBlock}, 224, "is no chain of layers"),
 }
@@ -230,6 +237,16 @@ def test_what_cannot_be_recorded_whole_is_refused(name, options, size, message):
     net = timm.create_model(name, depth=1, **options).eval()
     with pytest.raises(UserError, match=message), record(net):
         net(torch.randn(1, 3, size, size))
+
+
+def test_images_of_any_size_that_a_network_takes_have_their_own_grid():
+    net = timm.create_model("vit_tiny_patch16_224", depth=1, dynamic_img_size=True).eval()
+    with record(net) as recording:
+        net(torch.randn(1, 3, 160, 96))
+        with pytest.raises(UserError, match=r"a recording has one grid, got images of \(10, 6\) and \(14, 14\)"):
+            net(torch.randn(1, 3, 224, 224))
+    assert recording.grid_size == (10, 6)
+    assert recording[0].weights().shape[-1] == 61
 
 
 def test_attention_outside_the_attention_modules_is_refused(net):

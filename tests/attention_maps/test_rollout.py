@@ -3,7 +3,7 @@ import torch
 from torch.testing import assert_close
 
 from vit_attn.attention_maps import raw_rows, record, rollout
-from vit_attn.attention_maps.record import AttentionCall, Recording
+from vit_attn.attention_maps.recording import AttentionCall, Forward, Recording
 from vit_attn.attention_maps.rollout import fuse
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
@@ -30,8 +30,8 @@ def recording_of(maps: list[torch.Tensor], prefix: int = 1) -> Recording:
     for number, weights in enumerate(maps):
         n = weights.shape[-1]
         zeros = torch.zeros(*weights.shape[:2], n, 1)
-        calls.append((f"layer{number}", AttentionCall(zeros, zeros, zeros, zeros, weights.log(), False, 1.0)))
-    return Recording(prefix, (1, maps[0].shape[-1] - prefix), "token", forwards=[calls])
+        calls.append((f"layer{number}", AttentionCall(zeros, zeros, zeros, weights.log(), 1.0)))
+    return Recording(prefix, (1, maps[0].shape[-1] - prefix), "token", forwards=[Forward(tuple(calls))])
 
 
 @FUSIONS

@@ -1,6 +1,8 @@
-"""Attention of any network, recorded while fused attention stays on, and what can be read from it."""
+"""Where a vision transformer looks: recorded while it runs, and mapped."""
 
-from vit_attn.attention_maps.record import Recording, record
+from vit_attn.attention_maps.record import record
+from vit_attn.attention_maps.recording import Recording
+from vit_attn.attention_maps.relevance import grad_rollout, legrad, relevance
 from vit_attn.attention_maps.rollout import raw_rows, rollout
 
-__all__ = ["Recording", "raw_rows", "record", "rollout"]
+__all__ = ["Recording", "grad_rollout", "legrad", "raw_rows", "record", "relevance", "rollout"]

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vit_attn.attention_maps.record import Recording
+from vit_attn.attention_maps.recording import AttentionCall, Layer, Recording
 from vit_attn.errors import UserError
+
+Rows = Float[Tensor, "_ Q N"]
+"""One row a query, over all tokens; for one image stands one that all images share."""
 
 FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda maps: maps.mean(dim=1),
@@ -35,10 +39,18 @@ def raw_rows(
         queries: Token indices, prefix tokens first; by default the row that the network pools.
         fusion: How heads become one map: ``mean``, ``max`` or ``min``.
     """
-    return recording.query_rows(queries) @ fuse(recording[layer].weights(), fusion)
+    if queries is None and recording.global_pool != "token":
+        return _through(recording[layer], recording.query_rows(), fusion, lambda rows, fused: rows @ fused)
+    chosen = recording.checked([0] if queries is None else queries)
+    fused = [
+        FUSIONS[_known(fusion)](call.part(slice(None), queries=chosen).weights()) for call in recording[layer].calls
+    ]
+    return torch.cat(fused)
 
 
-def rollout(recording: Recording, queries: Sequence[int] | None = None, fusion: str = "mean") -> Float[Tensor, "B Q N"]:
+def rollout(
+    recording: Recording, queries: Sequence[int] | None = None, fusion: str = "mean", discard: float = 0.0
+) -> Float[Tensor, "B Q N"]:
     """Attention rollout: how much of each input token reaches each query through all layers; rows sum to 1.
 
     Each layer is ½ attention + ½ identity, for the residual connection, with rows divided by their sum, and layers are
@@ -49,13 +61,97 @@ def rollout(recording: Recording, queries: Sequence[int] | None = None, fusion: 
         recording: Forwards of a network.
         queries: Token indices, prefix tokens first; by default the row that the network pools.
         fusion: How heads become one map: ``mean``, ``max`` or ``min``.
+        discard: Share of the patches, the least attended ones of each row, whose attention is set to 0; a token's
+            attention to itself and to prefix tokens stays.
+
+    Raises:
+        UserError: If a query, the fusion or the share does not exist.
 
     References:
         Abnar & Zuidema 2020, "Quantifying attention flow in transformers", arXiv 2005.00928, section 3.
     """
-    rows = recording.query_rows(queries)  # (1 or B, Q, N), grows to (B, Q, N)
-    for layer in reversed(range(len(recording))):
-        fused = fuse(recording[layer].weights(), fusion)
+    if not 0 <= discard < 1:
+        raise UserError(f"discard must be in [0, 1), got {discard}")
+    prefix = recording.num_prefix_tokens
+
+    def step(rows: Tensor, fused: Tensor) -> Tensor:
+        fused = without_least(fused, discard, prefix) if discard else fused
         share = rows / (1 + fused.sum(dim=-1)).unsqueeze(-2)  # of each token: over the sum of its row and its identity
-        rows = share @ fused + share
+        return share @ fused + share
+
+    rows = recording.query_rows(queries)
+    for layer in reversed(range(len(recording))):
+        if fusion == "mean" and not discard:
+            rows = _mean_step(recording[layer], rows)
+        else:
+            rows = _through(recording[layer], rows, fusion, step)
     return rows
+
+
+def without_least(fused: Float[Tensor, "B N N"], share: float, prefix: int) -> Float[Tensor, "B N N"]:
+    """The map with the smallest share of each row's patch columns at 0; the diagonal and the prefix stay."""
+    ranked = fused.clone()
+    ranked[..., :prefix] = torch.inf
+    ranked.diagonal(dim1=-2, dim2=-1).fill_(torch.inf)
+    least = ranked.topk(int(share * (fused.shape[-1] - prefix)), dim=-1, largest=False).indices
+    kept = fused.scatter(-1, least, 0.0)
+    return torch.where(ranked.isinf(), fused, kept)  # where little else is left
+
+
+def _through(
+    layer: Layer, rows: Tensor, fusion: str, step: Callable[[Tensor, Tensor], Tensor]
+) -> Float[Tensor, "B Q N"]:
+    """One step of every image's rows through a layer's fused maps, a few images at a time."""
+    _known(fusion)
+
+    def of_call(call: AttentionCall, first: int) -> Tensor:
+        parts = []
+        for images, _ in call.parts():
+            mine = rows if len(rows) == 1 else rows[first + images.start : first + images.stop]
+            fused = fuse(call.part(images).weights(), fusion)
+            parts.append(step(mine[: len(fused)], fused))
+        return torch.cat(parts)
+
+    return torch.cat([of_call(call, first) for call, first in with_first(layer)])
+
+
+def _mean_step(layer: Layer, rows: Tensor) -> Float[Tensor, "B Q N"]:
+    """Half of the rows through the mean over heads, whose rows sum to 1, half as they are; heads are never fused."""
+    outputs = []
+    for call, first in with_first(layer):
+        batch, heads = call.q.shape[:2]
+        mine = rows if len(rows) == 1 else rows[first : first + batch]
+        mixed = mine.expand(batch, -1, -1).clone()
+        asking = mine.expand(batch, -1, -1).unsqueeze(1) / heads  # the same rows of every head
+        one = _one_token(mine)
+        for images, head in call.parts(by_head=True):
+            if one is None:
+                each = asking[images] @ call.part(images, head).weights()
+            else:  # the rows of tokens themselves: no other token's attention is asked for
+                each = call.part(images, head, one).weights() / heads
+            mixed[images] += each.sum(dim=1)
+        outputs.append(mixed / 2)
+    return torch.cat(outputs)
+
+
+def _one_token(rows: Tensor) -> list[int] | None:
+    """The tokens that the rows select, if they do nothing else and are the same for all images."""
+    if len(rows) > 1 or rows.shape[1] == rows.shape[2]:
+        return None
+    best = rows[0].max(dim=-1)
+    return best.indices.tolist() if bool((best.values == 1).all()) else None
+
+
+def with_first(layer: Layer) -> list[tuple[AttentionCall, int]]:
+    """Each call, and the number of its first image among those of all forwards."""
+    starts, start = [], 0
+    for call in layer.calls:
+        starts.append((call, start))
+        start += call.q.shape[0]
+    return starts
+
+
+def _known(fusion: str) -> str:
+    if fusion not in FUSIONS:
+        raise UserError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+    return fusion

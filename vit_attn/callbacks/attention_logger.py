@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays
-from vit_attn.attention_maps.record import Recording, record
+from vit_attn.attention_maps.record import record
+from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.rollout import fuse, raw_rows, rollout
 from vit_attn.errors import UserError
 

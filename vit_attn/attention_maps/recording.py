@@ -1,0 +1,263 @@
+"""What was recorded of a network's attention, from which weights are computed when they are asked for.
+
+Never are the maps of all layers there at once: a layer keeps queries, keys and values, and its weights are computed
+from them in float32, a few images and heads at a time where that is enough.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from vit_attn.errors import UserError
+
+Target = int | Sequence[int] | Int64[Tensor, " B"] | Callable[[Any], Tensor] | None
+"""What gradients are of: a class, one class an image, a function of the network's output to one number an image, or,
+by default, the class that the network names."""
+
+WORKSPACE = 2**22
+"""Weights that are computed at once where a part will do, 16 MiB in float32."""
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """One fused attention as the network asked for it, over ``M`` queries and ``N`` keys."""
+
+    q: Float[Tensor, "B H M Dh"]
+    k: Float[Tensor, "B H N Dh"]
+    v: Float[Tensor, "B H N Dv"]
+    mask: Float[Tensor, "B H M N"] | Bool[Tensor, "B H M N"] | None
+    """Added to the scores, or where attention may go; broadcast, not copied."""
+    scale: float
+    hard: bool = False
+    """Whether all attention goes to the best key."""
+    output: Float[Tensor, "B H M Dv"] | None = None
+    """What the network went on with, where gradients are recorded."""
+
+    def weights(self) -> Float[Tensor, "B H M N"]:
+        """Share of its attention that each query gives each key, in float32 whatever the network ran in."""
+        with torch.autocast(self.q.device.type, enabled=False), torch.no_grad():
+            scores = (self.q.float() * self.scale) @ self.k.float().mT
+            if self.mask is not None:
+                seen = self.mask.dtype == torch.bool
+                scores = scores.masked_fill_(~self.mask, -torch.inf) if seen else scores.add_(self.mask)
+            weights = scores.softmax(dim=-1)
+            if self.hard:
+                return torch.zeros_like(weights).scatter_(-1, weights.argmax(dim=-1, keepdim=True), 1.0)
+            return weights
+
+    def part(self, images: slice, heads: slice = slice(None), queries: Sequence[int] | None = None) -> "AttentionCall":
+        """The same attention of some images, heads and queries only."""
+
+        def of(x: Tensor | None, asking: bool) -> Any:
+            x = None if x is None else x[images, heads]
+            return x[:, :, list(queries)] if x is not None and asking and queries is not None else x
+
+        return replace(
+            self,
+            q=of(self.q, True),
+            k=of(self.k, False),
+            v=of(self.v, False),
+            mask=of(self.mask, True),
+            output=of(self.output, True),
+        )
+
+    def parts(self, by_head: bool = False) -> Iterator[tuple[slice, slice]]:
+        """Images and heads, together all, whose weights fit the workspace; one image has all its heads by default."""
+        batch, heads, queries, _ = self.q.shape
+        of_head = queries * self.k.shape[2]
+        images = max(1, WORKSPACE // (of_head * heads))
+        each = heads if images > 1 or not by_head else min(heads, max(1, WORKSPACE // of_head))
+        for start in range(0, batch, images):
+            for head in range(0, heads, each):
+                yield slice(start, start + images), slice(head, head + each)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention module of the network, over all recorded forwards."""
+
+    name: str
+    calls: tuple[AttentionCall, ...]
+
+    def weights(self) -> Float[Tensor, "B H M N"]:
+        """Attention weights; forwards are concatenated along ``B``, rows are queries and sum to 1."""
+        return torch.cat([call.weights() for call in self.calls])
+
+
+@dataclass(frozen=True)
+class Forward:
+    """One forward of the network."""
+
+    calls: tuple[tuple[str, AttentionCall], ...]
+    output: Any = None
+    """What the network returned, where gradients are recorded."""
+
+
+@dataclass
+class Recording:
+    """What the attentions of a network were computed from, layer by layer in the order of their calls.
+
+    Args:
+        num_prefix_tokens: Tokens before the patches: CLS and registers.
+        grid_size: Rows and columns of patches.
+        global_pool: What the network pools: ``token``, ``avg``, ``map`` (by attention), or a mixture of tokens that
+            ``pooled`` states.
+        pool_include_prefix: Whether the pool reads the prefix tokens too.
+        gradients: Whether outputs were kept for gradients.
+        forwards: What was recorded.
+    """
+
+    num_prefix_tokens: int
+    grid_size: tuple[int, int]
+    global_pool: str
+    pool_include_prefix: bool = False
+    gradients: bool = False
+    forwards: list[Forward] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Number of layers, without the pool."""
+        return len(self._all()) - self._pools
+
+    def __getitem__(self, index: int) -> Layer:
+        """The layer at ``index``; negative indices count from the last."""
+        return self._all()[range(len(self))[index]]
+
+    def __iter__(self) -> Iterator[Layer]:
+        """First layer first."""
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def pool(self) -> Layer | None:
+        """The attention by which the network pools its tokens, one query an image, if it pools so."""
+        return self._all()[-1] if self._pools else None
+
+    @property
+    def _pools(self) -> bool:
+        return self.global_pool == "map"
+
+    @property
+    def num_tokens(self) -> int:
+        """Prefix tokens and patches."""
+        return self.num_prefix_tokens + self.grid_size[0] * self.grid_size[1]
+
+    @property
+    def batch_size(self) -> int:
+        """Images of all forwards."""
+        return sum(forward.calls[0][1].q.shape[0] for forward in self.forwards)
+
+    def query_rows(self, queries: Sequence[int] | None = None) -> Float[Tensor, "_ Q N"]:
+        """One row per query that selects its token; without queries the one row that the network pools.
+
+        A pool by attention weighs the tokens differently for each image; else the rows are the same for all.
+
+        Raises:
+            UserError: If a query is not a token of the network.
+        """
+        if queries is None:
+            return self._pooled_row()
+        return torch.eye(self.num_tokens, device=self._device())[None, self.checked(queries)]
+
+    def checked(self, queries: Sequence[int]) -> list[int]:
+        """Token indices from 0; negative ones count from the last.
+
+        Raises:
+            UserError: If one is not a token of the network.
+        """
+        outside = [query for query in queries if not -self.num_tokens <= query < self.num_tokens]
+        if outside or not len(queries):
+            raise UserError(f"queries must be tokens in 0..{self.num_tokens - 1}, got {list(queries)}")
+        return [query % self.num_tokens for query in queries]
+
+    def _pooled_row(self) -> Float[Tensor, "_ 1 N"]:
+        if self.pool is not None:
+            return self.pad_pooled(self.pool.weights().mean(dim=1))
+        row = torch.zeros(1, 1, self.num_tokens, device=self._device())
+        if self.global_pool in ("token", "token+avg"):
+            row[..., 0] = 1.0
+        if self.global_pool in ("avg", "token+avg"):
+            first = 0 if self.pool_include_prefix else self.num_prefix_tokens
+            row[..., first:] += 1.0 / (self.num_tokens - first)
+        if not row.any():
+            raise UserError(f"no default query for a network that pools by {self.global_pool!r}: name the queries")
+        return row / row.sum()
+
+    def pad_pooled(self, row: Float[Tensor, "B 1 pooled"]) -> Float[Tensor, "B 1 N"]:
+        """A row over the tokens that are pooled as a row over all, with nothing on the others."""
+        return F.pad(row, (self.num_tokens - row.shape[-1], 0))
+
+    def output_gradients(self, target: Target = None) -> list[list[Tensor]]:
+        """Gradients of a target by what each attention gave, (B, H, M, Dv): by layer, the pool last, then by forward.
+
+        The gradient by the weights follows from it, as dO · Vᵀ, without a map in the network.
+
+        Raises:
+            UserError: If gradients were not recorded, or if the target is not in the output.
+        """
+        if not self.gradients:
+            raise UserError("gradients were not recorded: use `with record(net, gradients=True) as recording:`")
+        self._all()  # or nothing was recorded
+        by_forward, start = [], 0
+        for forward in self.forwards:
+            outputs: list[Any] = [call.output for _, call in forward.calls]
+            stop = start + outputs[0].shape[0]
+            with torch.enable_grad():
+                value = target_value(forward.output, target, slice(start, stop)).sum()
+            try:
+                by_forward.append(torch.autograd.grad(value, outputs, retain_graph=True))
+            except RuntimeError as error:
+                raise UserError(f"the target has no gradient by what the attentions gave: {error}") from error
+            start = stop
+        return [list(of_layer) for of_layer in zip(*by_forward, strict=True)]
+
+    def _all(self) -> list[Layer]:
+        if not self.forwards:
+            raise UserError("nothing was recorded: call the network inside `with record(net) as recording:`")
+        return [
+            Layer(name, tuple(forward.calls[position][1] for forward in self.forwards))
+            for position, (name, _) in enumerate(self.forwards[0].calls)
+        ]
+
+    def _device(self) -> torch.device:
+        self._all()
+        return self.forwards[0].calls[0][1].q.device
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits in what a network returned; Hugging Face's networks name them.
+
+    Raises:
+        UserError: If there are none.
+    """
+    logits = getattr(output, "logits", output[0] if isinstance(output, tuple) else output)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
+        raise UserError(f"the network returns no logits (B, classes) but {shape}: give the target as a function")
+    return logits
+
+
+def target_value(output: Any, target: Target, images: slice = slice(None)) -> Float[Tensor, "..."]:
+    """What gradients are of, of these images out of all that the target may count.
+
+    Raises:
+        UserError: If a class is not in the head, or if there is not one for each image.
+    """
+    if callable(target):
+        return target(output)
+    logits = logits_of(output)
+    classes = logits.argmax(dim=-1) if target is None else torch.as_tensor(target, device=logits.device)
+    if target is None:
+        pass
+    elif classes.ndim == 0:
+        classes = classes.expand(len(logits))
+    else:
+        classes = classes[images]
+        if len(classes) != len(logits):
+            raise UserError(f"the target must be one class, or one for each image, got {len(classes)} for some images")
+    if classes.min() < 0 or classes.max() >= logits.shape[-1]:
+        raise UserError(f"the target must be a class in 0..{logits.shape[-1] - 1}, got {classes.unique().tolist()}")
+    return logits.gather(-1, classes[:, None])[:, 0]
