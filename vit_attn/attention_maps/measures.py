@@ -1,0 +1,141 @@
+"""A number for each head: how wide it looks, how far, and how much of it goes where nothing is seen."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from vit_attn.attention_maps.recording import Layer, Recording
+from vit_attn.errors import UserError
+
+Weights = Float[Tensor, "B H N N"]
+Heads = Float[Tensor, "B H"]
+
+MEASURES = ("entropy", "distance", "sink_mass", "prefix_mass")
+
+
+def entropy(weights: Weights, normalised: bool = False) -> Heads:
+    """Mean over queries of −Σ a ln a, in nats; divided by ln N if ``normalised``: 0 is one key, 1 all alike.
+
+    >>> round(entropy(torch.full((1, 1, 4, 4), 0.25)).item(), 4), entropy(torch.eye(4)[None, None]).item()
+    (1.3863, 0.0)
+    """
+    nats = torch.special.entr(weights).sum(dim=-1).mean(dim=-1)
+    return nats / math.log(weights.shape[-1]) if normalised else nats
+
+
+def attention_distance(weights: Weights, grid_size: tuple[int, int], patch_size: tuple[float, float] | float) -> Heads:
+    """Mean distance between a patch's centre and those of the patches that it attends to, in pixels.
+
+    What goes to prefix tokens is left out, and each row divided by what remains; a row of which nothing remains counts
+    for nothing.
+
+    Args:
+        weights: Attention, prefix tokens first.
+        grid_size: Rows and columns of patches.
+        patch_size: Height and width of a patch in pixels.
+
+    References:
+        Dosovitskiy 2020, arXiv 2010.11929, section 4.5 ("mean attention distance").
+    """
+    prefix = weights.shape[-1] - grid_size[0] * grid_size[1]
+    among = weights[..., prefix:, prefix:]
+    pixels = pixel_distances(grid_size, patch_size).to(weights.device)
+    left = among.sum(dim=-1)
+    each = (among * pixels).sum(dim=-1) / left.clamp_min(torch.finfo(weights.dtype).tiny)
+    counted = (left > 1e-6).to(weights.dtype)
+    return (each * counted).sum(dim=-1) / counted.sum(dim=-1).clamp_min(1.0)
+
+
+def pixel_distances(grid_size: tuple[int, int], patch_size: tuple[float, float] | float) -> Float[Tensor, "P P"]:
+    """Euclidean distances between the centres of all patches, in pixels."""
+    height, width = patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
+    rows, cols = (torch.arange(float(size)) for size in grid_size)
+    centres = torch.cartesian_prod(rows * height, cols * width).view(-1, 2)
+    return torch.cdist(centres, centres)
+
+
+def sink_mass(weights: Weights) -> Heads:
+    """Largest mean of a column: the share of all attention that the most attended token gets; 1/N if all are alike."""
+    return weights.mean(dim=-2).amax(dim=-1)
+
+
+def prefix_mass(weights: Weights, num_prefix_tokens: int) -> Heads:
+    """Share of all attention that goes to CLS and registers."""
+    return weights[..., :num_prefix_tokens].sum(dim=-1).mean(dim=-1)
+
+
+def measure(
+    recording: Recording, patch_size: tuple[float, float] | float = 1.0
+) -> dict[str, Float[Tensor, "layers heads"]]:
+    """Each of ``MEASURES`` by layer and head, averaged over the images; weights are formed a few images at a time.
+
+    Args:
+        recording: Forwards of a network whose layers have equally many heads.
+        patch_size: Height and width of a patch in pixels, for the distance.
+    """
+    by_layer = [_measure_layer(layer, recording, patch_size) for layer in recording]
+    return {name: torch.stack([each[name] for each in by_layer]) for name in MEASURES}
+
+
+def _measure_layer(
+    layer: Layer, recording: Recording, patch_size: tuple[float, float] | float
+) -> dict[str, Float[Tensor, " heads"]]:
+    parts: dict[str, list[Tensor]] = {name: [] for name in MEASURES}
+    for call in layer.calls:
+        for images, _ in call.parts():
+            weights = call.part(images).weights()
+            parts["entropy"].append(entropy(weights))
+            parts["distance"].append(attention_distance(weights, recording.grid_size, patch_size))
+            parts["sink_mass"].append(sink_mass(weights))
+            parts["prefix_mass"].append(prefix_mass(weights, recording.num_prefix_tokens))
+    return {name: torch.cat(of_images).mean(dim=0) for name, of_images in parts.items()}
+
+
+def divergence(one: Recording, other: Recording) -> Float[Tensor, "layers heads"]:
+    """How differently two networks attend on the same images: Jensen–Shannon divergence of their rows, in nats.
+
+    0 where a head of both looks alike, ln 2 where they look at different tokens; the mean over images and queries.
+
+    Args:
+        one: A network, such as the source of a fine-tuning.
+        other: The other, with as many layers, heads and tokens, on the same images.
+
+    Raises:
+        UserError: If they have other layers, heads, tokens or images.
+
+    References:
+        Lin 1991, "Divergence measures based on the Shannon entropy".
+    """
+    alike = [(len(each), each.batch_size, each.num_tokens) for each in (one, other)]
+    if alike[0] != alike[1]:
+        raise UserError(f"recordings of as many layers, images and tokens are compared, got {alike[0]} and {alike[1]}")
+    result = []
+    for mine, theirs in zip(one, other, strict=True):
+        p, q = mine.weights(), theirs.weights()
+        if p.shape != q.shape:
+            raise UserError(f"{mine.name} has {p.shape[1]} heads, {theirs.name} has {q.shape[1]}")
+        middle = (p + q) / 2
+        apart = entropy(middle) - (entropy(p) + entropy(q)) / 2
+        result.append(apart.clamp_min(0.0).mean(dim=0))
+    return torch.stack(result)
+
+
+def position_similarity(net: Any) -> Float[Tensor, "P P"]:
+    """Cosine similarity between the position embeddings of all patches.
+
+    Raises:
+        UserError: If the network adds no positions to its patches.
+
+    References:
+        Dosovitskiy 2020, arXiv 2010.11929, figure 7.
+    """
+    places = getattr(net, "pos_embed", None)
+    if not isinstance(places, Tensor):
+        raise UserError(f"{type(net).__name__} adds no position embeddings to its patches")
+    patches = net.patch_embed.num_patches
+    each = F.normalize(places.detach()[0, -patches:].float(), dim=-1)
+    return each @ each.mT
