@@ -113,6 +113,57 @@ def draw_matrices(layers: Float[np.ndarray, "L N N"], num_prefix_tokens: int, ti
     return _pixels(figure)
 
 
+def draw_sheet(
+    maps: Float[np.ndarray, "L H rows cols"], title: str, prefix: Float[np.ndarray, "L H"] | None = None, dpi: int = 100
+) -> Picture:
+    """Every layer and head: where one query looks, on one numeric colour scale from 0.
+
+    Colours follow the square root, so that a head that stares at one patch does not blacken the rest.
+
+    Args:
+        maps: Share of the attention that each patch receives.
+        title: What stands over the figure.
+        prefix: Share of the attention that went to prefix tokens, stated below each map.
+        dpi: Pixels an inch; the sheet is about 5 inches wide.
+    """
+    layers, heads, rows, cols = maps.shape
+    names = ("layer", "head")
+    if heads < layers:  # the longer side goes across
+        maps, names = maps.swapaxes(0, 1), ("head", "layer")
+        prefix = None if prefix is None else prefix.T
+    down, across = maps.shape[:2]
+    width = min(1.0, 4.6 / across)
+    panel, gap = (width, width * rows / cols), (0.05, 0.17 if prefix is not None else 0.05)
+    figure, panels, bar = _layout((down, across), panel, gap=gap, margin=(0.3, 0.24, 0.42), dpi=dpi)
+    figure.suptitle(title, fontsize=8, x=0.3 / figure.get_figwidth(), y=1 - 0.04 / figure.get_figheight(), ha="left")
+    scale = PowerNorm(0.5, 0, 100 * float(maps.max()))
+    for number, each in enumerate(panels):
+        row, col = divmod(number, across)
+        each.imshow(100 * maps[row, col], cmap=COLOURS, norm=scale, interpolation="nearest", aspect="auto")
+        each.set(xticks=[], yticks=[])
+        if prefix is not None:
+            each.set_xlabel(f"+ {prefix[row, col]:.0%}", fontsize=7, labelpad=1)
+        if row == 0:
+            each.set_title(_numbered(names[1], col, width), fontsize=7.5, pad=2)
+        if col == 0:
+            each.set_ylabel(_numbered(names[0], row, panel[1]), fontsize=7.5, labelpad=2)
+    _label(figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar), "% of attention, a patch")
+    return _pixels(figure)
+
+
+def _numbered(name: str, index: int, inches: float) -> str:
+    return f"{name} {index + 1}" if inches > 0.55 or index == 0 else f"{index + 1}"
+
+
+def stack(pictures: Sequence[Picture]) -> Picture:
+    """Pictures below each other, narrower ones with white at their right."""
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [
+        np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255) for picture in pictures
+    ]
+    return np.concatenate(padded)
+
+
 def _layout(
     shape: tuple[int, int],
     panel: tuple[float, float],

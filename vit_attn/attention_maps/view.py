@@ -1,0 +1,122 @@
+"""All that is shown of an image: each head's row, rollout, relevance, and the classes that they go with."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vit_attn.attention_maps.record import record
+from vit_attn.attention_maps.recording import Recording, Target, logits_of
+from vit_attn.attention_maps.relevance import relevance
+from vit_attn.attention_maps.rollout import rollout
+
+
+@dataclass(frozen=True)
+class View:
+    """Where one query of one image looks, over all tokens, prefix tokens first.
+
+    Args:
+        heads: The query's row in each layer and head; for a mean or a pool over tokens, their rows mixed as it mixes.
+        last: The last layer's row, heads averaged; for a pool by attention, the pool's own.
+        rollout: Attention rollout of the query.
+        relevance: Chefer's relevance of the query for the target, without the query's identity.
+        probabilities: Of the classes.
+        target: The class that relevance is of; -1 for a function.
+        grid_size: Rows and columns of patches.
+        num_prefix_tokens: Tokens before the patches.
+        query: The token that asks; -1 is what the network pools.
+    """
+
+    heads: Float[np.ndarray, "L H N"]
+    last: Float[np.ndarray, " N"]
+    rollout: Float[np.ndarray, " N"]
+    relevance: Float[np.ndarray, " N"]
+    probabilities: Float[np.ndarray, " classes"]
+    target: int
+    grid_size: tuple[int, int]
+    num_prefix_tokens: int
+    query: int = -1
+
+    @property
+    def predicted(self) -> int:
+        """The class that the network names."""
+        return int(self.probabilities.argmax())
+
+    def patches(self, row: Float[np.ndarray, "... N"]) -> Float[np.ndarray, "... rows cols"]:
+        """The part of a row that fell on patches, as the grid that they are."""
+        return row[..., self.num_prefix_tokens :].reshape(*row.shape[:-1], *self.grid_size)
+
+
+def look(
+    net: nn.Module,
+    images: Float[Tensor, "B C height width"],
+    query: int | None = None,
+    target: Target = None,
+    forward: Callable[[Tensor], Any] | None = None,
+) -> list[View]:
+    """Record a network on images and say where one query of each looks.
+
+    Parameters, their gradients, modes, hooks and random state stay as they are; the network should be in evaluation.
+
+    Args:
+        net: Any network that :func:`record` takes, with a head.
+        images: Normalised images.
+        query: A token, prefix tokens first; by default what the network pools.
+        target: What relevance is of; by default the class that the network names.
+        forward: How to call the network, if not as ``net(images)``.
+
+    Raises:
+        UserError: If the network cannot be recorded, or if the query or class does not exist.
+    """
+    with torch.enable_grad(), record(net, gradients=True) as recording:
+        logits = logits_of((forward or net)(images)).detach()
+    classes = logits.argmax(dim=-1) if target is None else target
+    queries = None if query is None else [query]
+    related = relevance(recording, classes, queries)[:, 0]
+    if query is not None or recording.global_pool in ("token", "avg"):
+        related = related - recording.query_rows(queries)[:, 0]  # the product's identity says nothing
+    rows = {
+        "heads": head_rows(recording, query),
+        "last": _last(recording, query),
+        "rollout": rollout(recording, queries)[:, 0],
+        "relevance": related.clamp_min(0.0),
+        "probabilities": logits.float().softmax(dim=-1),
+    }
+    arrays = {name: each.cpu().numpy() for name, each in rows.items()}
+    named = [-1] * len(images) if callable(target) else torch.as_tensor(classes).expand(len(images)).tolist()
+    return [
+        View(
+            **{name: each[i] for name, each in arrays.items()},
+            target=named[i],
+            grid_size=recording.grid_size,
+            num_prefix_tokens=recording.num_prefix_tokens,
+            query=-1 if query is None else query,
+        )
+        for i in range(len(images))
+    ]
+
+
+def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "B L H N"]:
+    """The row of a query, or what the network pools, in every layer and head that has as many heads as the first."""
+    rows = recording.query_rows(None if query is None else [query]).unsqueeze(1)  # (1 or B, 1, 1, N)
+    layers = []
+    for layer in recording:
+        parts, first = [], 0
+        for call in layer.calls:
+            for images, _ in call.parts():
+                weights = call.part(images).weights()
+                mine = rows if len(rows) == 1 else rows[first + images.start : first + images.start + len(weights)]
+                parts.append((mine @ weights)[:, :, 0])
+            first += call.q.shape[0]
+        layers.append(torch.cat(parts))
+    return torch.stack(layers, dim=1)
+
+
+def _last(recording: Recording, query: int | None) -> Float[Tensor, "B N"]:
+    if query is None and recording.pool is not None:
+        return recording.query_rows()[:, 0]
+    return head_rows(recording, query)[:, -1].mean(dim=1)
