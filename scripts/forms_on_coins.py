@@ -121,8 +121,9 @@ def run(job: tuple[str, int, str, Path | None]) -> dict[str, Any]:
 def measure(net: nn.Module, data: ImageData, device: str) -> dict[str, float]:
     """Accuracy and pointing over the validation images."""
     split, correct = data.splits["val"], []
-    bought = torch.tensor([split.answer(i).bought for i in range(len(split.images))])
-    coins = torch.tensor([split.answer(i).coins for i in range(len(split.images))])
+    answer: Any = split.answer
+    bought = torch.tensor([answer(i).bought for i in range(len(split.images))])
+    coins = torch.tensor([answer(i).coins for i in range(len(split.images))])
     top: dict[str, list[Tensor]] = {"rollout": [], "raw": []}
     for images, labels in zip(split.images.split(250), split.labels.split(250), strict=True):
         with torch.no_grad(), record(net) as recording:
@@ -145,23 +146,29 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def print_table(rows: list[dict[str, str]]) -> None:
+def table(rows: list[dict[str, str]]) -> str:
     """Markdown: the mean over the seeds, and the lowest and highest of them."""
 
     def cell(name: str, of_form: list[dict[str, str]]) -> str:
         values = [float(row[name]) for row in of_form]
-        return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+        return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
-    print(
-        "| form | seeds | accuracy | rollout: bought | rollout: any coin | last layer: bought | last layer: any coin |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    lines = [
+        "| form | accuracy | rollout: bought | rollout: any coin | last: bought | last: any coin |",
+        "|---|---|---|---|---|---|",
+    ]
+    counts = []
     for form in FORMS:
         if of_form := [row for row in rows if row["form"] == form]:
-            cells = [cell(name, of_form) for name in FIELDS[2:7]]
-            print(f"| {form} | {len(of_form)} | {' | '.join(cells)} |")
-    for machine in sorted({row["machine"] for row in rows}):
-        print(f"\nMeasured on {machine}.")
+            counts.append(len(of_form))
+            lines.append(f"| {form} | {' | '.join(cell(name, of_form) for name in FIELDS[2:7])} |")
+    seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "no"
+    lines += [
+        "",
+        f"Mean (lowest to highest) of {seeds} seeds a form; *last* is the last layer, or the pool by attention.",
+    ]
+    lines += [f"Measured on {machine}." for machine in sorted({row["machine"] for row in rows})]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -182,7 +189,7 @@ def main() -> None:
                 writer.writerow(row)
                 file.flush()
                 print(", ".join(f"{row[name]}" for name in FIELDS[:-1]), file=sys.stderr, flush=True)
-    print_table(read(args.results))
+    print(table(read(args.results)))
 
 
 if __name__ == "__main__":
