@@ -54,6 +54,9 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 FIELDS = ("form", "seed", "accuracy", "rollout_bought", "rollout_any", "raw_bought", "raw_any", "seconds", "machine")
 
+SPACE, TO = "\N{NO-BREAK SPACE}", "\N{EN DASH}\N{WORD JOINER}"
+"""So that a cell stays on one line."""
+
 
 class Uniform(nn.Module):
     """The same score for every key: what is left of attention is the mean over all tokens."""
@@ -147,15 +150,15 @@ def read(path: Path) -> list[dict[str, str]]:
 
 
 def table(rows: list[dict[str, str]]) -> str:
-    """Markdown: the mean over the seeds, and the lowest and highest of them."""
+    """Markdown, in per cent: the mean over the seeds, and the lowest and highest of them."""
 
     def cell(name: str, of_form: list[dict[str, str]]) -> str:
-        values = [float(row[name]) for row in of_form]
-        return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+        values = [100 * float(row[name]) for row in of_form]
+        return f"{statistics.mean(values):.0f}{SPACE}({min(values):.0f}{TO}{max(values):.0f})"
 
     lines = [
-        "| form | accuracy | rollout: bought | rollout: any coin | last: bought | last: any coin |",
-        "|---|---|---|---|---|---|",
+        "| form | accuracy | rollout: bought | rollout: any | last: bought | last: any |",
+        "|---|--:|--:|--:|--:|--:|",
     ]
     counts = []
     for form in FORMS:
@@ -163,10 +166,8 @@ def table(rows: list[dict[str, str]]) -> str:
             counts.append(len(of_form))
             lines.append(f"| {form} | {' | '.join(cell(name, of_form) for name in FIELDS[2:7])} |")
     seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "no"
-    lines += [
-        "",
-        f"Mean (lowest to highest) of {seeds} seeds a form; *last* is the last layer, or the pool by attention.",
-    ]
+    lines += ["", f"Per cent: mean (lowest{TO}highest) of {seeds} seeds. *Any* is any of the four coins,"]
+    lines += ["*last* the last layer, or the pool where attention pools."]
     lines += [f"Measured on {machine}." for machine in sorted({row["machine"] for row in rows})]
     return "\n".join(lines)
 

@@ -26,7 +26,11 @@ def registry() -> Iterator[dict]:
 
 @pytest.fixture
 def forms_on_coins(registry: dict) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("forms_on_coins", ROOT / "scripts/forms_on_coins.py")
+    return script("forms_on_coins")
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -46,6 +50,11 @@ def test_the_table_of_forms_is_what_was_measured(forms_on_coins: ModuleType):
     rows = forms_on_coins.read(ROOT / "docs/measured/forms_on_coins.csv")
     assert {row["form"] for row in rows} == set(forms_on_coins.FORMS)
     assert forms_on_coins.table(rows) in ATTENTION.read_text()
+
+
+def test_the_first_figure_computes_the_three_totals():
+    texts = [text.get_text() for axes in script("draw_attention").borrowing().axes for text in axes.texts]
+    assert {"416 + 100 = 516", "416 + 110 = 526", "416 + 109.1 = 525.1"} <= set(texts)
 
 
 @pytest.mark.parametrize("path", sorted({*re.findall(r"\]\((images/[^)]+)\)", ATTENTION.read_text())}))
