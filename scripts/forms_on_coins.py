@@ -54,6 +54,9 @@ FORMS: dict[str, dict[str, Any]] = {
 }
 FIELDS = ("form", "seed", "accuracy", "rollout_bought", "rollout_any", "raw_bought", "raw_any", "seconds", "machine")
 
+SPACE, TO = "\N{NO-BREAK SPACE}", "\N{EN DASH}\N{WORD JOINER}"
+"""So that a cell stays on one line."""
+
 
 class Uniform(nn.Module):
     """The same score for every key: what is left of attention is the mean over all tokens."""
@@ -146,23 +149,27 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def print_table(rows: list[dict[str, str]]) -> None:
-    """Markdown: the mean over the seeds, and the lowest and highest of them."""
+def table(rows: list[dict[str, str]]) -> str:
+    """Markdown, in per cent: the mean over the seeds, and the lowest and highest of them."""
 
     def cell(name: str, of_form: list[dict[str, str]]) -> str:
-        values = [float(row[name]) for row in of_form]
-        return f"{statistics.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+        values = [100 * float(row[name]) for row in of_form]
+        return f"{statistics.mean(values):.0f}{SPACE}({min(values):.0f}{TO}{max(values):.0f})"
 
-    print(
-        "| form | seeds | accuracy | rollout: bought | rollout: any coin | last layer: bought | last layer: any coin |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    lines = [
+        "| form | accuracy | rollout: bought | rollout: any | last: bought | last: any |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    counts = []
     for form in FORMS:
         if of_form := [row for row in rows if row["form"] == form]:
-            cells = [cell(name, of_form) for name in FIELDS[2:7]]
-            print(f"| {form} | {len(of_form)} | {' | '.join(cells)} |")
-    for machine in sorted({row["machine"] for row in rows}):
-        print(f"\nMeasured on {machine}.")
+            counts.append(len(of_form))
+            lines.append(f"| {form} | {' | '.join(cell(name, of_form) for name in FIELDS[2:7])} |")
+    seeds = " to ".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "no"
+    lines += ["", f"Per cent: mean (lowest{TO}highest) of {seeds} seeds. *Any* is any of the four coins,"]
+    lines += ["*last* the last layer, or the pool where attention pools."]
+    lines += [f"Measured on {machine}." for machine in sorted({row["machine"] for row in rows})]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -183,7 +190,7 @@ def main() -> None:
                 writer.writerow(row)
                 file.flush()
                 print(", ".join(f"{row[name]}" for name in FIELDS[:-1]), file=sys.stderr, flush=True)
-    print_table(read(args.results))
+    print(table(read(args.results)))
 
 
 if __name__ == "__main__":

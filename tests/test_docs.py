@@ -1,0 +1,82 @@
+import doctest
+import importlib.util
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vit_attn.model import VisionTransformer
+from vit_attn.model.scores import AFFINITIES
+
+ROOT = Path(__file__).parent.parent
+ATTENTION = ROOT / "docs/attention.md"
+
+
+@pytest.fixture
+def registry() -> Iterator[dict]:
+    """The affinities, put back as they were after the test, whatever it names in them."""
+    known = dict(AFFINITIES)
+    yield AFFINITIES
+    AFFINITIES.clear()
+    AFFINITIES.update(known)
+
+
+@pytest.fixture
+def forms_on_coins(registry: dict) -> ModuleType:
+    return script("forms_on_coins")
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_number_of_the_story_is_what_its_code_computes(registry: dict, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(ROOT)
+    known = dict(registry)
+    without_fences = re.sub(r"^```.*$", "", ATTENTION.read_text(), flags=re.MULTILINE)  # lines keep their numbers
+    story = doctest.DocTestParser().get_doctest(without_fences, {}, ATTENTION.name, str(ATTENTION), 0)
+    assert len(story.examples) > 50
+    assert doctest.DocTestRunner(verbose=False).run(story).failed == 0
+    assert registry == known
+
+
+def test_the_table_of_forms_is_what_was_measured(forms_on_coins: ModuleType):
+    rows = forms_on_coins.read(ROOT / "docs/measured/forms_on_coins.csv")
+    assert {row["form"] for row in rows} == set(forms_on_coins.FORMS)
+    assert forms_on_coins.table(rows) in ATTENTION.read_text()
+
+
+def test_the_first_figure_computes_the_three_totals():
+    texts = [text.get_text() for axes in script("draw_attention").borrowing().axes for text in axes.texts]
+    assert {"416 + 100 = 516", "416 + 110 = 526", "416 + 109.1 = 525.1"} <= set(texts)
+
+
+@pytest.mark.parametrize("path", sorted({*re.findall(r"\]\((images/[^)]+)\)", ATTENTION.read_text())}))
+def test_the_figures_exist_and_are_small(path: str):
+    assert (ATTENTION.parent / path).stat().st_size < 150_000
+
+
+def test_the_options_of_the_story_are_the_networks():
+    named = set(re.findall(r"`(\w+)=[\w.]+`", ATTENTION.read_text()))
+    assert {"affinity", "normaliser", "top_k", "window", "global_pool", "num_heads", "pos_embed"} <= named
+    assert named <= set(inspect.signature(VisionTransformer).parameters)
+
+
+def test_the_paths_of_the_story_exist():
+    paths = set(re.findall(r"(?:configs|scripts|docs|vit_attn)/[\w/]+\.\w+", ATTENTION.read_text()))
+    assert paths
+    assert all((ROOT / path).is_file() for path in paths)
+
+
+def test_the_links_within_the_story_lead_to_headings():
+    text = ATTENTION.read_text()
+    anchors = {
+        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)", text, re.M)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
