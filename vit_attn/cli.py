@@ -13,6 +13,7 @@ VERBS = {
     "validate": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the validation split"),
     "test": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the test split"),
     "predict": ("vit_attn.commands.lightning_verbs", "write a checkpoint's predictions for the test split as CSV"),
+    "attend": ("vit_attn.commands.attend", "draw where a trained network looks in pictures of your own"),
 }
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
 
@@ -27,6 +28,7 @@ verbs:
   vit-attn fit -c configs/quickstart.yaml     generated images, two minutes on a CPU
   vit-attn fit -c configs/cifar10.yaml        CIFAR-10 on a GPU
   vit-attn test --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
+  vit-attn attend PICTURE.jpg                 where a trained network looks
   tensorboard --logdir runs
 
 Set {TRACEBACK_VARIABLE}=1 to see where an error came from.

@@ -77,7 +77,7 @@ def draw_overlays(
     if marks:
         legend = {"ncols": len(marks), "handlelength": 1.0, "columnspacing": 0.8, "handletextpad": 0.4}
         panels[0].legend(loc="upper center", bbox_to_anchor=(0.5, 0.06), fontsize=7.5, frameon=False, **legend)
-    _label(figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar, alpha=0.6), "% of attention, a patch")
+    _label(figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar, alpha=0.6), "% a patch")
     return _pixels(figure)
 
 
@@ -147,7 +147,7 @@ def draw_sheet(
             each.set_title(_numbered(names[1], col, width), fontsize=7.5, pad=2)
         if col == 0:
             each.set_ylabel(_numbered(names[0], row, panel[1]), fontsize=7.5, labelpad=2)
-    _label(figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar), "% of attention, a patch")
+    _label(figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar), "% a patch")
     return _pixels(figure)
 
 

@@ -1,13 +1,16 @@
 """Named sizes of our network in timm's registry: ``timm.create_model("vit_attn_small_patch16_224", pretrained=True)``.
 
-Sizes for small images have no pretrained weights yet. The others have the shape of a timm model, whose weights
-``pretrained=True`` loads from the hub into our blocks; positions and patches are resampled to another image size, patch
-size or number of channels.
+Two tiny networks come with trained weights in the package, for ``pretrained=True`` without a network. Other sizes for
+small images have none. The rest have the shape of a timm model, whose weights ``pretrained=True`` loads from the hub
+into our blocks; positions and patches are resampled to another image size, patch size or number of channels.
 """
 
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+import safetensors
 import timm
 from timm.models import PretrainedCfg, build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.vision_transformer import checkpoint_filter_fn
@@ -18,6 +21,7 @@ from vit_attn.model.vit import VisionTransformer
 TINY = {"embed_dim": 192, "depth": 12, "num_heads": 3}
 SMALL = {"embed_dim": 384, "depth": 12, "num_heads": 6}
 BASE = {"embed_dim": 768, "depth": 12, "num_heads": 12}
+PATCH_4 = {"img_size": 32, "patch_size": 4}
 PATCH_16 = {"img_size": 224, "patch_size": 16}
 DEIT3 = {**PATCH_16, "no_embed_class": True, "init_values": 1e-6}
 DINOV2 = {"img_size": 518, "patch_size": 14, "init_values": 1e-5, "reg_tokens": 4, "no_embed_class": True}
@@ -29,12 +33,20 @@ class Entry:
 
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    shipped: str | None = None
+    """File of weights in the package; its header says how they were trained."""
 
+
+TRAINED = Path(__file__).parent / "trained"
+COINS = {**PATCH_4, "num_classes": 10, "embed_dim": 64, "depth": 3, "num_heads": 4, "mlp_ratio": 2.0}
+CIFAR10 = {**COINS, "depth": 4, "num_heads": 2, "class_token": False, "global_pool": "avg"}
 
 ENTRIES = {
-    "vit_attn_tiny_patch4_32": Entry(TINY | {"img_size": 32, "patch_size": 4}),
-    "vit_attn_small_patch4_32": Entry(SMALL | {"img_size": 32, "patch_size": 4}),
-    "vit_attn_base_patch4_32": Entry(BASE | {"img_size": 32, "patch_size": 4}),
+    "vit_attn_coins_patch4_32": Entry(COINS, shipped="coins.safetensors"),
+    "vit_attn_cifar10_patch4_32": Entry(CIFAR10, shipped="cifar10.safetensors"),
+    "vit_attn_tiny_patch4_32": Entry(TINY | PATCH_4),
+    "vit_attn_small_patch4_32": Entry(SMALL | PATCH_4),
+    "vit_attn_base_patch4_32": Entry(BASE | PATCH_4),
     "vit_attn_tiny_patch16_224": Entry(TINY | PATCH_16, "vit_tiny_patch16_224.augreg_in21k_ft_in1k"),
     "vit_attn_small_patch16_224": Entry(SMALL | PATCH_16, "vit_small_patch16_224.augreg_in21k_ft_in1k"),
     "vit_attn_base_patch16_224": Entry(BASE | PATCH_16, "vit_base_patch16_224.augreg2_in21k_ft_in1k"),
@@ -54,7 +66,19 @@ def _pretrained_cfg(entry: Entry) -> PretrainedCfg | dict[str, Any]:
     """What timm knows of the weights: where they are, their classes, and how their images were normalised."""
     if entry.weights:
         return timm.get_pretrained_cfg(entry.weights) or {}
-    return {"input_size": (3, 32, 32), "num_classes": 10, "classifier": "head", "first_conv": "patch_embed.proj"}
+    cfg = {"input_size": (3, 32, 32), "num_classes": 10, "classifier": "head", "first_conv": "patch_embed.proj"}
+    if entry.shipped is None:
+        return cfg
+    with safetensors.safe_open(TRAINED / entry.shipped, "pt") as file:
+        said = {name: json.loads(text) for name, text in file.metadata().items()}
+    return cfg | {
+        "file": str(TRAINED / entry.shipped),
+        "mean": tuple(said["mean"]),
+        "std": tuple(said["std"]),
+        "label_names": said["class_names"],
+        "crop_pct": 1.0,
+        "notes": (f"{said['command']}; commit {said['commit']}; {said['measured']}",),
+    }
 
 
 default_cfgs = generate_default_cfgs({name: _pretrained_cfg(entry) for name, entry in ENTRIES.items()})

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from vit_attn.cli import main
+from vit_attn.data import Coins
+from vit_attn.data.coins import GLYPH_NAMES
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Coins as PNG, a grey JPEG of another shape, and a file that is no image."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(3):
+        Image.fromarray(Coins("test")[i][0].permute(1, 2, 0).numpy()).save(folder / f"coins_{i}.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90), dtype=np.uint8)).save(folder / "grey.jpg")
+    (folder / "damaged.png").write_bytes(b"no image at all")
+    (folder / "notes.txt").write_text("not asked for")
+    return folder
+
+
+def test_a_folder_is_drawn_by_the_network_that_comes_along(folder: Path, capsys: pytest.CaptureFixture[str]):
+    out = folder.parent / "out"
+    assert (
+        main(["attend", str(folder), "--model", "vit_attn_coins_patch4_32", "--out", str(out), "--batch_size", "2"])
+        == 1
+    )
+    said = capsys.readouterr()
+    assert "damaged.png cannot be read as an image" in said.err
+    names = {"coins_0", "coins_1", "coins_2", "grey"}
+    assert {path.name.partition(".")[0] for path in out.iterdir()} == names
+    for i in range(3):
+        image, label = Coins("test")[i]
+        assert f"coins_{i}.png: {GLYPH_NAMES[label]} (" in said.out
+        with np.load(out / f"coins_{i}.attention.npz") as numbers:
+            assert (numbers["image"] == image.permute(1, 2, 0).numpy()).all()
+            assert numbers["heads"].shape == (3, 4, 65)
+            assert abs(numbers["rollout"].sum() - 1) < 1e-5
+            assert numbers["class_names"][numbers["target"]] == GLYPH_NAMES[label]
+            top = numbers["last"][1:].argmax()
+            assert top == Coins("test").answer(i).bought  # the trained network of seed 0 points there in these
+    with Image.open(out / "grey.attention.png") as picture:
+        assert picture.width > 600
+
+
+def test_any_vision_transformer_by_name_and_any_token(folder: Path):
+    out = folder.parent / "out"
+    options = [
+        "--model",
+        "vit_tiny_patch16_224",
+        "--weights",
+        "none",
+        "--img_size",
+        "64",
+        "--query",
+        "5",
+        "--target",
+        "281",
+    ]
+    assert main(["attend", str(folder / "coins_0.png"), *options, "--out", str(out)]) == 0
+    with np.load(out / "coins_0.attention.npz") as numbers:
+        assert numbers["heads"].shape == (12, 3, 17)
+        assert numbers["query"] == 5
+        assert numbers["class_names"][281] == "tabby"
+        assert numbers["image"].shape == (64, 64, 3)
+
+
+def test_files_of_one_name_keep_apart(folder: Path):
+    other = folder.parent / "other"
+    other.mkdir()
+    (other / "coins_0.png").write_bytes((folder / "coins_0.png").read_bytes())
+    out = folder.parent / "out"
+    assert main(["attend", str(folder / "coins_0.png"), str(other), "--out", str(out)]) == 0
+    assert {path.name for path in out.glob("*.png")} == {"coins_0_0.attention.png", "coins_0_1.attention.png"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["none.png"], "no such image or folder: none.png"),
+        (["{folder}/damaged.png"], "none of the images could be read"),
+        (["{folder}", "--query=64"], r"queries must be tokens in 0..63, got [64]"),
+        (["{folder}", "--target=10"], "the target must be a class in 0..9, got [10]"),
+        (["{folder}", "--model=vit_attn_coin_patch4_32"], "did you mean 'vit_attn_coins_patch4_32'"),
+        (["{folder}", "--model=resnet18", "--weights=none"], "ResNet has no attention modules to record"),
+        (["{folder}", "--model=none.ckpt"], "checkpoint not found: none.ckpt"),
+        (["{folder}", "--model={folder}/notes.txt"], "notes.txt is not a whole checkpoint of vit-attn"),
+        (["{folder}", "--img_size=30"], "img_size must be a multiple of patch_size"),
+        (["{folder}", "--device=gpux"], "device 'gpux' cannot be used"),
+        (["{folder}", "--batch_size=0"], "--batch_size must be at least 1"),
+        (["{folder}", "--quer=1"], "unrecognized arguments: --quer=1"),
+        ([], "the following arguments are required: IMAGE"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(options, message, folder: Path, capsys: pytest.CaptureFixture[str]):
+    filled = [option.replace("{folder}", str(folder)) for option in options]
+    assert main(["attend", *filled, "--out", str(folder.parent / "out")]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("vit-attn: ")
+    assert message in last
+
+
+def test_the_networks_that_come_along_say_how_they_were_made():
+    for name, least in (("coins", 108_000), ("cifar10", 141_000)):
+        net = timm.create_model(f"vit_attn_{name}_patch4_32", pretrained=True)
+        assert sum(parameter.numel() for parameter in net.parameters()) >= least
+        (notes,) = net.pretrained_cfg["notes"]
+        assert "accuracy" in notes
+        assert "commit" in notes
+    images = torch.stack([Coins("test")[i][0] for i in range(100)]) / 255
+    coins = timm.create_model("vit_attn_coins_patch4_32", pretrained=True).eval()
+    with torch.no_grad():
+        predicted = coins((images - 0.25) / 0.18).argmax(dim=-1)
+    assert (predicted == torch.tensor([Coins("test")[i][1] for i in range(100)])).float().mean() > 0.98

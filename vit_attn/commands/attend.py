@@ -1,0 +1,159 @@
+"""``vit-attn attend IMAGE…``: where a trained network looks in pictures of your own."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from vit_attn.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vit_attn.attention_maps.view import View
+    from vit_attn.commands.networks import Network
+
+DEFAULT = "vit_attn_cifar10_patch4_32"
+DESCRIPTION = f"""Draw where a network looks: for each image NAME a picture OUT/NAME.attention.png with the image, the
+last layer's attention, attention rollout, relevance for a class, and the row of every layer and head; and the numbers
+behind it in OUT/NAME.attention.npz. The default network, {DEFAULT}, is tiny, comes with the package and
+knows the ten classes of CIFAR-10. Any vision transformer of timm's registry, or a checkpoint of yours, can be named."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake for ``main`` to print."""
+        raise UserError(f"attend: {message}")
+
+
+def make_parser() -> Parser:
+    """The options of ``attend``."""
+    parser = Parser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("--model", default=DEFAULT, help="a name of timm's registry, or a .ckpt of a run")
+    parser.add_argument("--weights", help="file or address of weights for --model; 'none' for random ones")
+    parser.add_argument("--img_size", type=int, help="other side of the images in pixels, for --model by name")
+    parser.add_argument("--query", type=int, help="token that asks, prefix tokens first; by default what is pooled")
+    parser.add_argument("--target", type=int, help="class that relevance is of; by default the one that is predicted")
+    parser.add_argument("--out", type=Path, default=Path("attention"), help="folder of the results")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    parser.add_argument("--batch_size", type=int, default=8, help="images at a time")
+    return parser
+
+
+def run(verb: str, options: list[str]) -> int:
+    """Run the verb.
+
+    Returns:
+        0, or 1 if some image could not be read; the others are drawn.
+
+    Raises:
+        UserError: For a mistake in the options, or if there is nothing to draw.
+    """
+    args = make_parser().parse_args(options)
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
+    from vit_attn.commands import networks  # torch takes seconds to import: only when there is something to do
+
+    files = networks.image_files(args.images)
+    network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
+    args.out.mkdir(parents=True, exist_ok=True)
+    names, failed = _result_names(files), 0
+    for start in range(0, len(files), args.batch_size):
+        read = [_read(path, network) for path in files[start : start + args.batch_size]]
+        failed += sum(isinstance(each, str) for each in read)
+        for each in read:
+            if isinstance(each, str):
+                sys.stderr.write(f"vit-attn: {each}\n")
+        whole = [
+            (path, each)
+            for path, each in zip(files[start : start + args.batch_size], read, strict=True)
+            if not isinstance(each, str)
+        ]
+        if whole:
+            for (path, picture), view in zip(whole, _look([p for _, p in whole], network, device, args), strict=True):
+                _write(args.out / names[path], path, picture, view, network)
+    if failed == len(files):
+        raise UserError("none of the images could be read")
+    return 1 if failed else 0
+
+
+def _result_names(files: list[Path]) -> dict[Path, str]:
+    """A name for each file's results; files of one name in several folders get their number."""
+    stems = [path.stem for path in files]
+    return {
+        path: path.stem if stems.count(path.stem) == 1 else f"{path.stem}_{number}" for number, path in enumerate(files)
+    }
+
+
+def _read(path: Path, network: "Network") -> "np.ndarray | str":
+    """The image as the network sees it, uint8 (height, width, channels); or what is wrong with the file."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            image = ImageOps.exif_transpose(file).convert("RGB" if len(network.mean) == 3 else "L")
+    except Exception as error:  # damaged files fail in many ways
+        return (
+            f"{path} cannot be read as an image: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        )
+    height, width = network.img_size
+    around = (round(width / network.crop), round(height / network.crop))
+    image = ImageOps.fit(image, around, Image.Resampling.BICUBIC)
+    left, top = (around[0] - width) // 2, (around[1] - height) // 2
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _look(pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace) -> "list[View]":
+    import numpy as np
+    import torch
+
+    from vit_attn.attention_maps.view import look
+
+    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device) / 255
+    mean, std = (torch.tensor(each, device=device).view(1, -1, 1, 1) for each in (network.mean, network.std))
+    return look(network.net.to(device), (pixels - mean) / std, args.query, args.target)
+
+
+def _write(base: Path, path: Path, picture: "np.ndarray", view: "View", network: "Network") -> None:
+    """The picture and the numbers, and a line about them."""
+    import numpy as np
+    from PIL import Image
+
+    guess = f"{network.name_of(view.predicted)} ({view.probabilities[view.predicted]:.0%})"
+    drawing, numbers = base.with_name(base.name + ".attention.png"), base.with_name(base.name + ".attention.npz")
+    Image.fromarray(draw(picture, view, guess, network.name_of(view.target))).save(drawing, optimize=True)
+    names = np.array(network.class_names or [f"class {i}" for i in range(len(view.probabilities))])
+    np.savez_compressed(numbers, image=picture, class_names=names, path=str(path), **vars(view))
+    sys.stdout.write(f"{path}: {guess} -> {drawing}\n")
+
+
+def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.ndarray":
+    """The image and its maps on one scale, and below every layer and head.
+
+    Args:
+        picture: Pixels (height, width, channels).
+        view: Where the network looks.
+        guess: What it names, for the title.
+        target: The class that relevance is of.
+    """
+    from vit_attn.attention_maps.overlay import Map, Mark, draw_overlays, draw_sheet, stack
+
+    def prefix(row):
+        return row[..., : view.num_prefix_tokens].sum(axis=-1)
+
+    rows = {"last layer": view.last, "rollout": view.rollout}
+    maps = [Map(title, view.patches(row), float(prefix(row))) for title, row in rows.items()]
+    related = view.patches(view.relevance)
+    maps.append(Map(f"relevance: {target}", related / max(related.sum(), 1e-12)))
+    patch = view.query - view.num_prefix_tokens
+    marks = [Mark("query", patch)] if patch >= 0 else []
+    of = "what the network pools" if view.query < 0 else f"token {view.query}"
+    rgb = picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+    top = draw_overlays(rgb, guess, maps, marks, dpi=150)
+    shares = prefix(view.heads) if view.num_prefix_tokens else None
+    return stack([top, draw_sheet(view.patches(view.heads), f"{of}, in each layer and head", shares, dpi=150)])
