@@ -12,6 +12,7 @@ from vit_attn.errors import UserError
 from vit_attn.task import Classifier
 from vit_attn.training.ema import EMA
 
+KINDS = ("attention", "attention_heads", "attention_matrices")
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
@@ -41,27 +42,34 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def test_every_probe_image_has_its_pictures_at_every_step_from_0(tmp_path: Path):
-    fit(tmp_path, [AttentionLogger(num_images=2)], epochs=2)
+    fit(tmp_path, [AttentionLogger(num_images=2, max_cost=1.0)], epochs=2)
     log = events(tmp_path)
-    expected = {f"{kind}/image_{i}" for kind in ("attention", "attention_matrices") for i in (0, 1)}
+    expected = {f"{kind}/image_{i}" for kind in KINDS for i in (0, 1)}
     assert set(log.Tags()["images"]) == expected
     assert [event.step for event in log.Images("attention/image_0")] == [0, 3, 6]
 
 
 def test_epochs_can_be_left_out(tmp_path: Path):
-    fit(tmp_path, [AttentionLogger(num_images=1, every_n_epochs=2)], epochs=3)
+    fit(tmp_path, [AttentionLogger(num_images=1, every_n_epochs=2, max_cost=1.0)], epochs=3)
     assert [event.step for event in events(tmp_path).Images("attention/image_0")] == [0, 6, 9]  # the last one too
 
 
 def test_data_without_known_answers_is_drawn_too(tmp_path: Path, cifar10_root: Path):
-    fit(tmp_path, [AttentionLogger(num_images=1)], "cifar10", epochs=1, root=str(cifar10_root), download=False)
+    fit(
+        tmp_path,
+        [AttentionLogger(num_images=1, max_cost=1.0)],
+        "cifar10",
+        epochs=1,
+        root=str(cifar10_root),
+        download=False,
+    )
     picture = events(tmp_path).Images("attention/image_0")[0]
     assert picture.width > 400
 
 
 def test_training_is_bit_identical_with_and_without_it(tmp_path: Path):
     plain = fit(None, []).state_dict()
-    watched = fit(tmp_path, [AttentionLogger(num_images=2)]).state_dict()
+    watched = fit(tmp_path, [AttentionLogger(num_images=2, max_cost=1.0)]).state_dict()
     for name, tensor in plain.items():
         assert torch.equal(tensor, watched[name]), name
 
@@ -75,7 +83,9 @@ def test_the_network_keeps_modes_and_gradients(tmp_path: Path):
 
     trainer = L.Trainer(accelerator="cpu", logger=TensorBoardLogger(tmp_path, "a", "b"), enable_checkpointing=False)
     trainer.datamodule = data
-    AttentionLogger(num_images=1)._log(trainer, task)
+    logger = AttentionLogger(num_images=1, max_cost=1.0)
+    logger._log(trainer, task)
+    logger.teardown(trainer, task, "fit")
     assert events(tmp_path).Tags()["images"]
     assert [module.training for module in task.net.modules()] == modes
     assert all(parameter.grad is None for parameter in task.net.parameters())
@@ -84,12 +94,12 @@ def test_the_network_keeps_modes_and_gradients(tmp_path: Path):
 def test_no_images_and_no_tensorboard_mean_no_work(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=0)], epochs=1)
     assert events(tmp_path).Tags()["images"] == []
-    fit(None, [AttentionLogger(num_images=1)], epochs=1)
+    fit(None, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
 
 
 def test_pictures_show_the_averaged_weights_that_are_validated(tmp_path: Path):
     def pictures_of_two_epochs(name: str, decay: float) -> list[bytes]:
-        fit(tmp_path / name, [EMA(decay), AttentionLogger(num_images=1)], epochs=2)
+        fit(tmp_path / name, [EMA(decay), AttentionLogger(num_images=1, max_cost=1.0)], epochs=2)
         return [event.encoded_image_string for event in events(tmp_path / name).Images("attention/image_0")[1:]]
 
     first, second = pictures_of_two_epochs("still", decay=1.0)  # stays what the first step made it
@@ -104,6 +114,62 @@ def test_a_network_that_cannot_be_drawn_is_refused():
     trainer = L.Trainer(accelerator="cpu", max_epochs=1, callbacks=[AttentionLogger()], **quiet)
     with pytest.raises(UserError, match=r"not seen calling .* --attention\.num_images=0"):
         trainer.fit(task, datamodule=ImageData("coins"))
+
+
+def test_curves_and_histograms_of_the_heads_and_pointing_are_logged(tmp_path: Path):
+    fit(tmp_path, [AttentionLogger(num_images=2, max_cost=1.0)], epochs=1)
+    log = events(tmp_path)
+    scalars, histograms = set(log.Tags()["scalars"]), set(log.Tags()["histograms"])
+    for name in ("entropy", "distance", "sink_mass", "prefix_mass"):
+        for layer in (0, 1):
+            assert f"attention_{name}/layer_{layer}" in scalars
+            assert f"attention_{name}_of_heads/layer_{layer}" in histograms
+    assert {f"attention_pointing/{name}" for name in ("last_layer", "rollout", "relevance", "chance")} <= scalars
+    assert 3 < log.Scalars("attention_entropy/layer_0")[0].value < 4.2  # an untrained network looks everywhere: ln 65
+    assert log.Scalars("attention_pointing/chance")[0].value == pytest.approx(1 / 64)
+
+
+def test_layers_methods_and_steps_can_be_chosen(tmp_path: Path):
+    chosen = AttentionLogger(num_images=1, layers=[-1], methods=["rollout"], every_n_steps=2, max_cost=1.0)
+    fit(tmp_path, [chosen], epochs=2)
+    log = events(tmp_path)
+    assert [event.step for event in log.Images("attention/image_0")] == [0, 2, 4, 6]
+    assert "attention_entropy/layer_1" in log.Tags()["scalars"]
+    assert "attention_entropy/layer_0" not in log.Tags()["scalars"]
+
+
+def test_what_costs_too_much_is_left_out_but_the_first_and_the_last(tmp_path: Path):
+    fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1e-9)], epochs=4)
+    assert [event.step for event in events(tmp_path).Images("attention/image_0")] == [0, 12]
+
+
+def test_a_drawing_that_fails_is_a_warning_and_not_the_end_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_args):
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("vit_attn.callbacks.attention_logger.pictures", broken)
+    with pytest.warns(UserWarning, match="pictures of attention could not be drawn: no ink"):
+        fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every_n_steps": 0}, "every_n_steps must be at least 1, got 0"),
+        ({"methods": ["rolout"]}, "got 'rolout', did you mean 'rollout'"),
+        ({"methods": []}, "methods at least one"),
+        ({"max_cost": 0.0}, r"max_cost must be in \(0, 1\]"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        AttentionLogger(**options)
+
+
+def test_a_layer_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path):
+    with pytest.raises(UserError, match=r"attention.layers must be in 0..1, got \[2\]"):
+        fit(tmp_path, [AttentionLogger(layers=[2])])
+    assert not list(tmp_path.rglob("events*"))
 
 
 @pytest.mark.parametrize("options", [{"num_images": -1}, {"every_n_epochs": 0}])

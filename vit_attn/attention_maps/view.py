@@ -74,20 +74,29 @@ def look(
     """
     with torch.enable_grad(), record(net, gradients=True) as recording:
         logits = logits_of((forward or net)(images)).detach()
+    return views_of(recording, logits, query, target)
+
+
+def views_of(
+    recording: Recording, logits: Float[Tensor, "B classes"], query: int | None = None, target: Target = None
+) -> list[View]:
+    """Views of what was recorded with gradients; arguments as for :func:`look`."""
     classes = logits.argmax(dim=-1) if target is None else target
     queries = None if query is None else [query]
     related = relevance(recording, classes, queries)[:, 0]
     if query is not None or recording.global_pool in ("token", "avg"):
         related = related - recording.query_rows(queries)[:, 0]  # the product's identity says nothing
+    heads = head_rows(recording, query)
+    pooled = query is None and recording.pool is not None
     rows = {
-        "heads": head_rows(recording, query),
-        "last": _last(recording, query),
+        "heads": heads,
+        "last": recording.query_rows()[:, 0] if pooled else heads[:, -1].mean(dim=1),
         "rollout": rollout(recording, queries)[:, 0],
         "relevance": related.clamp_min(0.0),
         "probabilities": logits.float().softmax(dim=-1),
     }
     arrays = {name: each.cpu().numpy() for name, each in rows.items()}
-    named = [-1] * len(images) if callable(target) else torch.as_tensor(classes).expand(len(images)).tolist()
+    named = [-1] * len(logits) if callable(target) else torch.as_tensor(classes).expand(len(logits)).tolist()
     return [
         View(
             **{name: each[i] for name, each in arrays.items()},
@@ -96,7 +105,7 @@ def look(
             num_prefix_tokens=recording.num_prefix_tokens,
             query=-1 if query is None else query,
         )
-        for i in range(len(images))
+        for i in range(len(logits))
     ]
 
 
@@ -114,9 +123,3 @@ def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "
             first += call.q.shape[0]
         layers.append(torch.cat(parts))
     return torch.stack(layers, dim=1)
-
-
-def _last(recording: Recording, query: int | None) -> Float[Tensor, "B N"]:
-    if query is None and recording.pool is not None:
-        return recording.query_rows()[:, 0]
-    return head_rows(recording, query)[:, -1].mean(dim=1)

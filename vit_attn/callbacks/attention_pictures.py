@@ -1,0 +1,116 @@
+"""Pictures of a network's attention on the probe images, and what they are drawn from."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from vit_attn.attention_maps.overlay import Map, Mark, Picture, draw_matrices, draw_overlays, draw_sheet
+from vit_attn.attention_maps.recording import Recording
+from vit_attn.attention_maps.rollout import fuse
+from vit_attn.attention_maps.view import View
+
+METHODS = ("last layer", "rollout", "relevance")
+MOST_TOKENS = 400
+"""Tokens above which a matrix of them has more cells than a picture has pixels, and is left out."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the pictures of one step are drawn from: arrays, free of the network.
+
+    Args:
+        views: Where what is pooled looks, by image.
+        matrices: Every token against every token, by image and layer, heads averaged; none for many tokens.
+        layers: Numbers of the layers that are drawn, from 0.
+        pools_by_attention: Whether the last row of a view is the pool's.
+    """
+
+    views: list[View]
+    matrices: Float[np.ndarray, "B L N N"] | None
+    layers: tuple[int, ...]
+    pools_by_attention: bool
+
+
+def snapshot(recording: Recording, views: list[View], layers: Sequence[int] | None = None) -> Snapshot:
+    """Take what is drawn from a recording.
+
+    Args:
+        recording: One forward of the probe images.
+        views: Their views.
+        layers: Layers to draw, by number; all by default.
+    """
+    chosen = tuple(range(len(recording)) if layers is None else (range(len(recording))[layer] for layer in layers))
+    matrices = None
+    if recording.num_tokens <= MOST_TOKENS:
+        fused = [fuse(recording[layer].weights()).cpu().numpy() for layer in chosen]
+        matrices = np.stack(fused, axis=1)
+    return Snapshot(views, matrices, chosen, recording.pool is not None)
+
+
+def pictures(
+    taken: Snapshot, probe: Any, class_names: Sequence[str], methods: Sequence[str] = METHODS
+) -> Iterator[tuple[str, Picture]]:
+    """Each picture with its tag: overlays, sheets of layers and heads, and matrices of tokens, image by image."""
+    for i, view in enumerate(taken.views):
+        yield f"attention/image_{i}", overlay(taken, probe, i, class_names, methods)
+        title = _title(probe, i, view, class_names, " ")
+        heads = view.heads[list(taken.layers)]
+        prefix = heads[..., : view.num_prefix_tokens].sum(axis=-1) if view.num_prefix_tokens else None
+        yield f"attention_heads/image_{i}", draw_sheet(view.patches(heads), title, prefix)
+        if taken.matrices is not None:
+            yield f"attention_matrices/image_{i}", draw_matrices(taken.matrices[i], view.num_prefix_tokens, title)
+
+
+def overlay(
+    taken: Snapshot,
+    probe: Any,
+    index: int,
+    class_names: Sequence[str],
+    methods: Sequence[str] = METHODS,
+    dpi: int = 100,
+) -> Picture:
+    """The image, and over it where what is pooled looks by each method, on one numeric scale.
+
+    Args:
+        taken: What is drawn.
+        probe: The images' ``images`` (uint8), ``labels`` and, where known, ``answers``.
+        index: Which of the images.
+        class_names: Names of the classes.
+        methods: Of ``METHODS``; relevance is for the class that was predicted, in shares of what fell on patches.
+        dpi: Pixels an inch; 100 is for TensorBoard.
+    """
+    view = taken.views[index]
+    related = view.patches(view.relevance)
+    maps = {
+        "last layer": _map("pool" if taken.pools_by_attention else "last layer", view.last, view),
+        "rollout": _map("rollout", view.rollout, view),
+        "relevance": Map("relevance", related / max(float(related.sum()), 1e-12)),
+    }
+    title = _title(probe, index, view, class_names, "\n")
+    image = _pixels(probe.images[index])
+    return draw_overlays(image, title, [maps[method] for method in methods], _marks(probe, index), dpi)
+
+
+def _title(probe: Any, index: int, view: View, class_names: Sequence[str], between: str) -> str:
+    label, guess = int(probe.labels[index]), view.predicted
+    return f"{class_names[label]}{between}→ {class_names[guess]} {'✓' if guess == label else '✗'}"
+
+
+def _map(name: str, row: np.ndarray, view: View) -> Map:
+    return Map(name, view.patches(row), float(row[: view.num_prefix_tokens].sum()))
+
+
+def _marks(probe: Any, index: int) -> list[Mark]:
+    if probe.answers is None:
+        return []
+    answer = probe.answers[index]
+    return [Mark("bought", answer.bought), Mark("buyer", answer.buyer, "dotted")]
+
+
+def _pixels(image: Tensor) -> np.ndarray:
+    """(height, width, 3) of an image of one or three channels."""
+    return image.expand(3, -1, -1).permute(1, 2, 0).numpy()
