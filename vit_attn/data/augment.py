@@ -140,14 +140,19 @@ def crop_and_flip(
     mirrored: Bool[Tensor, " B"] | None = None,
 ) -> UInt8[Tensor, "B C height width"]:
     """Take a random crop of the padded image and mirror a share of the images, or those that are named."""
-    height, width = images.shape[-2:]
+    count, channels, height, width = images.shape
     top = draws.integers(0, 2 * padding)
-    flipped = draws.uniform() < flip
+    flipped = draws.uniform() < flip if mirrored is None else mirrored
     left = draws.integers(0, 2 * padding)
-    if padding:
-        windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # a view: B C top left …
-        images = windows.permute(0, 2, 3, 1, 4, 5)[torch.arange(len(images), device=images.device), top, left]
-    return torch.where((flipped if mirrored is None else mirrored)[:, None, None, None], images.flip(-1), images)
+    padded = F.pad(images, (padding,) * 4)
+    both = torch.stack([padded, padded.flip(-1)])
+    # a crop is one run of memory, less what lies between its rows: so all crops are one gather of whole runs
+    image, plane, row, _ = padded.stride()
+    length = (channels - 1) * plane + (height - 1) * row + width
+    runs = both.as_strided((both.numel() - length + 1, length), (1, 1))
+    each = torch.arange(count, device=images.device)
+    starts = (flipped * count + each) * image + top * row + torch.where(flipped, 2 * padding - left, left)
+    return runs.index_select(0, starts).as_strided(images.shape, (length, plane, row, 1))
 
 
 def erase(images: Images, share: float, draws: Draws) -> Images:

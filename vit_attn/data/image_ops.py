@@ -110,7 +110,7 @@ def warp(images: Pixels, matrices: Float[Tensor, "B 6"]) -> Pixels:
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
     y = (torch.arange(height, device=images.device) - (height - 1) / 2)[:, None]
-    matrix = matrices.view(-1, 2, 3, 1, 1)
+    matrix = matrices.unflatten(1, (2, 3))[..., None, None]
 
     def source(row: int, size: int) -> Float[Tensor, "B height width"]:
         # torchvision's order, since of two pixels equally near the last bit chooses; a matrix product may be in TF32

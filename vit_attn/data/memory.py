@@ -89,7 +89,7 @@ class Pick(NamedTuple):
     split: str
 
 
-class Picks(Dataset):
+class Picks(Dataset[Pick]):
     """The images of a split as addresses, for a loader that gives whole batches of them.
 
     Args:
@@ -104,9 +104,9 @@ class Picks(Dataset):
         """Number of images."""
         return self.count
 
-    def __getitem__(self, addresses: int | Tensor) -> Pick:
+    def __getitem__(self, index: int | Tensor) -> Pick:
         """One batch: of the addresses in a tensor, or of one image."""
-        return Pick(torch.as_tensor(addresses).view(-1), self.split)
+        return Pick(torch.as_tensor(index).view(-1), self.split)
 
     def __getitems__(self, addresses: Sequence[int]) -> Pick:
         """A batch, which a ``DataLoader`` asks for by this name."""
@@ -122,7 +122,7 @@ class ShuffledBatches(DistributedSampler):
         **ranks: ``num_replicas``, ``rank`` and ``seed``, as ``DistributedSampler`` takes them.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, **ranks: int) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, **ranks: Any) -> None:
         super().__init__(dataset, **ranks)
         self.batch_size = batch_size
 

@@ -100,7 +100,7 @@ def apply_operations(images: Pixels, codes: Int64[np.ndarray, " B"], values: Flo
         rows = slice(ends[first], ends[first + len(others) + 1])
         if rows.start < rows.stop:
             chosen = places[rows]
-            result.index_copy_(0, chosen, function(images.index_select(0, chosen), parameters[rows]))
+            result.index_copy_(0, chosen, function(images.index_select(0, chosen), parameters[rows, :6]))
     return result
 
 
