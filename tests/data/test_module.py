@@ -3,6 +3,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data.distributed import DistributedSampler
 
 from vit_attn.data import Augment, ImageData
@@ -24,15 +25,21 @@ class Watcher(L.LightningModule):
         self.seen["val"].append(batch)
 
     def configure_optimizers(self):
+        assert self.trainer.estimated_stepping_batches  # which makes lightning ask for the loader before it resumes
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+}
 
 
 def fit(data: ImageData, epochs: int = 2, **options) -> Watcher:
     watcher = Watcher()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "barebones": False}
-    trainer = L.Trainer(
-        accelerator="cpu", max_epochs=epochs, num_sanity_val_steps=0, enable_model_summary=False, **(quiet | options)
-    )
+    trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, enable_checkpointing=False, **(QUIET | options))
     trainer.fit(watcher, datamodule=data)
     return watcher
 
@@ -57,6 +64,59 @@ def test_a_run_sees_the_same_images_again_and_another_seed_others(cifar10_root: 
     once, again, other = seen(0), seen(0), seen(1)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(once, other, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_and_workers_give_the_same_batches(cifar10_root: Path, workers: int):
+    def seen(**options) -> list[torch.Tensor]:
+        data = ImageData("cifar10", root=str(cifar10_root), batch_size=16, download=False, **options)
+        return [each for stage in fit(data).seen.values() for batch in stage for each in batch]
+
+    pairs = zip(seen(loader="memory"), seen(loader="workers", num_workers=workers), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("step", [9, 13])
+def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(cifar10_root: Path, tmp_path: Path, step: int):
+    on = Augment(rand_augment=9, flip_alternating=True)
+
+    def seen(path: Path | None = None) -> list[torch.Tensor]:
+        data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False, augment=on)
+        keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=step, save_top_k=-1)
+        watcher = Watcher()
+        trainer = L.Trainer(accelerator="cpu", max_epochs=3, callbacks=keep, limit_val_batches=0, **QUIET)
+        trainer.fit(watcher, datamodule=data, ckpt_path=path)
+        return [images for images, _ in watcher.seen["train"]]
+
+    whole = seen()
+    resumed = seen(tmp_path / f"step={step}.ckpt")
+    assert len(resumed) == 27 - step
+    assert all(torch.equal(a, b) for a, b in zip(resumed, whole[step:], strict=True))
+
+
+def test_alternating_flips_mirror_each_image_every_other_epoch(cifar10_root: Path):
+    on = Augment(crop_padding=0, flip_alternating=True)
+    data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False, augment=on)
+    batches = [images for images, _ in fit(data).seen["train"]]
+    first, second = (torch.cat(batches[i : i + 9]) for i in (0, 9))
+    originals = data.normalize(data.splits["train"].images)
+
+    def ways(epoch: torch.Tensor) -> list[bool]:
+        """Whether each image, in the order of the data set, is mirrored."""
+        seen = {image.numpy().tobytes() for image in epoch}
+        plain = [image.numpy().tobytes() in seen for image in originals]
+        assert [image.flip(-1).numpy().tobytes() in seen for image in originals] == [not each for each in plain]
+        return plain
+
+    assert ways(first) == [not each for each in ways(second)]
+    with pytest.raises(UserError, match="flip_alternating needs all images on the device: set loader to memory"):
+        fit(ImageData("cifar10", root=str(cifar10_root), batch_size=20, augment=on, loader="workers"))
+
+
+def test_lightnings_limits_hold(cifar10_root: Path):
+    data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False)
+    assert len(fit(data, epochs=1, limit_train_batches=3).seen["train"]) == 3
+    assert len(fit(data, epochs=1, limit_train_batches=0.5).seen["train"]) == 4
 
 
 def test_mixing_gives_shares_of_classes_and_stops_when_told(cifar10_root: Path):
@@ -120,3 +180,5 @@ def test_a_batch_larger_than_the_data_is_refused(cifar10_root: Path):
     L.Trainer(accelerator="cpu", **quiet).validate(Watcher(), datamodule=data)  # measuring takes any batch
     with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
         ImageData("coins", batch_size=0)
+    with pytest.raises(UserError, match=r"memory_budget_gb must be at least 0, got -1"):
+        ImageData("coins", memory_budget_gb=-1)

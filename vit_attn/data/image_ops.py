@@ -22,7 +22,7 @@ Matrices = Float32[np.ndarray, "B 6"]
 
 def brightness(images: Pixels, factors: Each) -> Pixels:
     """Multiply the pixels: 0 gives black, 1 the image, more a brighter one."""
-    return _to_uint8(images * _by_image(factors))
+    return _to_uint8(images.float().mul_(_by_image(factors)))
 
 
 def contrast(images: Pixels, factors: Each) -> Pixels:
@@ -41,8 +41,9 @@ def sharpness(images: Pixels, factors: Each) -> Pixels:
         return images
     values = images.float()
     inner = values[..., 1:-1, 1:-1]
-    sums = F.avg_pool2d(values, 3, stride=1, divisor_override=1) + 4 * inner  # whole numbers, so exact on any device
-    inner += ((sums / 13).round_() - inner) * (1 - _by_image(factors))
+    rows = values[..., :-2, :] + values[..., 1:-1, :] + values[..., 2:, :]
+    sums = rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:] + 4 * inner  # whole numbers, so exact on any device
+    inner += (sums.div_(13).round_() - inner).mul_(1 - _by_image(factors))
     return _to_uint8(values)
 
 
@@ -70,7 +71,7 @@ def posterize(images: Pixels, bits: Each) -> Pixels:
 
 def solarize(images: Pixels, thresholds: Each) -> Pixels:
     """Invert the pixels from the threshold on, 0 to 255."""
-    return torch.where(images >= _by_image(thresholds), ~images, images)
+    return torch.where(images >= _by_image(thresholds).ceil().to(torch.uint8), ~images, images)
 
 
 def invert(images: Pixels) -> Pixels:
@@ -167,7 +168,7 @@ def _grey(images: Pixels) -> Float[Tensor, "B 1 height width"]:
 
 def _blend(images: Pixels, other: Float[Tensor, "B 1 _ _"], factors: Each) -> Pixels:
     share = _by_image(factors)
-    return _to_uint8((images * share).add_(other * (1 - share)))
+    return _to_uint8(images.float().mul_(share).add_(other * (1 - share)))  # a mixed product is slow on the CPU
 
 
 def _to_uint8(values: Float[Tensor, "B C height width"]) -> Pixels:

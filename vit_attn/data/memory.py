@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Int64, UInt8
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
+
+from vit_attn.data.draws import to_device
 
 Loader = Literal["auto", "memory", "workers"]
 Batch = tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]
@@ -119,12 +121,13 @@ class ShuffledBatches(DistributedSampler):
     Args:
         dataset: What has the images.
         batch_size: Images of a batch on each rank; what is left at the end of an epoch is dropped.
+        taken: Tells how many batches of this epoch were taken before, by the run that is resumed.
         **ranks: ``num_replicas``, ``rank`` and ``seed``, as ``DistributedSampler`` takes them.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, **ranks: Any) -> None:
+    def __init__(self, dataset: Dataset, batch_size: int, taken: Callable[[], int] = lambda: 0, **ranks: Any) -> None:
         super().__init__(dataset, **ranks)
-        self.batch_size = batch_size
+        self.batch_size, self.taken = batch_size, taken
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -132,10 +135,22 @@ class ShuffledBatches(DistributedSampler):
 
     def __iter__(self) -> Iterator[Int64[Tensor, " B"]]:
         """Addresses, a batch at a time."""
+        # a generator, since lightning makes the iterator before it restores the epoch that it resumes
         images: Any = self.dataset
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed + self.epoch))
         own = order.repeat(2)[: self.total_size][self.rank :: self.num_replicas] + self.epoch * len(images)
-        return iter(own.split(self.batch_size)[: len(self)])
+        yield from own.split(self.batch_size)[self.taken() : len(self)]
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose sampler finds its place by itself; lightning asks a resumable loader for a state."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: lightning keeps the epoch and the batches that were taken."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing."""
 
 
 class Resident:
@@ -153,8 +168,8 @@ class Resident:
         self.images, self.labels = images.to(device), labels.to(device)
 
     def gather(self, addresses: Int64[Tensor, " B"]) -> Batch:
-        """The images and labels of a batch; ``addresses`` are on the host, better in pinned memory."""
-        indices = (addresses % len(self.images)).to(self.images.device, non_blocking=True)
+        """The images and labels of a batch; its ``addresses`` are on the host."""
+        indices = to_device(addresses.numpy(), self.images.device) % len(self.images)
         return self.images.index_select(0, indices), self.labels.index_select(0, indices)
 
 

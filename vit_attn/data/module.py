@@ -22,6 +22,7 @@ from vit_attn.data.memory import (
     Pick,
     Picks,
     Resident,
+    ResumableLoader,
     ShuffledBatches,
     choose_loader,
 )
@@ -148,13 +149,11 @@ class ImageData(L.LightningDataModule):
         """Shuffled batches, of addresses where the images are on the device; they are augmented there."""
         split, (world_size, rank) = self.splits["train"], self._ranks()
         ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
-        pinned = torch.cuda.is_available()
         # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
         if self.in_memory:
             picks = Picks(len(split.images), "train")
-            return DataLoader(
-                picks, batch_size=None, sampler=ShuffledBatches(picks, self.batch_size, **ranks), pin_memory=pinned
-            )
+            batches = ShuffledBatches(picks, self.batch_size, self._taken, **ranks)
+            return ResumableLoader(picks, batch_size=None, sampler=batches)
         dataset = Images(split.images, split.labels)
         return DataLoader(
             dataset,
@@ -164,7 +163,7 @@ class ImageData(L.LightningDataModule):
             collate_fn=as_it_is,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=pinned,
+            pin_memory=torch.cuda.is_available(),
         )
 
     def val_dataloader(self) -> DataLoader:
@@ -208,6 +207,10 @@ class ImageData(L.LightningDataModule):
         if (on.mixup or on.cutmix) and _progress(self.trainer) < (1.0 if on.mix_until is None else on.mix_until):
             return mix(images, labels, self.num_classes, on.mixup or 0.0, on.cutmix or 0.0, draws)
         return images, labels
+
+    def _taken(self) -> int:
+        """Batches of this epoch that were taken already, where a run is resumed within an epoch."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
