@@ -3,7 +3,6 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data.distributed import DistributedSampler
 
 from vit_attn.data import Augment, ImageData
@@ -37,10 +36,10 @@ QUIET = {
 }
 
 
-def fit(data: ImageData, epochs: int = 2, **options) -> Watcher:
+def fit(data: ImageData, epochs: int = 2, ckpt_path: Path | None = None, **options) -> Watcher:
     watcher = Watcher()
     trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, enable_checkpointing=False, **(QUIET | options))
-    trainer.fit(watcher, datamodule=data)
+    trainer.fit(watcher, datamodule=data, ckpt_path=ckpt_path)
     return watcher
 
 
@@ -80,16 +79,17 @@ def test_memory_and_workers_give_the_same_batches(cifar10_root: Path, workers: i
 def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(cifar10_root: Path, tmp_path: Path, step: int):
     on = Augment(rand_augment=9, flip_alternating=True)
 
-    def seen(path: Path | None = None) -> list[torch.Tensor]:
-        data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False, augment=on)
-        keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=step, save_top_k=-1)
-        watcher = Watcher()
-        trainer = L.Trainer(accelerator="cpu", max_epochs=3, callbacks=keep, limit_val_batches=0, **QUIET)
-        trainer.fit(watcher, datamodule=data, ckpt_path=path)
-        return [images for images, _ in watcher.seen["train"]]
+    class Keep(L.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == step:
+                trainer.save_checkpoint(tmp_path / "kept.ckpt", weights_only=False)
 
-    whole = seen()
-    resumed = seen(tmp_path / f"step={step}.ckpt")
+    def seen(**options) -> list[torch.Tensor]:
+        data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False, augment=on)
+        return [images for images, _ in fit(data, 3, **options).seen["train"]]
+
+    whole = seen(callbacks=Keep())
+    resumed = seen(ckpt_path=tmp_path / "kept.ckpt")
     assert len(resumed) == 27 - step
     assert all(torch.equal(a, b) for a, b in zip(resumed, whole[step:], strict=True))
 
