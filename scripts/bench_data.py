@@ -77,7 +77,7 @@ def ours(
     """Batches without end, as ``ImageData`` makes them."""
     picks, labels = Picks(len(images), "train"), torch.arange(len(images)) % 10
     resident, steps = Resident(images, labels, device), count()
-    order = ShuffledBatches(picks, batch_size, num_replicas=1, rank=0)
+    order = ShuffledBatches(images, batch_size, num_replicas=1, rank=0)
     loader = DataLoader(picks, batch_size=None, sampler=order)
     for epoch in count():
         order.set_epoch(epoch)

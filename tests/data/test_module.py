@@ -117,6 +117,10 @@ def test_lightnings_limits_hold(cifar10_root: Path):
     data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False)
     assert len(fit(data, epochs=1, limit_train_batches=3).seen["train"]) == 3
     assert len(fit(data, epochs=1, limit_train_batches=0.5).seen["train"]) == 4
+    with pytest.warns(UserWarning, match="turning off the train dataloader shuffling"):
+        batches = fit(data, epochs=2, overfit_batches=2).seen["train"]
+    assert [len(labels) for _, labels in batches] == [20] * 4
+    assert torch.equal(batches[0][1], batches[2][1])
 
 
 def test_mixing_gives_shares_of_classes_and_stops_when_told(cifar10_root: Path):

@@ -4,6 +4,7 @@ Parameters are drawn for the whole batch of all ranks from (seed, step) and slic
 on what was drawn before nor on how many workers or ranks there are.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -128,8 +129,12 @@ def alternating(addresses: Int64[Tensor, " B"], count: int, seed: int) -> Bool[T
         count: Images of the data set.
         seed: Which half is mirrored first.
     """
-    first = np.random.default_rng(seed).integers(0, 2, count)
-    return ((torch.from_numpy(first)[addresses % count] + addresses // count) % 2).bool()
+    return (_halves(count, seed)[addresses % count] + addresses // count) % 2 == 1
+
+
+@functools.lru_cache(maxsize=2)
+def _halves(count: int, seed: int) -> Int64[Tensor, " images"]:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 2, count))
 
 
 def crop_and_flip(

@@ -4,8 +4,8 @@ On the device, the loader hands out :class:`Pick`, addresses alone, and :class:`
 workers, :class:`Images` gathers in the worker. Both see the same images in the same order.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Int64, UInt8
@@ -97,18 +97,21 @@ class Picks(Dataset[Pick]):
     Args:
         count: Images of the split.
         split: Its name.
+        batch_size: Images of an item; what is left at the end is dropped.
     """
 
-    def __init__(self, count: int, split: str) -> None:
-        self.count, self.split = count, split
+    def __init__(self, count: int, split: str, batch_size: int = 1) -> None:
+        self.count, self.split, self.batch_size = count, split, batch_size
 
     def __len__(self) -> int:
-        """Number of images."""
-        return self.count
+        """Number of items."""
+        return self.count // self.batch_size
 
     def __getitem__(self, index: int | Tensor) -> Pick:
-        """One batch: of the addresses in a tensor, or of one image."""
-        return Pick(torch.as_tensor(index).view(-1), self.split)
+        """The addresses in a tensor, or an item by its number, for which lightning asks with ``overfit_batches``."""
+        if isinstance(index, int):
+            index = torch.arange(index * self.batch_size, (index + 1) * self.batch_size)
+        return Pick(index, self.split)
 
     def __getitems__(self, addresses: Sequence[int]) -> Pick:
         """A batch, which a ``DataLoader`` asks for by this name."""
@@ -119,14 +122,14 @@ class ShuffledBatches(DistributedSampler):
     """Batches of :class:`EpochShuffle`'s addresses, in its order, without a Python number for each image.
 
     Args:
-        dataset: What has the images.
+        images: What has a length, that of the split.
         batch_size: Images of a batch on each rank; what is left at the end of an epoch is dropped.
         taken: Tells how many batches of this epoch were taken before, by the run that is resumed.
         **ranks: ``num_replicas``, ``rank`` and ``seed``, as ``DistributedSampler`` takes them.
     """
 
-    def __init__(self, dataset: Dataset, batch_size: int, taken: Callable[[], int] = lambda: 0, **ranks: Any) -> None:
-        super().__init__(dataset, **ranks)
+    def __init__(self, images: Sized, batch_size: int, taken: Callable[[], int] = lambda: 0, **ranks: Any) -> None:
+        super().__init__(cast(Dataset, images), **ranks)
         self.batch_size, self.taken = batch_size, taken
 
     def __len__(self) -> int:
@@ -136,9 +139,9 @@ class ShuffledBatches(DistributedSampler):
     def __iter__(self) -> Iterator[Int64[Tensor, " B"]]:
         """Addresses, a batch at a time."""
         # a generator, since lightning makes the iterator before it restores the epoch that it resumes
-        images: Any = self.dataset
-        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(self.seed + self.epoch))
-        own = order.repeat(2)[: self.total_size][self.rank :: self.num_replicas] + self.epoch * len(images)
+        count = len(cast(Sized, self.dataset))
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + self.epoch))
+        own = order.repeat(2)[: self.total_size][self.rank :: self.num_replicas] + self.epoch * count
         yield from own.split(self.batch_size)[self.taken() : len(self)]
 
 

@@ -151,8 +151,8 @@ class ImageData(L.LightningDataModule):
         ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
         # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
         if self.in_memory:
-            picks = Picks(len(split.images), "train")
-            batches = ShuffledBatches(picks, self.batch_size, self._taken, **ranks)
+            picks = Picks(len(split.images), "train", self.batch_size)
+            batches = ShuffledBatches(split.images, self.batch_size, self._taken, **ranks)
             return ResumableLoader(picks, batch_size=None, sampler=batches)
         dataset = Images(split.images, split.labels)
         return DataLoader(
