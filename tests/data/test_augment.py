@@ -4,7 +4,17 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as tv
 
-from vit_attn.data.augment import Augment, Draws, crop_and_flip, erase, mix, random_boxes
+from vit_attn.data.augment import (
+    Augment,
+    alternating,
+    augment_batch,
+    crop_and_flip,
+    cutout,
+    erase,
+    mix,
+    random_boxes,
+)
+from vit_attn.data.draws import Draws
 from vit_attn.errors import UserError
 
 IMAGES = torch.randint(0, 256, (64, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -38,6 +48,49 @@ def test_each_image_has_parameters_of_its_own():
 
 def test_without_padding_and_flip_nothing_changes():
     assert torch.equal(crop_and_flip(IMAGES, 0, 0.0, draws()), IMAGES)
+
+
+def test_named_images_are_mirrored_whatever_the_share():
+    mirrored = torch.arange(64) % 3 == 0
+    result = crop_and_flip(IMAGES, 0, 0.5, draws(), mirrored)
+    assert torch.equal(result, torch.where(mirrored[:, None, None, None], IMAGES.flip(-1), IMAGES))
+
+
+def test_alternating_flips_show_every_image_both_ways_in_two_epochs():
+    epochs = [alternating(torch.arange(500) + 500 * epoch, 500, seed=1) for epoch in range(4)]
+    assert torch.equal(epochs[1], ~epochs[0])
+    assert torch.equal(epochs[2], epochs[0])
+    assert 200 < epochs[0].sum() < 300
+    assert not torch.equal(alternating(torch.arange(500), 500, seed=2), epochs[0])
+    some = torch.tensor([700, 3, 499])
+    assert alternating(some, 500, seed=1).tolist() == [epochs[1][200], epochs[0][3], epochs[0][499]]
+
+
+def test_cutout_blanks_a_square_around_a_pixel_of_every_image():
+    result = cutout(torch.ones(2000, 2, 16, 20), 6, draws(2000)) == 0
+    assert torch.equal(result[:, 0], result[:, 1])
+    heights, widths = result[:, 0].any(dim=2).sum(dim=1), result[:, 0].any(dim=1).sum(dim=1)
+    assert torch.equal(heights * widths, result[:, 0].sum(dim=(1, 2)))
+    assert (int(heights.max()), int(heights.min()), int(widths.max()), int(widths.min())) == (6, 3, 6, 3)
+    assert result.float().mean(dim=0).min() > 0.015  # the corners too
+    images = torch.rand(4, 1, 8, 8)
+    assert torch.equal(cutout(images, 0, draws(4)), images)
+
+
+ALL = Augment(2, 0.5, 9, 0.5, flip_alternating=True, colour_jitter=0.4, cutout=4)
+
+
+@pytest.mark.parametrize("on", [ALL, Augment(trivial_augment=1.0), Augment(colour_jitter=0.4, erase=1.0)])
+def test_ranks_augment_their_slice_of_the_global_batch(on):
+    whole = augment_batch(IMAGES, on, torch.Tensor.float, Draws((1, 2), 64))
+    parts = [augment_batch(IMAGES[i : i + 32], on, torch.Tensor.float, Draws((1, 2), 32, i // 32, 2)) for i in (0, 32)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert not torch.equal(augment_batch(IMAGES, on, torch.Tensor.float, Draws((1, 3), 64)), whole)
+
+
+@pytest.mark.parametrize("on", [Augment(), Augment(0, 0.0, 0, 0.0, 0.0, 0.0, 1.0, False, 0.0, 0.0, 0)])
+def test_what_is_off_changes_nothing(on):
+    assert torch.equal(augment_batch(IMAGES, on, torch.Tensor.float, draws()), IMAGES.float())
 
 
 def test_draws_depend_on_their_address_and_ranks_slice_the_global_batch():
@@ -94,6 +147,10 @@ def test_mixup_blends_and_cutmix_pastes():
         ({"flip": 1.5}, r"augment.flip must be in 0..1, got 1.5"),
         ({"crop_padding": -1}, r"augment.crop_padding must be in 0..1024, got -1"),
         ({"rand_augment": 31}, r"augment.rand_augment must be in 0..30, got 31"),
+        ({"trivial_augment": 1.1}, r"augment.trivial_augment must be in 0..1, got 1.1"),
+        ({"colour_jitter": -0.1}, r"augment.colour_jitter must be in 0..1, got -0.1"),
+        ({"cutout": -8}, r"augment.cutout must be in 0..1024, got -8"),
+        ({"rand_augment": 9, "trivial_augment": 0.5}, r"rand_augment=9 and augment.trivial_augment=0.5 do the same"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(options, message):

@@ -3,7 +3,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import RandAugment
 
-from vit_attn.data.memory import EpochShuffle, Images
+from vit_attn.data.memory import EpochShuffle, Images, Picks, Resident, ShuffledBatches, choose_loader
 from vit_attn.data.module import as_it_is
 
 
@@ -62,3 +62,34 @@ def test_a_random_transform_leaves_the_random_state_alone():
 def test_an_address_names_its_image_in_every_epoch(address):
     image, label = numbered(20)[address]
     assert (label, int(image[0, 0, 0])) == (3, 3)
+
+
+@pytest.mark.parametrize(("count", "ranks"), [(20, 1), (23, 2), (25, 4)])
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_addresses_by_the_batch_are_those_of_the_sampler_one_by_one(count, ranks, epoch):
+    dataset = numbered(count)
+    resident, picks = Resident(dataset.images, dataset.labels, "cpu"), Picks(count, "train")
+    for rank in range(ranks):
+        order = ShuffledBatches(picks, 3, num_replicas=ranks, rank=rank, seed=7)
+        order.set_epoch(epoch)
+        loader = DataLoader(picks, batch_size=None, sampler=order)
+        one_by_one = EpochShuffle(dataset, num_replicas=ranks, rank=rank, seed=7)
+        one_by_one.set_epoch(epoch)
+        addresses = list(one_by_one)
+        assert len(loader) == len(addresses) // 3
+        for number, pick in enumerate(loader):
+            assert pick.addresses.tolist() == addresses[3 * number : 3 * number + 3]
+            images, labels = resident.gather(pick.addresses)
+            assert labels.tolist() == [address % count for address in addresses[3 * number : 3 * number + 3]]
+            assert torch.equal(images, dataset.images[labels])
+
+
+def test_all_images_go_to_the_device_if_they_fit(caplog: pytest.LogCaptureFixture):
+    images = [torch.zeros(2000, 3, 100, 100, dtype=torch.uint8)]
+    with caplog.at_level("INFO"):
+        assert choose_loader("auto", images, 0.07)
+        assert not choose_loader("auto", images, 0.05)
+    assert "loader: memory, since the decoded images are 0.06 GB and memory_budget_gb=0.07" in caplog.text
+    assert "loader: workers, since the decoded images are 0.06 GB and memory_budget_gb=0.05" in caplog.text
+    assert choose_loader("memory", images, 0.0)
+    assert not choose_loader("workers", images, 1.0)

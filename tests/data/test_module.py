@@ -24,16 +24,22 @@ class Watcher(L.LightningModule):
         self.seen["val"].append(batch)
 
     def configure_optimizers(self):
+        assert self.trainer.estimated_stepping_batches  # which makes lightning ask for the loader before it resumes
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def fit(data: ImageData, epochs: int = 2, **options) -> Watcher:
+QUIET = {
+    "logger": False,
+    "enable_progress_bar": False,
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+}
+
+
+def fit(data: ImageData, epochs: int = 2, ckpt_path: Path | None = None, **options) -> Watcher:
     watcher = Watcher()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "barebones": False}
-    trainer = L.Trainer(
-        accelerator="cpu", max_epochs=epochs, num_sanity_val_steps=0, enable_model_summary=False, **(quiet | options)
-    )
-    trainer.fit(watcher, datamodule=data)
+    trainer = L.Trainer(accelerator="cpu", max_epochs=epochs, enable_checkpointing=False, **(QUIET | options))
+    trainer.fit(watcher, datamodule=data, ckpt_path=ckpt_path)
     return watcher
 
 
@@ -57,6 +63,64 @@ def test_a_run_sees_the_same_images_again_and_another_seed_others(cifar10_root: 
     once, again, other = seen(0), seen(0), seen(1)
     assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(once, other, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_memory_and_workers_give_the_same_batches(cifar10_root: Path, workers: int):
+    def seen(**options) -> list[torch.Tensor]:
+        data = ImageData("cifar10", root=str(cifar10_root), batch_size=16, download=False, **options)
+        return [each for stage in fit(data).seen.values() for batch in stage for each in batch]
+
+    pairs = zip(seen(loader="memory"), seen(loader="workers", num_workers=workers), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("step", [9, 13])
+def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(cifar10_root: Path, tmp_path: Path, step: int):
+    on = Augment(rand_augment=9, flip_alternating=True)
+
+    class Keep(L.Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if trainer.global_step == step:
+                trainer.save_checkpoint(tmp_path / "kept.ckpt", weights_only=False)
+
+    def seen(**options) -> list[torch.Tensor]:
+        data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False, augment=on)
+        return [images for images, _ in fit(data, 3, **options).seen["train"]]
+
+    whole = seen(callbacks=Keep())
+    resumed = seen(ckpt_path=tmp_path / "kept.ckpt")
+    assert len(resumed) == 27 - step
+    assert all(torch.equal(a, b) for a, b in zip(resumed, whole[step:], strict=True))
+
+
+def test_alternating_flips_mirror_each_image_every_other_epoch(cifar10_root: Path):
+    on = Augment(crop_padding=0, flip_alternating=True)
+    data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False, augment=on)
+    batches = [images for images, _ in fit(data).seen["train"]]
+    first, second = (torch.cat(batches[i : i + 9]) for i in (0, 9))
+    originals = data.normalize(data.splits["train"].images)
+
+    def ways(epoch: torch.Tensor) -> list[bool]:
+        """Whether each image, in the order of the data set, is mirrored."""
+        seen = {image.numpy().tobytes() for image in epoch}
+        plain = [image.numpy().tobytes() in seen for image in originals]
+        assert [image.flip(-1).numpy().tobytes() in seen for image in originals] == [not each for each in plain]
+        return plain
+
+    assert ways(first) == [not each for each in ways(second)]
+    with pytest.raises(UserError, match="flip_alternating needs all images on the device: set loader to memory"):
+        fit(ImageData("cifar10", root=str(cifar10_root), batch_size=20, augment=on, loader="workers"))
+
+
+def test_lightnings_limits_hold(cifar10_root: Path):
+    data = ImageData("cifar10", root=str(cifar10_root), batch_size=20, download=False)
+    assert len(fit(data, epochs=1, limit_train_batches=3).seen["train"]) == 3
+    assert len(fit(data, epochs=1, limit_train_batches=0.5).seen["train"]) == 4
+    with pytest.warns(UserWarning, match="turning off the train dataloader shuffling"):
+        batches = fit(data, epochs=2, overfit_batches=2).seen["train"]
+    assert [len(labels) for _, labels in batches] == [20] * 4
+    assert torch.equal(batches[0][1], batches[2][1])
 
 
 def test_mixing_gives_shares_of_classes_and_stops_when_told(cifar10_root: Path):
@@ -120,3 +184,5 @@ def test_a_batch_larger_than_the_data_is_refused(cifar10_root: Path):
     L.Trainer(accelerator="cpu", **quiet).validate(Watcher(), datamodule=data)  # measuring takes any batch
     with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
         ImageData("coins", batch_size=0)
+    with pytest.raises(UserError, match=r"memory_budget_gb must be at least 0, got -1"):
+        ImageData("coins", memory_budget_gb=-1)

@@ -4,14 +4,18 @@ Parameters are drawn for the whole batch of all ranks from (seed, step) and slic
 on what was drawn before nor on how many workers or ranks there are.
 """
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor
 
+from vit_attn.data.draws import Draws
+from vit_attn.data.policies import colour_jitter, rand_augment, trivial_augment
 from vit_attn.errors import UserError
 
 Images = Float[Tensor, "B C height width"]
@@ -24,12 +28,18 @@ class Augment:
     Args:
         crop_padding: Pixels of black border from which a random crop of the image's size is taken.
         flip: Share of the images that are mirrored left to right.
-        rand_augment: Magnitude, 1 to 30, of two random operations an image (arXiv 1909.13719), done by torchvision in
-            the loader's workers: give ``num_workers`` for it.
+        rand_augment: Magnitude, 1 to 30, of two random operations an image (arXiv 1909.13719).
         erase: Share of the images in which a box is erased (arXiv 1708.04896).
         mixup: Beta parameter of blending each image with another (arXiv 1710.09412).
         cutmix: Beta parameter of pasting a box of another image (arXiv 1905.04899). With mixup, half the images each.
         mix_until: Share of the training during which mixup and cutmix act.
+        flip_alternating: Whether each image is mirrored in every other epoch, half of them in the first, instead of
+            in a random share of the epochs (arXiv 2404.00498).
+        trivial_augment: Share of the images changed by one random operation of random magnitude (arXiv 2103.10158);
+            not with rand_augment.
+        colour_jitter: Strength, up to 1: brightness, contrast and saturation change by factors in 1 ± strength, hue by
+            up to a quarter of it of the colour circle (arXiv 2002.05709).
+        cutout: Side, in pixels, of a square that is erased around a random centre of each image (arXiv 1708.04552).
     """
 
     crop_padding: int | None = None
@@ -39,21 +49,33 @@ class Augment:
     mixup: float | None = None
     cutmix: float | None = None
     mix_until: float | None = None
+    flip_alternating: bool | None = None
+    trivial_augment: float | None = None
+    colour_jitter: float | None = None
+    cutout: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done, by name."""
-        for name, low, high in (
-            ("crop_padding", 0, 1024),
-            ("flip", 0, 1),
-            ("rand_augment", 0, 30),
-            ("erase", 0, 1),
-            ("mixup", 0, 100),
-            ("cutmix", 0, 100),
-            ("mix_until", 0, 1),
+        for name, high in (
+            ("crop_padding", 1024),
+            ("flip", 1),
+            ("rand_augment", 30),
+            ("erase", 1),
+            ("mixup", 100),
+            ("cutmix", 100),
+            ("mix_until", 1),
+            ("trivial_augment", 1),
+            ("colour_jitter", 1),
+            ("cutout", 1024),
         ):
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise UserError(f"augment.{name} must be in {low}..{high}, got {value}")
+            if value is not None and not 0 <= value <= high:
+                raise UserError(f"augment.{name} must be in 0..{high}, got {value}")
+        if self.rand_augment and self.trivial_augment:
+            raise UserError(
+                f"augment.rand_augment={self.rand_augment} and augment.trivial_augment={self.trivial_augment} do the "
+                "same in two ways: set one of them to 0"
+            )
 
     def over(self, base: "Augment") -> "Augment":
         """These settings, and those of ``base`` where they are not given.
@@ -69,56 +91,73 @@ NOT_GIVEN = Augment()
 OFF = Augment(crop_padding=0, flip=0.0, rand_augment=0, erase=0.0, mixup=0.0, cutmix=0.0, mix_until=1.0)
 
 
-class Draws:
-    """Random parameters for the images of one step: ``batch_size`` of them, out of those of all ranks.
+def augment_batch(
+    images: UInt8[Tensor, "B C height width"],
+    on: Augment,
+    normalize: Callable[[Tensor], Images],
+    draws: Draws,
+    mirrored: Bool[Tensor, " B"] | None = None,
+) -> Images:
+    """Everything but mixing: what is done to pixels, then ``normalize``, then what erases.
 
     Args:
-        address: What the draws depend on, such as (seed, step); nothing else has a say.
-        batch_size: Images on this rank.
-        rank: Which share of the global batch this is.
-        world_size: Number of ranks, each with ``batch_size`` images.
-        device: Where the parameters go.
+        images: Pixels, on any device.
+        on: What to do.
+        normalize: From pixels to what the network takes; what is erased gets 0 after it, the mean.
+        draws: Random parameters of this step.
+        mirrored: Which images to mirror, instead of a random share of them.
     """
+    if on.crop_padding or on.flip or mirrored is not None:
+        images = crop_and_flip(images, on.crop_padding or 0, on.flip or 0.0, draws, mirrored)
+    if on.colour_jitter:
+        images = colour_jitter(images, on.colour_jitter, draws)
+    if on.rand_augment:
+        images = rand_augment(images, on.rand_augment, draws)
+    if on.trivial_augment:
+        images = trivial_augment(images, on.trivial_augment, draws)
+    result = normalize(images)
+    if on.cutout:
+        result = cutout(result, on.cutout, draws)
+    return erase(result, on.erase, draws) if on.erase else result
 
-    def __init__(
-        self,
-        address: tuple[int, ...],
-        batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.rng, self.batch_size, self.rank, self.device = np.random.default_rng(address), batch_size, rank, device
-        self.total = batch_size * world_size
 
-    def integers(self, low: int, high: int) -> Int64[Tensor, " B"]:
-        """Uniform in low..high, both included."""
-        return self._local(self.rng.integers(low, high, self.total, endpoint=True))
+def alternating(addresses: Int64[Tensor, " B"], count: int, seed: int) -> Bool[Tensor, " B"]:
+    """Which images are mirrored in this epoch: half of the ``count`` images, and the others in the next.
 
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " B"]:
-        """Uniform in [low, high)."""
-        return self._local(self.rng.uniform(low, high, self.total).astype(np.float32))
+    Args:
+        addresses: Epoch times ``count``, plus index of the image.
+        count: Images of the data set.
+        seed: Which half is mirrored first.
+    """
+    return (_halves(count, seed)[addresses % count] + addresses // count) % 2 == 1
 
-    def beta(self, alpha: float) -> Float[Tensor, " B"]:
-        """From Beta(alpha, alpha)."""
-        return self._local(self.rng.beta(alpha, alpha, self.total).astype(np.float32))
 
-    def _local(self, values: np.ndarray) -> Tensor:
-        start = self.rank * self.batch_size
-        return torch.from_numpy(values[start : start + self.batch_size]).to(self.device, non_blocking=True)
+@functools.lru_cache(maxsize=2)
+def _halves(count: int, seed: int) -> Int64[Tensor, " images"]:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 2, count))
 
 
 def crop_and_flip(
-    images: UInt8[Tensor, "B C height width"], padding: int, flip: float, draws: Draws
+    images: UInt8[Tensor, "B C height width"],
+    padding: int,
+    flip: float,
+    draws: Draws,
+    mirrored: Bool[Tensor, " B"] | None = None,
 ) -> UInt8[Tensor, "B C height width"]:
-    """Take a random crop of the padded image and mirror a share of the images, in one gather."""
-    height, width = images.shape[-2:]
-    rows = torch.arange(height, device=images.device) + draws.integers(0, 2 * padding)[:, None]
-    cols = torch.arange(width, device=images.device).expand(len(images), -1)
-    cols = torch.where((draws.uniform() < flip)[:, None], cols.flip(-1), cols) + draws.integers(0, 2 * padding)[:, None]
+    """Take a random crop of the padded image and mirror a share of the images, or those that are named."""
+    count, channels, height, width = images.shape
+    top = draws.integers(0, 2 * padding)
+    flipped = draws.uniform() < flip if mirrored is None else mirrored
+    left = draws.integers(0, 2 * padding)
     padded = F.pad(images, (padding,) * 4)
-    each = torch.arange(len(images), device=images.device)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[each, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
+    both = torch.stack([padded, padded.flip(-1)])
+    # a crop is one run of memory, less what lies between its rows: so all crops are one gather of whole runs
+    image, plane, row, _ = padded.stride()
+    length = (channels - 1) * plane + (height - 1) * row + width
+    runs = both.as_strided((both.numel() - length + 1, length), (1, 1))
+    each = torch.arange(count, device=images.device)
+    starts = (flipped * count + each) * image + top * row + torch.where(flipped, 2 * padding - left, left)
+    return runs.index_select(0, starts).as_strided(images.shape, (length, plane, row, 1))
 
 
 def erase(images: Images, share: float, draws: Draws) -> Images:
@@ -126,6 +165,15 @@ def erase(images: Images, share: float, draws: Draws) -> Images:
     boxes = random_boxes(draws.uniform(0.02, 1 / 3), (images.shape[-2], images.shape[-1]), draws)
     chosen = (draws.uniform() < share)[:, None, None, None]
     return images.masked_fill(boxes & chosen, 0.0)
+
+
+def cutout(images: Images, side: int, draws: Draws) -> Images:
+    """Set a square around a random pixel of each image to 0, the mean of normalised images; the border cuts it."""
+    sides = []
+    for length in images.shape[-2:]:
+        start = draws.integers(0, length - 1) - side // 2
+        sides.append(_between(start, start + side, length))
+    return images.masked_fill(_boxes(*sides), 0.0)
 
 
 def mix(
@@ -150,10 +198,17 @@ def random_boxes(areas: Float[Tensor, " B"], size: tuple[int, int], draws: Draws
     """Boxes of the image's shape with the given shares of its area around random centres, cut at the border."""
     height, width = size
     half = areas.sqrt() / 2
-    inside = []
+    sides = []
     for length in (height, width):
         centre = draws.uniform(0, length)
-        start, stop = (centre - half * length).round(), (centre + half * length).round()
-        position = torch.arange(length, device=areas.device)
-        inside.append((position >= start[:, None]) & (position < stop[:, None]))
-    return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+        sides.append(_between((centre - half * length).round(), (centre + half * length).round(), length))
+    return _boxes(*sides)
+
+
+def _between(start: Shaped[Tensor, " B"], stop: Shaped[Tensor, " B"], length: int) -> Bool[Tensor, "B length"]:
+    position = torch.arange(length, device=start.device)
+    return (position >= start[:, None]) & (position < stop[:, None])
+
+
+def _boxes(rows: Bool[Tensor, "B height"], cols: Bool[Tensor, "B width"]) -> Bool[Tensor, "B 1 height width"]:
+    return (rows[:, :, None] & cols[:, None, :])[:, None]

@@ -1,14 +1,22 @@
-"""A whole split in memory as one tensor: a batch is one gather, and its address says which images it holds."""
+"""A whole split in memory as one tensor: a batch is one gather, and its address says which images it holds.
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+On the device, the loader hands out :class:`Pick`, addresses alone, and :class:`Resident` gathers them there. For loader
+workers, :class:`Images` gathers in the worker. Both see the same images in the same order.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Int64, UInt8
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
+from vit_attn.data.draws import to_device
+
+Loader = Literal["auto", "memory", "workers"]
 Batch = tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]
 Transform = Callable[[UInt8[Tensor, "C height width"]], UInt8[Tensor, "C height width"]]
 
@@ -69,3 +77,113 @@ class EpochShuffle(DistributedSampler):
         images: Any = self.dataset
         offset = self.epoch * len(images)
         return (offset + index for index in super().__iter__())
+
+
+class Pick(NamedTuple):
+    """A batch before it is gathered.
+
+    Args:
+        addresses: ``epoch * images + index`` of each image, on the host.
+        split: Name of the split.
+    """
+
+    addresses: Int64[Tensor, " B"]
+    split: str
+
+
+class Picks(Dataset[Pick]):
+    """The images of a split as addresses, for a loader that gives whole batches of them.
+
+    Args:
+        count: Images of the split.
+        split: Its name.
+        batch_size: Images of an item; what is left at the end is dropped.
+    """
+
+    def __init__(self, count: int, split: str, batch_size: int = 1) -> None:
+        self.count, self.split, self.batch_size = count, split, batch_size
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self.count // self.batch_size
+
+    def __getitem__(self, index: int | Tensor) -> Pick:
+        """The addresses in a tensor, or an item by its number, for which lightning asks with ``overfit_batches``."""
+        if isinstance(index, int):
+            index = torch.arange(index * self.batch_size, (index + 1) * self.batch_size)
+        return Pick(index, self.split)
+
+    def __getitems__(self, addresses: Sequence[int]) -> Pick:
+        """A batch, which a ``DataLoader`` asks for by this name."""
+        return Pick(torch.tensor(addresses), self.split)
+
+
+class ShuffledBatches(DistributedSampler):
+    """Batches of :class:`EpochShuffle`'s addresses, in its order, without a Python number for each image.
+
+    Args:
+        images: What has a length, that of the split.
+        batch_size: Images of a batch on each rank; what is left at the end of an epoch is dropped.
+        taken: Tells how many batches of this epoch were taken before, by the run that is resumed.
+        **ranks: ``num_replicas``, ``rank`` and ``seed``, as ``DistributedSampler`` takes them.
+    """
+
+    def __init__(self, images: Sized, batch_size: int, taken: Callable[[], int] = lambda: 0, **ranks: Any) -> None:
+        super().__init__(cast(Dataset, images), **ranks)
+        self.batch_size, self.taken = batch_size, taken
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return self.num_samples // self.batch_size
+
+    def __iter__(self) -> Iterator[Int64[Tensor, " B"]]:
+        """Addresses, a batch at a time."""
+        # a generator, since lightning makes the iterator before it restores the epoch that it resumes
+        count = len(cast(Sized, self.dataset))
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + self.epoch))
+        own = order.repeat(2)[: self.total_size][self.rank :: self.num_replicas] + self.epoch * count
+        yield from own.split(self.batch_size)[self.taken() : len(self)]
+
+
+class ResumableLoader(DataLoader):
+    """A loader whose sampler finds its place by itself; lightning asks a resumable loader for a state."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Nothing: lightning keeps the epoch and the batches that were taken."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing."""
+
+
+class Resident:
+    """A split on a device, moved there once.
+
+    Args:
+        images: Pixels, uint8.
+        labels: Class indices.
+        device: Where they go.
+    """
+
+    def __init__(
+        self, images: UInt8[Tensor, "B C height width"], labels: Int64[Tensor, " B"], device: torch.device | str
+    ) -> None:
+        self.images, self.labels = images.to(device), labels.to(device)
+
+    def gather(self, addresses: Int64[Tensor, " B"]) -> Batch:
+        """The images and labels of a batch; its ``addresses`` are on the host."""
+        indices = to_device(addresses.numpy(), self.images.device) % len(self.images)
+        return self.images.index_select(0, indices), self.labels.index_select(0, indices)
+
+
+def choose_loader(loader: Loader, splits: Iterable[UInt8[Tensor, "B C height width"]], budget_gb: float) -> bool:
+    """Whether all images go to the device, which is said in one line where it was left open."""
+    if loader != "auto":
+        return loader == "memory"
+    needed = sum(images.nbytes for images in splits) / 1e9
+    fits = needed <= budget_gb
+    rank_zero_info(
+        f"loader: {'memory' if fits else 'workers'}, since the decoded images are {needed:.2f} GB and "
+        f"memory_budget_gb={budget_gb:g}"
+    )
+    return fits

@@ -1,7 +1,8 @@
 """Any data set by name, for Lightning."""
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,21 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import RandAugment
 
-from vit_attn.data.augment import NOT_GIVEN, Augment, Draws, crop_and_flip, erase, mix
+from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
 from vit_attn.data.coins import Answer
-from vit_attn.data.memory import EpochShuffle, Images
+from vit_attn.data.draws import Draws, to_device
+from vit_attn.data.memory import (
+    EpochShuffle,
+    Images,
+    Loader,
+    Pick,
+    Picks,
+    Resident,
+    ResumableLoader,
+    ShuffledBatches,
+    choose_loader,
+)
 from vit_attn.data.sources import ROOT_VARIABLE, Split, find_source
 from vit_attn.errors import UserError
 
@@ -30,23 +41,26 @@ class Probe:
 
 
 class ImageData(L.LightningDataModule):
-    """A data set by name, held in memory, augmented on the device of the training.
+    """A data set by name, held in memory, gathered and augmented on the device of the training.
 
     Args:
         dataset: ``coins``, which needs no files, or ``cifar10``.
         root: Folder of the data sets' files; by default the variable ``VIT_ATTN_DATA``, else ``data``.
         download: Whether missing files may be downloaded.
         batch_size: Images a step on each device.
-        num_workers: Processes that prepare training batches; worth it for ``augment.rand_augment`` only.
+        num_workers: Processes that gather training batches where ``loader`` is ``workers``.
         augment: What happens to training images. What is not given is as the data set stands it: crop and flip for
             ``cifar10``, nothing for ``coins``.
         seed: Seed of shuffles and augmentation. The validation split is the same for every seed.
+        loader: Where a batch is put together: ``memory``, on the device of the training, where all images are kept;
+            ``workers``, on the host; ``auto``, on the device if the images fit ``memory_budget_gb``.
+        memory_budget_gb: Memory on the device, in GB, that the decoded images may take for ``loader: auto``.
 
     Raises:
         UserError: If there is no such data set, or if its files are missing or damaged.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  one argument a setting
         self,
         dataset: str = "cifar10",
         root: str | None = None,
@@ -55,18 +69,24 @@ class ImageData(L.LightningDataModule):
         num_workers: int = 0,
         augment: Augment = NOT_GIVEN,
         seed: int = 0,
+        loader: Loader = "auto",
+        memory_budget_gb: float = 4.0,
     ) -> None:
         super().__init__()
         for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
             if value < least:
                 raise UserError(f"{name} must be at least {least}, got {value}")
+        if memory_budget_gb < 0:
+            raise UserError(f"memory_budget_gb must be at least 0, got {memory_budget_gb}")
         self.source = find_source(dataset)
         self.root = Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         self.download, self.batch_size, self.num_workers, self.seed = download, batch_size, num_workers, seed
         self.augment = augment.over(self.source.augment)
+        self.loader, self.memory_budget_gb = loader, memory_budget_gb
         self.splits: dict[str, Split] = {}
-        mean, std = torch.tensor(self.source.mean), torch.tensor(self.source.std)
-        self.mean, self.std = (255 * mean).view(-1, 1, 1), (255 * std).view(-1, 1, 1)
+        self._resident: dict[tuple[str, torch.device], Resident] = {}
+        mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.source.mean, self.source.std))
+        self._scale, self._shift = 1 / (255 * std), -mean / std
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -109,19 +129,35 @@ class ImageData(L.LightningDataModule):
 
     def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
         """What the network takes: pixels of mean 0 and deviation 1 by channel, over the training images."""
-        return (images - self.mean.to(images.device)) / self.std.to(images.device)
+        if self._scale.device != images.device:  # once, since a copy from unpinned memory waits for the device
+            self._scale, self._shift = self._scale.to(images.device), self._shift.to(images.device)
+        return images.float().mul_(self._scale).add_(self._shift)
+
+    @cached_property
+    def in_memory(self) -> bool:
+        """Whether all images are kept on the device.
+
+        Raises:
+            UserError: If they are not and ``augment`` needs it.
+        """
+        chosen = choose_loader(self.loader, (split.images for split in self.splits.values()), self.memory_budget_gb)
+        if self.augment.flip_alternating and not chosen:
+            raise UserError("augment.flip_alternating needs all images on the device: set loader to memory")
+        return chosen
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches of uint8 images; they are augmented after they have reached the device."""
-        split, magnitude = self.splits["train"], self.augment.rand_augment
-        dataset = Images(
-            split.images, split.labels, RandAugment(magnitude=magnitude) if magnitude else None, seed=self.seed
-        )
-        world_size, rank = self._ranks()
-        order = EpochShuffle(dataset, num_replicas=world_size, rank=rank, seed=self.seed * 1_000_003)
+        """Shuffled batches, of addresses where the images are on the device; they are augmented there."""
+        split, (world_size, rank) = self.splits["train"], self._ranks()
+        ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
+        # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
+        if self.in_memory:
+            picks = Picks(len(split.images), "train", self.batch_size)
+            batches = ShuffledBatches(split.images, self.batch_size, self._taken, **ranks)
+            return ResumableLoader(picks, batch_size=None, sampler=batches)
+        dataset = Images(split.images, split.labels)
         return DataLoader(
             dataset,
-            sampler=order,  # lightning leaves a distributed sampler alone, and replaces a batch sampler
+            sampler=EpochShuffle(dataset, **ranks),
             batch_size=self.batch_size,
             drop_last=True,
             collate_fn=as_it_is,
@@ -144,24 +180,37 @@ class ImageData(L.LightningDataModule):
 
     def _in_order(self, name: str) -> DataLoader:
         split = self.splits[name]
-        return DataLoader(Images(split.images, split.labels), batch_size=self.batch_size, collate_fn=as_it_is)
+        dataset = Picks(len(split.images), name) if self.in_memory else Images(split.images, split.labels)
+        return DataLoader(dataset, batch_size=self.batch_size, collate_fn=as_it_is)
 
-    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Gather a batch that came as addresses from the images on the device."""
+        if not isinstance(batch, Pick):
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        split, place = self.splits[batch.split], (batch.split, device)
+        if place not in self._resident:
+            self._resident[place] = Resident(split.images, split.labels, device)
+        images, labels = self._resident[place].gather(batch.addresses)
+        if batch.split == "train" and self.augment.flip_alternating:
+            mirrored = alternating(batch.addresses, len(split.images), self.seed)
+            return images, labels, to_device(mirrored.numpy(), device)
+        return images, labels
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Augment training images on their device; normalise all."""
-        images, labels = batch
+        images, labels, *mirrored = batch
         if not (self.trainer and self.trainer.training):
             return self.normalize(images), labels
-        on: dict[str, Any] = asdict(self.augment)
-        world_size, rank = self._ranks()
+        on, (world_size, rank) = self.augment, self._ranks()
         draws = Draws((self.seed, _step(self.trainer)), len(images), rank, world_size, images.device)
-        if on["crop_padding"] or on["flip"]:
-            images = crop_and_flip(images, on["crop_padding"], on["flip"], draws)
-        images = self.normalize(images)
-        if on["erase"]:
-            images = erase(images, on["erase"], draws)
-        if (on["mixup"] or on["cutmix"]) and _progress(self.trainer) < on["mix_until"]:
-            return mix(images, labels, self.num_classes, on["mixup"], on["cutmix"], draws)
+        images = augment_batch(images, on, self.normalize, draws, *mirrored)
+        if (on.mixup or on.cutmix) and _progress(self.trainer) < (1.0 if on.mix_until is None else on.mix_until):
+            return mix(images, labels, self.num_classes, on.mixup or 0.0, on.cutmix or 0.0, draws)
         return images, labels
+
+    def _taken(self) -> int:
+        """Batches of this epoch that were taken already, where a run is resumed within an epoch."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -177,6 +226,6 @@ def _progress(trainer: L.Trainer) -> float:
     return trainer.global_step / trainer.estimated_stepping_batches
 
 
-def as_it_is(batch: Any) -> tuple[Tensor, Tensor]:
-    """The batch; :class:`Images` has collated it already."""
+def as_it_is(batch: Any) -> Any:
+    """The batch; the data set has collated it already."""
     return batch
