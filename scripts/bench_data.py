@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Our input against torchvision's, in turn in one run; random images of CIFAR-10's size.
 
-On the CPU: images a second, cropped, flipped and normalised, from memory on all cores, over torchvision's transforms of
-PIL images in a DataLoader of two workers; the same again with RandAugment. On a GPU: training steps of a ViT in bf16 on
-gathered and augmented batches, over the same steps on one batch that is already there.
+On the CPU: images a second, cropped, flipped and normalised, from memory on torch's threads (``OMP_NUM_THREADS``), over
+torchvision's transforms of PIL images in a DataLoader of two workers; the same again with RandAugment. On a GPU: training
+steps of a ViT in bf16 on gathered and augmented batches, over the same steps on one batch that is already there.
 
     .venv/bin/python scripts/bench_data.py
     .venv/bin/python scripts/bench_data.py --device cuda --batch-size 1024
