@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Our input against torchvision's, in turn in one run; random images of CIFAR-10's size.
 
-On the CPU: images a second, cropped, flipped and normalised, from memory on all cores, over torchvision's transforms of
+On the CPU: images a second, cropped, flipped, normalised, from memory on one thread, over torchvision's transforms of
 PIL images in a DataLoader of two workers; the same again with RandAugment. On a GPU: training steps of a ViT in bf16 on
 gathered and augmented batches, over the same steps on one batch that is already there.
 
@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, default=40, help="of ours in a round; of theirs a tenth, at least 8")
+    parser.add_argument("--threads", type=int, default=1, help="of ours on the CPU; more lose where cores are shared")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     return parser.parse_args()
 
@@ -168,6 +169,7 @@ def report(name: str, rates: dict[str, list[float]]) -> None:
 def main() -> None:
     args = parse_args()
     torch.manual_seed(0)
+    torch.set_num_threads(args.threads)
     images = torch.randint(0, 256, (20_000, 3, 32, 32), dtype=torch.uint8)
     device = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}"
