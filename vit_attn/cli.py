@@ -13,6 +13,7 @@ VERBS = {
     "validate": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the validation split"),
     "test": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the test split"),
     "predict": ("vit_attn.commands.lightning_verbs", "write a checkpoint's predictions for the test split as CSV"),
+    "judge": ("vit_attn.commands.judge", "ask a network whether its attention maps are true, as a table and a figure"),
 }
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
 

@@ -32,7 +32,8 @@ def knockout(
     """Cut edges of a network's attention inside the ``with`` block; what is left of a row is shared out anew.
 
     Every network that ``record`` sees can be cut, and inside ``record`` the recorded weights are those of the cut
-    network. A row without any key gives zeros, whatever its recorded weights say. Of ``top_k`` attention the best keys are chosen before the cut.
+    network. A row without any key gives zeros, whatever its recorded weights say. Of ``top_k`` attention the best keys
+    are chosen before the cut.
 
     Args:
         net: A vision transformer; it is left as it was.
