@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""Judge the maps of several networks that differ in their seed, and tabulate mean, lowest and highest of them.
+r"""Judge the maps of several networks that differ in their seed, and tabulate mean, lowest and highest of them.
 
 Writes NAME.csv (a row a method and network), NAME_cuts.csv (a row a cut and network) into docs/measured, and the curves
 of the first network to docs/images/NAME.png; docs/methods.md shows the tables.
 
-    .venv/bin/python scripts/judge_seeds.py judge_coins --dataset coins \\
+    .venv/bin/python scripts/judge_seeds.py judge_coins --dataset coins \
         --arch_options embed_dim=64 depth=3 num_heads=4 mlp_ratio=2 --weights coins_*.safetensors
     .venv/bin/python scripts/judge_seeds.py judge_coins --table     # print the tables of what was measured
 """

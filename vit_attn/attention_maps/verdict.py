@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.faithfulness import (
@@ -215,5 +215,5 @@ def _answers(places: Places | None) -> list[Tensor]:
     return [] if places is None else [places.bought, places.coins]
 
 
-def _none(images: UInt8[Tensor, "B ..."] | Float[Tensor, "B ..."]) -> Float[Tensor, " B"]:
+def _none(images: Float[Tensor, "B C height width"]) -> Float[Tensor, " B"]:
     return torch.full((len(images),), torch.nan, device=images.device)

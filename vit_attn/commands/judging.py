@@ -44,6 +44,8 @@ def judge(args: argparse.Namespace) -> int:
     """Run the verb with these options; the exit code."""
     if args.images < 2:
         raise UserError(f"images must be at least 2, got {args.images}")
+    if args.seed < 0:
+        raise UserError(f"seed must be at least 0, got {args.seed}")
     device = _device(args.device)
     case, name, dataset = load(args, device)
     verdict = judge_network(case, args.seed)
@@ -154,8 +156,8 @@ def knockout_table(verdict: Verdict) -> str:
 
 def _short(values: Tensor) -> str:
     mean, error = mean_and_error(values)
-    digits = 3 if abs(mean) < 10 else 2
-    return f"{mean:.{digits}f}±{error:.3f}".replace("±0.", "±.")
+    digits = 3 if abs(mean) < 1 else 2 if abs(mean) < 10 else 1
+    return f"{mean:.{digits}f}±{error:.{digits}f}".replace("±0.", "±.")
 
 
 def _aligned(rows: list[list[str]]) -> str:
