@@ -41,6 +41,7 @@ HEADINGS = {
     "all_randomised": "all new",
     "bought": "bought ↑",
     "any_coin": "any coin ↑",
+    "buyer": "buyer",
 }
 CUT_HEADINGS = {"logit": "logit", "accuracy": "accuracy"}
 

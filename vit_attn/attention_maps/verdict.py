@@ -65,6 +65,7 @@ class Columns(NamedTuple):
     all_randomised: Float[Tensor, " B"]
     bought: Float[Tensor, " B"]
     any_coin: Float[Tensor, " B"]
+    buyer: Float[Tensor, " B"]
 
 
 @dataclass
@@ -120,7 +121,7 @@ def judge_network(case: Case, seed: int = 0, steps: int = 16) -> Verdict:
             cuts = [knock_out_top(net, images, labels, order, count) for count in KNOCK_OUTS]
             changes = [x for cut in cuts for x in (cut.logit, cut.accuracy)]
             unchanged = torch.ones(2, len(images), device=images.device)  # of what does not look at the network
-            answered = [pointing(patches, each).float() for each in _answers(places)] or [_none(images)] * 2
+            answered = [pointing(patches, each).float() for each in _answers(places)] or [_none(images)] * 3
             parts.append([down.area, up.area, *changes, *correlation.get(name, unchanged), *answered])
             curves.append((down.probabilities.mean(dim=0), up.probabilities.mean(dim=0)))
         verdict.methods[name] = Columns(*(torch.stack(column).mean(dim=0) for column in zip(*parts, strict=True)))
@@ -212,7 +213,7 @@ def mean_and_error(values: Float[Tensor, " B"]) -> tuple[float, float]:
 
 
 def _answers(places: Places | None) -> list[Tensor]:
-    return [] if places is None else [places.bought, places.coins]
+    return [] if places is None else [places.bought, places.coins, places.buyer]
 
 
 def _none(images: Float[Tensor, "B C height width"]) -> Float[Tensor, " B"]:

@@ -32,8 +32,10 @@ HEADINGS = {
     "bought": "bought",
     "any_coin": "any coin",
 }
+COARSE = ("logit_8", "head_randomised", "all_randomised")
+"""Measures of which two decimals are shown."""
 LEGEND = """\
-deletion, insertion   area under the probability of the named class while patches go or come: low, high is good
+deletion, insertion   area under the named class's probability while patches go, come: low, high is good
 logit -8, acc. -8     change when attention to the map's 8 first patches is cut in all layers
 new head, all new     rank correlation with the map of the network whose head, or all weights, are drawn anew
 bought, any coin      share of images whose first patch is the bought coin, or any coin
@@ -135,7 +137,7 @@ def table(verdict: Verdict) -> str:
     shown = [name for name in HEADINGS if not getattr(first, name).isnan().any()]
     rows = [["method", *(HEADINGS[name] for name in shown)]]
     for method, columns in verdict.methods.items():
-        rows.append([method, *(_short(getattr(columns, name)) for name in shown)])
+        rows.append([method, *(_short(getattr(columns, name), 2 if name in COARSE else 3) for name in shown)])
     return _aligned(rows)
 
 
@@ -154,9 +156,8 @@ def knockout_table(verdict: Verdict) -> str:
     return text + _aligned(rows)
 
 
-def _short(values: Tensor) -> str:
+def _short(values: Tensor, digits: int = 3) -> str:
     mean, error = mean_and_error(values)
-    digits = 3 if abs(mean) < 1 else 2 if abs(mean) < 10 else 1
     return f"{mean:.{digits}f}±{error:.{digits}f}".replace("±0.", "±.")
 
 
