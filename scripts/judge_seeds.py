@@ -116,7 +116,8 @@ def table(path: Path, key: str, headings: dict[str, str]) -> Iterator[str]:
 
 def cell(values: list[float]) -> str:
     digits = 1 if max(abs(value) for value in values) > 2 else 2
-    mean, low, high = (f"{value:.{digits}f}" for value in (statistics.mean(values), min(values), max(values)))
+    three = (statistics.mean(values), min(values), max(values))
+    mean, low, high = (f"{round(value, digits) + 0.0:.{digits}f}" for value in three)  # and no minus before a zero
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
