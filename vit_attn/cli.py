@@ -14,6 +14,7 @@ VERBS = {
     "test": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the test split"),
     "predict": ("vit_attn.commands.lightning_verbs", "write a checkpoint's predictions for the test split as CSV"),
     "attend": ("vit_attn.commands.attend", "draw where a trained network looks in pictures of your own"),
+    "judge": ("vit_attn.commands.judge", "ask a network whether its attention maps are true, as a table and a figure"),
 }
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
 

@@ -9,7 +9,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -17,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.callbacks import AttentionLogger, PredictionWriter
+from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
 from vit_attn.commands.parse_errors import explain
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
@@ -119,7 +119,7 @@ class VitAttnCLI(LightningCLI):
             kwargs |= {"logger": False, "callbacks": []}
         if self.subcommand == "predict":
             checkpoint = self._setting("ckpt_path")
-            folder = _run_folder(checkpoint) or Path(checkpoint).parent
+            folder = run_folder(checkpoint) or Path(checkpoint).parent
             extra.append(PredictionWriter(str(folder / "predictions.csv")))
         self.trainer_defaults["callbacks"] = extra
         try:
@@ -157,7 +157,7 @@ class VitAttnCLI(LightningCLI):
             raise UserError(f"{self.config.subcommand} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt")
         if path is None:
             return
-        stored, settings = _read_hyperparameters(Path(path)), self.config[self.config.subcommand].model
+        stored, settings = read_hyperparameters(Path(path)), self.config[self.config.subcommand].model
         settings.arch_options, settings.weights = without_pretrained(settings.arch_options), None
         if self.config.subcommand == "fit":
             _refuse_other_settings(settings.as_dict(), stored, path)
@@ -190,12 +190,6 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
     return "Tip:" not in record.getMessage()
 
 
-def _run_folder(ckpt_path: str | None) -> Path | None:
-    """The folder of the run that wrote a checkpoint, if it still lies in one."""
-    folder = Path(ckpt_path).parent.parent if ckpt_path else Path()
-    return folder if ckpt_path and (folder / "config.yaml").is_file() else None
-
-
 def _config_of_run(verb: str, options: list[str]) -> list[str]:
     """The configuration with which a checkpoint was trained, unless the user names one."""
     names = [option.partition("=")[0] for option in options]
@@ -203,18 +197,8 @@ def _config_of_run(verb: str, options: list[str]) -> list[str]:
         return []
     position = names.index("--ckpt_path")
     _, given, value = options[position].partition("=")
-    folder = _run_folder(value if given else (options[position + 1 : position + 2] or [None])[0])
+    folder = run_folder(value if given else (options[position + 1 : position + 2] or [None])[0])
     return ["--config", str(folder / "config.yaml")] if folder else []
-
-
-def _read_hyperparameters(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"checkpoint not found: {path}")
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-        return dict(checkpoint["hyper_parameters"])
-    except Exception as error:  # a damaged file can fail in any way that unpickling can
-        raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
 
 
 def _refuse_other_settings(asked: dict[str, Any], stored: dict[str, Any], path: str) -> None:

@@ -1,0 +1,137 @@
+import csv
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vit_attn.cli import main
+from vit_attn.data import coins
+from vit_attn.model.weights import save_weights
+from vit_attn.task import build_net
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+OPTIONS = ["embed_dim=32", "depth=2", "num_heads=2", "mlp_ratio=2"]
+NETWORK = ["--arch", "vit_attn_tiny_patch4_32", "--arch_options", *OPTIONS]
+
+
+@pytest.fixture(autouse=True)
+def _few_images(monkeypatch: pytest.MonkeyPatch):
+    for split in coins.SIZES:
+        monkeypatch.setitem(coins.SIZES, split, 256)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    net = build_net("vit_attn_tiny_patch4_32", 10, (32, 32), 3, dict(embed_dim=32, depth=2, num_heads=2, mlp_ratio=2))
+    torch.nn.init.normal_(net.head.weight)
+    save_weights(net, tmp_path / "net.safetensors")
+    return tmp_path / "net.safetensors"
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        return {next(iter(row.values())): row for row in csv.DictReader(file)}
+
+
+def test_a_verdict_is_a_table_two_files_and_a_figure(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = tmp_path / "out"
+    known = ["--dataset", "coins", "--images", "12", "--out", str(out)]
+    assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 0
+    told = capsys.readouterr().out
+    assert max(map(len, told.replace(str(tmp_path), "").splitlines())) <= 110
+    methods, cuts = rows(out / "methods.csv"), rows(out / "knockouts.csv")
+    assert list(methods) == [
+        "last layer",
+        "rollout, mean",
+        "rollout, max",
+        "rollout, min",
+        "rollout, discard 0.5",
+        "gradient rollout",
+        "relevance",
+        "LeGrad",
+        "random",
+        "centre first",
+    ]
+    for method, row in methods.items():
+        (shown,) = re.findall(rf"^{re.escape(method)} +([\d.]+)±", told, re.MULTILINE)
+        assert float(shown) == pytest.approx(float(row["deletion"]), abs=6e-4)
+        assert all(row[name] for name in ("insertion", "logit_8", "accuracy_1", "bought", "bought_error"))
+        looks = method not in ("random", "centre first")
+        assert (float(row["all_randomised"]) < 0.9) == looks
+        assert (float(row["head_randomised"]) < 0.999) == (method in ("gradient rollout", "relevance", "LeGrad"))
+    assert {f"layer {layer} head {head}" for layer in range(2) for head in range(2)} < set(cuts)
+    assert {"pooled row → bought", "coins → buyer", "buyer → coins"} < set(cuts)
+    with Image.open(out / "curves.png") as figure:
+        assert figure.size[0] > 1000
+
+
+def test_the_same_seed_gives_the_same_verdict(weights: Path, tmp_path: Path):
+    known = ["--weights", str(weights), "--dataset", "coins", "--images", "4"]
+    for number, seed in enumerate("001"):
+        assert main(["judge", *NETWORK, *known, "--seed", seed, "--out", str(tmp_path / str(number))]) == 0
+    first, second, other = ((tmp_path / name / "methods.csv").read_text() for name in "012")
+    assert first == second != other
+
+
+def test_data_without_answers_has_no_pointing_and_no_edges(weights: Path, cifar10_root: Path, tmp_path: Path, capsys):
+    known = ["--dataset", "cifar10", "--root", str(cifar10_root), "--images", "6", "--out", str(tmp_path / "out")]
+    assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 0
+    told = capsys.readouterr().out
+    assert "centre first" in told
+    assert not re.search("^method.*bought", told, re.MULTILINE)
+    assert "pooled row" not in told
+    assert rows(tmp_path / "out" / "methods.csv")["relevance"]["bought"] == ""
+
+
+def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pytest.CaptureFixture):
+    tiny = ["--trainer.limit_train_batches=1", "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
+    config = ["-c", str(CONFIGS / "quickstart.yaml"), "--trainer.max_epochs=1", "--attention.num_images=1"]
+    small = [f"--model.arch_options.{option}" for option in OPTIONS]
+    assert main(["fit", *config, *tiny, *small, f"--runs={tmp_path}"]) == 0
+    (run,) = tmp_path.glob("*/*")
+    capsys.readouterr()
+    assert main(["judge", "--ckpt_path", str(run / "checkpoints" / "best.ckpt"), "--images", "4"]) == 0
+    assert "vit_attn_tiny_patch4_32: coins, 4 images" in capsys.readouterr().out
+    assert {path.name for path in (run / "judge").iterdir()} == {"methods.csv", "knockouts.csv", "curves.png"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "judge needs a network"),
+        (["--ckpt_path", "no.ckpt"], "checkpoint not found: no.ckpt"),
+        (["--ckpt_path", "x.safetensors", "--dataset", "coins"], "add --arch NAME"),
+        (["--ckpt_path", "a.ckpt", "--weights", "b"], "leave out --arch_options and --weights"),
+        ([*NETWORK, "--dataset", "coins"], "the network would be untrained"),
+        ([*NETWORK, "--weights", "no.safetensors", "--dataset", "coins"], "weights not found: no.safetensors"),
+        ([*NETWORK, "--weights", "x"], "add --dataset NAME"),
+        ([*NETWORK, "--weights", "x", "--dataset", "coin"], "did you mean 'coins'"),
+        (["--arch", "vit_attn_tini", "--weights", "x", "--dataset", "coins"], "unknown network 'vit_attn_tini'"),
+        (["--arch", "x", "--arch_options", "depth", "--weights", "x"], "must be KEY=VALUE, got depth"),
+        ([*NETWORK, "--images", "1"], "images must be at least 2, got 1"),
+        ([*NETWORK, "--images", "many"], "invalid int value: 'many'"),
+        ([*NETWORK, "--device", "gpu0"], "device 'gpu0' cannot be used"),
+        ([*NETWORK, "--seed", "-1"], "seed must be at least 0, got -1"),
+        (["--image", "4"], "unknown option --image, did you mean '--images'"),
+    ],
+)
+def test_a_mistake_costs_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture):
+    assert main(["judge", *options]) == 2
+    told = capsys.readouterr()
+    assert message in told.err
+    assert told.err.startswith("vit-attn: ")
+    assert told.err.count("\n") == 1
+    assert not told.out
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from vit_attn.cli import main\ntry: main(['judge', '--help'])\nfinally: print(sorted(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--ckpt_path" in done.stdout
+    assert "'torch'" not in done.stdout

@@ -1,0 +1,47 @@
+"""docs/methods.md shows what was measured, and names what exists."""
+
+import csv
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from vit_attn.attention_maps.verdict import CENTRE, LEGRAD, METHODS, RANDOM
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs/methods.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("judge_seeds", ROOT / "scripts/judge_seeds.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["judge_coins", "judge_cifar10"])
+def test_the_tables_are_those_of_the_files(name: str, script: ModuleType):
+    table = script.method_table(name)
+    assert table.count("\n") == 11
+    assert f"\n\n{table}\n\n" in TEXT
+    with (ROOT / f"docs/measured/{name}.csv").open(newline="") as file:
+        assert {row["seed"] for row in csv.DictReader(file)} == set("01234")
+
+
+def test_the_table_of_cut_edges_is_that_of_the_file(script: ModuleType):
+    assert f"\n\n{script.cut_table('judge_coins')}\n\n" in TEXT
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.]+)\)", TEXT))))
+def test_what_the_document_links_to_exists(path: str):
+    assert (ROOT / "docs" / path).exists()
+
+
+def test_every_method_has_its_paragraph():
+    for method in (*METHODS, LEGRAD, RANDOM, CENTRE):
+        assert f"**{method[0].upper()}{method[1:].partition(',')[0]}" in TEXT, method

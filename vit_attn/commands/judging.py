@@ -1,0 +1,214 @@
+"""What ``judge`` does: load a network and its images, judge, and tell it as a table, as files and as a figure."""
+
+import argparse
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from vit_attn.attention_maps.curves import draw_curves
+from vit_attn.attention_maps.faithfulness import Change
+from vit_attn.attention_maps.verdict import Case, Columns, Places, Verdict, judge_network, mean_and_error
+from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
+from vit_attn.data import ImageData
+from vit_attn.data.module import Probe
+from vit_attn.errors import UserError
+from vit_attn.model.weights import load_weights
+from vit_attn.task import build_net, without_pretrained
+
+HEADINGS = {
+    "deletion": "deletion",
+    "insertion": "insertion",
+    "logit_8": "logit -8",
+    "accuracy_8": "acc. -8",
+    "head_randomised": "new head",
+    "all_randomised": "all new",
+    "bought": "bought",
+    "any_coin": "any coin",
+}
+COARSE = ("logit_8", "head_randomised", "all_randomised")
+"""Measures of which two decimals are shown."""
+LEGEND = """\
+deletion, insertion   area under the named class's probability while patches go, come: low, high is good
+logit -8, acc. -8     change when attention to the map's 8 first patches is cut in all layers
+new head, all new     rank correlation with the map of the network whose head, or all weights, are drawn anew
+bought, any coin      share of images whose first patch is the bought coin, or any coin
+"""
+
+
+def judge(args: argparse.Namespace) -> int:
+    """Run the verb with these options; the exit code."""
+    if args.images < 2:
+        raise UserError(f"images must be at least 2, got {args.images}")
+    if args.seed < 0:
+        raise UserError(f"seed must be at least 0, got {args.seed}")
+    device = _device(args.device)
+    case, name, dataset = load(args, device)
+    verdict = judge_network(case, args.seed)
+    folder = Path(args.out or Path(_run_of(args) or ".", "judge"))
+    folder.mkdir(parents=True, exist_ok=True)
+    write(verdict, folder)
+    title = f"{name}: {dataset}, {len(case.images)} images"
+    Image.fromarray(draw_curves(verdict.curves, title)).save(folder / "curves.png", optimize=True)
+    sys.stdout.write(f"{title}, accuracy {verdict.accuracy:.4f}; mean over the images ± standard error\n\n")
+    sys.stdout.write(table(verdict) + "\n" + LEGEND + "\n" + knockout_table(verdict))
+    sys.stdout.write(f"\nwritten: {', '.join(str(folder / each) for each in FILES)}\n")
+    return 0
+
+
+FILES = ("methods.csv", "knockouts.csv", "curves.png")
+
+
+def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
+    """What is judged on what, the network's name and the data set's."""
+    if args.ckpt_path is None and args.arch is None:
+        raise UserError("judge needs a network: --ckpt_path RUN/checkpoints/best.ckpt, or --arch NAME --weights FILE")
+    given = _key_values(args.arch_options)
+    weights = args.weights or args.ckpt_path
+    if args.arch is None and not str(args.ckpt_path).endswith(".ckpt"):
+        raise UserError(f"{args.ckpt_path} does not say which network its weights are of: add --arch NAME")
+    if args.arch is None and (given or args.weights):
+        raise UserError("a checkpoint brings its own options and weights: leave out --arch_options and --weights")
+    if weights is None and not given.get("pretrained"):
+        raise UserError("the network would be untrained: add --weights FILE, or --arch_options pretrained=true")
+    known = read_hyperparameters(Path(args.ckpt_path)) if args.arch is None else {}
+    data = _data(args)
+    for name in ("num_classes", "img_size", "in_chans"):
+        here = getattr(data, name)
+        if known and tuple(torch.tensor(known[name]).flatten()) != tuple(torch.tensor(here).flatten()):
+            raise UserError(f"the checkpoint's network has {name}={known[name]}, but the data set has {here}")
+    arch = args.arch or known["arch"]
+    options = without_pretrained(known.get("arch_options")) if known else given
+    net = build_net(arch, data.num_classes, data.img_size, data.in_chans, options)
+    for change in load_weights(net, weights) if weights else ():
+        sys.stderr.write(f"vit-attn: {weights}: {change}\n")
+    return case_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)
+
+
+def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> Case:
+    """A network and the first probe images of a data set, normalised."""
+    probe = data.probe(count)
+    images = data.normalize(probe.images.to(device))
+    return Case(net, images, probe.labels.to(device), places_of(probe, device))
+
+
+def places_of(probe: Probe, device: str) -> Places | None:
+    """Where the answers stand, as tensors."""
+    if probe.answers is None:
+        return None
+    buyer, bought = [[each.buyer] for each in probe.answers], [[each.bought] for each in probe.answers]
+    coins = [each.coins for each in probe.answers]
+    return Places(*(torch.tensor(each, device=device) for each in (buyer, bought, coins)))
+
+
+def write(verdict: Verdict, folder: Path) -> None:
+    """Both tables, every measure with its standard error."""
+    with (folder / "methods.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["method", *(name for each in Columns._fields for name in (each, f"{each}_error"))])
+        for method, columns in verdict.methods.items():
+            writer.writerow([method, *_cells(columns)])
+    with (folder / "knockouts.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["cut", "logit", "logit_error", "accuracy", "accuracy_error"])
+        for name, change in knockouts(verdict).items():
+            writer.writerow([name, *_cells((change.logit, change.accuracy))])
+
+
+def knockouts(verdict: Verdict) -> dict[str, Change]:
+    """Edges that were cut and heads that were ablated, by what they are called."""
+    return verdict.edges | {f"layer {layer} head {head}": change for (layer, head), change in verdict.heads.items()}
+
+
+def _cells(columns: Sequence[Tensor]) -> list[str]:
+    cells = [f"{value:.4f}" for column in columns for value in mean_and_error(column)]
+    return ["" if cell == "nan" else cell for cell in cells]
+
+
+def table(verdict: Verdict) -> str:
+    """One row a method; no measure that cannot be had."""
+    first: Any = next(iter(verdict.methods.values()))
+    shown = [name for name in HEADINGS if not getattr(first, name).isnan().any()]
+    rows = [["method", *(HEADINGS[name] for name in shown)]]
+    for method, columns in verdict.methods.items():
+        rows.append([method, *(_short(getattr(columns, name), 2 if name in COARSE else 3) for name in shown)])
+    return _aligned(rows)
+
+
+def knockout_table(verdict: Verdict) -> str:
+    """What cut edges did to the logit and the accuracy, and what each head's absence did to the accuracy."""
+    text = ""
+    if verdict.edges:
+        rows = [["edges cut in all layers", "logit", "accuracy"]]
+        rows += [[name, _short(each.logit), _short(each.accuracy)] for name, each in verdict.edges.items()]
+        text = _aligned(rows) + "\n"
+    layers, heads = (1 + max(key[axis] for key in verdict.heads) for axis in (0, 1))
+    rows = [["change of accuracy without", *(f"head {head}" for head in range(heads))]]
+    for layer in range(layers):
+        of_layer = [verdict.heads[layer, head] for head in range(heads) if (layer, head) in verdict.heads]
+        rows.append([f"layer {layer}", *(f"{each.accuracy.mean():+.3f}" for each in of_layer)])
+    return text + _aligned(rows)
+
+
+def _short(values: Tensor, digits: int = 3) -> str:
+    mean, error = mean_and_error(values)
+    return f"{mean:.{digits}f}±{error:.{digits}f}".replace("±0.", "±.")
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]  # noqa: B905  a layer may have fewer heads
+        lines.append(" ".join(cells).rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def _device(name: str) -> str:
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def _data(args: argparse.Namespace) -> ImageData:
+    settings = _settings(args)
+    data = ImageData(_dataset(args), root=args.root or settings.get("root"), batch_size=1)
+    data.prepare_data()
+    return data
+
+
+def _dataset(args: argparse.Namespace) -> str:
+    name = args.dataset or _settings(args).get("dataset")
+    if name is None:
+        raise UserError(
+            "no data set is known: there is no config.yaml of a run beside the weights, so add --dataset NAME"
+        )
+    return name
+
+
+def _settings(args: argparse.Namespace) -> Mapping[str, Any]:
+    """What the run of the checkpoint says of its data."""
+    folder = _run_of(args)
+    content = yaml.safe_load((folder / "config.yaml").read_text()) if folder else None
+    return content.get("data", {}) if isinstance(content, dict) else {}
+
+
+def _run_of(args: argparse.Namespace) -> Path | None:
+    return run_folder(args.ckpt_path)
+
+
+def _key_values(pairs: Sequence[str]) -> dict[str, Any]:
+    """``depth=3`` as YAML reads it."""
+    if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
+        raise UserError(f"arch_options must be KEY=VALUE, got {', '.join(wrong)}")
+    return {name: yaml.safe_load(value) for name, _, value in (pair.partition("=") for pair in pairs)}
