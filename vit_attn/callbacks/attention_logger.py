@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays
 from vit_attn.attention_maps.record import Recording, record
 from vit_attn.attention_maps.rollout import fuse, raw_rows, rollout
+from vit_attn.callbacks.attention_tab import AttentionTab
 from vit_attn.errors import UserError
 
 
@@ -24,6 +25,9 @@ class AttentionLogger(L.Callback):
     token-to-token matrix of each layer, heads averaged. All look at attention alone: they do not know which class was
     predicted.
 
+    For the tab Attention, where every patch can be asked: all heads' maps and the predictions, as long as the run's
+    budget of bytes lasts; what is left out is said there and in the terminal.
+
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with ``probe(count)``,
     ``normalize(images)``, ``class_names``, ``img_size`` and ``in_chans``.
     The pictures show the weights that the validation of the same step measures, averaged ones where a callback
@@ -33,14 +37,19 @@ class AttentionLogger(L.Callback):
         num_images: Number of images; 0 turns the callback off.
         every_n_epochs: Epochs from one picture to the next; the untrained network, as step 0, and the last epoch are
             always drawn.
+        tab_megabytes: What a run may write for the tab Attention, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps
+            it in memory while it shows the run.
     """
 
-    def __init__(self, num_images: int = 8, every_n_epochs: int = 1) -> None:
+    def __init__(self, num_images: int = 8, every_n_epochs: int = 1, tab_megabytes: float = 256) -> None:
         if num_images < 0 or every_n_epochs < 1:
             raise UserError(
                 f"num_images must be at least 0 and every_n_epochs at least 1, got {num_images} and {every_n_epochs}"
             )
-        self.num_images, self.every_n_epochs = num_images, every_n_epochs
+        if tab_megabytes < 0:
+            raise UserError(f"tab_megabytes must be at least 0, got {tab_megabytes}")
+        self.num_images, self.every_n_epochs, self.tab_megabytes = num_images, every_n_epochs, tab_megabytes
+        self.tab = AttentionTab(tab_megabytes)
 
     def check(self, data: Any, pl_module: L.LightningModule) -> None:
         """Draw a blank image to no file, so that what cannot be drawn is refused before anything is written.
@@ -87,7 +96,8 @@ class AttentionLogger(L.Callback):
         probe = data.probe(self.num_images)
         images = data.normalize(probe.images.to(pl_module.device))
         with _evaluating(net), trainer.precision_plugin.forward_context(), record(net) as recording:
-            predicted = pl_module(images).argmax(dim=-1).tolist()
+            logits = pl_module(images)
+        predicted = logits.argmax(dim=-1).tolist()
         pictures = {
             "attention": overlays(recording, probe, predicted, data.class_names),
             "attention_matrices": matrices(recording, probe, predicted, data.class_names),
@@ -96,6 +106,9 @@ class AttentionLogger(L.Callback):
             for kind, each in pictures.items():
                 for i, picture in enumerate(each):
                     writer.add_image(f"{kind}/image_{i}", picture, trainer.global_step, dataformats="HWC")
+        if self.tab_megabytes:
+            last = trainer.current_epoch + 1 == trainer.max_epochs and trainer.global_step > 0
+            self.tab.write(writers[0], trainer.global_step, probe, data.class_names, logits, recording, last)
 
 
 def _net(pl_module: L.LightningModule) -> nn.Module:
