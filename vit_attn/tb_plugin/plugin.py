@@ -15,24 +15,32 @@ from vit_attn.errors import UserError
 from vit_attn.tb_plugin.blobs import VERSION, check_maps
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, version_of
 
-STATIC = {
-    "index.js": "text/javascript",  # said here, since Windows guesses other types
-    "page.js": "text/javascript",
-    "source.js": "text/javascript",
-    "state.js": "text/javascript",
-    "arithmetic.js": "text/javascript",
-    "measures.js": "text/javascript",
-    "colour.js": "text/javascript",
-    "draw.js": "text/javascript",
-    "dom.js": "text/javascript",
-    "controls.js": "text/javascript",
-    "stage.js": "text/javascript",
-    "sheet.js": "text/javascript",
-    "notes.js": "text/javascript",
-    "view.js": "text/javascript",
-    "save.js": "text/javascript",
-    "style.css": "text/css",
-}
+SCRIPTS = (
+    "index.js",
+    "arithmetic.js",
+    "colour.js",
+    "controls.js",
+    "dom.js",
+    "draw.js",
+    "figure.js",
+    "keys.js",
+    "matrix.js",
+    "measures.js",
+    "notes.js",
+    "page.js",
+    "save.js",
+    "sheet.js",
+    "source.js",
+    "stage.js",
+    "state.js",
+    "strip.js",
+    "theme.js",
+    "timeline.js",
+    "view.js",
+)
+"""Modules of the page; a fixed list, so that no path is ever joined from a request."""
+STATIC = {name: "text/javascript" for name in SCRIPTS} | {"style.css": "text/css"}
+"""Types are said here, since Windows guesses others."""
 ALL_STEPS = 1_000_000
 """How many steps are asked of a time series: all that the reader kept."""
 
