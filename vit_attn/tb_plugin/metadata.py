@@ -7,13 +7,13 @@ from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, Summa
 from vit_attn.tb_plugin.blobs import VERSION
 
 PLUGIN_NAME = "vit_attn"
-INDEX_TAG = "attention/index"
-"""One JSON text a step: everything but pixels and maps."""
+INDEX_TAG = "attention_maps/index"
+"""One JSON text a step: everything but pixels and maps. No plugin may share a tag: ``attention/…`` are pictures."""
 
 
 def image_tag(image: int) -> str:
     """Tag of one probe image: its PNG, a blob a layer, and its relevance where it was logged."""
-    return f"attention/image_{image}"
+    return f"attention_maps/image_{image}"
 
 
 def summary_metadata() -> SummaryMetadata:
