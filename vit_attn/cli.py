@@ -13,6 +13,7 @@ VERBS = {
     "validate": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the validation split"),
     "test": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the test split"),
     "predict": ("vit_attn.commands.lightning_verbs", "write a checkpoint's predictions for the test split as CSV"),
+    "export-html": ("vit_attn.commands.export_html", "write a run's Attention tab as one HTML file"),
 }
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
 
@@ -60,7 +61,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _dispatch(args: list[str]) -> int:
     verb, *options = args or ["--help"]
     if verb in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {name:<10}{what}" for name, (_, what) in VERBS.items())
+        verbs = "\n".join(f"  {name:<12}{what}" for name, (_, what) in VERBS.items())
         sys.stdout.write(HELP.format(verbs=verbs))
         return 0
     if verb == "--version":

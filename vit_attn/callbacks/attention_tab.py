@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 

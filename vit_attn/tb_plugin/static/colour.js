@@ -70,7 +70,8 @@ export function format(value, percent) {
   const number = percent ? 100 * value : value;
   const size = Math.abs(number);
   const digits = size === 0 || size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
-  const text = size > 0 && size < 0.0005 ? number.toExponential(1) : number.toFixed(digits);
+  const small = percent ? "<\u202f0.001" : number.toExponential(1);
+  const text = size > 0 && size < 0.0005 ? (percent && number < 0 ? "−0.000" : small) : number.toFixed(digits);
   return `${text.replace("-", "−")}${percent ? "\u202f%" : ""}`;
 }
 

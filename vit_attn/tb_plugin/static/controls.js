@@ -23,7 +23,7 @@ export class Controls {
     this.pin = h("button", { type: "button", onclick: () => this.togglePin() });
     this.pinned = h("p", { class: "hint" });
     this.theme = h("select", { "aria-label": "Light or dark", onchange: () => set({ theme: /** @type {any} */ (this.theme.value) }) },
-      h("option", { value: "auto" }, "as TensorBoard"), h("option", { value: "light" }, "light"), h("option", { value: "dark" }, "dark"));
+      h("option", { value: "auto" }, "auto"), h("option", { value: "light" }, "light"), h("option", { value: "dark" }, "dark"));
     this.layerLabel = h("span", {}, "Layer");
     this.element = this.build();
   }

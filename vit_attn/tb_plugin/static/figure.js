@@ -90,6 +90,7 @@ export class Figure {
   drawTiles() {
     if (!this.content) return;
     const { maps, shown, scale } = this.content;
+    this.tiles.hidden = !scale; // the plain image has its map beside it
     /** @type {(number | "pool")[]} */
     const tokens = ["pool", ...maps.index.prefix.keys()];
     const { state, store } = this.page;

@@ -23,7 +23,7 @@ export class Stage {
     this.loadAll = h("button", { type: "button", hidden: true, onclick: () => page.loadEverything() });
     this.readout = h("p", { class: "readout", role: "status", "aria-live": "polite" });
     this.figures = h("div", { class: "figures" }, this.image.element, this.a.element, this.map.element, this.change.element, this.matrix.element);
-    this.element = h("section", { class: "stage", "aria-label": "Maps" }, this.problem, this.loadAll, this.figures, this.readout);
+    this.element = h("section", { class: "stage", "aria-label": "Maps" }, this.problem, this.loadAll, this.readout, this.figures);
     /** @type {Shown | null} */
     this.shown = null;
     /** @type {Shown | null} */
@@ -34,18 +34,21 @@ export class Stage {
     const { here, pinned, state } = this.page;
     if (!here) return;
     const obstacle = here.obstacle(state);
-    this.shown = obstacle ? null : here.show(state);
     const obstacleA = pinned?.obstacle(state) ?? "";
-    this.shownA = pinned && !obstacleA ? pinned.show(state) : null;
+    const alike = !pinned || pinned.tokens === here.tokens; // then the same tokens are left out of both
+    const sinks = alike ? [...new Set([...here.sinks(state), ...(pinned?.sinks(state) ?? [])])] : undefined;
+    this.shown = obstacle ? null : here.show(state, sinks);
+    this.shownA = pinned && !obstacleA ? pinned.show(state, sinks) : null;
     this.problem.hidden = !obstacle && !obstacleA;
     setText(this.problem, obstacle || (obstacleA && `A: ${obstacleA}`));
     const most = Math.max(this.shown?.max ?? 0, this.shownA?.max ?? 0);
     const scale = scaleTo(most, state.method !== "relevance");
     this.drawImage(here);
-    this.map.draw({ maps: here, title: pinned ? "B" : "Map", detail: pinned ? placeName(here) : describe(here, state), shown: this.shown, scale: this.shown && scale });
+    this.map.draw({ maps: here, title: pinned ? "B" : "Map", detail: pinned ? apart(here, pinned) : describe(here, state), shown: this.shown, scale: this.shown && scale });
+    this.figures.classList.toggle("compare", Boolean(pinned));
     this.a.element.hidden = this.change.element.hidden = !pinned;
     if (pinned) {
-      this.a.draw({ maps: pinned, title: "A", detail: placeName(pinned), shown: this.shownA, scale: this.shownA && scale });
+      this.a.draw({ maps: pinned, title: "A", detail: apart(pinned, here), shown: this.shownA, scale: this.shownA && scale });
       this.drawDifference(here);
     }
     this.matrix.draw(this.shown?.hidden ?? new Set());
@@ -55,7 +58,7 @@ export class Stage {
   /** @param {Maps} here */
   drawImage(here) {
     const [best, chance] = here.about.top[0];
-    const others = here.about.top.slice(1, 3).map(([name, each]) => `${name} ${format(each ?? NaN, true)}`).join(", ");
+    const others = here.about.top.slice(1, 3).filter(([, each]) => (each ?? 0) >= 0.001).map(([name, each]) => `${name} ${format(each ?? NaN, true)}`).join(", ");
     this.image.draw({ maps: here, title: here.about.label, detail: `${here.about.right ? "✓" : "✗"} predicted ${best} ${format(chance ?? NaN, true)}${others ? `, ${others}` : ""}`, shown: null, scale: null });
   }
 
@@ -132,6 +135,12 @@ export function describe(maps, state) {
   if (state.method === "relevance") return "relevance for the predicted class";
   if (state.method === "raw") return `layer ${layer}, ${heads}`;
   return `rollout, layers 1–${layer}, ${head} of heads`;
+}
+
+/** What tells one side of a comparison from the other. @param {Maps} maps @param {Maps} other */
+function apart({ place }, { place: other }) {
+  const parts = [place.run === other.run ? "" : place.run, place.step === other.step ? "" : `step ${place.step.toLocaleString("en")}`, place.image === other.image ? "" : `image ${place.image + 1}`];
+  return parts.filter(Boolean).join(", ") || "the same";
 }
 
 /** @param {Maps} maps */

@@ -120,15 +120,19 @@ export class Maps {
     return column ? pickColumn(matrix, Number(state.query)) : mixRows(matrix, this.weights(state));
   }
 
-  /** Values, and what leaving out prefix and sinks hides of them. @param {State} state @returns {Shown} */
-  show(state) {
+  /** Patches that are sinks in the maps behind what is shown. @param {State} state @returns {number[]} */
+  sinks(state) {
+    if (this.obstacle(state) || (state.method !== "raw" && !this.complete)) return [];
+    return findSinks(state.method === "raw" ? [this.matrixOfLayer(state)] : this.fused(state), this.grid.prefix);
+  }
+
+  /** Values, and what leaving out prefix and sinks hides of them. @param {State} state @param {number[]} sinks @returns {Shown} */
+  show(state, sinks = this.sinks(state)) {
     const values = this.values(state);
-    const prefix = this.grid.prefix;
-    const sinks = findSinks(state.method === "raw" ? [this.matrixOfLayer(state)] : this.complete ? this.fused(state) : [], prefix);
-    const hidden = new Set(state.hide ? [...Array(prefix).keys(), ...sinks] : []);
-    const left = values.filter((_, token) => !hidden.has(token));
+    const hidden = new Set(state.hide ? [...Array(this.grid.prefix).keys(), ...sinks] : []);
     const hiddenMass = [...hidden].reduce((mass, token) => mass + values[token], 0);
-    return { values, total: sum(values), hidden, hiddenMass, sinks, max: left.reduce((a, b) => Math.max(a, b), 0) };
+    const max = values.reduce((most, value, token) => (value > most && !hidden.has(token) ? value : most), 0);
+    return { values, total: sum(values), hidden, hiddenMass, sinks, max };
   }
 
   /** A small map: the state's query in one head, patches only. @param {State} state @param {number} layer @param {number} head */
