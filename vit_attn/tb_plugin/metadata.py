@@ -2,7 +2,7 @@
 
 import json
 
-from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, SummaryMetadata
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, SummaryMetadata  # pyrefly: ignore[missing-module-attribute]
 
 from vit_attn.tb_plugin.blobs import VERSION
 

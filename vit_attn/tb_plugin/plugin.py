@@ -53,7 +53,7 @@ class AttentionLoader(base_plugin.TBLoader):
         if isinstance(getattr(flags, "samples_per_plugin", None), dict):
             flags.samples_per_plugin.setdefault(PLUGIN_NAME, 0)
 
-    def load(self, context: base_plugin.TBContext) -> base_plugin.TBPlugin:
+    def load(self, context: base_plugin.TBContext) -> base_plugin.TBPlugin:  # pyrefly: ignore[bad-override]
         """The plugin."""
         return AttentionPlugin(context)
 
@@ -64,7 +64,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
     plugin_name = PLUGIN_NAME
 
     def __init__(self, context: base_plugin.TBContext) -> None:
-        self._data = context.data_provider
+        self._data: Any = context.data_provider
         self._keys: dict[tuple[str, str, str], dict[int, Any]] = {}
 
     def get_plugin_apps(self) -> dict[str, Any]:

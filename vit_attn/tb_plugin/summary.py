@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-module-attribute]
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
@@ -166,6 +166,7 @@ def _index(tokens: Tokens, heads: Sequence[int]) -> dict[str, Any]:
 def _about(
     image: int, probe: ProbeImages, chances: np.ndarray, verdicts: Sequence[Mapping[str, float] | None] | None
 ) -> dict[str, Any]:
+    verdict = verdicts[image] if verdicts else None
     best = np.argsort(-chances, kind="stable")[:TOP]
     return {
         "label": probe.class_names[probe.labels[image]],
@@ -173,7 +174,7 @@ def _about(
         "right": int(best[0]) == probe.labels[image],
         "size": list(probe.pixels.shape[1:3]),
         "answer": None if probe.answers is None else {k: list(v) for k, v in probe.answers[image].items()},
-        "verdict": None if not (verdicts and verdicts[image]) else {k: _number(v) for k, v in verdicts[image].items()},
+        "verdict": verdict and {name: _number(value) for name, value in verdict.items()},
     }
 
 

@@ -30,7 +30,7 @@ export class Controls {
 
   build() {
     const field = (/** @type {string | Node} */ label, /** @type {Node[]} */ ...inside) => h("div", { class: "field" }, h("span", { class: "label" }, label), ...inside);
-    this.live = h("div", { class: "live" },
+    this.live = h("div", { class: "live", hidden: true },
       field("Method", this.method.element),
       h("div", { class: "pair" }, field(this.layerLabel, this.layer), field("Heads", this.head)),
       field("Query", this.direction.element),

@@ -31,7 +31,7 @@ export class Figure {
   }
 
   listen() {
-    this.marks.addEventListener("pointermove", (event) => this.page.stage?.hoverToken(this.at(event)));
+    this.marks.addEventListener("pointermove", (event) => this.page.point({ token: this.at(event) }));
     this.marks.addEventListener("pointerleave", () => this.page.point(null));
     this.marks.addEventListener("click", (event) => this.choose(this.at(event)));
     this.marks.addEventListener("blur", () => this.page.point(null));
@@ -57,7 +57,7 @@ export class Figure {
     else if (move) {
       const row = Math.min(rows - 1, Math.max(0, Math.floor(this.cursor / cols) + move[0]));
       this.cursor = row * cols + Math.min(cols - 1, Math.max(0, (this.cursor % cols) + move[1]));
-      this.page.stage?.hoverToken(prefix + this.cursor);
+      this.page.point({ token: prefix + this.cursor });
     } else return;
     event.preventDefault();
     event.stopPropagation();
@@ -68,7 +68,7 @@ export class Figure {
     const prefix = this.content?.maps.grid.prefix ?? 0;
     if (token >= prefix) this.cursor = token - prefix;
     this.page.store.set({ query: token });
-    this.page.stage?.hoverToken(token);
+    this.page.point({ token });
   }
 
   /** @param {Content} content */
@@ -96,7 +96,7 @@ export class Figure {
     const { state, store } = this.page;
     syncChildren(this.tiles, tokens, (i) => {
       const token = i === 0 ? "pool" : i - 1;
-      const over = () => token !== "pool" && this.page.stage?.hoverToken(token);
+      const over = () => token !== "pool" && this.page.point({ token });
       return h("button", { type: "button", class: "tile", onclick: () => store.set({ query: token }), onpointerenter: over, onfocus: over, onpointerleave: () => this.page.point(null), onblur: () => this.page.point(null) });
     }, (tile, token) => {
       const value = token === "pool" || !shown ? null : shown.values[token];

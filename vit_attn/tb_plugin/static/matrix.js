@@ -39,8 +39,7 @@ export class Matrix {
 
   /** @param {number} query @param {number} key */
   hover(query, key) {
-    const tokens = this.page.here?.tokens ?? 1;
-    if (this.values) this.page.point({ query, key, value: this.values[query * tokens + key] });
+    if (this.values) this.page.point({ query, key });
   }
 
   /** @param {KeyboardEvent} event */

@@ -16,7 +16,7 @@ import { Maps } from "./view.js";
 
 /** @typedef {import("./state.js").Place} Place */
 /** @typedef {import("./view.js").Index} Index */
-/** @typedef {{query: number, key: number, value: number} | null} Hover tokens; -1 for the query that is chosen */
+/** @typedef {{token: number} | {query: number, key: number} | null} Hover a token beside the query, or a cell of the matrix */
 
 /** More than this is not loaded at once: only the layer that is shown. */
 export const LOAD_BYTES = 48e6;
@@ -42,6 +42,7 @@ export class Page {
     /** @type {Hover} */
     this.hover = null;
     this.generation = 0;
+    this.unreachable = false;
     this.everything = false; // whether more than LOAD_BYTES may be loaded
     this.build(root);
     store.listeners.push((changed) => this.changed(changed));
@@ -63,11 +64,11 @@ export class Page {
     this.alertText = h("span");
     this.alert = h("div", { class: "alert", role: "alert", hidden: true }, this.alertText, h("button", { type: "button", onclick: () => this.retry() }, "Try again"));
     this.empty = h("p", { class: "empty", hidden: true });
-    this.parts = h("div", { class: "parts" }, this.strip.element, this.timeline.element, this.stage.element, this.sheet.element, this.notes.element);
+    this.parts = h("div", { class: "parts", hidden: true }, this.strip.element, this.timeline.element, this.stage.element, this.sheet.element, this.notes.element);
     const main = h("main", {}, this.alert, this.empty, this.parts);
     root.replaceChildren(h("div", { class: "app" }, this.controls.element, main));
     root.addEventListener("keydown", (event) => onKey(this, event));
-    window.addEventListener("resize", () => requestAnimationFrame(() => this.draw()));
+    new ResizeObserver(() => requestAnimationFrame(() => this.stage?.draw())).observe(main);
     followTheme(this);
   }
 
@@ -79,7 +80,6 @@ export class Page {
 
   /** @param {Set<string>} changed */
   changed(changed) {
-    this.hover = null;
     const layerMissing = this.here && !this.here.layers[this.here.layerOf(this.state)];
     if (layerMissing || [...changed].some((name) => FOR_DATA.has(name))) this.sync();
     else this.draw();
@@ -106,7 +106,7 @@ export class Page {
       this.say("");
     } catch (error) {
       if (generation !== this.generation) return;
-      this.say(error instanceof Error ? error.message : String(error));
+      this.say(error instanceof Error ? error.message : String(error), true);
     } finally {
       if (generation === this.generation) this.root?.setAttribute("aria-busy", "false");
     }
@@ -184,6 +184,8 @@ export class Page {
       const runs = await this.source.runs();
       const gone = this.stepsOf && !runs.some((run) => run.name === this.stepsOf);
       this.runs = runs;
+      if (this.unreachable) this.say("");
+      this.unreachable = false;
       if (gone) this.say(`Run ${this.stepsOf} is no longer in the log directory; what is shown was loaded before.`);
       else if (this.stepsOf) this.steps = await this.source.steps(this.stepsOf);
       else if (runs.length) return this.sync();
@@ -191,12 +193,14 @@ export class Page {
       if (this.state.follow && !gone && last > this.state.step) this.store.set({ step: last });
       else this.drawAround();
     } catch (error) {
+      this.unreachable = true;
       this.say(error instanceof Error ? error.message : String(error));
     }
   }
 
-  /** @param {string} problem */
-  say(problem) {
+  /** @param {string} problem @param {boolean} [outdated] whether what is shown is not what was asked for */
+  say(problem, outdated = false) {
+    this.parts?.classList.toggle("outdated", outdated);
     if (this.alertText) setText(this.alertText, problem);
     if (this.alert) this.alert.hidden = !problem;
   }
@@ -220,6 +224,7 @@ export class Page {
     this.stage?.draw();
     this.sheet?.draw();
     this.notes?.draw();
+    if (!performance.getEntriesByName("first view").length) performance.mark("first view"); // for scripts/bench_plugin.py
   }
 
   drawAround() {

@@ -69,23 +69,35 @@ export class Stage {
     this.change.draw({ maps: here, title: "B − A", detail: change ? "red: more in B" : "the two have other tokens", shown: change, scale });
   }
 
-  /** Point at a token beside the one that is chosen. @param {number} token */
-  hoverToken(token) {
+  /** Query, key and value that are pointed at; -1 stands for the pooled row. */
+  pointed() {
+    const { here, hover, state } = this.page;
+    const tokens = here?.tokens ?? 0;
+    const chosen = state.query === "pool" ? -1 : state.query;
+    if (!hover || !this.shown || !here) return null;
+    if ("key" in hover) {
+      const value = this.matrix.values?.[hover.query * tokens + hover.key];
+      return value === undefined ? null : { ...hover, value };
+    }
+    if (hover.token >= tokens) return null;
+    const value = this.shown.values[hover.token];
+    return this.column ? { query: hover.token, key: chosen, value } : { query: chosen, key: hover.token, value };
+  }
+
+  /** Whether a column is shown: who looks at the chosen token. */
+  get column() {
     const { state } = this.page;
-    if (!this.shown) return;
-    const value = this.shown.values[token];
-    const column = state.direction === "to" && state.query !== "pool";
-    this.page.point(column ? { query: token, key: Number(state.query), value } : { query: -1, key: token, value });
+    return state.direction === "to" && state.query !== "pool";
   }
 
   drawMarks() {
-    const { here, hover, state } = this.page;
+    const { here, state } = this.page;
     if (!here) return;
     const accent = getComputedStyle(document.documentElement).getPropertyValue("--accent").trim();
-    const column = state.direction === "to" && state.query !== "pool";
+    const pointed = this.pointed();
+    const column = this.column;
     const chosen = state.query === "pool" ? -1 : state.query;
-    const query = hover ? (hover.query < 0 ? chosen : hover.query) : column ? -1 : chosen;
-    const key = hover ? hover.key : column ? chosen : -1;
+    const { query, key } = pointed ?? (column ? { query: -1, key: chosen } : { query: chosen, key: -1 });
     for (const figure of [this.image, this.a, this.map, this.change]) {
       if (figure.element.hidden || !figure.content) continue;
       const { grid, about } = figure.content.maps;
@@ -100,28 +112,25 @@ export class Stage {
       figure.drawMarks(marks, accent);
     }
     this.matrix.drawMarks(query, key, accent);
-    this.drawReadout(query, key);
+    this.drawReadout(pointed);
   }
 
-  /** @param {number} query @param {number} key */
-  drawReadout(query, key) {
-    const { here, hover, state } = this.page;
+  /** @param {{query: number, key: number, value: number} | null} pointed */
+  drawReadout(pointed) {
+    const { here, state } = this.page;
     if (!here) return;
     const percent = state.method !== "relevance";
     const name = (/** @type {number} */ token) => (token < 0 ? "pooled row" : tokenName(here.index, token));
-    if (!hover || !this.shown) {
-      const chosen = tokenName(here.index, state.query);
-      const way = state.direction === "to" && state.query !== "pool" ? "who looks at it" : "where it looks";
-      return setText(this.readout, `Query: ${chosen}, ${way}. Point at a patch for its numbers; click one to ask it.`);
+    if (!pointed || !this.shown) {
+      const way = this.column ? "who looks at it" : "where it looks";
+      return setText(this.readout, `Query: ${tokenName(here.index, state.query)}, ${way}. Point at a patch for its numbers; click one to ask it.`);
     }
-    const parts = [`${name(query)} → ${name(key)}: ${format(hover.value, percent)}`];
-    const token = state.direction === "to" && state.query !== "pool" ? query : key;
-    if (this.shown.values[token] === hover.value) {
-      parts.push(`rank ${1 + this.shown.values.filter((value) => value > hover.value).length} of ${here.tokens}`);
-      if (this.shownA?.values.length === here.tokens) {
-        const before = this.shownA.values[token];
-        parts.push(`A ${format(before, percent)}`, `B − A ${format(hover.value - before, percent)}`);
-      }
+    const { query, key, value } = pointed;
+    const parts = [`${name(query)} → ${name(key)}: ${format(value, percent)}`];
+    if (this.page.hover && "token" in this.page.hover) {
+      parts.push(`rank ${1 + this.shown.values.filter((each) => each > value).length} of ${here.tokens}`);
+      const before = this.shownA?.values.length === here.tokens ? this.shownA.values[this.page.hover.token] : null;
+      if (before !== null) parts.push(`A ${format(before, percent)}`, `B − A ${format(value - before, percent)}`);
     }
     setText(this.readout, parts.join(" · "));
   }
