@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-module-attribute]
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
 from vit_attn.errors import UserError
@@ -71,7 +71,7 @@ def write_attention(  # noqa: PLR0913  what there is to see in a step
     step: int,
     probe: ProbeImages,
     probabilities: Float[np.ndarray, "B classes"],
-    maps: Iterable[Float[np.ndarray, "B H N N"]],
+    maps: Iterable[Float[np.ndarray, "B _ N N"]],
     tokens: Tokens,
     relevance: Float[np.ndarray, "B N N"] | None = None,
     verdicts: Sequence[Mapping[str, float] | None] | None = None,
@@ -170,21 +170,21 @@ def _about(
     best = np.argsort(-chances, kind="stable")[:TOP]
     return {
         "label": probe.class_names[probe.labels[image]],
-        "top": [[probe.class_names[i], _number(chances[i])] for i in best],
+        "top": [[probe.class_names[i], _number(float(chances[i]))] for i in best],
         "right": int(best[0]) == probe.labels[image],
         "size": list(probe.pixels.shape[1:3]),
         "answer": None if probe.answers is None else {k: list(v) for k, v in probe.answers[image].items()},
-        "verdict": verdict and {name: _number(value) for name, value in verdict.items()},
+        "verdict": verdict and {name: _number(float(value)) for name, value in verdict.items()},
     }
 
 
 def _number(value: float) -> float | None:
     """JSON has no NaN."""
-    return round(float(value), 6) if np.isfinite(value) else None
+    return round(value, 6) if np.isfinite(value) else None
 
 
 def _rounded(row: np.ndarray) -> list[float | None]:
-    return [_number(value) for value in row]
+    return [_number(value) for value in row.tolist()]
 
 
 def _png(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
@@ -194,16 +194,24 @@ def _png(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:
 
 
 def _write(writer: Any, step: int, series: Mapping[str, list[bytes]]) -> None:
-    own = EventFileWriter(str(writer)) if isinstance(writer, str | Path) else None
-    target = own or writer
+    events = []
     for tag, blobs in series.items():
         value = Summary.Value(tag=tag, tensor=make_tensor_proto(blobs), metadata=summary_metadata())
-        summary = Summary(value=[value])
-        if hasattr(target, "_get_file_writer"):
-            target._get_file_writer().add_summary(summary, step)
-        else:
-            target.add_event(Event(summary=summary, step=step, wall_time=time.time()))
-    if own:
-        own.close()
-    else:
-        target.flush()
+        events.append(Event(summary=Summary(value=[value]), step=step, wall_time=time.time()))
+    if isinstance(writer, str | Path):
+        _write_file(Path(writer), events)
+        return
+    target = writer._get_file_writer() if hasattr(writer, "_get_file_writer") else writer
+    for event in events:
+        target.add_event(event, *([step] if target is not writer else []))
+    target.flush()
+
+
+def _write_file(folder: Path, events: Sequence[Event]) -> None:
+    """A file of its own, named so that files written within a second stay in their order: readers go by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    now = time.time_ns()
+    with (folder / f"events.out.tfevents.{now // 10**9:010d}.{now % 10**9:09d}.vit_attn").open("wb") as opened:
+        writer = RecordWriter(opened)
+        for event in (Event(wall_time=now / 1e9, file_version="brain.Event:2"), *events):
+            writer.write(event.SerializeToString())
