@@ -18,11 +18,11 @@ class Budget:
     """Which steps are written, when the number of steps is not known and the bytes are limited.
 
     Every step until half of the budget is used, every second one until half of what is left is used, and so on: dense
-    where networks change fastest, and never over the budget.
+    where networks change fastest, never over the budget, and with room for the last step.
 
     >>> budget = Budget(100)
     >>> [step for step in range(40) if budget.grants(10)]
-    [0, 1, 2, 3, 4, 6, 8, 12, 16, 24]
+    [0, 1, 2, 3, 4, 6, 8, 10, 12]
     """
 
     def __init__(self, total: int) -> None:
@@ -33,7 +33,7 @@ class Budget:
         """Whether a step of ``size`` bytes is written; ``last`` says that no other will come."""
         due = self.seen % self.stride == 0 or last
         self.seen += 1
-        if not due or size > self.left:
+        if not due or self.left < (size if last else 2 * size):  # room is kept for the last step
             return False
         self.left -= size
         while 0 < self.left <= self.total / 2 / self.stride:

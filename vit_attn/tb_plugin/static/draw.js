@@ -158,8 +158,8 @@ export function paintCross(canvas, tokens, prefix, query, key, accent) {
     context.strokeStyle = colour;
     context.strokeRect(x, y, w, height);
   };
-  if (query >= 0) band(0.5, query * size, canvas.width - 1, size, accent);
-  if (key >= 0) band(key * size, 0.5, size, canvas.height - 1, "#fff");
+  if (query >= 0) band(0.5, query * size - 2, canvas.width - 1, size + 4, accent); // around the row, whose colours stay
+  if (key >= 0) band(key * size - 2, 0.5, size + 4, canvas.height - 1, "#fff");
 }
 
 /** @param {HTMLCanvasElement} canvas @param {Float32Array} values @param {Grid} grid @param {Scale} scale */
