@@ -26,7 +26,7 @@ const KEYS = [
 /** @param {import("./page.js").Page} page @param {KeyboardEvent} event */
 export function onKey(page, event) {
   const target = /** @type {HTMLElement} */ (event.target);
-  if (event.ctrlKey || event.metaKey || event.altKey || target.matches("select, input:not([type=range], [type=checkbox])")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || target.closest("dialog, select, input:not([type=range], [type=checkbox])")) return;
   const entry = KEYS.find(([key]) => key === event.key);
   if (!entry || (!page.here && event.key !== "?")) return;
   event.preventDefault();
