@@ -22,6 +22,6 @@ def test_what_the_readme_names_exists(path: str):
 
 
 def test_the_readmes_verbs_exist():
-    verbs = set(re.findall(r"^vit-attn (\w+)", README, re.MULTILINE))
+    verbs = set(re.findall(r"^vit-attn ([\w-]+)", README, re.MULTILINE))
     assert verbs
     assert verbs <= set(VERBS)

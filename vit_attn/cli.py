@@ -15,6 +15,7 @@ VERBS = {
     "predict": ("vit_attn.commands.lightning_verbs", "write a checkpoint's predictions for the test split as CSV"),
     "attend": ("vit_attn.commands.attend", "draw where a trained network looks in pictures of your own"),
     "judge": ("vit_attn.commands.judge", "ask a network whether its attention maps are true, as a table and a figure"),
+    "export-html": ("vit_attn.commands.export_html", "write a run's Attention tab as one HTML file"),
 }
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
 
@@ -63,7 +64,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def _dispatch(args: list[str]) -> int:
     verb, *options = args or ["--help"]
     if verb in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {name:<10}{what}" for name, (_, what) in VERBS.items())
+        verbs = "\n".join(f"  {name:<12}{what}" for name, (_, what) in VERBS.items())
         sys.stdout.write(HELP.format(verbs=verbs))
         return 0
     if verb == "--version":

@@ -126,6 +126,10 @@ def test_curves_and_histograms_of_the_heads_and_pointing_are_logged(tmp_path: Pa
             assert f"attention_{name}_of_heads/layer_{layer}" in histograms
     assert {f"attention_pointing/{name}" for name in ("last_layer", "rollout", "relevance", "chance")} <= scalars
     assert 3 < log.Scalars("attention_entropy/layer_0")[0].value < 4.2  # an untrained network looks everywhere: ln 65
+    judged = {
+        f"attention_faithfulness/{name}" for name in ("deletion", "insertion", "random_deletion", "random_insertion")
+    }
+    assert judged <= scalars
     assert log.Scalars("attention_pointing/chance")[0].value == pytest.approx(1 / 64)
 
 
@@ -158,6 +162,7 @@ def test_a_drawing_that_fails_is_a_warning_and_not_the_end_of_the_run(tmp_path: 
         ({"every_n_steps": 0}, "every_n_steps must be at least 1, got 0"),
         ({"methods": ["rolout"]}, "got 'rolout', did you mean 'rollout'"),
         ({"methods": []}, "methods at least one"),
+        ({"faithfulness_every": -1}, "faithfulness_every must be at least 0, got -1"),
         ({"max_cost": 0.0}, r"max_cost must be in \(0, 1\]"),
     ],
 )

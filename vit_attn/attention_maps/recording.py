@@ -214,6 +214,13 @@ class Recording:
             start = stop
         return [list(of_layer) for of_layer in zip(*by_forward, strict=True)]
 
+    def without_graph(self) -> "Recording":
+        """The same recording without what gradients need, which holds on to the network's activations."""
+        bare = [
+            Forward(tuple((name, replace(call, output=None)) for name, call in each.calls)) for each in self.forwards
+        ]
+        return replace(self, gradients=False, forwards=bare)
+
     def _all(self) -> list[Layer]:
         if not self.forwards:
             raise UserError("nothing was recorded: call the network inside `with record(net) as recording:`")

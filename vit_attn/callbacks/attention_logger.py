@@ -1,7 +1,6 @@
 """Where the network looks, in TensorBoard, from step 0 to the end of the training."""
 
 import contextlib
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -9,15 +8,18 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.measures import measure
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.rollout import rollout
-from vit_attn.attention_maps.view import views_of
-from vit_attn.callbacks.attention_pictures import METHODS, Snapshot, pictures, snapshot
+from vit_attn.attention_maps.view import View, views_of
+from vit_attn.callbacks.attention_pictures import METHODS, pictures, pointing, snapshot
+from vit_attn.callbacks.attention_tab import AttentionTab
+from vit_attn.callbacks.cost_meter import CostMeter
+from vit_attn.callbacks.taken import Taken, patch_size, relevance_between, verdicts_of
 from vit_attn.errors import UserError, did_you_mean
 
 
@@ -31,6 +33,10 @@ class AttentionLogger(L.Callback):
     images in which each method's top patch is it. All but relevance look at attention alone and do not know which class
     was predicted.
 
+    For the tab Attention, where every patch can be asked: all heads' maps, relevance between all tokens, predictions
+    and what deletion and insertion say of each image, as long as the run's budget of bytes lasts; what is left out is
+    said there and in the terminal.
+
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with ``probe(count)``,
     ``normalize(images)``, ``class_names``, ``img_size`` and ``in_chans``. The pictures show the weights that the
     validation of the same step measures, averaged ones where a callback averages them. The network, its modes,
@@ -43,6 +49,10 @@ class AttentionLogger(L.Callback):
         every_n_steps: Steps from one logging to the next, instead of epochs.
         layers: Numbers of the layers that are drawn, from 0; negative ones count from the last; all by default.
         methods: What is drawn over the images, of ``last layer``, ``rollout`` and ``relevance``.
+        faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance are
+            measured against a random order; 0 for never.
+        tab_megabytes: What a run may write for the tab Attention, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps
+            it in memory while it shows the run.
         max_cost: Share of the run's time that logging may take, drawing included; when it took more, loggings but the
             first and last are left out until it has not.
     """
@@ -54,6 +64,8 @@ class AttentionLogger(L.Callback):
         every_n_steps: int | None = None,
         layers: list[int] | None = None,
         methods: tuple[str, ...] | list[str] = METHODS,
+        faithfulness_every: int = 5,
+        tab_megabytes: float = 256,
         max_cost: float = 0.02,
     ) -> None:
         if num_images < 0 or every_n_epochs < 1:
@@ -70,7 +82,11 @@ class AttentionLogger(L.Callback):
         if not 0 < max_cost <= 1 or not methods:
             raise UserError(f"max_cost must be in (0, 1] and methods at least one, got {max_cost} and {list(methods)}")
         self.num_images, self.every_n_epochs, self.every_n_steps = num_images, every_n_epochs, every_n_steps
-        self.layers, self.methods = layers, tuple(methods)
+        for name, value in (("faithfulness_every", faithfulness_every), ("tab_megabytes", tab_megabytes)):
+            if value < 0:
+                raise UserError(f"{name} must be at least 0, got {value}")
+        self.layers, self.methods, self.faithfulness_every = layers, tuple(methods), faithfulness_every
+        self.tab_megabytes, self.tab, self.loggings = tab_megabytes, AttentionTab(tab_megabytes), 0
         self.meter = CostMeter(max_cost)
         self.drawer: ThreadPoolExecutor | None = None
         self.drawings: list[Future[None]] = []
@@ -143,14 +159,18 @@ class AttentionLogger(L.Callback):
         with self.meter.spending():
             data: Any = getattr(trainer, "datamodule", None)
             probe = data.probe(self.num_images)
-            recording, logits = self._record(trainer, pl_module, data.normalize(probe.images.to(pl_module.device)))
+            images = data.normalize(probe.images.to(pl_module.device))
+            recording, logits = self._record(trainer, pl_module, images)
             if not (writers and trainer.is_global_zero):
                 return
-            taken = snapshot(recording, views_of(recording, logits), self.layers)
-            numbers = measure(recording, _patch_size(probe.images, recording))
-        job = (writers, trainer.global_step, taken, numbers, probe, data.class_names)
+            views = views_of(recording, logits)
+            between = relevance_between(recording, logits) if self.tab_megabytes else None
+            verdicts = self._judge(trainer, pl_module, images, views, last=always)
+            taken = Taken(
+                trainer.global_step, recording.without_graph(), logits, views, between, verdicts, probe, always
+            )
         self.drawer = self.drawer or ThreadPoolExecutor(1, "attention-pictures")
-        self.drawings.append(self.drawer.submit(self._draw, *job))
+        self.drawings.append(self.drawer.submit(self._draw, writers, taken, data.class_names))
 
     def _record(self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor) -> tuple[Recording, Tensor]:
         net = _net(pl_module)
@@ -159,80 +179,48 @@ class AttentionLogger(L.Callback):
                 logits = pl_module(images.clone())  # one made in inference mode could not enter a graph
         return recording, logits.detach()
 
-    def _draw(
-        self,
-        writers: Sequence[Any],
-        step: int,
-        taken: Snapshot,
-        numbers: dict[str, Tensor],
-        probe: Any,
-        class_names: Sequence[str],
-    ) -> None:
+    def _judge(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor, views: list[View], last: bool
+    ) -> list[dict[str, float]] | None:
+        """Areas of deletion and insertion by relevance and in random order, every so many times and at the last."""
+        number, self.loggings = self.loggings, self.loggings + 1
+        if not self.faithfulness_every or (number % self.faithfulness_every and not last):
+            return None
+        net = _net(pl_module)
+        with _evaluating(net), trainer.precision_plugin.forward_context():
+            return verdicts_of(net, images, views)
+
+    def _draw(self, writers: Sequence[Any], taken: Taken, class_names: Sequence[str]) -> None:
+        """Everything of one step, away from the training."""
         with self.meter.spending():
+            drawn = snapshot(taken.recording, taken.views, self.layers)
+            numbers = measure(taken.recording, patch_size(taken.probe.images, taken.recording))
             for writer in writers:
-                for name, by_layer in numbers.items():
-                    for layer, heads in zip(taken.layers, by_layer[list(taken.layers)].cpu(), strict=True):
-                        writer.add_scalar(f"attention_{name}/layer_{layer}", heads.mean(), step)
-                        writer.add_histogram(f"attention_{name}_of_heads/layer_{layer}", heads, step)
-                for name, share in pointing(taken, probe).items():
-                    writer.add_scalar(f"attention_pointing/{name}", share, step)
-            for tag, picture in pictures(taken, probe, class_names, self.methods):
+                for layer in drawn.layers:
+                    for name, by_layer in numbers.items():
+                        heads = by_layer[layer].cpu()
+                        writer.add_scalar(f"attention_{name}/layer_{layer}", heads.mean(), taken.step)
+                        writer.add_histogram(f"attention_{name}_of_heads/layer_{layer}", heads, taken.step)
+                for name, share in pointing(drawn, taken.probe).items():
+                    writer.add_scalar(f"attention_pointing/{name}", share, taken.step)
+                for name in taken.verdicts[0] if taken.verdicts else ():
+                    area = sum(each[name] for each in taken.verdicts or ()) / len(taken.views)
+                    writer.add_scalar(f"attention_faithfulness/{name}", area, taken.step)
+            for tag, picture in pictures(drawn, taken.probe, class_names, self.methods):
                 for writer in writers:
-                    writer.add_image(tag, picture, step, dataformats="HWC")
-
-
-class CostMeter:
-    """Time spent, as a share of the time since the start; several threads may spend at once.
-
-    Args:
-        most: Share above which nothing more is afforded.
-    """
-
-    def __init__(self, most: float) -> None:
-        self.most, self.spent, self.began, self.told = most, 0.0, time.monotonic(), False
-
-    def start(self) -> None:
-        """Count from now."""
-        self.began, self.spent = time.monotonic(), 0.0
-
-    def affords(self) -> bool:
-        """Whether the share is still below its bound; that it is not is told once."""
-        share = self.spent / max(1e-9, time.monotonic() - self.began)
-        if share > self.most and not self.told:
-            self.told = True
-            rank_zero_info(
-                f"attention: logging took {share:.1%} of the time so far, more than {self.most:.1%}; some loggings are "
-                f"left out. To have all: --attention.max_cost=1"
-            )
-        return share <= self.most
-
-    @contextlib.contextmanager
-    def spending(self) -> Iterator[None]:
-        """Count the time inside the ``with`` block."""
-        begin = time.monotonic()
-        try:
-            yield
-        finally:
-            self.spent += time.monotonic() - begin
-
-
-def pointing(taken: Snapshot, probe: Any) -> dict[str, float]:
-    """Share of the images in which the top patch of each method is the answer; nothing where it is not known."""
-    if probe.answers is None:
-        return {}
-    hits: dict[str, list[bool]] = {method: [] for method in METHODS}
-    for view, answer in zip(taken.views, probe.answers, strict=True):
-        for method, row in zip(METHODS, (view.last, view.rollout, view.relevance), strict=True):
-            hits[method].append(int(row[view.num_prefix_tokens :].argmax()) == answer.bought)
-    patches = view.patches(view.last).size
-    return {method.replace(" ", "_"): sum(found) / len(found) for method, found in hits.items()} | {
-        "chance": 1 / patches
-    }
-
-
-def _patch_size(images: Tensor, recording: Recording) -> tuple[float, float]:
-    rows, cols = recording.grid_size
-    return images.shape[-2] / rows, images.shape[-1] / cols
+                    writer.add_image(tag, picture, taken.step, dataformats="HWC")
+            if self.tab_megabytes:
+                self.tab.write(
+                    writers[0],
+                    taken.step,
+                    taken.probe,
+                    class_names,
+                    taken.logits,
+                    taken.recording,
+                    taken.always,
+                    taken.relevance,
+                    taken.verdicts,
+                )
 
 
 def _net(pl_module: L.LightningModule) -> nn.Module:

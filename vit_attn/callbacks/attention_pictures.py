@@ -95,6 +95,20 @@ def overlay(
     return draw_overlays(image, title, [maps[method] for method in methods], _marks(probe, index), dpi)
 
 
+def pointing(taken: Snapshot, probe: Any) -> dict[str, float]:
+    """Share of the images in which the top patch of each method is the answer; nothing where it is not known."""
+    if probe.answers is None:
+        return {}
+    hits: dict[str, list[bool]] = {method: [] for method in METHODS}
+    for view, answer in zip(taken.views, probe.answers, strict=True):
+        for method, row in zip(METHODS, (view.last, view.rollout, view.relevance), strict=True):
+            hits[method].append(int(row[view.num_prefix_tokens :].argmax()) == answer.bought)
+    patches = view.patches(view.last).size
+    return {method.replace(" ", "_"): sum(found) / len(found) for method, found in hits.items()} | {
+        "chance": 1 / patches
+    }
+
+
 def _title(probe: Any, index: int, view: View, class_names: Sequence[str], between: str) -> str:
     label, guess = int(probe.labels[index]), view.predicted
     return f"{class_names[label]}{between}→ {class_names[guess]} {'✓' if guess == label else '✗'}"

@@ -1,0 +1,167 @@
+// Run by `node --test tests/tb_plugin/` and by test_static.py. Numbers that Python must agree with are in test_page.py.
+import assert from "node:assert/strict";
+import test from "node:test";
+
+const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
+const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("arithmetic.js", folder));
+const { findSinks, measure } = await import(new URL("measures.js", folder));
+const { Maps, difference, tokenName } = await import(new URL("view.js", folder));
+const { Store, DEFAULTS } = await import(new URL("state.js", folder));
+const { cssColour, format, scaleAround, scaleTo } = await import(new URL("colour.js", folder));
+
+/** A layer whose rows are random codes with peaks such that rows sum to 1. */
+function layer(heads, tokens, seed = 1) {
+  let state = seed;
+  const random = () => (state = (state * 48271) % 2147483647) / 2147483647;
+  const codes = Uint8Array.from({ length: heads * tokens * tokens }, () => Math.floor(256 * random()));
+  const peaks = new Float32Array(heads * tokens);
+  for (let row = 0; row < peaks.length; row++) {
+    codes[row * tokens] = 255;
+    const shares = codes.subarray(row * tokens, (row + 1) * tokens).reduce((total, code) => total + (code / 255) ** 2, 0);
+    peaks[row] = 1 / shares;
+  }
+  return { heads, tokens, peaks, codes };
+}
+
+/** The bytes that Python would write for a layer. */
+function encode({ heads, tokens, peaks, codes }) {
+  const bytes = new Uint8Array(16 + peaks.byteLength + codes.length);
+  const view = new DataView(bytes.buffer);
+  bytes.set(new TextEncoder().encode("VATN"));
+  view.setUint16(4, 1, true);
+  view.setUint16(6, heads, true);
+  view.setUint32(8, tokens, true);
+  bytes.set(new Uint8Array(peaks.buffer), 16);
+  bytes.set(codes, 16 + peaks.byteLength);
+  return bytes;
+}
+
+const near = (a, b, tolerance = 1e-5) => assert.ok(Math.abs(a - b) <= tolerance, `${a} is not ${b}`);
+
+test("layers of one reply are read one after another, whatever their heads", () => {
+  const layers = [layer(1, 5), layer(3, 5, 2), layer(24, 5, 3)];
+  const buffer = Buffer.concat(layers.map(encode));
+  const read = decodeLayers(new Uint8Array(buffer).buffer);
+  assert.deepEqual(read.map(({ heads }) => heads), [1, 3, 24]);
+  read.forEach((each, i) => assert.deepEqual([...rowOf(each, 0, 2)], [...rowOf(layers[i], 0, 2)]));
+});
+
+test("damaged bytes and other versions are refused", () => {
+  const bytes = encode(layer(2, 4));
+  assert.throws(() => decodeLayers(bytes.slice(0, -1).buffer), /damaged maps/);
+  assert.throws(() => decodeLayers(bytes.slice(0, 9).buffer), /cut off/);
+  bytes[4] = 2;
+  assert.throws(() => decodeLayers(bytes.slice().buffer), /format version 2; this page reads 1/);
+  bytes[0] = 0;
+  assert.throws(() => decodeLayers(bytes.slice().buffer), /they begin with/);
+});
+
+test("rows, columns and mixtures agree with the fused matrix", () => {
+  const maps = layer(3, 6);
+  const matrix = fuse(maps, 1);
+  for (let key = 0; key < 6; key++) {
+    near(rowOf(maps, 1, 4)[key], matrix[4 * 6 + key]);
+    near(columnOf(maps, 1, 2)[key], matrix[key * 6 + 2]);
+    near(pickColumn(matrix, 2)[key], matrix[key * 6 + 2]);
+  }
+  const weights = Float32Array.from([0, 0.5, 0, 0.5, 0, 0]);
+  mixRows(matrix, weights).forEach((value, i) => near(value, mixHead(maps, 1, weights)[i]));
+});
+
+test("the mean of heads keeps rows that sum to 1; maximum and minimum bound it", () => {
+  const maps = layer(3, 6);
+  const [mean, max, min] = ["mean", "max", "min"].map((fusion) => fuse(maps, fusion));
+  for (let row = 0; row < 6; row++) near(sum(mean.subarray(row * 6, row * 6 + 6)), 1);
+  mean.forEach((value, i) => assert.ok(min[i] <= value + 1e-6 && value <= max[i] + 1e-6));
+});
+
+test("rollout of a row, of a column and of all tokens are the same, and rows sum to 1", () => {
+  for (const fusion of ["mean", "max", "min"]) {
+    const matrices = [layer(2, 6, 4), layer(2, 6, 5), layer(2, 6, 6)].map((each) => fuse(each, fusion));
+    const whole = rollMatrix(matrices);
+    for (let token = 0; token < 6; token++) {
+      const one = Float32Array.from({ length: 6 }, (_, i) => Number(i === token));
+      const row = rollRow(matrices, one);
+      near(sum(row), 1);
+      row.forEach((value, key) => near(value, whole[token * 6 + key]));
+      rollColumn(matrices, token).forEach((value, query) => near(value, whole[query * 6 + token]));
+    }
+  }
+});
+
+test("identity maps roll out to the identity", () => {
+  const identity = Float32Array.from({ length: 16 }, (_, i) => Number(i % 5 === 0));
+  rollMatrix([identity, identity]).forEach((value, i) => near(value, identity[i]));
+});
+
+test("a uniform head is dead, a head on one token is a sink, distances are in pixels", () => {
+  const grid = { rows: 2, cols: 2, prefix: 1, height: 16, width: 32 };
+  const uniform = { heads: 1, tokens: 5, peaks: new Float32Array(5).fill(0.2), codes: new Uint8Array(25).fill(255) };
+  const all = measure(uniform, 0, grid);
+  near(all.entropy, Math.log(5));
+  assert.ok(all.dead && !all.sinking);
+  near(all.distance, (0 + 16 + 8 + Math.hypot(16, 8)) / 4, 1e-4);
+  const codes = Uint8Array.from({ length: 25 }, (_, i) => (i % 5 === 1 ? 255 : 0));
+  const sink = measure({ heads: 1, tokens: 5, peaks: new Float32Array(5).fill(1), codes }, 0, grid);
+  assert.deepEqual([sink.entropy, sink.sink, sink.sinkToken, sink.sinking, sink.dead], [0, 1, 1, true, false]);
+});
+
+test("sinks are patches at ten times the uniform share, never prefix tokens", () => {
+  const tokens = 20;
+  const matrix = new Float32Array(tokens * tokens);
+  for (let row = 0; row < tokens; row++) matrix[row * tokens] = matrix[row * tokens + 7] = 0.5;
+  assert.deepEqual(findSinks([matrix], 1), [7]);
+});
+
+const index = { grid: [2, 2], prefix: ["CLS"], layers: ["a", "b"], heads: [2, 2], pooled: [1, 0, 0, 0, 0], relevance: false, note: "", images: [{ label: "x", top: [["x", 1]], right: true, size: [8, 8], answer: null, verdict: null }] };
+const maps = () => new Maps({ run: "r", step: 0, image: 0 }, index, [layer(2, 5, 8), layer(2, 5, 9)], null);
+
+test("leaving out hides what it says and changes no value", () => {
+  const state = { ...DEFAULTS, method: "raw", query: 2 };
+  const [all, left] = [maps().show(state), maps().show({ ...state, hide: true })];
+  assert.deepEqual([...left.values], [...all.values]);
+  assert.deepEqual([...left.hidden], [0]);
+  near(left.hiddenMass, all.values[0]);
+});
+
+test("what cannot be shown says why", () => {
+  const partial = maps();
+  partial.layers[0] = null;
+  assert.match(partial.obstacle({ ...DEFAULTS, method: "rollout" }), /needs all layers/);
+  assert.match(maps().obstacle({ ...DEFAULTS, method: "relevance" }), /No relevance/);
+  assert.match(maps().obstacle({ ...DEFAULTS, query: 99 }), /has 5 tokens/);
+});
+
+test("a layer or a head of another network falls back to one that exists", () => {
+  assert.equal(maps().layerOf({ ...DEFAULTS, layer: 11 }), 1);
+  assert.equal(maps().headOf({ ...DEFAULTS, method: "raw", head: 23 }), "mean");
+});
+
+test("a difference is B minus A, and needs the same tokens", () => {
+  const shown = (...values) => ({ values: Float32Array.from(values), hidden: new Set(), total: 0, hiddenMass: 0, sinks: [], max: 0 });
+  assert.deepEqual([...difference(shown(1, 2), shown(2, 0)).values], [1, -2]);
+  assert.equal(difference(shown(1, 2), shown(2, 0)).max, 2);
+  assert.equal(difference(shown(1), shown(2, 0)), null);
+});
+
+test("tokens are named by kind and place", () => {
+  assert.deepEqual([0, 1, 4, "pool"].map((token) => tokenName(index, token)), ["CLS", "row 1, column 1", "row 2, column 2", "pooled row"]);
+});
+
+test("a state is kept, a damaged one is not", () => {
+  const kept = new Map();
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
+  new Store("k", storage).set({ layer: 3, head: 1, query: 7 });
+  assert.equal(new Store("k", storage).state.head, 1);
+  kept.set("k", JSON.stringify({ layer: "no", query: -4, method: "x", step: 5 }));
+  assert.deepEqual(new Store("k", storage).state, { ...DEFAULTS, step: 5 });
+  kept.set("k", "{");
+  assert.deepEqual(new Store("k", storage).state, DEFAULTS);
+});
+
+test("numbers are short, colours span the scale, and what is no number has none", () => {
+  assert.deepEqual([0.1234, 0.01234, 0.001234, 1, 0].map((value) => format(value, true).replace("\u202f", "")), ["12.3%", "1.23%", "0.123%", "100%", "0%"]);
+  assert.equal(format(NaN, true), "not a number");
+  assert.deepEqual([0, 2, NaN].map((value) => cssColour(scaleTo(2, true), value)), ["rgb(68 1 84)", "rgb(253 231 37)", "transparent"]);
+  assert.equal(scaleAround(0.5, true).low, -0.5);
+});

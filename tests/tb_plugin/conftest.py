@@ -1,0 +1,161 @@
+"""Logs that are made up, a TensorBoard of their own, and a headless Chromium; a machine without one skips."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from vit_attn.tb_plugin.metadata import image_tag
+from vit_attn.tb_plugin.summary import ProbeImages, Tokens, write_attention
+
+
+def make_maps(images: int, heads: int, tokens: int, seed: int = 0) -> np.ndarray:
+    """Rows that sum to 1, with a sink."""
+    scores = 2 * np.random.default_rng(seed).standard_normal((images, heads, tokens, tokens))
+    scores[..., tokens // 2] += 4
+    weights = np.exp(scores)
+    return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _write_step(
+    folder: Path,
+    step: int,
+    grid: tuple[int, int] = (4, 6),
+    prefix: int = 2,
+    heads: tuple[int, ...] = (2, 3),
+    images: int = 2,
+    **more: Any,
+) -> list[np.ndarray]:
+    """A step of a made-up network, and its maps."""
+    tokens = prefix + grid[0] * grid[1]
+    rng = np.random.default_rng(step)
+    pixels = rng.integers(0, 256, (images, 8 * grid[0], 8 * grid[1], 3), dtype=np.uint8)
+    probe = ProbeImages(pixels, [1] * images, ["cat", "dog", "<b>owl</b>"], more.pop("answers", None))
+    chances = np.array([[0.2, 0.7, 0.1], [0.1, 0.2, 0.7], *[[0.1, 0.8, 0.1]] * images], np.float32)[:images]
+    pooled = np.eye(tokens, dtype=np.float32)[:1] if prefix else np.full((1, tokens), 1 / tokens, np.float32)
+    maps = [make_maps(images, count, tokens, 10 * step + i) for i, count in enumerate(heads)]
+    write_attention(folder, step, probe, chances, maps, Tokens(grid, prefix, pooled), **more)
+    return maps
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _read(url: str) -> tuple[int, bytes]:
+    """Status and body."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as reply:
+            return reply.status, reply.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+
+
+@pytest.fixture(scope="session")
+def write_step() -> Callable[..., list[np.ndarray]]:
+    """Writes a step of a made-up network."""
+    return _write_step
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[[str], tuple[int, bytes]]:
+    """Asks a server."""
+    return _read
+
+
+@pytest.fixture(scope="session")
+def damage() -> Callable[[Path], None]:
+    """Turns a byte in the last layer of the last image of a folder's last step, under a right checksum of the event."""
+    return _damage
+
+
+def _damage(folder: Path) -> None:
+    for file in folder.glob("*tfevents*"):
+        events = [Event.FromString(record) for record in RawEventFileLoader(str(file)).Load()]
+        for event in events:
+            for value in event.summary.value:
+                if value.tag == image_tag(1):
+                    blob = value.tensor.string_val[-1]
+                    value.tensor.string_val[-1] = blob[:-1] + bytes([blob[-1] ^ 1])
+        with file.open("wb") as opened:
+            writer = RecordWriter(opened)
+            for event in events:
+                writer.write(event.SerializeToString())
+
+
+@pytest.fixture(scope="session")
+def serve() -> Iterator[Callable[..., str]]:
+    """Starts TensorBoard over a folder and gives its address; the entry point is what finds the plugin."""
+    started = []
+
+    def start(logdir: Path, *options: str, run: str | None = None) -> str:
+        port = _free_port()
+        command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--port", str(port)]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        started.append(subprocess.Popen([*command, "--reload_interval", "1", *options], **quiet))
+        address = f"http://localhost:{port}"
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            try:
+                status, body = _read(f"{address}/data/plugin/vit_attn/runs")
+            except OSError:
+                time.sleep(0.2)
+                continue
+            if status == 404:
+                pytest.fail("TensorBoard does not find the plugin: install the package again, for its entry point")
+            if run is None or f'"{run}"' in body.decode():
+                return address
+            time.sleep(0.2)
+        raise TimeoutError(f"TensorBoard did not show {run} of {logdir}")
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's program."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if not found:
+        pytest.skip("no Chromium on this machine: `apt-get install chromium`, or name it in CHROMIUM")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    """A headless Chromium."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A tab with a storage of its own; an error in the page's code fails the test."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    context.close()
+    assert errors == []

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+
+from vit_attn.errors import UserError
+from vit_attn.tb_plugin.blobs import check_maps, decode_maps, encode_maps
+
+
+def rows(heads: int = 3, tokens: int = 17, sink: float = 6.0) -> np.ndarray:
+    scores = np.random.default_rng(0).standard_normal((heads, tokens, tokens))
+    scores[..., 3] += sink
+    weights = np.exp(scores)
+    return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("sink", [0.0, 6.0, 12.0])
+def test_every_cell_is_exact_to_four_thousandths_of_its_rows_maximum(sink):
+    maps = rows(sink=sink)
+    error = np.abs(decode_maps(encode_maps(maps)) - maps) / maps.max(axis=-1, keepdims=True)
+    assert error.max() <= 0.004
+
+
+def test_small_cells_beside_a_sink_keep_their_order():
+    maps = rows(1, 50, sink=8.0)
+    ranks = [np.argsort(np.argsort(each[0, 7])) for each in (maps, decode_maps(encode_maps(maps)))]
+    assert np.corrcoef(*ranks)[0, 1] > 0.98
+
+
+@pytest.mark.parametrize(("heads", "tokens"), [(1, 1), (1, 5), (24, 9)])
+def test_heads_and_tokens_are_read_back(heads, tokens):
+    assert check_maps(encode_maps(rows(heads, tokens, 0) if tokens > 3 else np.ones((heads, tokens, tokens)))) == (
+        heads,
+        tokens,
+    )
+
+
+def test_rows_of_zeros_stay_zero_and_rows_that_are_not_finite_are_unknown():
+    maps = rows(1, 5, 0)
+    maps[0, 1], maps[0, 2, 4] = 0.0, np.nan
+    read = decode_maps(encode_maps(maps))
+    assert (read[0, 1] == 0).all()
+    assert np.isnan(read[0, 2]).all()
+    assert np.isfinite(read[0, [0, 3, 4]]).all()
+
+
+def test_negative_maps_are_refused():
+    with pytest.raises(UserError, match="maps must not be negative, got a minimum of -1"):
+        encode_maps(-np.ones((1, 2, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda blob: blob[:-1], "damaged maps: .* bytes instead of"),
+        (lambda blob: blob[:-1] + bytes([blob[-1] ^ 1]), "damaged maps: wrong checksum"),
+        (lambda blob: blob[:4] + b"\x02\x00" + blob[6:], "format version 2; this version of vit_attn reads 1"),
+        (lambda blob: b"", "not a layer of maps: 0 bytes"),
+        (lambda blob: b"PNG!" + blob[4:], "not a layer of maps"),
+    ],
+)
+def test_damaged_bytes_are_refused(damage, message):
+    with pytest.raises(UserError, match=message):
+        check_maps(damage(encode_maps(rows())))

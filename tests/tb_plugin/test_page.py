@@ -1,0 +1,278 @@
+"""Every control of the page in a real browser, over event files of a real training and of a made-up network."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vit_attn.cli import main
+
+ROOT = Path(__file__).parents[2]
+GRID, PREFIX = (4, 6), 2
+TOKENS = PREFIX + GRID[0] * GRID[1]
+STATE = "vit_attn.attention"
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory, write_step):
+    """A folder of runs, and the maps of run ``made/up`` by step."""
+    folder = tmp_path_factory.mktemp("page")
+    more = {
+        "answers": [{"bought": [3], "buyer": [20]}] * 2,
+        "relevance": np.random.default_rng(5).random((2, TOKENS, TOKENS), dtype=np.float32),
+        "verdicts": [{"deletion": 0.2, "insertion": 0.7, "random_deletion": 0.4, "random_insertion": 0.5}, None],
+        "note": "To stay within 1 MB: 2 of 4 images.",
+    }
+    maps = {step: write_step(folder / "made" / "up", step, GRID, PREFIX, **more) for step in (0, 10, 20)}
+    write_step(folder / "one_head", 5, (3, 3), 0, (1,), images=1)
+    write_step(folder / "many_heads", 5, (2, 3), 5, (24, 24), images=1)
+    return folder, maps
+
+
+@pytest.fixture(scope="module")
+def address(made_up, serve, chromium):
+    folder, _ = made_up
+    options = ["--trainer.max_epochs=2", "--trainer.limit_train_batches=3", "--trainer.limit_val_batches=1"]
+    config = ["-c", str(ROOT / "configs" / "quickstart.yaml"), "--runs", str(folder), "--name", "trained"]
+    assert main(["fit", *config, *options, "--attention.num_images=3", "--trainer.enable_progress_bar=false"]) == 0
+    return serve(folder, run="one_head")
+
+
+@pytest.fixture
+def tab(page, address):
+    """The tab, opened at run ``made/up`` on image 1 and step 20 with a state."""
+
+    def open_tab(width=1400, **state):
+        page.set_viewport_size({"width": width, "height": 1000})
+        kept = json.dumps({"run": "made/up", "step": 20} | state)
+        page.add_init_script(f"localStorage['{STATE}'] ||= {json.dumps(kept)}")
+        page.goto(f"{address}/#vit_attn")
+        frame = page.frame_locator("iframe")
+        frame.locator("figure[data-name=Map] .marks").wait_for()
+        return frame
+
+    return open_tab
+
+
+def marks(frame, name="Map"):
+    return frame.locator(f"figure[data-name={name}] .marks")
+
+
+def at(canvas, patch, grid=GRID):
+    """The middle of a patch on the screen."""
+    box = canvas.bounding_box()
+    row, col = divmod(patch, grid[1])
+    return {"x": (col + 0.5) * box["width"] / grid[1], "y": (row + 0.5) * box["height"] / grid[0]}
+
+
+def said(frame):
+    """The number that the readout gives, as a share."""
+    text = frame.locator(".readout").inner_text().replace("<\u202f", "")
+    return float(re.search(r": ([\d.]+)\s%", text).group(1)) / 100
+
+
+def roll(layers, fusion=lambda maps: maps.mean(axis=0)):
+    rolled = np.eye(TOKENS)
+    for layer in layers:
+        mixed = fusion(layer.astype(np.float64)) + np.eye(TOKENS)
+        rolled = mixed / mixed.sum(axis=-1, keepdims=True) @ rolled
+    return rolled
+
+
+def expected(maps, state, query, patch):
+    image = [layer[state.get("image", 0)] for layer in maps[state.get("step", 20)]]
+    fusion = {"mean": np.mean, "max": np.max, "min": np.min}.get(state.get("head", "mean"))
+    if state["method"] == "rollout":
+        matrix = roll(image, lambda each: fusion(each, axis=0))
+    else:
+        layer = image[state["layer"]]
+        matrix = fusion(layer, axis=0) if fusion else layer[state["head"]]
+    row = query if state.get("direction") != "to" else PREFIX + patch
+    return matrix[row, PREFIX + patch if state.get("direction") != "to" else query]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"method": "raw", "layer": 1, "head": 2},
+        {"method": "raw", "layer": 0, "head": "mean", "step": 0, "image": 1},
+        {"method": "raw", "layer": 1, "head": "max"},
+        {"method": "raw", "layer": 1, "head": 0, "direction": "to"},
+        {"method": "rollout", "head": "mean"},
+        {"method": "rollout", "head": "max"},
+        {"method": "rollout", "head": "mean", "direction": "to"},
+    ],
+)
+def test_numbers_on_the_page_are_those_of_python(tab, made_up, state):
+    frame = tab(**state)
+    marks(frame).click(position=at(marks(frame), 9))
+    for patch in (0, 9, 23):
+        marks(frame).hover(position=at(marks(frame), patch))
+        wanted = expected(made_up[1], state, PREFIX + 9, patch)
+        assert said(frame) == pytest.approx(wanted, abs=0.006 * max(float(wanted), 0.1))
+
+
+def test_a_real_training_is_shown_with_every_step_and_image(tab, address):
+    frame = tab(run="", step=-1)
+    runs = frame.get_by_label("Run").locator("option").all_inner_texts()
+    trained = next(run for run in runs if run.startswith("trained/"))
+    frame.get_by_label("Run").select_option(trained)
+    thumbs = frame.get_by_role("radiogroup", name="Probe images").get_by_role("radio")
+    thumbs.nth(2).wait_for()
+    assert thumbs.count() == 3
+    slider = frame.get_by_label("Training step")
+    assert slider.get_attribute("aria-valuetext") == "step 6, 3 of 3"
+    frame.get_by_text("This row sums to 100").wait_for()
+    frame.get_by_role("checkbox", name="Mark the answer").check()
+    frame.get_by_text("The data set's own answer: bought").wait_for()
+    slider.fill("0")
+    frame.get_by_text("step 0 · 1/3").wait_for()
+
+
+def test_relevance_its_target_and_the_verdict_are_stated(tab):
+    frame = tab()
+    frame.get_by_role("radio", name="Relevance").click()
+    frame.get_by_text("Relevance is weighted by gradients of the predicted class, dog.").wait_for()
+    frame.get_by_text("Deletion 0.200 (random 0.400, lower is better), insertion 0.700").wait_for()
+    frame.get_by_text("better than a random order on both").wait_for()
+    frame.get_by_text("To stay within 1 MB: 2 of 4 images.").wait_for()
+    frame.get_by_role("radio", name="Rollout").click()
+    frame.get_by_text("Class-agnostic").wait_for()
+    frame.get_by_role("radio", name=re.compile("^image 2")).click()
+    frame.get_by_text("No deletion or insertion verdict").wait_for()
+
+
+def test_leaving_out_says_what_it_hides(tab, made_up):
+    frame = tab(method="raw", layer=0, head=0, query=PREFIX + 9)
+    frame.get_by_role("checkbox", name="Leave out prefix and sinks").check()
+    row = made_up[1][20][0][0, 0, PREFIX + 9]
+    note = frame.get_by_text("Left out: CLS, R1").inner_text()
+    sink = TOKENS // 2
+    hidden = row[:PREFIX].sum() + (row[sink] if "; row" in note else 0)
+    assert float(re.search(r"hides ([\d.]+)", note).group(1)) / 100 == pytest.approx(hidden, abs=0.006)
+
+
+def test_prefix_tokens_are_tiles_that_can_be_asked(tab, made_up):
+    frame = tab(method="raw", layer=0, head=1)
+    tiles = frame.locator("figure[data-name=Map] .tile")
+    assert [text.split(" ")[0] for text in tiles.all_inner_texts()] == ["pooled", "CLS", "R1"]
+    tiles.nth(2).click()
+    assert tiles.nth(2).get_attribute("aria-pressed") == "true"
+    marks(frame).hover(position=at(marks(frame), 4))
+    assert frame.locator(".readout").inner_text().startswith("R1 → row 1, column 5")
+    assert said(frame) == pytest.approx(made_up[1][20][0][0, 1, 1, PREFIX + 4], abs=0.002)
+
+
+def test_the_matrix_is_linked_to_the_image(tab, made_up):
+    frame = tab(method="raw", layer=1, head=0)
+    matrix = marks(frame, "Matrix")
+    query, key = PREFIX + 3, PREFIX + 17
+    matrix.hover(position=at(matrix, query * TOKENS + key, (TOKENS, TOKENS)))
+    assert frame.locator(".readout").inner_text().startswith("row 1, column 4 → row 3, column 6")
+    assert said(frame) == pytest.approx(made_up[1][20][1][0, 0, query, key], abs=0.002)
+    matrix.click(position=at(matrix, query * TOKENS + key, (TOKENS, TOKENS)))
+    frame.locator(".sheet .detail", has_text="row 1, column 4").wait_for()
+
+
+def test_the_sheet_sorts_and_selects_heads(tab):
+    frame = tab(method="rollout")
+    cells = frame.locator(".small")
+    assert cells.count() == 5
+    frame.get_by_role("radio", name="entropy").click()
+    entropies = [
+        float(re.search(r"entropy ([\d.]+)", cell.get_attribute("aria-label")).group(1)) for cell in cells.all()
+    ]
+    assert entropies == sorted(entropies, reverse=True)
+    frame.get_by_role("radio", name="by layer").click()
+    frame.get_by_label("one scale").check()
+    cells.nth(4).click()
+    assert frame.get_by_label("Head or fusion of heads").input_value() == "2"
+    assert frame.get_by_label("Layer", exact=True).input_value() == "1"
+    assert frame.get_by_role("radio", name="Raw").get_attribute("aria-checked") == "true"
+
+
+def test_two_steps_are_compared_on_one_scale(tab, made_up):
+    frame = tab(method="raw", layer=1, head=1, query=PREFIX, step=0)
+    frame.get_by_role("button", name="Pin this as A").click()
+    frame.get_by_label("Training step").fill("2")
+    frame.get_by_text("step 20 · 3/3").wait_for()
+    bars = [frame.locator(f"figure[data-name={name}] .numbers").inner_text() for name in ("A", "Map")]
+    assert bars[0] == bars[1]
+    marks(frame).hover(position=at(marks(frame), 7))
+    text = frame.locator(".readout").inner_text()
+    before, change = (float(found.replace("\u2212", "-")) / 100 for found in re.findall(r"A ([\u2212\d.]+)\s%", text))
+    rows = [made_up[1][step][1][0, 1, PREFIX, PREFIX + 7] for step in (0, 20)]
+    assert before == pytest.approx(rows[0], abs=0.003)
+    assert change == pytest.approx(rows[1] - rows[0], abs=0.005)
+    frame.get_by_role("button", name="Let go of A").click()
+    assert frame.locator("figure[data-name=A]").is_hidden()
+
+
+def test_what_is_compared_may_have_other_tokens(tab):
+    frame = tab(pin={"run": "one_head", "step": 5, "image": 0})
+    frame.get_by_text("the two have other tokens").wait_for()
+
+
+@pytest.mark.parametrize(("run", "heads", "tiles"), [("one_head", 1, 1), ("many_heads", 48, 6)])
+def test_networks_of_other_shapes_are_shown(tab, run, heads, tiles):
+    frame = tab(run=run)
+    frame.locator(".small").nth(heads - 1).wait_for()
+    assert frame.locator(".small").count() == heads
+    assert frame.locator("figure[data-name=Map] .tile").count() == tiles
+
+
+def test_the_page_works_by_keyboard_alone(tab, page):
+    frame = tab()
+    marks(frame).focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    frame.locator(".sheet .detail", has_text="row 2, column 3").wait_for()
+    for key in ("m", "m", "[", "d", "x", "h", ",", "j"):  # relevance, raw, layer below, …
+        page.keyboard.press(key)
+    frame.get_by_text("step 10 · 2/3").wait_for()
+    frame.get_by_text("R1 ✕").first.wait_for()
+    assert frame.get_by_role("radio", name="Raw").get_attribute("aria-checked") == "true"
+    assert frame.get_by_role("radio", name="is looked at by").get_attribute("aria-checked") == "true"
+    assert frame.get_by_role("radio", name=re.compile("^image 2")).get_attribute("aria-checked") == "true"
+    page.keyboard.press("?")
+    page.keyboard.press("Escape")
+    page.keyboard.press("p")
+    frame.get_by_text("step 20 · 3/3").wait_for()
+    outline = "() => getComputedStyle(document.activeElement).outlineStyle"
+    page.keyboard.press("Tab")
+    assert marks(frame).evaluate(outline) == "solid"
+
+
+def test_the_state_is_kept_across_reloads(tab, page):
+    frame = tab(method="raw", layer=0, head=1, query=11, opacity=0.5)
+    frame.get_by_role("radio", name="is looked at by").click()
+    page.reload()
+    marks(frame).wait_for()
+    assert frame.get_by_role("radio", name="is looked at by").get_attribute("aria-checked") == "true"
+    assert frame.get_by_label("Head or fusion of heads").input_value() == "1"
+    assert frame.get_by_label("Opacity of the map over the image").input_value() == "0.5"
+
+
+def test_the_view_is_saved_as_png(tab, page):
+    frame = tab(pin={"run": "made/up", "step": 0, "image": 0})
+    with page.expect_download() as download:
+        frame.get_by_role("button", name="Save PNG").click()
+    assert download.value.suggested_filename == "attention_made_up_step20_image1.png"
+    assert Path(download.value.path()).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("width", [700, 1600])
+def test_nothing_is_wider_than_the_window(tab, width):
+    frame = tab(width)
+    assert frame.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")
+
+
+def test_the_theme_follows_tensorboard_until_it_is_chosen(tab, page):
+    frame = tab()
+    theme = "html => html.dataset.theme"
+    page.evaluate("document.body.classList.add('dark-mode')")
+    page.wait_for_function("document.querySelector('iframe').contentDocument.documentElement.dataset.theme === 'dark'")
+    frame.get_by_label("Light or dark").select_option("light")
+    assert frame.locator("html").evaluate(theme) == "light"

@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+import time
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+
+from vit_attn.tb_plugin import metadata
+from vit_attn.tb_plugin.blobs import decode_maps, encode_maps
+from vit_attn.tb_plugin.plugin import STATIC, AttentionLoader
+
+STEPS = [0, *range(7, 7 * 24, 7)]
+
+
+@pytest.fixture(scope="module")
+def logdir(tmp_path_factory, write_step, damage):
+    folder = tmp_path_factory.mktemp("runs")
+    for step in STEPS:
+        write_step(folder / "good" / "a", step)
+    write_step(folder / "damaged", 3)
+    damage(folder / "damaged")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metadata, "VERSION", 2)
+        write_step(folder / "newer", 0)
+    return folder
+
+
+@pytest.fixture(scope="module", params=["fast", "python"])
+def routes(request, logdir, serve, read):
+    if request.param == "fast":
+        pytest.importorskip("tensorboard_data_server", reason="this platform has no fast reader")
+    address = serve(logdir, *([] if request.param == "fast" else ["--load_fast=false"]), run="newer")
+
+    def ask(route, **parameters):
+        return read(f"{address}/data/plugin/vit_attn/{route}?{urlencode(parameters)}")
+
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and len(json.loads(ask("steps", run="good/a")[1])["steps"]) < len(STEPS):
+        time.sleep(0.2)
+    return ask
+
+
+def test_every_step_stays_step_0_included(routes):
+    assert json.loads(routes("steps", run="good/a")[1])["steps"] == STEPS
+
+
+def test_runs_are_listed_and_one_of_another_version_says_so(routes):
+    runs = {run["name"]: run["problem"] for run in json.loads(routes("runs")[1])["runs"]}
+    assert runs["good/a"] == runs["damaged"] == ""
+    assert runs["newer"] == "format version 2; this version of vit_attn reads 1"
+
+
+def test_maps_are_what_was_written(routes, write_step, tmp_path):
+    status, body = routes("maps", run="good/a", step=14, image=1)
+    written = write_step(tmp_path, 14)
+    expected = [encode_maps(layer[1]) for layer in written]
+    assert status == 200
+    assert body == b"".join(expected)
+    np.testing.assert_allclose(decode_maps(expected[0]), written[0][1], atol=0.004)
+    assert routes("maps", run="good/a", step=14, image=1, layers="1-1")[1] == expected[1]
+
+
+def test_a_step_says_labels_predictions_and_tokens(routes):
+    step = json.loads(routes("step", run="good/a", step=7)[1])
+    assert (step["grid"], step["prefix"], step["heads"]) == ([4, 6], ["CLS", "R1"], [2, 3])
+    image = step["images"][1]
+    assert image["label"] == "dog"
+    assert image["top"][0] == ["<b>owl</b>", 0.7]
+    assert not image["right"]
+
+
+def test_pictures_are_png(routes):
+    status, body = routes("image", run="good/a", step=0, image=0)
+    assert status == 200
+    assert body.startswith(b"\x89PNG")
+
+
+def test_a_damaged_layer_is_named_and_the_others_are_served(routes):
+    status, body = routes("maps", run="damaged", step=3, image=1)
+    assert status == 422
+    assert body.decode().startswith("layer 1: damaged maps: wrong checksum")
+    assert routes("maps", run="damaged", step=3, image=1, layers="0-0")[0] == 200
+    assert routes("maps", run="damaged", step=3, image=0)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("route", "parameters", "status", "message"),
+    [
+        ("steps", {"run": "gone"}, 404, "run 'gone' has no attention_maps/index"),
+        ("step", {"run": "good/a", "step": 8}, 404, "has no attention_maps/index at step 8"),
+        ("step", {"run": "newer", "step": 0}, 200, ""),
+        ("maps", {"run": "good/a", "step": 7, "image": 99}, 404, "has no attention_maps/image_99"),
+        ("maps", {"run": "good/a", "step": "x", "image": 0}, 422, "step must be a number, got 'x'"),
+        ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "a"}, 422, "layers must be first-last, got 'a'"),
+        ("maps", {}, 422, "missing parameter"),
+        ("static/../plugin.py", {}, 404, ""),
+    ],
+)
+def test_bad_requests_are_told_in_one_line(routes, route, parameters, status, message):
+    found, body = routes(route, **parameters)
+    assert found == status
+    assert message in body.decode()
+
+
+def test_every_file_of_the_page_is_served(routes):
+    assert {name: routes(f"static/{name}")[0] for name in STATIC} == dict.fromkeys(STATIC, 200)
+
+
+def test_the_server_imports_no_torch():
+    code = "import sys, vit_attn.tb_plugin.plugin as p; p.read_static('index.js'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "lightning", "timm"} & set(loaded)
+
+
+def test_a_users_own_limit_of_samples_is_kept():
+    class Flags:
+        samples_per_plugin = {"vit_attn": 5}  # noqa: RUF012
+
+    AttentionLoader().fix_flags(Flags)
+    assert Flags.samples_per_plugin == {"vit_attn": 5}

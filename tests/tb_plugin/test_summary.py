@@ -1,0 +1,103 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from torch.utils.tensorboard import SummaryWriter
+
+from vit_attn.errors import UserError
+from vit_attn.tb_plugin.blobs import check_maps, decode_maps
+from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag
+from vit_attn.tb_plugin.summary import ProbeImages, Tokens, bytes_of_image, write_attention
+
+ROOT = Path(__file__).parents[2]
+PROBE = ProbeImages(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ["cat", "dog"])
+CHANCES = np.array([[0.9, 0.1], [np.nan, 0.6]], np.float32)
+TOKENS = Tokens((2, 2), 1, np.eye(5, dtype=np.float32)[:1])
+MAPS = [np.full((2, heads, 5, 5), 0.2, np.float32) for heads in (1, 3)]
+
+
+def written(folder: Path) -> dict[str, list[bytes]]:
+    return {
+        value.tag: list(value.tensor.string_val)
+        for file in folder.glob("*tfevents*")
+        for event in EventFileLoader(str(file)).Load()
+        for value in event.summary.value
+    }
+
+
+@pytest.mark.parametrize("make", [str, Path, lambda f: SummaryWriter(str(f)), lambda f: EventFileWriter(str(f))])
+def test_folders_and_writers_are_written_alike(tmp_path, make):
+    writer = make(tmp_path)
+    size = write_attention(writer, 3, PROBE, CHANCES, MAPS, TOKENS)
+    if hasattr(writer, "close"):
+        writer.close()
+    blobs = written(tmp_path)
+    assert set(blobs) == {image_tag(0), image_tag(1), INDEX_TAG}
+    assert [check_maps(blob) for blob in blobs[image_tag(1)][1:]] == [(1, 5), (3, 5)]
+    assert size == sum(len(blob) for each in blobs.values() for blob in each)
+
+
+def test_the_index_says_what_is_there(tmp_path):
+    relevance = np.ones((2, 5, 5), np.float32)
+    verdicts = [{"deletion": 0.25, "insertion": float("inf")}, None]
+    write_attention(tmp_path, 0, PROBE, CHANCES, MAPS, TOKENS, relevance, verdicts, "thinned")
+    blobs = written(tmp_path)
+    index = json.loads(blobs[INDEX_TAG][0])
+    assert index | {"images": None} == {
+        "version": 1,
+        "grid": [2, 2],
+        "prefix": ["CLS"],
+        "layers": ["0", "1"],
+        "heads": [1, 3],
+        "pooled": [1, 0, 0, 0, 0],
+        "relevance": True,
+        "note": "thinned",
+        "images": None,
+    }
+    first, second = index["images"]
+    assert first["top"] == [["cat", 0.9], ["dog", 0.1]]
+    assert (first["verdict"], second["verdict"]) == ({"deletion": 0.25, "insertion": None}, None)
+    assert second["top"][1] == ["cat", None]
+    np.testing.assert_allclose(decode_maps(blobs[image_tag(0)][-1])[0], relevance[0])
+
+
+def test_a_pool_by_attention_has_a_row_for_each_image(tmp_path):
+    rows = np.stack([np.eye(5, dtype=np.float32)[i] for i in (1, 2)])
+    write_attention(tmp_path, 0, PROBE, CHANCES, MAPS, Tokens((2, 2), 1, rows))
+    assert [image["pooled"] for image in json.loads(written(tmp_path)[INDEX_TAG][0])["images"]] == rows.tolist()
+
+
+def test_bytes_are_known_before_writing(tmp_path):
+    size = write_attention(tmp_path, 0, PROBE, CHANCES, MAPS, TOKENS)
+    assert size <= 2 * bytes_of_image([1, 3], 5, 64) < size + 3000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"maps": [MAPS[0][:, :, :4, :4]]}, r"maps of layer 0 must be \(2, heads, 5, 5\), got \(2, 1, 4, 4\)"),
+        ({"probe": ProbeImages(PROBE.pixels, [0], PROBE.class_names)}, "got 1 labels for 2 images"),
+        (
+            {"tokens": Tokens((2, 3), 1, TOKENS.pooled_rows)},
+            r"pooled_rows must be \(1 or 2, 7\) for grid_size=\(2, 3\)",
+        ),
+        ({"verdicts": [None]}, "got 1 verdicts for 2 images"),
+    ],
+)
+def test_arrays_that_do_not_fit_together_are_refused(tmp_path, change, message):
+    given = {"probe": PROBE, "probabilities": CHANCES, "maps": MAPS, "tokens": TOKENS} | change
+    with pytest.raises(UserError, match=message):
+        write_attention(tmp_path, 0, **given)
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "format.md").read_text(), re.DOTALL)
+    exec(compile(code, "format.md", "exec"), {})
+    assert INDEX_TAG in written(tmp_path / "runs" / "mine")
+    assert PLUGIN_NAME == "vit_attn"

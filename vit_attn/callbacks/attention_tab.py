@@ -1,0 +1,117 @@
+"""What a step writes for the Attention tab, within a run's budget of bytes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from vit_attn.attention_maps.recording import Recording
+from vit_attn.tb_plugin.summary import ProbeImages, Tokens, bytes_of_image, write_attention
+
+STEPS_AT_LEAST = 16
+"""Steps that must fit into the budget; else fewer images are kept."""
+
+
+class Budget:
+    """Which steps are written, when the number of steps is not known and the bytes are limited.
+
+    Every step until half of the budget is used, every second one until half of what is left is used, and so on: dense
+    where networks change fastest, never over the budget, and with room for the last step.
+
+    >>> budget = Budget(100)
+    >>> [step for step in range(40) if budget.grants(10)]
+    [0, 1, 2, 3, 4, 6, 8, 10, 12]
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = self.left = total
+        self.stride, self.seen = 1, 0
+
+    def grants(self, size: int, last: bool = False) -> bool:
+        """Whether a step of ``size`` bytes is written; ``last`` says that no other will come."""
+        due = self.seen % self.stride == 0 or last
+        self.seen += 1
+        if not due or self.left < (size if last else 2 * size):  # room is kept for the last step
+            return False
+        self.left -= size
+        while 0 < self.left <= self.total / 2 / self.stride:
+            self.stride *= 2
+        return True
+
+
+class AttentionTab:
+    """Writes steps of one run for the Attention tab.
+
+    Args:
+        megabytes: Budget of the run.
+    """
+
+    def __init__(self, megabytes: float) -> None:
+        self.budget = Budget(int(megabytes * 1e6))
+        self.told = ""
+
+    def write(  # noqa: PLR0913  what there is to see in a step
+        self,
+        writer: Any,
+        step: int,
+        probe: Any,
+        class_names: Sequence[str],
+        logits: Tensor,
+        recording: Recording,
+        last: bool = False,
+        relevance: np.ndarray | None = None,
+        verdicts: Sequence[Mapping[str, float]] | None = None,
+    ) -> int:
+        """Write a step if the budget has room for it; returns the bytes that were written.
+
+        Args:
+            writer: Of event files.
+            step: Training step.
+            probe: The images' ``images`` (uint8), ``labels`` and, where known, ``answers``.
+            class_names: Names of the classes.
+            logits: What the network said of the images.
+            recording: How it looked at them.
+            last: Whether no other step will come.
+            relevance: Of each token (column) to each token (row) for the predicted class, (B, N, N).
+            verdicts: What deletion and insertion say of each image's map.
+        """
+        heads = [layer.calls[0].q.shape[1] for layer in recording]
+        each = bytes_of_image(heads, recording.num_tokens, probe.images[0, 0].numel(), relevance is not None)
+        count = max(1, min(len(probe.images), int(self.budget.total // (STEPS_AT_LEAST * each))))
+        granted = self.budget.grants(count * each, last)
+        note = self._note(count, len(probe.images), count * each)
+        if not granted:
+            return 0
+        maps = (layer.weights()[:count].cpu().numpy() for layer in recording)
+        pooled = recording.query_rows()[:, 0].float().cpu().numpy()[:count]
+        tokens = Tokens(
+            recording.grid_size, recording.num_prefix_tokens, pooled, layer_names=[layer.name for layer in recording]
+        )
+        chances = logits[:count].float().softmax(dim=-1).cpu().numpy()
+        related = None if relevance is None else relevance[:count]
+        judged = None if verdicts is None else list(verdicts[:count])
+        images = _images(probe, class_names, count)
+        return write_attention(writer, step, images, chances, maps, tokens, related, judged, note)
+
+    def _note(self, kept: int, images: int, step: int) -> str:
+        """What is thinned out; told once in the terminal, and with each step on the page."""
+        parts = [f"{kept} of {images} images"] if kept < images else []
+        if step > self.budget.total:
+            parts = [f"no step fits: one takes {step / 1e6:.0f} MB"]
+        elif self.budget.stride > 1:
+            parts.append(f"from here on one of {self.budget.stride} logged steps")
+        note = f"To stay within {self.budget.total / 1e6:g} MB: {', '.join(parts)}." if parts else ""
+        if note and note != self.told:
+            rank_zero_info(f"Attention tab. {note}")
+            self.told = note
+        return note
+
+
+def _images(probe: Any, class_names: Sequence[str], count: int) -> ProbeImages:
+    pixels = probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    answers = None
+    if probe.answers is not None:
+        answers = [{"bought": [one.bought], "buyer": [one.buyer]} for one in probe.answers[:count]]
+    return ProbeImages(np.ascontiguousarray(pixels), probe.labels[:count].tolist(), class_names, answers)

@@ -1,0 +1,128 @@
+"""Chosen steps and images of a run, and the page, as one HTML file."""
+
+import base64
+import html
+import json
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-module-attribute]
+
+from vit_attn.errors import UserError
+from vit_attn.tb_plugin.blobs import VERSION, check_maps
+from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag
+from vit_attn.tb_plugin.plugin import read_static
+
+ENTRY = """
+const data = JSON.parse(document.getElementById("data").textContent);
+const page = new Page(document.body, new EmbeddedSource(data), new Store("vit_attn.exported", storage()));
+page.start();
+"""
+IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
+
+
+def find_steps(run: Path) -> list[int]:
+    """Steps of the run that can be shown.
+
+    Raises:
+        UserError: If the folder has none.
+    """
+    if not run.is_dir():
+        raise UserError(f"no such folder: {run}")
+    steps = sorted({step for step, tag, _ in _blobs(run) if tag == INDEX_TAG})
+    if not steps:
+        raise UserError(f"no attention was logged in {run}: name the folder that holds the run's event files")
+    return steps
+
+
+def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -> str:
+    """The page with the data inside.
+
+    Args:
+        run: Folder of event files.
+        steps: Steps that are in it.
+        images: Which of the probe images, from 0; all by default.
+
+    Raises:
+        UserError: If an image was not logged at a step, or what was logged is damaged.
+    """
+    indices = {step: json.loads(blobs[0]) for step, tag, blobs in _blobs(run) if tag == INDEX_TAG and step in steps}
+    data: dict[str, Any] = {"run": run.resolve().name, "steps": {}}
+    for step, index in sorted(indices.items()):
+        if index.get("version") != VERSION:
+            raise UserError(f"{run} is of format version {index.get('version')}; this version reads {VERSION}")
+        chosen = list(range(len(index["images"]))) if images is None else images
+        if missing := [image + 1 for image in chosen if image >= len(index["images"])]:
+            raise UserError(f"step {step} has images 1 to {len(index['images'])}, not {missing[0]}")
+        index["images"] = [index["images"][image] for image in chosen]
+        data["steps"][step] = {"index": index, "images": {}}
+        for position, image in enumerate(chosen):
+            data["steps"][step]["images"][position] = _image(run, step, image)
+    return _page(data)
+
+
+def _image(run: Path, step: int, image: int) -> dict[str, Any]:
+    tag = image_tag(image)
+    found = next((blobs for at, name, blobs in _blobs(run) if at == step and name == tag), None)
+    if found is None:
+        raise UserError(f"{run} has no {tag} at step {step}")
+    for blob in found[1:]:
+        check_maps(blob)
+    png, *layers = (base64.b64encode(blob).decode() for blob in found)
+    return {"png": png, "layers": layers}
+
+
+def _blobs(run: Path) -> Iterator[tuple[int, str, Sequence[bytes]]]:
+    """Step, tag and blobs of all that was written for the tab; the name of the plugin is with a tag's first only."""
+    ours: set[str] = set()
+    for file in sorted(run.glob("*tfevents*")):
+        for event in _events(file):
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == PLUGIN_NAME:
+                    ours.add(value.tag)
+                if value.tag in ours:
+                    yield event.step, value.tag, value.tensor.string_val
+
+
+def _events(file: Path) -> Iterator[Event]:
+    """Events of a file until its end or the record that is being written.
+
+    TensorBoard's own reader computes every checksum in Python, 7 MB a second; maps have one of their own.
+    """
+    with file.open("rb") as records:
+        while len(header := records.read(12)) == 12:  # length, checksum of the length
+            (length,) = struct.unpack_from("<Q", header)
+            if len(record := records.read(length + 4)) < length + 4:  # event, its checksum
+                return
+            yield Event.FromString(record[:length])
+
+
+def _page(data: dict[str, Any]) -> str:
+    text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # no tag can end the script
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">\n'
+        f"<title>Attention: {html.escape(data['run'])}</title>\n"
+        f"<style>\n{read_static('style.css').decode()}</style></head><body>\n"
+        f'<script type="application/json" id="data">{text}</script>\n'
+        f'<script type="module">\n{bundle()}</script></body></html>\n'
+    )
+
+
+def bundle(read: Callable[[str], bytes] = read_static) -> str:
+    """The page's modules as one, each after those it imports: without imports, so that a file needs no server."""
+    done: dict[str, str] = {}
+
+    def add(name: str) -> None:
+        if name in done:
+            return
+        source = read(name).decode()
+        for imported in IMPORT.findall(source):
+            add(imported)
+        done[name] = re.sub(r"^export ", "", IMPORT.sub("", source), flags=re.MULTILINE)
+
+    add("index.js")
+    return "".join(done.values()) + ENTRY

@@ -1,0 +1,34 @@
+"""Names that the writer, the server and the page share."""
+
+import json
+
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_BLOB_SEQUENCE, SummaryMetadata  # pyrefly: ignore[missing-module-attribute]
+
+from vit_attn.tb_plugin.blobs import VERSION
+
+PLUGIN_NAME = "vit_attn"
+INDEX_TAG = "attention_maps/index"
+"""One JSON text a step: everything but pixels and maps. No plugin may share a tag: ``attention/…`` are pictures."""
+
+
+def image_tag(image: int) -> str:
+    """Tag of one probe image: its PNG, a blob a layer, and its relevance where it was logged."""
+    return f"attention_maps/image_{image}"
+
+
+def summary_metadata() -> SummaryMetadata:
+    """What TensorBoard needs to know a time series of ours; the first of a tag is kept."""
+    content = json.dumps({"version": VERSION}).encode()
+    return SummaryMetadata(
+        plugin_data=SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME, content=content),
+        data_class=DATA_CLASS_BLOB_SEQUENCE,
+    )
+
+
+def version_of(content: bytes) -> int | None:
+    """The format's version in a time series' plugin content; ``None`` if it cannot be read."""
+    try:
+        version = json.loads(content)["version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) else None

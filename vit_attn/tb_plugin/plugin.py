@@ -1,0 +1,221 @@
+"""The server's side of the Attention tab: a fixed table of routes over what was logged."""
+
+import json
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from tensorboard import errors, plugin_util
+from tensorboard.backend.http_util import Respond
+from tensorboard.data.provider import RunTagFilter
+from tensorboard.plugins import base_plugin
+from werkzeug import Request, Response
+
+from vit_attn.errors import UserError
+from vit_attn.tb_plugin.blobs import VERSION, check_maps
+from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, version_of
+
+SCRIPTS = (
+    "index.js",
+    "arithmetic.js",
+    "colour.js",
+    "controls.js",
+    "dom.js",
+    "draw.js",
+    "figure.js",
+    "keys.js",
+    "matrix.js",
+    "measures.js",
+    "notes.js",
+    "page.js",
+    "save.js",
+    "sheet.js",
+    "source.js",
+    "stage.js",
+    "state.js",
+    "strip.js",
+    "theme.js",
+    "timeline.js",
+    "view.js",
+)
+"""Modules of the page; a fixed list, so that no path is ever joined from a request."""
+STATIC = {name: "text/javascript" for name in SCRIPTS} | {"style.css": "text/css"}
+"""Types are said here, since Windows guesses others."""
+ALL_STEPS = 1_000_000
+"""How many steps are asked of a time series: all that the reader kept."""
+
+
+class AttentionLoader(base_plugin.TBLoader):
+    """What TensorBoard finds by the entry point."""
+
+    def fix_flags(self, flags: Any) -> None:
+        """Keep every logged step in the reader, unless the user said otherwise: readers thin out by default."""
+        if isinstance(getattr(flags, "samples_per_plugin", None), dict):
+            flags.samples_per_plugin.setdefault(PLUGIN_NAME, 0)
+
+    def load(self, context: base_plugin.TBContext) -> base_plugin.TBPlugin:  # pyrefly: ignore[bad-override]
+        """The plugin."""
+        return AttentionPlugin(context)
+
+
+class AttentionPlugin(base_plugin.TBPlugin):
+    """Replies in JSON and bytes; a mistake is told in one line of text with its status."""
+
+    plugin_name = PLUGIN_NAME
+
+    def __init__(self, context: base_plugin.TBContext) -> None:
+        self._data: Any = context.data_provider
+        self._keys: dict[tuple[str, str, str], dict[int, Any]] = {}
+
+    def get_plugin_apps(self) -> dict[str, Any]:
+        """The table of routes."""
+        replies: dict[str, Callable[[Request], tuple[Any, str]]] = {
+            "/runs": self._runs,
+            "/steps": self._steps,
+            "/step": self._step,
+            "/image": self._image,
+            "/maps": self._maps,
+        }
+        routes = {route: _application(reply) for route, reply in replies.items()}
+        return routes | {f"/static/{name}": _static(name, kind) for name, kind in STATIC.items()}
+
+    def is_active(self) -> bool:
+        """TensorBoard itself sees whether there is data."""
+        return False
+
+    def frontend_metadata(self) -> base_plugin.FrontendMetadata:
+        """The tab's name and page; the page asks for news itself."""
+        return base_plugin.FrontendMetadata(es_module_path="/static/index.js", tab_name="Attention")
+
+    def _runs(self, request: Request) -> tuple[Any, str]:
+        """Runs with data, and why one cannot be shown."""
+        found = self._data.list_blob_sequences(
+            plugin_util.context(request.environ),
+            experiment_id=plugin_util.experiment_id(request.environ),
+            plugin_name=PLUGIN_NAME,
+        )
+        runs = []
+        for name in sorted(found):
+            index = found[name].get(INDEX_TAG)
+            version = version_of(index.plugin_content) if index else None
+            problem = ""
+            if version != VERSION:
+                problem = f"format version {version}; this version of vit_attn reads {VERSION}"
+            if not index:
+                problem = "no step is complete yet"
+            runs.append({"name": name, "problem": problem})
+        return {"runs": runs}, "application/json"
+
+    def _steps(self, request: Request) -> tuple[Any, str]:
+        """Logged steps of ``run``."""
+        steps = self._read_keys(request, _text(request, "run"), INDEX_TAG)
+        return {"steps": sorted(steps)}, "application/json"
+
+    def _step(self, request: Request) -> tuple[Any, str]:
+        """Labels, predictions, tokens and layers of ``run`` at ``step``."""
+        blob = self._blobs(request, INDEX_TAG, lambda keys: keys[:1])[0]
+        try:
+            index = json.loads(blob)
+            version = index["version"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"damaged index: {error}") from error
+        if version != VERSION:
+            raise UserError(f"index of format version {version}; this version of vit_attn reads {VERSION}")
+        return blob, "application/json"
+
+    def _image(self, request: Request) -> tuple[Any, str]:
+        """The picture of ``image``."""
+        return self._blobs(request, image_tag(_number(request, "image")), lambda keys: keys[:1])[0], "image/png"
+
+    def _maps(self, request: Request) -> tuple[Any, str]:
+        """Maps of ``image``, the blobs of ``layers`` (``first-last``, all by default) one after another."""
+        first, last = _range(request)
+        blobs = self._blobs(request, image_tag(_number(request, "image")), lambda keys: keys[1:][first:last])
+        for i, blob in enumerate(blobs):
+            try:
+                check_maps(blob)
+            except UserError as error:
+                raise UserError(f"layer {first + i}: {error}") from error
+        return b"".join(blobs), "application/octet-stream"
+
+    def _blobs(self, request: Request, tag: str, choose: Callable[[list[Any]], list[Any]]) -> list[bytes]:
+        run, step = _text(request, "run"), _number(request, "step")
+        place = (plugin_util.experiment_id(request.environ), run, tag)
+        keys = self._keys.get(place, {}).get(step)
+        if keys is None:
+            keys = self._read_keys(request, run, tag).get(step)
+        if keys is None:
+            raise errors.NotFoundError(f"run {run!r} has no {tag} at step {step}")
+        context = plugin_util.context(request.environ)
+        try:
+            return [self._data.read_blob(context, blob_key=key.blob_key) for key in choose(list(keys))]
+        except (errors.NotFoundError, KeyError) as error:
+            self._keys.pop(place, None)
+            raise errors.NotFoundError(f"run {run!r} no longer has {tag} at step {step}") from error
+
+    def _read_keys(self, request: Request, run: str, tag: str) -> dict[int, Any]:
+        experiment = plugin_util.experiment_id(request.environ)
+        found = self._data.read_blob_sequences(
+            plugin_util.context(request.environ),
+            experiment_id=experiment,
+            plugin_name=PLUGIN_NAME,
+            downsample=ALL_STEPS,
+            run_tag_filter=RunTagFilter(runs=[run], tags=[tag]),
+        )
+        if tag not in found.get(run, {}):
+            self._keys.pop((experiment, run, tag), None)
+            raise errors.NotFoundError(f"run {run!r} has no {tag}: it may have been deleted")
+        keys = {datum.step: datum.values for datum in found[run][tag]}
+        self._keys[experiment, run, tag] = keys
+        return keys
+
+
+def _application(reply: Callable[[Request], tuple[Any, str]]) -> Any:
+    @Request.application
+    def serve(request: Request) -> Response:
+        try:
+            content, kind = reply(request)
+        except errors.NotFoundError as error:
+            return Respond(request, str(error), "text/plain", code=404)
+        except UserError as error:
+            return Respond(request, str(error), "text/plain", code=422)
+        return Respond(request, content, kind)
+
+    return serve
+
+
+def _static(name: str, kind: str) -> Any:
+    @Request.application
+    def serve(request: Request) -> Response:
+        return Respond(request, read_static(name), kind)
+
+    return serve
+
+
+def read_static(name: str) -> bytes:
+    """A file of the page; only names of ``STATIC``."""
+    return (files("vit_attn.tb_plugin") / "static" / name).read_bytes()
+
+
+def _text(request: Request, name: str) -> str:
+    value = request.args.get(name)
+    if value is None:
+        raise UserError(f"missing parameter {name}")
+    return value
+
+
+def _number(request: Request, name: str) -> int:
+    value = _text(request, name)
+    if not value.isdecimal():
+        raise UserError(f"{name} must be a number, got {value!r}")
+    return int(value)
+
+
+def _range(request: Request) -> tuple[int, int]:
+    value = request.args.get("layers")
+    if value is None:
+        return 0, ALL_STEPS
+    first, dash, last = value.partition("-")
+    if not (dash and first.isdecimal() and last.isdecimal()):
+        raise UserError(f"layers must be first-last, got {value!r}")
+    return int(first), int(last) + 1

@@ -1,0 +1,108 @@
+// @ts-check
+/** The column of choices. */
+
+import { checkbox, h, segmented, setAttribute, setText, syncChildren } from "./dom.js";
+import { showKeys } from "./keys.js";
+
+const METHODS = [["raw", "Raw"], ["rollout", "Rollout"], ["relevance", "Relevance"]];
+
+export class Controls {
+  /** @param {import("./page.js").Page} page */
+  constructor(page) {
+    this.page = page;
+    const set = page.store.set.bind(page.store);
+    this.run = h("select", { "aria-label": "Run", onchange: () => set({ run: this.run.value, step: -1 }) });
+    this.method = segmented("Method", /** @type {any} */ (METHODS), (method) => set({ method: /** @type {any} */ (method) }));
+    this.layer = h("select", { "aria-label": "Layer", onchange: () => set({ layer: Number(this.layer.value) }) });
+    this.head = h("select", { "aria-label": "Head or fusion of heads", onchange: () => set({ head: headValue(this.head.value) }) });
+    this.direction = segmented("Direction", [["from", "looks at"], ["to", "is looked at by"]], (direction) => set({ direction: /** @type {any} */ (direction) }));
+    this.hide = checkbox("Leave out prefix and sinks", (hide) => set({ hide }), "What this hides is stated below the map");
+    this.answer = checkbox("Mark the answer", (answer) => set({ answer }), "The patches that the data set knows to hold the answer");
+    this.lines = checkbox("Grid lines", (grid) => set({ grid }));
+    this.opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map over the image", oninput: () => set({ opacity: this.opacity.valueAsNumber }) });
+    this.pin = h("button", { type: "button", onclick: () => this.togglePin() });
+    this.pinned = h("p", { class: "hint" });
+    this.theme = h("select", { "aria-label": "Light or dark", onchange: () => set({ theme: /** @type {any} */ (this.theme.value) }) },
+      h("option", { value: "auto" }, "auto"), h("option", { value: "light" }, "light"), h("option", { value: "dark" }, "dark"));
+    this.layerLabel = h("span", {}, "Layer");
+    this.element = this.build();
+  }
+
+  build() {
+    const field = (/** @type {string | Node} */ label, /** @type {Node[]} */ ...inside) => h("div", { class: "field" }, h("span", { class: "label" }, label), ...inside);
+    this.live = h("div", { class: "live", hidden: true },
+      field("Method", this.method.element),
+      h("div", { class: "pair" }, field(this.layerLabel, this.layer), field("Heads", this.head)),
+      field("Query", this.direction.element),
+      h("div", { class: "field checks" }, this.hide.element, this.answer.element, this.lines.element),
+      field("Map over image", this.opacity),
+      field("Compare", this.pin, this.pinned),
+    );
+    return h("aside", { class: "side", "aria-label": "Controls" },
+      field("Run", this.run),
+      this.live,
+      h("div", { class: "field foot" },
+        h("button", { type: "button", onclick: () => this.page.save() }, "Save PNG"),
+        h("button", { type: "button", onclick: showKeys }, "Keys"),
+        this.theme,
+      ),
+    );
+  }
+
+  togglePin() {
+    const { state, store, here } = this.page;
+    if (here) store.set({ pin: state.pin ? null : { ...here.place } });
+  }
+
+  nextMethod() {
+    const { here, state, store } = this.page;
+    const open = METHODS.map(([name]) => name).filter((name) => name !== "relevance" || here?.index.relevance);
+    store.set({ method: /** @type {any} */ (open[(open.indexOf(state.method) + 1) % open.length]) });
+  }
+
+  draw() {
+    const { runs, here, state } = this.page;
+    syncChildren(this.run, runs, () => h("option"), (option, { name, problem }) => {
+      option.value = name;
+      setText(option, problem ? `${name} (${problem})` : name);
+    });
+    this.run.value = state.run;
+    this.run.disabled = !runs.length;
+    if (this.live) this.live.hidden = !here;
+    if (!here) return;
+    this.method.update(state.method, (name) => name !== "relevance" || here.index.relevance || state.method === name);
+    setAttribute(this.method.element, "title", here.index.relevance ? "" : "No relevance was logged for this step");
+    setText(this.layerLabel, state.method === "rollout" ? "Up to layer" : "Layer");
+    const layers = here.index.layers.map((_, i) => ({ value: String(i), text: String(i + 1) }));
+    fillSelect(this.layer, layers, String(here.layerOf(state)));
+    this.layer.disabled = this.head.disabled = state.method === "relevance";
+    const heads = state.method === "raw" ? here.index.heads[here.layerOf(state)] : 0;
+    const single = Array.from({ length: heads }, (_, i) => ({ value: String(i), text: `head ${i + 1}` }));
+    const fusions = ["mean", "max", "min"].map((value) => ({ value, text: `${value} of all` }));
+    fillSelect(this.head, [...fusions, ...single], String(here.headOf(state)));
+    this.direction.update(state.query === "pool" ? "from" : state.direction, (way) => way === "from" || state.query !== "pool");
+    setAttribute(this.direction.element, "title", state.query === "pool" ? "Nothing looks at the pooled row: choose a token" : "");
+    this.hide.input.checked = state.hide;
+    this.answer.input.checked = state.answer;
+    this.answer.element.hidden = !here.about.answer;
+    this.lines.input.checked = state.grid;
+    this.opacity.valueAsNumber = state.opacity;
+    setText(this.pin, state.pin ? "Let go of A" : "Pin this as A");
+    setText(this.pinned, state.pin ? `A: ${state.pin.run}, step ${state.pin.step}, image ${state.pin.image + 1}` : "Then go to another step, image or run.");
+    this.theme.value = state.theme;
+  }
+}
+
+/** @param {HTMLSelectElement} select @param {{value: string, text: string}[]} options @param {string} chosen */
+function fillSelect(select, options, chosen) {
+  syncChildren(select, options, () => h("option"), (option, { value, text }) => {
+    option.value = value;
+    setText(option, text);
+  });
+  select.value = chosen;
+}
+
+/** @param {string} value @returns {import("./arithmetic.js").Head} */
+function headValue(value) {
+  return /^\d+$/.test(value) ? Number(value) : /** @type {"mean" | "max" | "min"} */ (value);
+}

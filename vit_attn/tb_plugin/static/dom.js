@@ -1,0 +1,85 @@
+// @ts-check
+/** Elements made in one line, with text as text. */
+
+/**
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Record<string, any>} [attributes] `on…` are listeners; true and false set and leave out
+ * @param {(Node | string)[]} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else setAttribute(element, name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+/** @param {Element} element @param {string} name @param {any} value */
+export function setAttribute(element, name, value) {
+  const text = value === true && !name.startsWith("aria-") ? "" : String(value);
+  if (value === undefined || value === null || (value === false && !name.startsWith("aria-"))) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== text) element.setAttribute(name, text);
+}
+
+/** Set an element's text only where it differs, so that nothing is announced or laid out twice. @param {Element} element @param {string} text */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/**
+ * As many children as items, made once and updated in place, so that focus stays where it is.
+ * @template Item
+ * @template {HTMLElement} Child
+ * @param {HTMLElement} parent
+ * @param {Item[]} items
+ * @param {(i: number) => Child} make
+ * @param {(child: Child, item: Item, i: number) => void} update
+ */
+export function syncChildren(parent, items, make, update) {
+  while (parent.children.length > items.length) parent.lastElementChild?.remove();
+  while (parent.children.length < items.length) parent.append(make(parent.children.length));
+  items.forEach((item, i) => update(/** @type {Child} */ (parent.children[i]), item, i));
+}
+
+/**
+ * A row of choices of which one is taken: arrow keys move between them.
+ * @param {string} label
+ * @param {[string, string][]} choices value and text
+ * @param {(value: string) => void} choose
+ */
+export function segmented(label, choices, choose) {
+  const buttons = choices.map(([value, text]) =>
+    h("button", { type: "button", role: "radio", "data-value": value, onclick: () => choose(value) }, text),
+  );
+  const group = h("div", { class: "segmented", role: "radiogroup", "aria-label": label }, ...buttons);
+  group.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const open = buttons.filter((button) => !button.disabled);
+    const next = open[(open.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement)) + step + open.length) % open.length];
+    next.focus();
+    next.click();
+  });
+  /** @param {string} value @param {(value: string) => boolean} [possible] */
+  const update = (value, possible = () => true) => {
+    for (const button of buttons) {
+      const chosen = button.dataset.value === value;
+      setAttribute(button, "aria-checked", chosen);
+      button.tabIndex = chosen ? 0 : -1;
+      button.disabled = !possible(button.dataset.value ?? "");
+    }
+  };
+  return { element: group, update };
+}
+
+/** @param {string} label @param {(checked: boolean) => void} choose @param {string} [hint] */
+export function checkbox(label, choose, hint) {
+  const input = h("input", { type: "checkbox", onchange: () => choose(input.checked) });
+  return { element: h("label", { class: "check", title: hint }, input, h("span", {}, label)), input };
+}

@@ -1,0 +1,28 @@
+// @ts-check
+/** What TensorBoard imports into the tab's frame. */
+
+import { h } from "./dom.js";
+import { Page } from "./page.js";
+import { ServerSource } from "./source.js";
+import { Store } from "./state.js";
+
+/** Build the page; TensorBoard calls it. */
+export async function render() {
+  const style = h("link", { rel: "stylesheet", href: new URL("style.css", import.meta.url).href });
+  const styled = new Promise((resolve) => style.addEventListener("load", resolve));
+  document.head.append(style);
+  document.documentElement.lang = "en";
+  document.title = "Attention";
+  await styled; // a page without its style would jump
+  const page = new Page(document.body, new ServerSource(new URL("../", import.meta.url)), new Store("vit_attn.attention", storage()));
+  await page.start();
+}
+
+/** The browser's storage, where it is allowed. */
+export function storage() {
+  try {
+    return window.localStorage;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,80 @@
+// @ts-check
+/** Every token against every token: rows are queries, columns keys. */
+
+import { scaleTo } from "./colour.js";
+import { h, setAttribute, setText } from "./dom.js";
+import { paintCross, paintMatrix } from "./draw.js";
+import { barElement } from "./figure.js";
+
+export class Matrix {
+  /** @param {import("./page.js").Page} page */
+  constructor(page) {
+    this.page = page;
+    /** @type {Float32Array | null} */
+    this.values = null;
+    this.cursor = [0, 0];
+    this.detail = h("span", { class: "detail" });
+    this.base = h("canvas", { class: "base square", "aria-hidden": "true" });
+    this.marks = h("canvas", { class: "marks square", tabindex: 0, role: "application", "aria-roledescription": "matrix" });
+    this.missing = h("p", { class: "missing", hidden: true });
+    this.axes = h("p", { class: "axes" }, "rows: query ↓ · columns: key →");
+    this.bar = barElement();
+    this.element = h("figure", { "data-name": "Matrix" },
+      h("figcaption", {}, h("b", {}, "Matrix"), " ", this.detail),
+      h("div", { class: "stack" }, this.base, this.marks, this.missing), this.axes, this.bar.element);
+    this.marks.addEventListener("pointermove", (event) => this.hover(...this.at(event)));
+    this.marks.addEventListener("pointerleave", () => page.point(null));
+    this.marks.addEventListener("blur", () => page.point(null));
+    this.marks.addEventListener("click", (event) => page.store.set({ query: this.at(event)[0] }));
+    this.marks.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  /** Query and key under the pointer. @param {MouseEvent} event @returns {[number, number]} */
+  at(event) {
+    const tokens = this.page.here?.tokens ?? 1;
+    const place = this.marks.getBoundingClientRect();
+    const within = (/** @type {number} */ share) => Math.min(tokens - 1, Math.max(0, Math.floor(share * tokens)));
+    return [within((event.clientY - place.top) / place.height), within((event.clientX - place.left) / place.width)];
+  }
+
+  /** @param {number} query @param {number} key */
+  hover(query, key) {
+    if (this.values) this.page.point({ query, key });
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const tokens = this.page.here?.tokens ?? 1;
+    const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
+    if (event.key === "Enter" || event.key === " ") this.page.store.set({ query: this.cursor[0] });
+    else if (!move) return;
+    else this.cursor = this.cursor.map((at, i) => Math.min(tokens - 1, Math.max(0, at + move[i])));
+    this.hover(this.cursor[0], this.cursor[1]);
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** @param {Set<number>} hidden tokens that are left out as keys */
+  draw(hidden) {
+    const { here, state } = this.page;
+    if (!here) return;
+    this.values = here.obstacle({ ...state, query: "pool" }) ? null : here.matrix(state);
+    this.missing.hidden = Boolean(this.values);
+    this.base.style.visibility = this.values ? "" : "hidden";
+    setText(this.missing, this.values ? "" : `The rollout of all ${here.tokens} tokens at once is not computed; each one is, when you click it.`);
+    setText(this.detail, `${here.tokens} × ${here.tokens}`);
+    setAttribute(this.marks, "aria-label", `Matrix of ${here.tokens} queries by ${here.tokens} keys. Arrow keys move, Enter makes the row the query.`);
+    if (!this.values) return this.bar.draw(null);
+    let most = 0;
+    for (let i = 0; i < this.values.length; i++) if (this.values[i] > most && !hidden.has(i % here.tokens)) most = this.values[i];
+    const scale = scaleTo(most, state.method !== "relevance");
+    paintMatrix(this.base, this.values, scale, hidden);
+    this.bar.draw(scale);
+  }
+
+  /** @param {number} query @param {number} key @param {string} accent */
+  drawMarks(query, key, accent) {
+    const { here } = this.page;
+    if (here) paintCross(this.marks, here.tokens, here.grid.prefix, query, key, accent);
+  }
+}

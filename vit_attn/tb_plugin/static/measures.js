@@ -1,0 +1,99 @@
+// @ts-check
+/** A number per head, and which tokens are sinks. No DOM in here. */
+
+import { SHARES } from "./arithmetic.js";
+
+/** @typedef {import("./arithmetic.js").Layer} Layer */
+/** @typedef {{rows: number, cols: number, prefix: number, height: number, width: number}} Grid patches and pixels */
+/** @typedef {{entropy: number, share: number, distance: number, sink: number, sinkToken: number, dead: boolean, sinking: boolean}} Measures */
+
+/** A head that spreads its attention over all tokens alike carries no choice: entropy from this share of the maximum. */
+export const DEAD = 0.97;
+/** A head is sink-like when one token gets at least this share of all its attention. */
+export const SINKING = 0.5;
+/** A patch is a sink when its mean over all queries is this many times the uniform share. */
+const SINK_TIMES = 10;
+
+const LOG_SHARES = SHARES.map((share) => (share > 0 ? share * Math.log(share) : 0));
+
+/**
+ * Entropy in nats and as share of ln N; mean distance of what patches look at, in pixels, prefix left out; and the
+ * largest column mean.
+ * @param {Layer} layer
+ * @param {number} head
+ * @param {Grid} grid
+ * @returns {Measures}
+ */
+export function measure(layer, head, grid) {
+  const { tokens, peaks, codes } = layer;
+  const columns = new Float64Array(tokens);
+  const distances = patchDistances(grid);
+  const patches = grid.rows * grid.cols;
+  let entropy = 0;
+  let distance = 0;
+  for (let row = 0; row < tokens; row++) {
+    const peak = peaks[head * tokens + row];
+    const at = (head * tokens + row) * tokens;
+    let shares = 0;
+    let logs = 0;
+    for (let key = 0; key < tokens; key++) {
+      const code = codes[at + key];
+      shares += SHARES[code];
+      logs += LOG_SHARES[code];
+      columns[key] += peak * SHARES[code];
+    }
+    if (shares > 0) entropy += Math.log(shares) - logs / shares;
+    if (row >= grid.prefix) distance += meanDistance(codes, at + grid.prefix, distances, row - grid.prefix, grid);
+  }
+  let sinkToken = 0;
+  for (let key = 1; key < tokens; key++) if (columns[key] > columns[sinkToken]) sinkToken = key;
+  const sink = columns[sinkToken] / tokens;
+  const share = tokens > 1 ? entropy / tokens / Math.log(tokens) : 0;
+  const dead = share >= DEAD;
+  const sinking = sink >= SINKING;
+  return { entropy: entropy / tokens, share, distance: distance / patches, sink, sinkToken, dead, sinking };
+}
+
+/** @param {Uint8Array} codes @param {number} at @param {Float32Array} distances @param {number} patch @param {Grid} grid */
+function meanDistance(codes, at, distances, patch, { rows, cols }) {
+  const row = Math.floor(patch / cols);
+  const col = patch % cols;
+  let weights = 0;
+  let total = 0;
+  for (let r = 0; r < rows; r++) {
+    const down = Math.abs(r - row) * cols;
+    for (let c = 0; c < cols; c++, at++) {
+      const share = SHARES[codes[at]];
+      weights += share;
+      total += share * distances[down + Math.abs(c - col)];
+    }
+  }
+  return weights > 0 ? total / weights : 0;
+}
+
+/** Distance of patch centres in pixels by rows and columns between them. @param {Grid} grid */
+function patchDistances({ rows, cols, height, width }) {
+  const distances = new Float32Array(rows * cols);
+  for (let i = 0; i < distances.length; i++) {
+    distances[i] = Math.hypot((Math.floor(i / cols) * height) / rows, ((i % cols) * width) / cols);
+  }
+  return distances;
+}
+
+/**
+ * Patches that nearly all queries look at: column mean at least ten times 1/N, averaged over the maps.
+ * @param {Float32Array[]} matrices
+ * @param {number} prefix
+ * @returns {number[]}
+ */
+export function findSinks(matrices, prefix) {
+  const tokens = Math.sqrt(matrices[0].length);
+  const columns = new Float64Array(tokens);
+  for (const matrix of matrices) {
+    for (let at = 0; at < matrix.length; at++) columns[at % tokens] += matrix[at];
+  }
+  const found = [];
+  const limit = SINK_TIMES * matrices.length; // 10 / N, times N rows of each map
+  for (let token = prefix; token < tokens; token++) if (columns[token] >= limit) found.push(token);
+  return found;
+}

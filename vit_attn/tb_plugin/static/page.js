@@ -1,0 +1,256 @@
+// @ts-check
+/** The page: what is loaded when the state changes, and who draws it. */
+
+import { decodeLayers } from "./arithmetic.js";
+import { Controls } from "./controls.js";
+import { h, setText } from "./dom.js";
+import { onKey } from "./keys.js";
+import { Notes } from "./notes.js";
+import { savePicture } from "./save.js";
+import { Sheet } from "./sheet.js";
+import { Stage } from "./stage.js";
+import { Strip } from "./strip.js";
+import { followTheme } from "./theme.js";
+import { Timeline } from "./timeline.js";
+import { Maps } from "./view.js";
+
+/** @typedef {import("./state.js").Place} Place */
+/** @typedef {import("./view.js").Index} Index */
+/** @typedef {{token: number} | {query: number, key: number} | null} Hover a token beside the query, or a cell of the matrix */
+
+/** More than this is not loaded at once: only the layer that is shown. */
+export const LOAD_BYTES = 48e6;
+const POLL_SECONDS = 10;
+const FOR_DATA = new Set(["run", "step", "image", "pin"]);
+
+export class Page {
+  /** @param {HTMLElement} root @param {import("./source.js").ServerSource | import("./source.js").EmbeddedSource} source @param {import("./state.js").Store} store */
+  constructor(root, source, store) {
+    this.source = source;
+    this.store = store;
+    /** @type {{name: string, problem: string}[]} */
+    this.runs = [];
+    /** @type {number[]} */
+    this.steps = [];
+    this.stepsOf = "";
+    /** @type {Maps | null} */
+    this.here = null;
+    /** @type {Maps | null} */
+    this.pinned = null;
+    /** @type {Map<Maps, HTMLImageElement>} */
+    this.pictures = new Map();
+    /** @type {Hover} */
+    this.hover = null;
+    this.generation = 0;
+    this.unreachable = false;
+    this.everything = false; // whether more than LOAD_BYTES may be loaded
+    this.build(root);
+    store.listeners.push((changed) => this.changed(changed));
+  }
+
+  get state() {
+    return this.store.state;
+  }
+
+  /** @param {HTMLElement} root */
+  build(root) {
+    this.root = root;
+    this.controls = new Controls(this);
+    this.strip = new Strip(this);
+    this.timeline = new Timeline(this);
+    this.stage = new Stage(this);
+    this.sheet = new Sheet(this);
+    this.notes = new Notes(this);
+    this.alertText = h("span");
+    this.alert = h("div", { class: "alert", role: "alert", hidden: true }, this.alertText, h("button", { type: "button", onclick: () => this.retry() }, "Try again"));
+    this.empty = h("p", { class: "empty", hidden: true });
+    this.parts = h("div", { class: "parts", hidden: true }, this.strip.element, this.timeline.element, this.stage.element, this.sheet.element, this.notes.element);
+    const main = h("main", {}, this.alert, this.empty, this.parts);
+    root.replaceChildren(h("div", { class: "app" }, this.controls.element, main));
+    root.addEventListener("keydown", (event) => onKey(this, event));
+    new ResizeObserver(() => requestAnimationFrame(() => this.stage?.draw())).observe(main);
+    followTheme(this);
+  }
+
+  /** Load what there is, and ask for news from then on. */
+  async start() {
+    await this.sync();
+    if (this.source.live) setInterval(() => document.hidden || this.poll(), 1000 * POLL_SECONDS);
+  }
+
+  /** @param {Set<string>} changed */
+  changed(changed) {
+    const layerMissing = this.here && !this.here.layers[this.here.layerOf(this.state)];
+    if (layerMissing || [...changed].some((name) => FOR_DATA.has(name))) this.sync();
+    else this.draw();
+  }
+
+  async retry() {
+    this.runs = [];
+    this.stepsOf = "";
+    await this.sync();
+  }
+
+  /** Load what the state names; a reply that comes after a newer wish is dropped. */
+  async sync() {
+    const generation = ++this.generation;
+    this.root?.setAttribute("aria-busy", "true");
+    try {
+      await this.settle();
+      if (generation !== this.generation || !this.stepsOf) return;
+      const here = await this.load(this.state, this.here, this.pinned);
+      const pinned = this.state.pin && (await this.load(this.state.pin, this.pinned, here));
+      if (generation !== this.generation) return;
+      [this.here, this.pinned] = [here, pinned];
+      for (const maps of this.pictures.keys()) if (maps !== here && maps !== pinned) this.pictures.delete(maps);
+      this.say("");
+    } catch (error) {
+      if (generation !== this.generation) return;
+      this.say(error instanceof Error ? error.message : String(error), true);
+    } finally {
+      if (generation === this.generation) this.root?.setAttribute("aria-busy", "false");
+    }
+    this.draw();
+  }
+
+  /** A run and a step that exist, the wished ones where they do. */
+  async settle() {
+    if (!this.runs.length) this.runs = await this.source.runs();
+    const known = this.runs.find((run) => run.name === this.state.run);
+    const good = known ?? this.runs.find((run) => !run.problem) ?? this.runs[0];
+    if (!good) return this.draw();
+    if (good.problem) throw new Error(`Run ${good.name} cannot be shown: ${good.problem}.`);
+    if (this.stepsOf !== good.name) {
+      this.steps = await this.source.steps(good.name);
+      this.stepsOf = good.name;
+    }
+    const step = nearest(this.steps, this.state.step);
+    this.quietly({ run: good.name, step });
+  }
+
+  /** A change that is no wish of the user. @param {Partial<import("./state.js").State>} change */
+  quietly(change) {
+    const listeners = this.store.listeners;
+    this.store.listeners = [];
+    this.store.set(change);
+    this.store.listeners = listeners;
+  }
+
+  /**
+   * Maps of an image at a step, reused where one of `held` is of the same place and has what is needed.
+   * @param {Place} place
+   * @param {(Maps | null)[]} held
+   */
+  async load({ run, step, image }, ...held) {
+    const found = held.find((maps) => maps && maps.place.run === run && maps.place.step === step && maps.place.image === image);
+    if (found && found.layers[found.layerOf(this.state)]) return found;
+    const index = found?.index ?? (await this.source.step(run, step));
+    const place = { run, step, image: Math.min(image, index.images.length - 1) };
+    const [maps, picture] = await Promise.all([this.loadMaps(place, index), loadImage(this.source.imageUrl(place))]);
+    this.pictures.set(maps, picture);
+    return maps;
+  }
+
+  /** @param {Place} place @param {Index} index */
+  async loadMaps(place, index) {
+    const count = index.layers.length;
+    const tokens = index.grid[0] * index.grid[1] + index.prefix.length;
+    const bytes = (index.heads.reduce((a, b) => a + b, 0) + Number(index.relevance)) * tokens * (tokens + 4);
+    const maps = new Maps(place, index, Array(count).fill(null), null);
+    maps.whole = bytes;
+    const all = bytes <= LOAD_BYTES || this.everything;
+    const only = maps.layerOf(this.state);
+    const [first, last] = all ? [0, count] : [only, only];
+    const layers = decodeLayers(await this.source.maps(place, first, last));
+    const expected = all ? count + Number(index.relevance) : 1;
+    if (layers.length !== expected || layers.some((layer) => layer.tokens !== tokens)) {
+      throw new Error(`Damaged maps of image ${place.image + 1} at step ${place.step}: ${layers.length} of ${expected} layers, ${layers[0]?.tokens} of ${tokens} tokens.`);
+    }
+    if (index.relevance && all) maps.relevance = layers.pop() ?? null;
+    for (const [i, layer] of layers.entries()) maps.layers[first + i] = layer;
+    return maps;
+  }
+
+  /** Load all layers, however many bytes they are. */
+  async loadEverything() {
+    this.everything = true;
+    this.here = this.pinned = null;
+    await this.sync();
+  }
+
+  /** Take note of new runs and steps; nothing that is looked at changes, unless it is followed. */
+  async poll() {
+    try {
+      const runs = await this.source.runs();
+      const gone = this.stepsOf && !runs.some((run) => run.name === this.stepsOf);
+      this.runs = runs;
+      if (this.unreachable) this.say("");
+      this.unreachable = false;
+      if (gone) this.say(`Run ${this.stepsOf} is no longer in the log directory; what is shown was loaded before.`);
+      else if (this.stepsOf) this.steps = await this.source.steps(this.stepsOf);
+      else if (runs.length) return this.sync();
+      const last = this.steps[this.steps.length - 1];
+      if (this.state.follow && !gone && last > this.state.step) this.store.set({ step: last });
+      else this.drawAround();
+    } catch (error) {
+      this.unreachable = true;
+      this.say(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** @param {string} problem @param {boolean} [outdated] whether what is shown is not what was asked for */
+  say(problem, outdated = false) {
+    this.parts?.classList.toggle("outdated", outdated);
+    if (this.alertText) setText(this.alertText, problem);
+    if (this.alert) this.alert.hidden = !problem;
+  }
+
+  /** @param {Hover} hover */
+  point(hover) {
+    this.hover = hover;
+    this.stage?.drawMarks();
+  }
+
+  draw() {
+    const nothing = !this.runs.length && this.alert?.hidden;
+    if (this.empty) {
+      this.empty.hidden = !nothing;
+      setText(this.empty, nothing ? "No attention was logged yet. Train with `vit-attn fit`, or write with vit_attn.tb_plugin.summary.write_attention; the page looks again every ten seconds." : "");
+    }
+    if (this.parts) this.parts.hidden = !this.here;
+    this.drawAround();
+    if (!this.here) return;
+    this.strip?.draw();
+    this.stage?.draw();
+    this.sheet?.draw();
+    this.notes?.draw();
+    if (!performance.getEntriesByName("first view").length) performance.mark("first view"); // for scripts/bench_plugin.py
+  }
+
+  drawAround() {
+    this.controls?.draw();
+    if (this.here) this.timeline?.draw();
+  }
+
+  save() {
+    savePicture(this);
+  }
+}
+
+/** The wished step, or the last one before it; the last of all if none was wished. @param {number[]} steps @param {number} wish */
+export function nearest(steps, wish) {
+  if (wish < 0) return steps[steps.length - 1];
+  return steps.filter((step) => step <= wish).pop() ?? steps[0];
+}
+
+/** @param {string} url @returns {Promise<HTMLImageElement>} */
+async function loadImage(url) {
+  const image = new Image();
+  image.src = url;
+  try {
+    await image.decode();
+  } catch {
+    throw new Error(`The picture cannot be read: GET ${url}`);
+  }
+  return image;
+}

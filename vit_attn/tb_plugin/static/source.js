@@ -1,0 +1,106 @@
+// @ts-check
+/** Where the data comes from: TensorBoard's server, or the exported file itself. */
+
+/** A request that failed, with what is needed to understand it. */
+export class RequestError extends Error {
+  /** @param {string} url @param {number} status 0 if no reply came @param {string} text */
+  constructor(url, status, text) {
+    super(`${status ? `${status}` : "no reply"} · GET ${url} · ${text}`);
+    this.status = status;
+    this.url = url;
+  }
+}
+
+/** Asks the routes of the plugin. */
+export class ServerSource {
+  /** @param {URL} base the plugin's routes */
+  constructor(base) {
+    this.base = base;
+    this.live = true;
+  }
+
+  /** @param {string} route @param {Record<string, string | number>} parameters */
+  url(route, parameters = {}) {
+    const url = new URL(route, this.base);
+    for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, String(value));
+    return url;
+  }
+
+  /** @param {URL} url */
+  async fetch(url) {
+    const place = url.pathname.replace(/.*\/plugin\//, "") + decodeURIComponent(url.search.replaceAll("+", " "));
+    let reply;
+    try {
+      reply = await fetch(url);
+    } catch (error) {
+      throw new RequestError(place, 0, "is TensorBoard still running?");
+    }
+    if (!reply.ok) throw new RequestError(place, reply.status, (await reply.text()).slice(0, 300));
+    return reply;
+  }
+
+  /** @returns {Promise<{name: string, problem: string}[]>} */
+  async runs() {
+    return (await (await this.fetch(this.url("runs"))).json()).runs;
+  }
+
+  /** @param {string} run @returns {Promise<number[]>} */
+  async steps(run) {
+    return (await (await this.fetch(this.url("steps", { run }))).json()).steps;
+  }
+
+  /** @param {string} run @param {number} step @returns {Promise<import("./view.js").Index>} */
+  async step(run, step) {
+    return (await this.fetch(this.url("step", { run, step }))).json();
+  }
+
+  /** @param {import("./state.js").Place} place */
+  imageUrl({ run, step, image }) {
+    return this.url("image", { run, step, image }).href;
+  }
+
+  /** Maps of the layers from first to last. @param {import("./state.js").Place} place @param {number} first @param {number} last */
+  async maps({ run, step, image }, first, last) {
+    const url = this.url("maps", { run, step, image, layers: `${first}-${last}` });
+    return (await this.fetch(url)).arrayBuffer();
+  }
+}
+
+/** @typedef {{run: string, steps: Record<string, {index: import("./view.js").Index, images: Record<string, {png: string, layers: string[]}>}>}} Embedded */
+
+/** Reads what `vit-attn export-html` wrote into the page. */
+export class EmbeddedSource {
+  /** @param {Embedded} data */
+  constructor(data) {
+    this.data = data;
+    this.live = false;
+  }
+
+  async runs() {
+    return [{ name: this.data.run, problem: "" }];
+  }
+
+  /** @param {string} _run */
+  async steps(_run) {
+    return Object.keys(this.data.steps).map(Number).sort((a, b) => a - b);
+  }
+
+  /** @param {string} _run @param {number} step */
+  async step(_run, step) {
+    return this.data.steps[step].index;
+  }
+
+  /** @param {import("./state.js").Place} place */
+  imageUrl({ step, image }) {
+    return `data:image/png;base64,${this.data.steps[step].images[image].png}`;
+  }
+
+  /** @param {import("./state.js").Place} place @param {number} first @param {number} last */
+  async maps({ step, image }, first, last) {
+    const blobs = this.data.steps[step].images[image].layers.slice(first, last + 1).map((text) => atob(text));
+    const bytes = new Uint8Array(blobs.reduce((total, blob) => total + blob.length, 0));
+    let at = 0;
+    for (const blob of blobs) for (let i = 0; i < blob.length; i++) bytes[at++] = blob.charCodeAt(i);
+    return bytes.buffer;
+  }
+}

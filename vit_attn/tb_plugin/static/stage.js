@@ -1,0 +1,158 @@
+// @ts-check
+/** The pictures side by side: the image, its map or the two that are compared, and the matrix. */
+
+import { format, scaleAround, scaleTo } from "./colour.js";
+import { h, setText } from "./dom.js";
+import { Figure } from "./figure.js";
+import { Matrix } from "./matrix.js";
+import { difference, tokenName } from "./view.js";
+
+/** @typedef {import("./view.js").Maps} Maps */
+/** @typedef {import("./view.js").Shown} Shown */
+
+export class Stage {
+  /** @param {import("./page.js").Page} page */
+  constructor(page) {
+    this.page = page;
+    this.image = new Figure(page, "Image");
+    this.a = new Figure(page, "A");
+    this.map = new Figure(page, "Map");
+    this.change = new Figure(page, "Difference");
+    this.matrix = new Matrix(page);
+    this.problem = h("p", { class: "missing", hidden: true });
+    this.loadAll = h("button", { type: "button", hidden: true, onclick: () => page.loadEverything() });
+    this.readout = h("p", { class: "readout", role: "status", "aria-live": "polite" });
+    this.figures = h("div", { class: "figures" }, this.image.element, this.a.element, this.map.element, this.change.element, this.matrix.element);
+    this.element = h("section", { class: "stage", "aria-label": "Maps" }, this.problem, this.loadAll, this.readout, this.figures);
+    /** @type {Shown | null} */
+    this.shown = null;
+    /** @type {Shown | null} */
+    this.shownA = null;
+  }
+
+  draw() {
+    const { here, pinned, state } = this.page;
+    if (!here) return;
+    const obstacle = here.obstacle(state);
+    const obstacleA = pinned?.obstacle(state) ?? "";
+    const alike = !pinned || pinned.tokens === here.tokens; // then the same tokens are left out of both
+    const sinks = alike ? [...new Set([...here.sinks(state), ...(pinned?.sinks(state) ?? [])])] : undefined;
+    this.shown = obstacle ? null : here.show(state, sinks);
+    this.shownA = pinned && !obstacleA ? pinned.show(state, sinks) : null;
+    this.problem.hidden = !obstacle && !obstacleA;
+    setText(this.problem, obstacle || (obstacleA && `A: ${obstacleA}`));
+    const most = Math.max(this.shown?.max ?? 0, this.shownA?.max ?? 0);
+    const scale = scaleTo(most, state.method !== "relevance");
+    this.drawImage(here);
+    this.map.draw({ maps: here, title: pinned ? "B" : "Map", detail: pinned ? apart(here, pinned) : describe(here, state), shown: this.shown, scale: this.shown && scale });
+    this.figures.classList.toggle("compare", Boolean(pinned));
+    this.a.element.hidden = this.change.element.hidden = !pinned;
+    if (pinned) {
+      this.a.draw({ maps: pinned, title: "A", detail: apart(pinned, here), shown: this.shownA, scale: this.shownA && scale });
+      this.drawDifference(here);
+    }
+    this.matrix.draw(this.shown?.hidden ?? new Set());
+    this.drawMarks();
+  }
+
+  /** @param {Maps} here */
+  drawImage(here) {
+    const [best, chance] = here.about.top[0];
+    const others = here.about.top.slice(1, 3).filter(([, each]) => (each ?? 0) >= 0.001).map(([name, each]) => `${name} ${format(each ?? NaN, true)}`).join(", ");
+    this.image.draw({ maps: here, title: here.about.label, detail: `${here.about.right ? "✓" : "✗"} predicted ${best} ${format(chance ?? NaN, true)}${others ? `, ${others}` : ""}`, shown: null, scale: null });
+  }
+
+  /** @param {Maps} here */
+  drawDifference(here) {
+    const change = this.shownA && this.shown && difference(this.shownA, this.shown);
+    const scale = change && scaleAround(change.max, this.page.state.method !== "relevance");
+    this.change.draw({ maps: here, title: "B − A", detail: change ? "red: more in B" : "the two have other tokens", shown: change, scale });
+  }
+
+  /** Query, key and value that are pointed at; -1 stands for the pooled row. */
+  pointed() {
+    const { here, hover, state } = this.page;
+    const tokens = here?.tokens ?? 0;
+    const chosen = state.query === "pool" ? -1 : state.query;
+    if (!hover || !this.shown || !here) return null;
+    if ("key" in hover) {
+      const value = this.matrix.values?.[hover.query * tokens + hover.key];
+      return value === undefined ? null : { ...hover, value };
+    }
+    if (hover.token >= tokens) return null;
+    const value = this.shown.values[hover.token];
+    return this.column ? { query: hover.token, key: chosen, value } : { query: chosen, key: hover.token, value };
+  }
+
+  /** Whether a column is shown: who looks at the chosen token. */
+  get column() {
+    const { state } = this.page;
+    return state.direction === "to" && state.query !== "pool";
+  }
+
+  drawMarks() {
+    const { here, state } = this.page;
+    if (!here) return;
+    const accent = getComputedStyle(document.documentElement).getPropertyValue("--accent").trim();
+    const pointed = this.pointed();
+    const column = this.column;
+    const chosen = state.query === "pool" ? -1 : state.query;
+    const { query, key } = pointed ?? (column ? { query: -1, key: chosen } : { query: chosen, key: -1 });
+    for (const figure of [this.image, this.a, this.map, this.change]) {
+      if (figure.element.hidden || !figure.content) continue;
+      const { grid, about } = figure.content.maps;
+      /** @type {import("./draw.js").Mark[]} */
+      const marks = [];
+      const answer = state.answer && about.answer ? Object.entries(about.answer) : [];
+      for (const [name, patches] of answer) for (const patch of patches) marks.push({ patch, kind: "answer", name });
+      const hovered = column ? query : key;
+      const main = column ? key : query;
+      if (hovered >= 0) marks.push({ patch: hovered - grid.prefix, kind: "hover" });
+      if (main >= 0) marks.push({ patch: main - grid.prefix, kind: "query" });
+      figure.drawMarks(marks, accent);
+    }
+    this.matrix.drawMarks(query, key, accent);
+    this.drawReadout(pointed);
+  }
+
+  /** @param {{query: number, key: number, value: number} | null} pointed */
+  drawReadout(pointed) {
+    const { here, state } = this.page;
+    if (!here) return;
+    const percent = state.method !== "relevance";
+    const name = (/** @type {number} */ token) => (token < 0 ? "pooled row" : tokenName(here.index, token));
+    if (!pointed || !this.shown) {
+      const way = this.column ? "who looks at it" : "where it looks";
+      return setText(this.readout, `Query: ${tokenName(here.index, state.query)}, ${way}. Point at a patch for its numbers; click one to ask it.`);
+    }
+    const { query, key, value } = pointed;
+    const parts = [`${name(query)} → ${name(key)}: ${format(value, percent)}`];
+    if (this.page.hover && "token" in this.page.hover) {
+      parts.push(`rank ${1 + this.shown.values.filter((each) => each > value).length} of ${here.tokens}`);
+      const before = this.shownA?.values.length === here.tokens ? this.shownA.values[this.page.hover.token] : null;
+      if (before !== null) parts.push(`A ${format(before, percent)}`, `B − A ${format(value - before, percent)}`);
+    }
+    setText(this.readout, parts.join(" · "));
+  }
+}
+
+/** @param {Maps} maps @param {import("./state.js").State} state */
+export function describe(maps, state) {
+  const layer = maps.layerOf(state) + 1;
+  const head = maps.headOf(state);
+  const heads = typeof head === "number" ? `head ${head + 1}` : `${head} of ${maps.index.heads[layer - 1]} heads`;
+  if (state.method === "relevance") return "relevance for the predicted class";
+  if (state.method === "raw") return `layer ${layer}, ${heads}`;
+  return `rollout, layers 1–${layer}, ${head} of heads`;
+}
+
+/** What tells one side of a comparison from the other. @param {Maps} maps @param {Maps} other */
+function apart({ place }, { place: other }) {
+  const parts = [place.run === other.run ? "" : place.run, place.step === other.step ? "" : `step ${place.step.toLocaleString("en")}`, place.image === other.image ? "" : `image ${place.image + 1}`];
+  return parts.filter(Boolean).join(", ") || "the same";
+}
+
+/** @param {Maps} maps */
+export function placeName({ place }) {
+  return `${place.run}, step ${place.step.toLocaleString("en")}, image ${place.image + 1}`;
+}

@@ -1,0 +1,52 @@
+// @ts-check
+/** The probe images, small, with label, prediction, and whether it is right. */
+
+import { format } from "./colour.js";
+import { h, setAttribute, setText, syncChildren } from "./dom.js";
+
+export class Strip {
+  /** @param {import("./page.js").Page} page */
+  constructor(page) {
+    this.page = page;
+    this.element = h("div", { class: "strip", role: "radiogroup", "aria-label": "Probe images" });
+    this.element.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const count = this.element.children.length;
+    if (!by) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const image = (Math.min(this.page.state.image, count - 1) + by + count) % count;
+    /** @type {HTMLElement} */ (this.element.children[image]).focus();
+    this.page.store.set({ image });
+  }
+
+  draw() {
+    const { here, state, source } = this.page;
+    if (!here) return;
+    const chosen = here.place.image;
+    syncChildren(
+      this.element,
+      here.index.images,
+      (image) =>
+        h("button", { type: "button", class: "thumb", role: "radio", onclick: () => this.page.store.set({ image }) },
+          h("img", { alt: "", loading: "lazy" }), h("span", { class: "name" }), h("span", { class: "guess" })),
+      (button, about, image) => {
+        const [picture, name, guess] = button.children;
+        const [best, chance] = about.top[0];
+        setAttribute(picture, "src", source.imageUrl({ run: here.place.run, step: this.page.steps[0] ?? state.step, image }));
+        setText(name, about.label);
+        setText(guess, `${about.right ? "✓" : "✗"} ${about.right ? "" : `${best} `}${format(chance ?? NaN, true)}`);
+        guess.classList.toggle("wrong", !about.right);
+        setAttribute(button, "aria-checked", image === chosen);
+        const words = `image ${image + 1}, ${about.label}, predicted ${best} ${format(chance ?? NaN, true)}, ${about.right ? "right" : "wrong"}`;
+        setAttribute(button, "aria-label", words);
+        setAttribute(button, "title", words);
+        button.tabIndex = image === chosen ? 0 : -1;
+      },
+    );
+  }
+}

@@ -1,0 +1,169 @@
+// @ts-check
+/** What is to be seen of one image at one step, from its maps and the state. No DOM in here. */
+
+import { columnOf, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } from "./arithmetic.js";
+import { findSinks, measure } from "./measures.js";
+
+/** @typedef {import("./arithmetic.js").Layer} Layer */
+/** @typedef {import("./state.js").State} State */
+/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict: Record<string, number> | null, pooled?: number[]}} About */
+/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, images: About[]}} Index */
+/** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
+
+/** Above this many tokens the matrix of a rollout is not computed: it costs N³ a layer. */
+export const MATRIX_TOKENS = 300;
+
+/** Maps of one image at one step, and what was computed from them. */
+export class Maps {
+  /**
+   * @param {{run: string, step: number, image: number}} place
+   * @param {Index} index
+   * @param {(Layer | null)[]} layers `null` where a layer is not loaded
+   * @param {Layer | null} relevance
+   */
+  constructor(place, index, layers, relevance) {
+    this.place = place;
+    this.index = index;
+    this.about = index.images[place.image];
+    this.layers = layers;
+    this.relevance = relevance;
+    const [rows, cols] = index.grid;
+    const [height, width] = this.about.size;
+    this.grid = { rows, cols, prefix: index.prefix.length, height, width };
+    this.whole = 0; // bytes of all layers
+    this.tokens = rows * cols + index.prefix.length;
+    /** @type {Map<string, any>} */
+    this.cache = new Map();
+  }
+
+  /** Whether every layer is here. */
+  get complete() {
+    return this.layers.every(Boolean);
+  }
+
+  /** Bytes that are held for it. */
+  get bytes() {
+    const stored = [...this.layers, this.relevance].map((layer) => (layer ? layer.codes.length + 4 * layer.peaks.length : 0));
+    const computed = [...this.cache.values()].flat().map((each) => each?.byteLength ?? 0);
+    return [...stored, ...computed].reduce((a, b) => a + b, 0);
+  }
+
+  /** @template T @param {string} name @param {string} key @param {() => T} compute @returns {T} the last result of a name is kept */
+  remember(name, key, compute) {
+    if (this.cache.get(`${name} key`) !== key) {
+      this.cache.set(name, compute());
+      this.cache.set(`${name} key`, key);
+    }
+    return this.cache.get(name);
+  }
+
+  /** The layer that a state asks for, which may have come from a deeper network. @param {State} state */
+  layerOf(state) {
+    const last = this.layers.length - 1;
+    return state.layer < 0 ? last : Math.min(state.layer, last);
+  }
+
+  /** The head or fusion that a state asks for: only one layer's map can be of one head. @param {State} state */
+  headOf(state) {
+    const heads = this.index.heads[this.layerOf(state)];
+    if (typeof state.head !== "number") return state.head;
+    return state.method === "raw" && state.head < heads ? state.head : "mean";
+  }
+
+  /** What the state's query is made of: one token, or the row that the network pools. @param {State} state */
+  weights(state) {
+    if (state.query === "pool") return Float32Array.from(this.about.pooled ?? this.index.pooled);
+    const weights = new Float32Array(this.tokens);
+    weights[state.query] = 1;
+    return weights;
+  }
+
+  /** Fused maps of all layers up to the state's, for rollout. @param {State} state */
+  fused(state) {
+    const fusion = this.headOf(state);
+    const all = this.remember("fused", String(fusion), () => this.layers.map((layer) => fuse(/** @type {Layer} */ (layer), fusion)));
+    return all.slice(0, this.layerOf(state) + 1);
+  }
+
+  /** The map of the state's layer and head. @param {State} state */
+  matrixOfLayer(state) {
+    const layer = this.layerOf(state);
+    const head = this.headOf(state);
+    return this.remember("layer", `${layer} ${head}`, () => fuse(/** @type {Layer} */ (this.layers[layer]), head));
+  }
+
+  /** Why the state's method cannot be shown here, or nothing. @param {State} state */
+  obstacle(state) {
+    if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens; token ${state.query} is not one of them.`;
+    if (state.method === "relevance" && !this.relevance) return "No relevance was logged for this step.";
+    if (state.method === "rollout" && !this.complete) return "Rollout needs all layers, and not all are loaded.";
+    if (state.method === "raw" && !this.layers[this.layerOf(state)]) return "This layer is not loaded.";
+    return "";
+  }
+
+  /** The N × N map behind what is shown; `null` where it would take too long. @param {State} state */
+  matrix(state) {
+    if (state.method === "relevance") return this.remember("relevance", "", () => fuse(/** @type {Layer} */ (this.relevance), 0));
+    if (state.method === "raw") return this.matrixOfLayer(state);
+    if (this.tokens > MATRIX_TOKENS) return null;
+    return this.remember("rolled", `${this.headOf(state)} ${this.layerOf(state)}`, () => rollMatrix(this.fused(state)));
+  }
+
+  /** A value for every token. @param {State} state */
+  values(state) {
+    const column = state.direction === "to" && state.query !== "pool";
+    if (state.method === "rollout") {
+      const fused = this.fused(state);
+      return column ? rollColumn(fused, Number(state.query)) : rollRow(fused, this.weights(state));
+    }
+    const matrix = /** @type {Float32Array} */ (this.matrix(state));
+    return column ? pickColumn(matrix, Number(state.query)) : mixRows(matrix, this.weights(state));
+  }
+
+  /** Patches that are sinks in the maps behind what is shown. @param {State} state @returns {number[]} */
+  sinks(state) {
+    if (this.obstacle(state) || (state.method !== "raw" && !this.complete)) return [];
+    return findSinks(state.method === "raw" ? [this.matrixOfLayer(state)] : this.fused(state), this.grid.prefix);
+  }
+
+  /** Values, and what leaving out prefix and sinks hides of them. @param {State} state @param {number[]} sinks @returns {Shown} */
+  show(state, sinks = this.sinks(state)) {
+    const values = this.values(state);
+    const hidden = new Set(state.hide ? [...Array(this.grid.prefix).keys(), ...sinks] : []);
+    const hiddenMass = [...hidden].reduce((mass, token) => mass + values[token], 0);
+    const max = values.reduce((most, value, token) => (value > most && !hidden.has(token) ? value : most), 0);
+    return { values, total: sum(values), hidden, hiddenMass, sinks, max };
+  }
+
+  /** A small map: the state's query in one head, patches only. @param {State} state @param {number} layer @param {number} head */
+  small(state, layer, head) {
+    const maps = /** @type {Layer} */ (this.layers[layer]);
+    if (state.query === "pool") return mixHead(maps, head, this.weights(state)).subarray(this.grid.prefix);
+    const pick = state.direction === "to" ? columnOf : rowOf;
+    return pick(maps, head, state.query).subarray(this.grid.prefix);
+  }
+
+  /** Measures of every head of the loaded layers. */
+  measures() {
+    return this.remember("measures", this.layers.map(Boolean).join(), () =>
+      this.layers.map((layer) => (layer ? Array.from({ length: layer.heads }, (_, head) => measure(layer, head, this.grid)) : [])),
+    );
+  }
+}
+
+/** B minus A, where both have the same tokens. @param {Shown} a @param {Shown} b @returns {Shown | null} */
+export function difference(a, b) {
+  if (a.values.length !== b.values.length) return null;
+  const values = b.values.map((value, token) => value - a.values[token]);
+  const hidden = new Set([...a.hidden, ...b.hidden]);
+  const max = values.reduce((most, value, token) => (hidden.has(token) ? most : Math.max(most, Math.abs(value))), 0);
+  return { values, total: sum(values), hidden, hiddenMass: 0, sinks: [], max };
+}
+
+/** A token's name: CLS, R1, or a patch by row and column, counted from 1. @param {Index} index @param {number | "pool"} token */
+export function tokenName(index, token) {
+  if (token === "pool") return "pooled row";
+  if (token < index.prefix.length) return index.prefix[token];
+  const patch = token - index.prefix.length;
+  return `row ${Math.floor(patch / index.grid[1]) + 1}, column ${(patch % index.grid[1]) + 1}`;
+}
