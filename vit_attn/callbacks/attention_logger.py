@@ -87,6 +87,7 @@ class AttentionLogger(L.Callback):
                 raise UserError(f"{name} must be at least 0, got {value}")
         self.layers, self.methods, self.faithfulness_every = layers, tuple(methods), faithfulness_every
         self.tab_megabytes, self.tab, self.loggings = tab_megabytes, AttentionTab(tab_megabytes), 0
+        self.logged: int | None = None
         self.meter = CostMeter(max_cost)
         self.drawer: ThreadPoolExecutor | None = None
         self.drawings: list[Future[None]] = []
@@ -121,6 +122,7 @@ class AttentionLogger(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the network as it starts."""
         self.meter.start()
+        self.logged = None
         if trainer.global_step == 0:
             self._log(trainer, pl_module, always=True)
 
@@ -154,8 +156,9 @@ class AttentionLogger(L.Callback):
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not self.num_images or (trainer.world_size == 1 and not writers):
             return
-        if not trainer.strategy.broadcast(always or self.meter.affords()):
+        if trainer.global_step == self.logged or not trainer.strategy.broadcast(always or self.meter.affords()):
             return
+        self.logged = trainer.global_step
         with self.meter.spending():
             data: Any = getattr(trainer, "datamodule", None)
             probe = data.probe(self.num_images)
