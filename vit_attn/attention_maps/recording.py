@@ -19,8 +19,8 @@ Target = int | Sequence[int] | Int64[Tensor, " B"] | Callable[[Any], Tensor] | N
 """What gradients are of: a class, one class an image, a function of the network's output to one number an image, or,
 by default, the class that the network names."""
 
-WORKSPACE = 2**22
-"""Weights that are computed at once where a part will do, 16 MiB in float32."""
+WORKSPACE = 2**20
+"""Weights that are computed at once where a part will do: 4 MiB in float32, which caches hold."""
 
 
 @dataclass(frozen=True)
