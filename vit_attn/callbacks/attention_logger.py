@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.measures import measure
@@ -146,6 +146,7 @@ class AttentionLogger(L.Callback):
         if self.drawer is not None:
             self.drawer.shutdown(wait=True)
             self.drawer = None
+            rank_zero_info(f"attention: logging took {self.meter.share:.1%} of the time, drawing included")
         for drawing in self.drawings:
             if error := drawing.exception():
                 rank_zero_warn(f"pictures of attention could not be drawn: {error}")

@@ -21,9 +21,14 @@ class CostMeter:
         """Count from now."""
         self.began, self.spent = time.monotonic(), 0.0
 
+    @property
+    def share(self) -> float:
+        """What was spent so far, of the time since the start."""
+        return self.spent / max(1e-9, time.monotonic() - self.began)
+
     def affords(self) -> bool:
         """Whether the share is still below its bound; that it is not is told once."""
-        share = self.spent / max(1e-9, time.monotonic() - self.began)
+        share = self.share
         if share > self.most and not self.told:
             self.told = True
             rank_zero_info(
