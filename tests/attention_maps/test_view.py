@@ -45,6 +45,11 @@ def test_a_view_shows_what_the_methods_say(pool, query):
         assert patches[1, 2, 1, 0] == view.heads[1, 2, view.num_prefix_tokens + 3]
 
 
+def test_the_last_token_is_named_by_its_number():
+    views = look(net_of(), torch.randn(1, 3, 16, 24), query=-1)
+    assert views[0].query == 6
+
+
 def test_looking_leaves_gradients_and_random_state_alone_and_works_without_gradients():
     net, images = net_of(), torch.randn(2, 3, 16, 24)
     state = torch.get_rng_state()
@@ -59,7 +64,11 @@ def test_looking_leaves_gradients_and_random_state_alone_and_works_without_gradi
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"query": 7}, r"queries must be tokens in 0..6, got \[7\]"), ({"target": 5}, r"class in 0..4, got \[5\]")],
+    [
+        ({"query": 7}, r"queries must be tokens in 0..6, got \[7\]"),
+        ({"target": 5}, r"class in 0..4, got \[5\]"),
+        ({"target": [1, 2, 3]}, "one for each of 2 images, got 3"),
+    ],
 )
 def test_what_is_not_there_is_refused(options, message):
     with pytest.raises(UserError, match=message):

@@ -85,7 +85,7 @@ def test_the_network_keeps_modes_and_gradients(tmp_path: Path):
     trainer.datamodule = data
     logger = AttentionLogger(num_images=1, max_cost=1.0)
     logger._log(trainer, task)
-    logger.teardown(trainer, task, "fit")
+    logger._finish()
     assert events(tmp_path).Tags()["images"]
     assert [module.training for module in task.net.modules()] == modes
     assert all(parameter.grad is None for parameter in task.net.parameters())
@@ -140,6 +140,35 @@ def test_layers_methods_and_steps_can_be_chosen(tmp_path: Path):
     assert [event.step for event in log.Images("attention/image_0")] == [0, 2, 4, 6]
     assert "attention_entropy/layer_1" in log.Tags()["scalars"]
     assert "attention_entropy/layer_0" not in log.Tags()["scalars"]
+
+
+def test_a_run_that_steps_end_is_logged_at_its_end_and_judged(tmp_path: Path):
+    chosen = AttentionLogger(num_images=1, every_n_steps=3, max_cost=1.0)
+    fit(tmp_path, [chosen], epochs=2)  # six steps: the last is a step's turn and the last epoch's
+    log = events(tmp_path)
+    assert [event.step for event in log.Scalars("attention_faithfulness/deletion")] == [0, 6]
+    stopped = tmp_path / "stopped"
+    task = Classifier(arch_options=SMALL, num_classes=10)
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=-1,
+        max_steps=4,
+        limit_train_batches=3,
+        limit_val_batches=1,
+        log_every_n_steps=1,
+        logger=TensorBoardLogger(stopped, "a", "b"),
+        callbacks=[AttentionLogger(num_images=1, max_cost=1e-9)],
+        **quiet,
+    )
+    trainer.fit(task, datamodule=ImageData("coins", batch_size=16))
+    assert [event.step for event in events(stopped).Images("attention/image_0")] == [0, 4]
+
+
+def test_a_module_that_says_it_is_elsewhere_is_checked_where_it_is():
+    task, data = Classifier(arch_options=SMALL), ImageData("coins")
+    task._device = torch.device("meta")  # as lightning has it before the network has moved
+    AttentionLogger(num_images=1).check(data, task)
 
 
 def test_what_costs_too_much_is_left_out_but_the_first_and_the_last(tmp_path: Path):

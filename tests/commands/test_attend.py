@@ -92,6 +92,8 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["{folder}", "--model={folder}/notes.txt"], "notes.txt is not a whole checkpoint of vit-attn"),
         (["{folder}", "--img_size=30"], "img_size must be a multiple of patch_size"),
         (["{folder}", "--device=gpux"], "device 'gpux' cannot be used"),
+        (["{folder}", "--device=meta"], "device 'meta' cannot be used"),
+        (["{folder}", "--model=vit_small_patch14_dinov2", "--weights=none"], "has no head"),
         (["{folder}", "--batch_size=0"], "--batch_size must be at least 1"),
         (["{folder}", "--quer=1"], "unrecognized arguments: --quer=1"),
         ([], "the following arguments are required: IMAGE"),

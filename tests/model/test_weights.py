@@ -179,10 +179,12 @@ def test_weights_come_from_addresses_as_safely_as_from_files(served, tmp_path: P
 
 def test_files_without_weights_are_refused(tmp_path: Path):
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
+    torch.save(torch.zeros(3), tmp_path / "bare.pt")
     (tmp_path / "a.safetensors").write_bytes(b"x" * 40)
     for name, message in (
         ("none.pt", "weights not found"),
         ("empty.pt", "holds no weights"),
+        ("bare.pt", "holds no weights"),
         ("a.safetensors", "can be"),
     ):
         with pytest.raises(UserError, match=message):

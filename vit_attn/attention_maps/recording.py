@@ -201,6 +201,12 @@ class Recording:
         if not self.gradients:
             raise UserError("gradients were not recorded: use `with record(net, gradients=True) as recording:`")
         self._all()  # or nothing was recorded
+        if target is not None and not callable(target) and torch.as_tensor(target).ndim:
+            if len(torch.as_tensor(target)) != self.batch_size:
+                count = len(torch.as_tensor(target))
+                raise UserError(
+                    f"the target must be one class, or one for each of {self.batch_size} images, got {count}"
+                )
         by_forward, start = [], 0
         for forward in self.forwards:
             outputs: list[Any] = [call.output for _, call in forward.calls]

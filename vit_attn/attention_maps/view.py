@@ -82,9 +82,9 @@ def views_of(
 ) -> list[View]:
     """Views of what was recorded with gradients; arguments as for :func:`look`."""
     classes = logits.argmax(dim=-1) if target is None else target
-    queries = None if query is None else [query]
+    queries = None if query is None else recording.checked([query])
     related = relevance(recording, classes, queries)[:, 0]
-    if query is not None or recording.global_pool in ("token", "avg"):
+    if query is not None or recording.pool is None:
         related = related - recording.query_rows(queries)[:, 0]  # the product's identity says nothing
     heads = head_rows(recording, query)
     pooled = query is None and recording.pool is not None
@@ -103,7 +103,7 @@ def views_of(
             target=named[i],
             grid_size=recording.grid_size,
             num_prefix_tokens=recording.num_prefix_tokens,
-            query=-1 if query is None else query,
+            query=-1 if queries is None else queries[0],
         )
         for i in range(len(logits))
     ]

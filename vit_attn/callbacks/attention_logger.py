@@ -103,7 +103,8 @@ class AttentionLogger(L.Callback):
         if not all(hasattr(data, name) for name in ("probe", "normalize", "class_names", "img_size", "in_chans")):
             raise UserError("AttentionLogger needs a data module with what ImageData has: probe(), normalize(), …")
         net = _net(pl_module)
-        blank = torch.zeros(1, data.in_chans, *data.img_size, device=pl_module.device)
+        device = next(net.parameters()).device  # in setup the module is not yet where it says
+        blank = torch.zeros(1, data.in_chans, *data.img_size, device=device)
         try:
             with _evaluating(net), record(net) as recording:
                 pl_module(blank)
@@ -141,8 +142,17 @@ class AttentionLogger(L.Callback):
         if last or (self.every_n_steps is None and epoch % self.every_n_epochs == 0):
             self._log(trainer, pl_module, always=last)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Wait for the last pictures, also after a failed run."""
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the end of a run that no validation ended, and wait for the last pictures."""
+        if trainer.global_step != self.logged:
+            self._log(trainer, pl_module, always=True)
+        self._finish()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Wait for the last pictures."""
+        self._finish()
+
+    def _finish(self) -> None:
         if self.drawer is not None:
             self.drawer.shutdown(wait=True)
             self.drawer = None
@@ -157,7 +167,8 @@ class AttentionLogger(L.Callback):
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not self.num_images or (trainer.world_size == 1 and not writers):
             return
-        if trainer.global_step == self.logged or not trainer.strategy.broadcast(always or self.meter.affords()):
+        again = trainer.global_step == self.logged and not always
+        if again or not trainer.strategy.broadcast(always or self.meter.affords()):
             return
         self.logged = trainer.global_step
         with self.meter.spending():
@@ -165,11 +176,11 @@ class AttentionLogger(L.Callback):
             probe = data.probe(self.num_images)
             images = data.normalize(probe.images.to(pl_module.device))
             recording, logits = self._record(trainer, pl_module, images)
-            if not (writers and trainer.is_global_zero):
-                return
             views = views_of(recording, logits)
             between = relevance_between(recording, logits) if self.tab_megabytes else None
             verdicts = self._judge(trainer, pl_module, images, views, last=always)
+            if not (writers and trainer.is_global_zero):
+                return
             taken = Taken(
                 trainer.global_step, recording.without_graph(), logits, views, between, verdicts, probe, always
             )
@@ -192,7 +203,7 @@ class AttentionLogger(L.Callback):
             return None
         net = _net(pl_module)
         with _evaluating(net), trainer.precision_plugin.forward_context():
-            return verdicts_of(net, images, views)
+            return verdicts_of(net, images.to(next(net.parameters()).dtype), views)
 
     def _draw(self, writers: Sequence[Any], taken: Taken, class_names: Sequence[str]) -> None:
         """Everything of one step, away from the training."""

@@ -82,10 +82,13 @@ def run(verb: str, options: list[str]) -> int:
 
 def _result_names(files: list[Path]) -> dict[Path, str]:
     """A name for each file's results; files of one name in several folders get their number."""
-    stems = [path.stem for path in files]
-    return {
-        path: path.stem if stems.count(path.stem) == 1 else f"{path.stem}_{number}" for number, path in enumerate(files)
-    }
+    stems, names = [path.stem for path in files], {}
+    for number, path in enumerate(files):
+        name = path.stem if stems.count(path.stem) == 1 else f"{path.stem}_{number}"
+        while name in names.values() or (name != path.stem and name in stems):
+            name += "_"
+        names[path] = name
+    return names
 
 
 def _read(path: Path, network: "Network") -> "np.ndarray | str":

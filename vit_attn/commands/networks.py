@@ -71,6 +71,8 @@ def open_network(model: str, weights: str | None = None, img_size: int | None = 
         raise UserError(f"{model} cannot be had: {reason}{hint}") from error
     if weights not in (None, "none"):
         load_weights(net, str(weights))
+    if getattr(net, "num_classes", 1) == 0:
+        raise UserError(f"{model} has no head, so it names no class: take a network that classifies")
     config: dict[str, Any] = resolve_data_config({}, model=net)
     height, width = getattr(getattr(net, "patch_embed", None), "img_size", None) or config["input_size"][1:]
     return Network(net.eval(), _class_names(net), config["mean"], config["std"], (height, width), config["crop_pct"])
@@ -86,7 +88,10 @@ def _of_checkpoint(path: Path) -> Network:
     except Exception as error:  # a damaged or hostile file can fail in any way
         raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
     config = path.parent.parent / "config.yaml"
-    dataset = yaml.safe_load(config.read_text())["data"]["dataset"] if config.is_file() else None
+    try:
+        dataset = yaml.safe_load(config.read_text())["data"]["dataset"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
+        dataset = None
     if dataset not in SOURCES:
         raise UserError(f"{path} does not lie in its run: {config}, which names the data, is missing or of other data")
     source = SOURCES[dataset]
@@ -114,8 +119,10 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.zeros(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
+        some = torch.zeros(1, device=name)
+        some.item()  # which a device that computes nothing refuses
+        return some.device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 

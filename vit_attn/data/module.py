@@ -113,8 +113,10 @@ class ImageData(L.LightningDataModule):
         self.splits = self.source.load(self.root, self.download)
         count = len(self.splits["train"].images)
         training = self.trainer is None or self.trainer.state.fn == "fit"
-        if training and self.batch_size > count:
-            raise UserError(f"batch_size={self.batch_size} is larger than the {count} training images")
+        ranks, _ = self._ranks()
+        if training and self.batch_size > count // ranks:
+            each = f"the {count} training images" if ranks == 1 else f"each device's share of {count} training images"
+            raise UserError(f"batch_size={self.batch_size} is larger than {each}")
 
     def setup(self, stage: str) -> None:
         """Load the splits where ``prepare_data`` ran in another process."""

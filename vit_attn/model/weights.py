@@ -43,7 +43,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    tensors = {name: tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
+    entries = content.items() if isinstance(content, dict) else ()
+    tensors = {str(name): tensor for name, tensor in entries if isinstance(tensor, Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no weights")
     if any(name.startswith("net.") for name in tensors):  # a checkpoint of Classifier
