@@ -52,18 +52,18 @@ class Watcher(TorchFunctionMode):
         self.names = attention_modules(net)
         self.inside: list[str] = []
         self.running = False
+        self.images = torch.empty(0)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Watch every forward inside the ``with`` block; a compiled network runs eagerly there."""
-        pre = register_module_forward_pre_hook(self._enter)
-        post = register_module_forward_hook(self._leave, with_kwargs=True, always_call=True)
-        try:
+        with contextlib.ExitStack() as hooks:
+            hooks.callback(register_module_forward_pre_hook(self._enter).remove)
+            hooks.callback(register_module_forward_hook(self._leave, always_call=True).remove)
+            # of the network itself, since torch does not forget that a global hook took arguments by name
+            hooks.callback(self.net.register_forward_pre_hook(self._take, with_kwargs=True).remove)
             with torch.compiler.set_stance("force_eager"), self:
                 yield
-        finally:
-            pre.remove()
-            post.remove()
 
     def begin(self) -> None:
         """A forward begins."""
@@ -83,17 +83,16 @@ class Watcher(TorchFunctionMode):
         if module in self.names:
             self.inside.append(self.names[module])
 
-    def _leave(self, module: nn.Module, inputs: tuple[Any, ...], *rest: Any) -> None:
-        *named, output = rest  # torch leaves out what was given by name where the module raised
+    def _take(self, _module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self.images = next(x for x in (*inputs, *named.values()) if isinstance(x, Tensor))
+
+    def _leave(self, module: nn.Module, _inputs: Any, output: Any) -> None:
         if module in self.names and self.inside:
             self.inside.pop()
         if module is self.net and self.running:
             self.running = False
             if output is not None:  # a forward that raised tells its own error
-                self.end(
-                    next(x for x in (*inputs, *(x for each in named for x in each.values())) if isinstance(x, Tensor)),
-                    output,
-                )
+                self.end(self.images, output)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -131,7 +131,8 @@ class AttentionLogger(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Log between validations, if that was asked for."""
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+        ends = trainer.global_step >= trainer.estimated_stepping_batches  # the end has a logging of its own
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not ends:
             self._log(trainer, pl_module)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -167,8 +168,7 @@ class AttentionLogger(L.Callback):
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not self.num_images or (trainer.world_size == 1 and not writers):
             return
-        again = trainer.global_step == self.logged and not always
-        if again or not trainer.strategy.broadcast(always or self.meter.affords()):
+        if trainer.global_step == self.logged or not trainer.strategy.broadcast(always or self.meter.affords()):
             return
         self.logged = trainer.global_step
         with self.meter.spending():

@@ -29,13 +29,13 @@ class CostMeter:
     def affords(self) -> bool:
         """Whether the share is still below its bound; that it is not is told once."""
         share = self.share
-        if share > self.most and not self.told:
+        if share > self.most and self.most < 1 and not self.told:
             self.told = True
             rank_zero_info(
                 f"attention: logging took {share:.1%} of the time so far, more than {self.most:.1%}; some loggings are "
                 f"left out. To have all: --attention.max_cost=1"
             )
-        return share <= self.most
+        return self.most >= 1 or share <= self.most
 
     @contextlib.contextmanager
     def spending(self) -> Iterator[None]:
