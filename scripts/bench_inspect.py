@@ -11,10 +11,11 @@ once above a plain forward, by torch's profiler of allocations.
 """
 
 import argparse
+import contextlib
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import timm
@@ -49,20 +50,26 @@ def ours(net: nn.Module, images: Tensor) -> Tensor:
     return rollout(recording)
 
 
-def hooked(net: Any, images: Tensor) -> Tensor:
-    """Attention unfused, its softmax kept by hooks, every map at once, and the product of whole matrices."""
+@contextlib.contextmanager
+def every_map_kept(net: Any) -> Iterator[list[Tensor]]:
+    """Attention unfused, its softmax kept by hooks: every map is there at once."""
     maps: list[Tensor] = []
     hooks = []
     for block in net.blocks:
         block.attn.fused_attn = False
         hooks.append(block.attn.attn_drop.register_forward_hook(lambda _m, _i, weights: maps.append(weights)))
     try:
-        with torch.no_grad():
-            net(images)
+        yield maps
     finally:
         for block, hook in zip(net.blocks, hooks, strict=True):
             block.attn.fused_attn = True
             hook.remove()
+
+
+def hooked(net: Any, images: Tensor) -> Tensor:
+    """Rollout as the product of whole matrices."""
+    with torch.no_grad(), every_map_kept(net) as maps:
+        net(images)
     product = eye = torch.eye(maps[0].shape[-1], device=images.device)
     for weights in maps:
         mixed = weights.mean(dim=1) + eye
@@ -77,18 +84,9 @@ def with_gradients(net: nn.Module, images: Tensor) -> Tensor:
 
 
 def hooked_with_gradients(net: Any, images: Tensor) -> Tensor:
-    """Maps and their gradients kept by hooks, and Chefer's product of whole matrices."""
-    maps: list[Tensor] = []
-    hooks = []
-    for block in net.blocks:
-        block.attn.fused_attn = False
-        hooks.append(block.attn.attn_drop.register_forward_hook(lambda _m, _i, weights: maps.append(weights)))
-    try:
+    """Maps and their gradients, and Chefer's product of whole matrices."""
+    with every_map_kept(net) as maps:
         logits = net(images)
-    finally:
-        for block, hook in zip(net.blocks, hooks, strict=True):
-            block.attn.fused_attn = True
-            hook.remove()
     gradients = torch.autograd.grad(logits.amax(dim=-1).sum(), maps)
     product = eye = torch.eye(maps[0].shape[-1], device=images.device)
     for weights, gradient in zip(maps, gradients, strict=True):
