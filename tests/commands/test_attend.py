@@ -95,7 +95,7 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["{folder}", "--device=meta"], "device 'meta' cannot be used"),
         (["{folder}", "--model=vit_small_patch14_dinov2", "--weights=none"], "has no head"),
         (["{folder}", "--batch_size=0"], "--batch_size must be at least 1"),
-        (["{folder}", "--quer=1"], "unrecognized arguments: --quer=1"),
+        (["{folder}", "--quer=1"], "unknown option --quer, did you mean '--query'"),
         ([], "the following arguments are required: IMAGE"),
     ],
 )

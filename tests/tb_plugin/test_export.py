@@ -52,7 +52,7 @@ def test_no_label_can_end_the_script(run):
         (["--steps", "frist"], "expected a number from 0, got 'frist'"),
         (["--images", "9"], "step 0 has images 1 to 2, not 9"),
         (["--images", "0"], "expected a number from 1, got '0'"),
-        (["--pictures", "1"], "unrecognized arguments"),
+        (["--pictures", "1"], "unknown option"),
     ],
 )
 def test_mistakes_cost_one_line(run, capsys, options, message):

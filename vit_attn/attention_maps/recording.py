@@ -105,8 +105,8 @@ class Recording:
     Args:
         num_prefix_tokens: Tokens before the patches: CLS and registers.
         grid_size: Rows and columns of patches.
-        global_pool: What the network pools: ``token``, ``avg``, ``map`` (by attention), or a mixture of tokens that
-            ``pooled`` states.
+        global_pool: What the network pools: ``token``, ``avg``, ``map`` (by attention), or
+            ``token+avg``, CLS beside the mean over the patches.
         pool_include_prefix: Whether the pool reads the prefix tokens too.
         gradients: Whether outputs were kept for gradients.
         forwards: What was recorded.
@@ -201,9 +201,8 @@ class Recording:
         if not self.gradients:
             raise UserError("gradients were not recorded: use `with record(net, gradients=True) as recording:`")
         self._all()  # or nothing was recorded
-        if target is not None and not callable(target) and torch.as_tensor(target).ndim:
-            if len(torch.as_tensor(target)) != self.batch_size:
-                count = len(torch.as_tensor(target))
+        if not (target is None or callable(target) or torch.as_tensor(target).ndim == 0):
+            if (count := len(torch.as_tensor(target))) != self.batch_size:
                 raise UserError(
                     f"the target must be one class, or one for each of {self.batch_size} images, got {count}"
                 )
@@ -263,14 +262,12 @@ def target_value(output: Any, target: Target, images: slice = slice(None)) -> Fl
         return target(output)
     logits = logits_of(output)
     classes = logits.argmax(dim=-1) if target is None else torch.as_tensor(target, device=logits.device)
-    if target is None:
-        pass
-    elif classes.ndim == 0:
+    if classes.ndim == 0:
         classes = classes.expand(len(logits))
-    else:
+    elif target is not None:
         classes = classes[images]
-        if len(classes) != len(logits):
-            raise UserError(f"the target must be one class, or one for each image, got {len(classes)} for some images")
+    if len(classes) != len(logits):
+        raise UserError(f"the target must be one class, or one for each image, got {len(classes)} for {len(logits)}")
     if classes.min() < 0 or classes.max() >= logits.shape[-1]:
         raise UserError(f"the target must be a class in 0..{logits.shape[-1] - 1}, got {classes.unique().tolist()}")
     return logits.gather(-1, classes[:, None])[:, 0]

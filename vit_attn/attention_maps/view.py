@@ -1,8 +1,6 @@
 """All that is shown of an image: each head's row, rollout, relevance, and the classes that they go with."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +54,6 @@ def look(
     images: Float[Tensor, "B C height width"],
     query: int | None = None,
     target: Target = None,
-    forward: Callable[[Tensor], Any] | None = None,
 ) -> list[View]:
     """Record a network on images and say where one query of each looks.
 
@@ -67,13 +64,12 @@ def look(
         images: Normalised images.
         query: A token, prefix tokens first; by default what the network pools.
         target: What relevance is of; by default the class that the network names.
-        forward: How to call the network, if not as ``net(images)``.
 
     Raises:
         UserError: If the network cannot be recorded, or if the query or class does not exist.
     """
     with torch.enable_grad(), record(net, gradients=True) as recording:
-        logits = logits_of((forward or net)(images)).detach()
+        logits = logits_of(net(images)).detach()
     return views_of(recording, logits, query, target)
 
 

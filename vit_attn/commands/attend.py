@@ -3,8 +3,9 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
+from vit_attn.commands.parse_errors import OneLineParser
 from vit_attn.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,17 +21,9 @@ behind it in OUT/NAME.attention.npz. The default network, {DEFAULT}, is tiny, co
 knows the ten classes of CIFAR-10. Any vision transformer of timm's registry, or a checkpoint of yours, can be named."""
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose mistakes are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the mistake for ``main`` to print."""
-        raise UserError(f"attend: {message}")
-
-
-def make_parser() -> Parser:
+def make_parser() -> OneLineParser:
     """The options of ``attend``."""
-    parser = Parser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
+    parser = OneLineParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
     parser.add_argument("--model", default=DEFAULT, help="a name of timm's registry, or a .ckpt of a run")
     parser.add_argument("--weights", help="file or address of weights for --model; 'none' for random ones")

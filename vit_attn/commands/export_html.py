@@ -1,16 +1,11 @@
 """``export-html``: one file with the Attention tab of a run, to send to a colleague."""
 
-import argparse
 import sys
 from pathlib import Path
 
+from vit_attn.commands.parse_errors import OneLineParser
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.export import export_page, find_steps
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # pyrefly: ignore[bad-override]
-        raise UserError(f"{message}; `vit-attn export-html --help` lists the options")
 
 
 def run(verb: str, options: list[str]) -> int:
@@ -26,7 +21,7 @@ def run(verb: str, options: list[str]) -> int:
     Raises:
         UserError: For a mistake in the options, and for a run without attention.
     """
-    parser = _Parser(prog=f"vit-attn {verb}", description=__doc__, allow_abbrev=False)
+    parser = OneLineParser(prog=f"vit-attn {verb}", description=__doc__, allow_abbrev=False)
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run's event files")
     parser.add_argument("--output", type=Path, help="file to write; RUN/attention.html by default")
     parser.add_argument(

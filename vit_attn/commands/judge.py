@@ -1,10 +1,8 @@
 """``judge``: is what a network's attention maps say true? Its options; what it does is in ``judging``."""
 
 import argparse
-from typing import NoReturn
 
-from vit_attn.commands.parse_errors import explain
-from vit_attn.errors import UserError
+from vit_attn.commands.parse_errors import OneLineParser
 
 DESCRIPTION = """\
 Judge attention maps by the network itself, on validation images: deletion and insertion of patches, knock-out of the
@@ -13,17 +11,9 @@ Writes methods.csv, knockouts.csv and curves.png. docs/methods.md explains each 
 """
 
 
-class Parser(argparse.ArgumentParser):
-    """argparse, but a mistake is one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the mistake for ``main`` to print."""
-        raise UserError(explain(message, self))
-
-
-def parser() -> Parser:
+def parser() -> OneLineParser:
     """The options of ``judge``."""
-    options = Parser(
+    options = OneLineParser(
         prog="vit-attn judge",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

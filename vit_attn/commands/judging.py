@@ -16,6 +16,7 @@ from vit_attn.attention_maps.curves import draw_curves
 from vit_attn.attention_maps.faithfulness import Change
 from vit_attn.attention_maps.verdict import Case, Columns, Places, Verdict, judge_network, mean_and_error
 from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
+from vit_attn.commands.networks import pick_device
 from vit_attn.data import ImageData
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError
@@ -48,7 +49,7 @@ def judge(args: argparse.Namespace) -> int:
         raise UserError(f"images must be at least 2, got {args.images}")
     if args.seed < 0:
         raise UserError(f"seed must be at least 0, got {args.seed}")
-    device = _device(args.device)
+    device = str(pick_device(args.device))
     case, name, dataset = load(args, device)
     verdict = judge_network(case, args.seed)
     folder = Path(args.out or Path(_run_of(args) or ".", "judge"))
@@ -168,16 +169,6 @@ def _aligned(rows: list[list[str]]) -> str:
         cells = [cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths))]  # noqa: B905  a layer may have fewer heads
         lines.append(" ".join(cells).rstrip())
     return "\n".join(lines) + "\n"
-
-
-def _device(name: str) -> str:
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return name
 
 
 def _data(args: argparse.Namespace) -> ImageData:

@@ -3,8 +3,17 @@
 import re
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from typing import NoReturn
 
-from vit_attn.errors import did_you_mean
+from vit_attn.errors import UserError, did_you_mean
+
+
+class OneLineParser(ArgumentParser):
+    """argparse, but a mistake is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake for ``main`` to print."""
+        raise UserError(explain(message, self))
 
 
 def explain(message: str, parser: ArgumentParser | None = None) -> str:
