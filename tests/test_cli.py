@@ -9,6 +9,10 @@ import yaml
 
 import vit_attn
 from vit_attn.cli import main
+from vit_attn.data import ImageData
+from vit_attn.data.card import KEY, card_of
+from vit_attn.data.coins import GLYPH_NAMES
+from vit_attn.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 TINY = ["--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1", "--trainer.enable_progress_bar=false"]
@@ -172,3 +176,12 @@ def test_help_and_version_need_no_torch():
 def test_the_package_runs_as_a_module():
     done = subprocess.run([sys.executable, "-m", "vit_attn", "ftt"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr[:18]) == (2, "vit-attn: unknown ")
+
+
+def test_a_checkpoint_says_what_data_it_was_trained_on(runs: Path):
+    best = torch.load(fit(runs) / "checkpoints" / "best.ckpt", weights_only=True)
+    card = card_of(best)
+    assert (card.dataset, card.class_names, card.img_size) == ("coins", GLYPH_NAMES, (32, 32))
+    data = ImageData("cifar10", root="nowhere")
+    with pytest.raises(UserError, match="of other classes than cifar10: class 0 is 'rows' there and 'airplane' here"):
+        data.load_state_dict(best[KEY])

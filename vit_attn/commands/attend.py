@@ -86,22 +86,12 @@ def _result_names(files: list[Path]) -> dict[Path, str]:
 
 def _read(path: Path, network: "Network") -> "np.ndarray | str":
     """The image as the network sees it, uint8 (height, width, channels); or what is wrong with the file."""
-    import numpy as np
-    from PIL import Image, ImageOps
+    from vit_attn.data.pictures import fit_picture, read_picture
 
     try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file).convert("RGB" if len(network.mean) == 3 else "L")
-    except Exception as error:  # damaged files fail in many ways
-        return (
-            f"{path} cannot be read as an image: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-        )
-    height, width = network.img_size
-    around = (round(width / network.crop), round(height / network.crop))
-    image = ImageOps.fit(image, around, Image.Resampling.BICUBIC)
-    left, top = (around[0] - width) // 2, (around[1] - height) // 2
-    pixels = np.asarray(image.crop((left, top, left + width, top + height)))
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+        return fit_picture(read_picture(path, len(network.mean)), network.img_size, network.crop)
+    except UserError as error:
+        return str(error)
 
 
 def _look(pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace) -> "list[View]":

@@ -7,12 +7,12 @@ from typing import Any
 
 import timm
 import torch
-import yaml
 from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from torch import nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
-from vit_attn.data.sources import SOURCES
+from vit_attn.data.card import card_of
+from vit_attn.data.pictures import SUFFIXES
 from vit_attn.errors import UserError
 from vit_attn.model.weights import load_weights
 from vit_attn.task import Classifier, build_net
@@ -83,20 +83,14 @@ def _of_checkpoint(path: Path) -> Network:
         raise UserError(f"checkpoint not found: {path}")
     try:
         task = Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
+        card = card_of(torch.load(path, map_location="cpu", weights_only=True))
     except UserError:
         raise
     except Exception as error:  # a damaged or hostile file can fail in any way
         raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
-    config = path.parent.parent / "config.yaml"
-    try:
-        dataset = yaml.safe_load(config.read_text())["data"]["dataset"]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError):
-        dataset = None
-    if dataset not in SOURCES:
-        raise UserError(f"{path} does not lie in its run: {config}, which names the data, is missing or of other data")
-    source = SOURCES[dataset]
-    size = task.hparams["img_size"]
-    return Network(task.net.eval(), source.class_names, source.mean, source.std, (size[0], size[1]), 1.0)
+    if card is None:
+        raise UserError(f"{path} does not say what data it was trained on")
+    return Network(task.net.eval(), card.class_names, card.mean, card.std, card.img_size, card.crop)
 
 
 def _class_names(net: Any) -> tuple[str, ...] | None:
@@ -135,14 +129,11 @@ def image_files(paths: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(each for each in path.iterdir() if each.suffix.lower() in IMAGE_SUFFIXES)
+            found += sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
         elif path.is_file():
             found.append(path)
         else:
             raise UserError(f"no such image or folder: {path}")
     if not found:
-        raise UserError(f"no images in {', '.join(paths)}: known are {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise UserError(f"no images in {', '.join(paths)}: known are {', '.join(sorted(SUFFIXES))}")
     return found
-
-
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}

@@ -1,5 +1,6 @@
 """Any data set by name, for Lightning."""
 
+import itertools
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
+from vit_attn.data.card import KEY, Card, card_of
 from vit_attn.data.coins import Answer
 from vit_attn.data.draws import Draws, to_device
 from vit_attn.data.memory import (
@@ -78,7 +80,7 @@ class ImageData(L.LightningDataModule):
                 raise UserError(f"{name} must be at least {least}, got {value}")
         if memory_budget_gb < 0:
             raise UserError(f"memory_budget_gb must be at least 0, got {memory_budget_gb}")
-        self.source = find_source(dataset)
+        self.dataset, self.source = dataset, find_source(dataset)
         self.root = Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         self.download, self.batch_size, self.num_workers, self.seed = download, batch_size, num_workers, seed
         self.augment = augment.over(self.source.augment)
@@ -107,6 +109,27 @@ class ImageData(L.LightningDataModule):
     def in_chans(self) -> int:
         """Channels of the images."""
         return len(self.source.mean)
+
+    @property
+    def card(self) -> Card:
+        """What a checkpoint keeps of the data."""
+        return Card(self.dataset, self.class_names, self.img_size, self.source.mean, self.source.std)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The card, for the checkpoint."""
+        return self.card.state()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other classes than these.
+
+        Raises:
+            UserError: If so.
+        """
+        stored = card_of({KEY: state_dict})
+        if stored is not None and stored.class_names != self.class_names:
+            raise UserError(
+                f"the checkpoint is of other classes than {self.dataset}: {_first_difference(stored, self.card)}"
+            )
 
     def prepare_data(self) -> None:
         """Download what is missing, once a node; the splits stay in memory for ``setup``."""
@@ -216,6 +239,12 @@ class ImageData(L.LightningDataModule):
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+
+def _first_difference(stored: Card, here: Card) -> str:
+    pairs = itertools.zip_longest(stored.class_names, here.class_names, fillvalue="none")
+    number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+    return f"class {number} is {theirs!r} there and {ours!r} here"
 
 
 def _step(trainer: L.Trainer) -> int:

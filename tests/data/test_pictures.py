@@ -1,0 +1,91 @@
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vit_attn.data import pictures
+from vit_attn.data.pictures import fit_picture, read_picture
+from vit_attn.errors import UserError
+
+
+def saved(path: Path, image: Image.Image, **options) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_16_bits_become_8_without_being_cut_off(tmp_path: Path):
+    values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    read = read_picture(saved(tmp_path / "deep.png", Image.fromarray(values)), 1)
+    assert np.asarray(read).tolist() == [[0, 1, 128, 255]]
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
+def test_what_is_transparent_is_white(tmp_path: Path, mode: str):
+    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    image = image.quantize(4) if mode in ("P", "PA") else image.convert(mode)
+    read = np.asarray(read_picture(saved(tmp_path / "clear.png", image)))
+    assert read[0, 1].tolist() == [255, 255, 255]
+    assert read[0, 0].tolist() == ([76, 76, 76] if mode == "LA" else [255, 0, 0])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr", "RGB"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_any_mode_becomes_colour_or_grey(tmp_path: Path, mode: str, channels: int):
+    grey = 255 if mode == "1" else 204  # which each mode holds
+    path = saved(tmp_path / "a.tif", Image.new("RGB", (5, 4), (grey,) * 3).convert(mode))
+    pixels = fit_picture(read_picture(path, channels), (4, 5))
+    assert pixels.shape == (4, 5, channels)
+    assert pixels.dtype == np.uint8
+    assert abs(pixels.astype(int) - grey).max() <= 1
+
+
+def test_pictures_are_turned_upright(tmp_path: Path):
+    image = Image.new("RGB", (4, 2))
+    exif = image.getexif()
+    exif[274] = 6  # a quarter turn
+    assert read_picture(saved(tmp_path / "turned.jpg", image, exif=exif)).size == (2, 4)
+
+
+def test_an_animation_is_its_first_picture(tmp_path: Path):
+    first, second = Image.new("RGB", (3, 3), "red"), Image.new("RGB", (3, 3), "blue")
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    assert np.asarray(read_picture(tmp_path / "a.gif"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_the_centre_of_any_shape_is_kept():
+    image = Image.new("RGB", (90, 30), "red")
+    image.paste("blue", (30, 0, 60, 30))
+    assert (fit_picture(image, (30, 30)) == [0, 0, 255]).all()
+    assert fit_picture(image, (7, 11), 0.875).shape == (7, 11, 3)
+    assert fit_picture(Image.new("RGB", (1, 1)), (8, 8)).shape == (8, 8, 3)
+
+
+def bomb(path: Path, side: int) -> Path:
+    """A file of a few bytes that claims to be a large image."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    return path
+
+
+def test_what_is_no_whole_image_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("no image at all")
+    whole = saved(
+        tmp_path / "whole.png", Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8))
+    )
+    (tmp_path / "cut.png").write_bytes(whole.read_bytes()[:900])
+    bomb(tmp_path / "bomb.png", 60_000)
+    for name in ("empty.png", "text.png", "cut.png", "bomb.png", "missing.png"):
+        with pytest.raises(UserError, match=f"{name} cannot be read as an image: "):
+            read_picture(tmp_path / name)
+    monkeypatch.setattr(pictures, "MOST_PIXELS", 1000)
+    with pytest.raises(UserError, match="40x40 pixels are more than 1,000"):
+        read_picture(whole)

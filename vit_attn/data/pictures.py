@@ -1,0 +1,68 @@
+"""Image files of any kind as the pixels that a network takes."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from vit_attn.errors import UserError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+"""Endings of the files that are taken for images."""
+MOST_PIXELS = 89_478_485
+"""Larger images are refused: a small file can claim any size and fill the memory (Pillow's own bound)."""
+
+
+def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
+    """The picture in a file, upright, in colour or in grey.
+
+    What is transparent is laid on white, 16 bits a channel become 8, and of an animation the first picture counts.
+
+    Args:
+        path: The file.
+        channels: 3 for colour, 1 for grey.
+
+    Raises:
+        UserError: If the file cannot be read as an image; it is named.
+    """
+    try:
+        with Image.open(path) as file:
+            if file.width * file.height > MOST_PIXELS:
+                raise ValueError(f"{file.width}x{file.height} pixels are more than {MOST_PIXELS:,}")
+            upright = ImageOps.exif_transpose(file)
+            return _in_eight_bits(upright).convert("RGB" if channels == 3 else "L")
+    except Exception as error:  # damaged files fail in many ways
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} cannot be read as an image: {reason}") from error
+
+
+def fit_picture(
+    picture: Image.Image, size: tuple[int, int], crop: float = 1.0
+) -> UInt8[np.ndarray, "height width channels"]:
+    """The centre of a picture, in the shape and size that a network takes.
+
+    Args:
+        picture: In colour or in grey.
+        size: Height and width in pixels.
+        crop: Share of the height and width that is kept around the centre.
+    """
+    height, width = size
+    around = (round(width / crop), round(height / crop))
+    fitted = ImageOps.fit(picture, around, Image.Resampling.BICUBIC)
+    left, top = (around[0] - width) // 2, (around[1] - height) // 2
+    pixels = np.asarray(fitted.crop((left, top, left + width, top + height)))
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _in_eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey, colour or colour behind no transparency; a plain conversion would cut 16 bits off at 255."""
+    if picture.mode.startswith(("I", "F")):
+        values = np.asarray(picture).astype(np.float64)
+        most = 65535 if picture.mode.startswith("I") else max(1.0, values.max())
+        return Image.fromarray((values / most * 255).round().clip(0, 255).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture)
+    return picture
