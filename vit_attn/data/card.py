@@ -43,4 +43,5 @@ def card_of(checkpoint: Mapping[str, Any]) -> Card | None:
     state = checkpoint.get(KEY)
     if not isinstance(state, Mapping) or "class_names" not in state:
         return None
-    return Card(**{name: tuple(value) if isinstance(value, list) else value for name, value in state.items()})
+    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
+    return Card(**fields)

@@ -1,6 +1,7 @@
 """Image files of any kind as the pixels that a network takes."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -30,7 +31,7 @@ def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
         with Image.open(path) as file:
             if file.width * file.height > MOST_PIXELS:
                 raise ValueError(f"{file.width}x{file.height} pixels are more than {MOST_PIXELS:,}")
-            upright = ImageOps.exif_transpose(file)
+            upright: Any = ImageOps.exif_transpose(file)
             return _in_eight_bits(upright).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # damaged files fail in many ways
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
