@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from vit_attn.attention_maps import raw_rows, record, rollout
-from vit_attn.attention_maps.overlay import COLOURS, MARK_COLOUR
+from vit_attn.attention_maps.overlay import MARK_COLOUR
+from vit_attn.attention_maps.page import COLOURS
 from vit_attn.data import ImageData
 from vit_attn.data.coins import GRID, PATCH, Answer
 from vit_attn.model import Attention, VisionTransformer

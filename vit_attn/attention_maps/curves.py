@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from vit_attn.attention_maps.overlay import Picture
+from vit_attn.attention_maps.page import Picture
 
 Curves = Mapping[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]]
 

@@ -19,8 +19,8 @@ Target = int | Sequence[int] | Int64[Tensor, " B"] | Callable[[Any], Tensor] | N
 """What gradients are of: a class, one class an image, a function of the network's output to one number an image, or,
 by default, the class that the network names."""
 
-WORKSPACE = 2**20
-"""Weights that are computed at once where a part will do: 4 MiB in float32, which caches hold."""
+WORKSPACE = 2**18
+"""Weights that are computed at once where a part will do: 1 MiB in float32, which caches hold."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,16 @@ class AttentionCall:
     def weights(self) -> Float[Tensor, "B H M N"]:
         """Share of its attention that each query gives each key, in float32 whatever the network ran in."""
         with torch.autocast(self.q.device.type, enabled=False), torch.no_grad():
-            scores = (self.q.float() * self.scale) @ self.k.float().mT
+            q, k = self.q.float().flatten(0, 1), self.k.float().flatten(0, 1)  # of one image, views
+            nothing = q.new_empty(1, 1, 1)
+            scores = torch.baddbmm(nothing, q, k.mT, beta=0, alpha=self.scale).unflatten(0, self.q.shape[:2])
             if self.mask is not None:
                 seen = self.mask.dtype == torch.bool
                 scores = scores.masked_fill_(~self.mask, -torch.inf) if seen else scores.add_(self.mask)
-            weights = scores.softmax(dim=-1)
+            in_place = (
+                scores if scores.device.type == "cpu" else None
+            )  # where fresh memory costs as much as the softmax
+            weights = torch.softmax(scores, dim=-1, out=in_place)
             if self.hard:
                 return torch.zeros_like(weights).scatter_(-1, weights.argmax(dim=-1, keepdim=True), 1.0)
             return weights

@@ -16,7 +16,7 @@ from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.rollout import rollout
 from vit_attn.attention_maps.view import View, views_of
-from vit_attn.callbacks.attention_pictures import METHODS, pictures, pointing, snapshot
+from vit_attn.callbacks.attention_pictures import METHODS, add_picture, pictures, pointing, snapshot
 from vit_attn.callbacks.attention_tab import AttentionTab
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.callbacks.taken import Taken, patch_size, relevance_between, verdicts_of
@@ -53,8 +53,8 @@ class AttentionLogger(L.Callback):
             measured against a random order; 0 for never.
         tab_megabytes: What a run may write for the tab Attention, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps
             it in memory while it shows the run.
-        max_cost: Share of the run's time that logging may take, drawing included; when it took more, loggings but the
-            first and last are left out until it has not.
+        max_cost: Share of the run's time that logging may take, drawing included; where it would take more, loggings
+            but the first and last are left out.
     """
 
     def __init__(
@@ -168,7 +168,9 @@ class AttentionLogger(L.Callback):
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not self.num_images or (trainer.world_size == 1 and not writers):
             return
-        if trainer.global_step == self.logged or not trainer.strategy.broadcast(always or self.meter.affords()):
+        if trainer.global_step == self.logged:
+            return
+        if not trainer.strategy.broadcast(always or self.meter.affords(_progress(trainer))):
             return
         self.logged = trainer.global_step
         with self.meter.spending():
@@ -207,7 +209,7 @@ class AttentionLogger(L.Callback):
 
     def _draw(self, writers: Sequence[Any], taken: Taken, class_names: Sequence[str]) -> None:
         """Everything of one step, away from the training."""
-        with self.meter.spending():
+        with self.meter.spending(more=True):
             drawn = snapshot(taken.recording, taken.views, self.layers)
             numbers = measure(taken.recording, patch_size(taken.probe.images, taken.recording))
             for writer in writers:
@@ -223,7 +225,7 @@ class AttentionLogger(L.Callback):
                     writer.add_scalar(f"attention_faithfulness/{name}", area, taken.step)
             for tag, picture in pictures(drawn, taken.probe, class_names, self.methods):
                 for writer in writers:
-                    writer.add_image(tag, picture, taken.step, dataformats="HWC")
+                    add_picture(writer, tag, picture, taken.step)
             if self.tab_megabytes:
                 self.tab.write(
                     writers[0],
@@ -236,6 +238,11 @@ class AttentionLogger(L.Callback):
                     taken.relevance,
                     taken.verdicts,
                 )
+
+
+def _progress(trainer: L.Trainer) -> float:
+    """Share of the run that is done; 0 where its end is not known."""
+    return trainer.global_step / trainer.estimated_stepping_batches
 
 
 def _net(pl_module: L.LightningModule) -> nn.Module:

@@ -11,36 +11,49 @@ class CostMeter:
     """Time spent, as a share of the time since the start; several threads may spend at once.
 
     Args:
-        most: Share above which nothing more is afforded.
+        most: Share of the run's time that may be spent.
     """
 
     def __init__(self, most: float) -> None:
-        self.most, self.spent, self.began, self.told = most, 0.0, time.monotonic(), False
+        self.most, self.told = most, False
+        self.start()
 
     def start(self) -> None:
         """Count from now."""
-        self.began, self.spent = time.monotonic(), 0.0
+        self.began, self.spent, self.times = time.monotonic(), 0.0, 0
 
     @property
     def share(self) -> float:
         """What was spent so far, of the time since the start."""
         return self.spent / max(1e-9, time.monotonic() - self.began)
 
-    def affords(self) -> bool:
-        """Whether the share is still below its bound; that it is not is told once."""
-        share = self.share
-        if share > self.most and self.most < 1 and not self.told:
+    def affords(self, progress: float) -> bool:
+        """Whether one more time, and one more at the end, stay below the bound; that they do not is told once.
+
+        Half of what the rest of the run may spend can be spent ahead, so that the beginning, where networks change
+        fastest, is not left out.
+
+        Args:
+            progress: Share of the run that is done.
+        """
+        if self.most >= 1:
+            return True
+        rest, each = time.monotonic() - self.began - self.spent, self.spent / max(1, self.times)
+        ahead = (rest / progress - rest) / 2 if progress > 0 else 0.0
+        affords = self.spent + 2 * each <= self.most * (rest + ahead)
+        if not affords and not self.told:
             self.told = True
             rank_zero_info(
-                f"attention: logging took {share:.1%} of the time so far, more than {self.most:.1%}; some loggings are "
-                f"left out. To have all: --attention.max_cost=1"
+                f"attention: a logging takes {each:.1f} s, so some are left out to stay within {self.most:.1%} of the "
+                "run's time. To have all: --attention.max_cost=1"
             )
-        return self.most >= 1 or share <= self.most
+        return affords
 
     @contextlib.contextmanager
-    def spending(self) -> Iterator[None]:
-        """Count the time inside the ``with`` block."""
+    def spending(self, more: bool = False) -> Iterator[None]:
+        """Count the time inside the ``with`` block; with ``more``, as another part of what was counted last."""
         begin = time.monotonic()
+        self.times += not more
         try:
             yield
         finally:
