@@ -111,6 +111,11 @@ class ImageData(L.LightningDataModule):
         return len(self.source.mean)
 
     @property
+    def class_weights(self) -> list[float] | None:
+        """Weight of each class in the loss, where ``balance`` asks for it."""
+        return None
+
+    @property
     def card(self) -> Card:
         """What a checkpoint keeps of the data."""
         return Card(self.dataset, self.class_names, self.img_size, self.source.mean, self.source.std)
