@@ -1,5 +1,6 @@
 """The task: name the class of an image. It trains and measures; it never draws."""
 
+import contextlib
 import inspect
 import re
 from collections.abc import Mapping
@@ -10,16 +11,18 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
-from vit_attn.model.weights import load_weights
+from vit_attn.model.weights import changes_of_pretrained, load_weights, names_network, pretrained_weights
+from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
 from vit_attn.training.optim import build_optimizer
-from vit_attn.training.schedule import warmup_decay
+from vit_attn.training.schedule import phased
+from vit_attn.training.tuning import Part, Parts, Tuning
 
 Options = dict[str, bool | int | float | str | list[int] | None]
 
@@ -30,9 +33,9 @@ class Classifier(L.LightningModule):
     Args:
         arch: A registered name, such as ``vit_attn_tiny_patch4_32``; ``timm.list_models("vit_attn_*")`` has ours.
         arch_options: What to change in it, such as ``embed_dim``, ``depth``, ``num_heads`` or ``global_pool``.
-        weights: File of weights to start from, or its address (``https://…``): a checkpoint of ours, ``.safetensors``,
-            or a file of timm's. Positions and patches are resampled, a head of other classes is left out, and both are
-            said.
+        weights: What to start from: a checkpoint of ours, whose network the command line takes too; a name of timm's
+            registry, such as ``vit_small_patch16_224``; or a file of weights, ours or timm's, or its address
+            (``https://…``). Positions and patches are resampled and a head of other classes left out, which is said.
         num_classes: Number of classes; on the command line it comes from the data.
         img_size: Height and width of the images in pixels; on the command line it comes from the data.
         in_chans: Channels of the images; on the command line it comes from the data.
@@ -43,10 +46,17 @@ class Classifier(L.LightningModule):
         decay: How it falls to 0 after that.
         label_smoothing: Share of each target that is spread over all classes.
         compile: Whether the network is compiled for training; on a GPU its gain is not measured yet.
+        train: What trains: ``all``, ``head`` for a linear probe, or a number of last blocks and what follows them. The
+            rest stays as it was, in evaluation.
+        probe: Share of the run in which the head alone trains, before the rest does too; each part has its own warm-up
+            and fall.
+        layer_decay: By what the learning rate of a block is smaller than that of the next one; the head has ``lr``.
+            0.65 to 0.9 is usual for fine-tuning, 1 has all alike.
+        class_weights: Weight of each class in the loss; on the command line they come from the data.
 
     Raises:
-        UserError: If the network or the optimiser does not exist, if the network cannot be built as asked, or if the
-            weights do not fit it.
+        UserError: If the network or the optimiser does not exist, if the network cannot be built as asked, if the
+            weights do not fit it, or if it has no such parts to train.
     """
 
     def __init__(  # noqa: PLR0913  one argument a setting of the recipe
@@ -64,24 +74,47 @@ class Classifier(L.LightningModule):
         decay: Literal["cosine", "linear"] = "cosine",
         label_smoothing: float = 0.1,
         compile: bool = False,
+        train: Part = "all",
+        probe: float = 0.0,
+        layer_decay: float = 1.0,
+        class_weights: list[float] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         _check(lr=lr, weight_decay=weight_decay, warmup=warmup, label_smoothing=label_smoothing)
+        tuning, weigh = Tuning(train, probe, layer_decay), weights_of_classes(class_weights, num_classes)
         self.hparams["arch_options"] = without_pretrained(arch_options)  # a checkpoint brings its own weights,
         self.hparams["weights"] = None  # wherever they came from
-        self.net = build_net(arch, num_classes, img_size, in_chans, arch_options or {})
-        if weights is not None:
-            for change in load_weights(self.net, weights):
-                rank_zero_warn(f"{weights}: {change}")
-        build_optimizer(self.net, optimizer, lr, weight_decay)  # a wrong name is told before the data is loaded
+        self.net, self.start, changes = _started(arch, num_classes, img_size, in_chans, arch_options or {}, weights)
+        for change in changes:
+            rank_zero_warn(f"{self.start}: {change}")
+        build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # told before the data is loaded
+        self.parts = Parts(self.net, tuning)
+        self.register_buffer("class_weights", weigh, persistent=False)
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def setup(self, stage: str) -> None:
-        """Compile the network for training, in place so that its parameters keep their names."""
-        if self.hparams["compile"] and stage == "fit":
+        """Freeze what does not train yet; compile the network, in place so that its parameters keep their names."""
+        if stage != "fit":
+            return
+        self.parts.begin(self.trainer.strategy if self._trainer else None)
+        if self.hparams["compile"]:
             self.net.compile()
+
+    def on_train_start(self) -> None:
+        """Rest what is frozen; a run that is resumed after its probe is past it."""
+        self.parts.rest()
+        self._leave_probe()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let the rest train from the step on that ends the probe."""
+        self._leave_probe()
+
+    def _leave_probe(self) -> None:
+        if self.parts.probing and self.trainer.global_step >= self.probe_steps:
+            self.parts.end_probe(self.trainer.strategy, self)
+            rank_zero_info(f"step {self.trainer.global_step}: the probe of the head ends, the rest trains from here")
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
         """Logits of normalised images."""
@@ -90,7 +123,8 @@ class Classifier(L.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy; targets are class indices (B,) or mixed shares (B, classes)."""
         images, targets = batch
-        loss = F.cross_entropy(self(images), targets, label_smoothing=self.hparams["label_smoothing"])
+        weights: Any = self.class_weights
+        loss = weighted_cross_entropy(self(images), targets, weights, self.hparams["label_smoothing"])
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
@@ -116,13 +150,17 @@ class Classifier(L.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and its schedule by step over the whole run."""
-        settings = self.hparams
-        optimizer = build_optimizer(self.net, settings["optimizer"], settings["lr"], settings["weight_decay"])
-        total = self.trainer.estimated_stepping_batches
+        settings, total = self.hparams, self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise UserError("the learning rate needs to know the length of the run: set trainer.max_epochs")
+        with self.parts.all_that_will_train():
+            optimizer = build_optimizer(
+                self.net, settings["optimizer"], settings["lr"], settings["weight_decay"], settings["layer_decay"]
+            )
+        self.probe_steps = int(settings["probe"] * total)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: warmup_decay(step, int(total), int(settings["warmup"] * total), settings["decay"])
+            optimizer,
+            lambda step: phased(step, int(total), self.probe_steps, settings["warmup"], settings["decay"]),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
@@ -145,6 +183,18 @@ class Classifier(L.LightningModule):
 def without_pretrained(options: Options | None) -> Options:
     """Options of a network whose weights come from elsewhere."""
     return {name: value for name, value in (options or {}).items() if name != "pretrained"}
+
+
+def _started(
+    arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Options, weights: str | None
+) -> tuple[nn.Module, str | None, list[str]]:
+    """The network with what it starts from, the name of that, and what had to be changed in it."""
+    if weights is not None and names_network(weights) and arch.partition(".")[0] == weights.partition(".")[0]:
+        arch, options, weights = weights, {**options, "pretrained": True}, None
+    net = build_net(arch, num_classes, img_size, in_chans, options)
+    if options.get("pretrained") and weights is None:
+        return net, arch, changes_of_pretrained(net, num_classes, img_size)
+    return net, weights, load_weights(net, weights) if weights is not None else []
 
 
 def _check(lr: float, weight_decay: float, warmup: float, label_smoothing: float) -> None:
@@ -170,7 +220,8 @@ def build_net(
         hint = did_you_mean(arch, ours) or did_you_mean(arch, all_names)
         raise UserError(f"unknown network {arch!r}{hint}; ours are {', '.join(ours)}")
     try:
-        return timm.create_model(arch, num_classes=num_classes, img_size=img_size, in_chans=in_chans, **options)
+        with pretrained_weights(arch) if options.get("pretrained") else contextlib.nullcontext():
+            return timm.create_model(arch, num_classes=num_classes, img_size=img_size, in_chans=in_chans, **options)
     except UserError:
         raise
     except (TypeError, AssertionError, RuntimeError, ValueError) as error:

@@ -1,16 +1,20 @@
 """Weights of a network from and to a file, ours and timm's alike; nothing is ever unpickled."""
 
+import contextlib
 import hashlib
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import safetensors.torch
+import timm
 import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, did_you_mean
 
 WRAPPERS = ("state_dict_ema", "state_dict", "model")
 """Keys under which timm, Lightning and others keep the weights in a checkpoint."""
@@ -25,14 +29,18 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
 
     Args:
-        path: A file, or its ``https://`` or ``http://`` address; what was downloaded stays in torch's hub folder.
+        path: A file, or its ``https://`` or ``http://`` address, or a name of timm's registry; what was downloaded
+            stays in the hubs' folders.
 
     Raises:
-        UserError: If there is no such file, if it holds no weights, or if reading it would run code.
+        UserError: If there is no such file or name, if it holds no weights, or if reading it would run code.
     """
+    if names_network(path):
+        with pretrained_weights(str(path)):
+            return timm.create_model(str(path), pretrained=True).state_dict()
     path = _downloaded(str(path)) if str(path).startswith(("https://", "http://")) else Path(path)
     if not path.is_file():
-        raise UserError(f"weights not found: {path}")
+        raise UserError(f"weights not found: {path}{_like_a_network(path)}")
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(str(path))
@@ -50,6 +58,60 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if any(name.startswith("net.") for name in tensors):  # a checkpoint of Classifier
         tensors = {name.removeprefix("net."): tensor for name, tensor in tensors.items() if name.startswith("net.")}
     return tensors
+
+
+def _like_a_network(path: Path) -> str:
+    """A hint for what looks like a name of a network and not like a file."""
+    if len(path.parts) > 1 or path.suffix in (".ckpt", ".safetensors", ".pt", ".pth", ".bin"):
+        return ""
+    return did_you_mean(path.name.partition(".")[0], timm.list_models()) or ", neither a file nor a network's name"
+
+
+def names_network(weights: str | Path) -> bool:
+    """Whether this names a network of timm's registry, perhaps with a tag of its weights, and no file.
+
+    >>> names_network("vit_small_patch16_224.augreg_in1k"), names_network("runs/vit/best.ckpt")
+    (True, False)
+    """
+    return not Path(weights).exists() and timm.is_model(str(weights).partition(".")[0])
+
+
+@contextlib.contextmanager
+def pretrained_weights(name: str) -> Iterator[None]:
+    """One line for what can go wrong with weights of a hub: no network, no such tag, no weights at all.
+
+    Raises:
+        UserError: If something does.
+    """
+    log = logging.getLogger("huggingface_hub.utils._http")  # which tells of each of its ten attempts
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # of the hub's and timm's many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the weights of {name} cannot be had: {reason}; or name a file of them") from error
+    finally:
+        log.setLevel(level)
+
+
+def changes_of_pretrained(net: Any, num_classes: int, img_size: tuple[int, int]) -> list[str]:
+    """What timm changed in weights of its own that were made for other classes or images, a sentence each."""
+    cfg, changes = getattr(net, "pretrained_cfg", {}), []
+    before = tuple(cfg.get("input_size", (3, *img_size))[1:])
+    if before != tuple(img_size):
+        sizes = " to ".join(f"{height}x{width}" for height, width in (before, img_size))
+        changes.append(f"positions were resampled from images of {sizes} pixels")
+    if cfg.get("num_classes", num_classes) != num_classes:
+        changes.append(head_left_out(cfg["num_classes"], num_classes))
+    return changes
+
+
+def head_left_out(before: int | str, after: int) -> str:
+    """What becomes of a head of other classes."""
+    return f"the head of {before} classes was left out; the new one of {after} is untrained"
 
 
 def _downloaded(url: str) -> Path:
@@ -89,9 +151,7 @@ def load_weights(net: nn.Module, path: str | Path) -> list[str]:
             changes.append(f"{name} was resampled from {tuple(theirs[name].shape)} to {tuple(adapted[name].shape)}")
     if "head.weight" in ours and _shape(adapted, "head.weight") != _shape(ours, "head.weight"):
         classes = adapted["head.weight"].shape[0] if "head.weight" in adapted else "no"
-        changes.append(
-            f"the head of {classes} classes was left out; the new one of {len(ours['head.weight'])} is untrained"
-        )
+        changes.append(head_left_out(classes, len(ours["head.weight"])))
         adapted |= {name: ours[name] for name in ("head.weight", "head.bias")}
     elif "head.weight" not in ours and "head.weight" in adapted:
         changes.append(f"the head of {adapted['head.weight'].shape[0]} classes was left out")
