@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from vit_attn.callbacks import AttentionLogger, PredictionWriter
 from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
 from vit_attn.commands.parse_errors import explain
+from vit_attn.commands.starting import refuse_untrained, take_start
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier, without_pretrained
@@ -98,7 +99,7 @@ class VitAttnCLI(LightningCLI):
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({f"checkpoint.{name}": value for name, value in CHECKPOINT_DEFAULTS.items()})
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        for name in ("num_classes", "img_size", "in_chans"):
+        for name in ("num_classes", "img_size", "in_chans", "class_weights"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -140,6 +141,14 @@ class VitAttnCLI(LightningCLI):
         seed = self.config[self.config.subcommand].seed_everything
         if seed is True or not 0 <= seed < 2**32:
             raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
+        if self.config.subcommand == "fit":
+            settings = self.config.fit
+            if settings.model.weights is not None:
+                verb, *options = args
+                given = parser.parse_args([verb, f"--seed_everything={seed}", *options], defaults=False)
+                take_start(settings, given.fit)
+            if settings.ckpt_path is None:
+                refuse_untrained(settings.model)
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is told in one line."""
