@@ -179,10 +179,9 @@ def main() -> None:
     if args.keep_memory:
         keep_memory()
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
-    print(
-        f"torch {torch.__version__}, Python {platform.python_version()}, {args.device} ({where}), {args.rounds} rounds, freed memory is "
-        + ("kept" if args.keep_memory else "given back where the allocator does so")
-    )
+    freed = "kept" if args.keep_memory else "given back where the allocator does so"
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {args.device} ({where})")
+    print(f"{args.rounds} rounds; freed memory is {freed}")
     time_table(args.device, args.rounds)
     if not args.skip_memory:
         memory_table(args.device)
