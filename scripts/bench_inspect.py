@@ -6,12 +6,17 @@ attention that keep every map, then the full product of matrices. Each round tim
 of the ratios over the rounds, with the quarter and three-quarter points. Memory: the most bytes that tensors held at
 once above a plain forward, by torch's profiler of allocations.
 
+What a recording keeps, glibc gives back to the system after it and asks for again: those page faults are part of what
+looking costs a process that does nothing else, and they are gone where memory is kept, as by an allocator such as
+jemalloc, or by ``--keep_memory`` for all contenders alike.
+
     OMP_NUM_THREADS=2 .venv/bin/python scripts/bench_inspect.py
     .venv/bin/python scripts/bench_inspect.py --device cuda
 """
 
 import argparse
 import contextlib
+import ctypes
 import platform
 import statistics
 import time
@@ -36,7 +41,16 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--skip_memory", action="store_true")
+    parser.add_argument("--keep_memory", action="store_true", help="let glibc keep freed memory")
     return parser.parse_args()
+
+
+def keep_memory() -> None:
+    """Let glibc hold on to memory that was freed: no block is mapped by itself, and the heap is never trimmed."""
+    most, (trim_threshold, mmap_threshold) = 2**30, (-1, -3)  # malloc.h
+    for option in (trim_threshold, mmap_threshold):
+        if not ctypes.CDLL(None).mallopt(option, most):
+            raise OSError("mallopt refused its option")
 
 
 def plain(net: nn.Module, images: Tensor) -> None:
@@ -162,10 +176,12 @@ def memory_table(device: str) -> None:
 
 def main() -> None:
     args = parse_args()
+    if args.keep_memory:
+        keep_memory()
     where = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
-    print(
-        f"torch {torch.__version__}, Python {platform.python_version()}, {args.device} ({where}), {args.rounds} rounds"
-    )
+    freed = "kept" if args.keep_memory else "given back where the allocator does so"
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {args.device} ({where})")
+    print(f"{args.rounds} rounds; freed memory is {freed}")
     time_table(args.device, args.rounds)
     if not args.skip_memory:
         memory_table(args.device)

@@ -1,6 +1,7 @@
 """A number for each head: how wide it looks, how far, and how much of it goes where nothing is seen."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -113,15 +114,24 @@ def divergence(one: Recording, other: Recording) -> Float[Tensor, "layers heads"
     alike = [(len(each), each.batch_size, each.num_tokens) for each in (one, other)]
     if alike[0] != alike[1]:
         raise UserError(f"recordings of as many layers, images and tokens are compared, got {alike[0]} and {alike[1]}")
-    result = []
     for mine, theirs in zip(one, other, strict=True):
-        p, q = mine.weights(), theirs.weights()
-        if p.shape != q.shape:
-            raise UserError(f"{mine.name} has {p.shape[1]} heads, {theirs.name} has {q.shape[1]}")
-        middle = (p + q) / 2
-        apart = entropy(middle) - (entropy(p) + entropy(q)) / 2
-        result.append(apart.clamp_min(0.0).mean(dim=0))
-    return torch.stack(result)
+        heads = mine.calls[0].q.shape[1], theirs.calls[0].q.shape[1]
+        if heads[0] != heads[1]:
+            raise UserError(f"{mine.name} has {heads[0]} heads, {theirs.name} has {heads[1]}")
+    return torch.stack([_apart(*layers) for layers in zip(one, other, strict=True)])
+
+
+def _apart(one: Layer, other: Layer) -> Float[Tensor, " heads"]:
+    apart = []
+    for p, q in zip(_weights_of_each_image(one), _weights_of_each_image(other), strict=True):
+        apart.append(entropy((p + q) / 2) - (entropy(p) + entropy(q)) / 2)
+    return torch.cat(apart).clamp_min(0.0).mean(dim=0)
+
+
+def _weights_of_each_image(layer: Layer) -> Iterator[Float[Tensor, "1 H N N"]]:
+    for call in layer.calls:
+        for image in range(call.q.shape[0]):
+            yield call.part(slice(image, image + 1)).weights()
 
 
 def position_similarity(net: Any) -> Float[Tensor, "P P"]:

@@ -47,10 +47,8 @@ class AttentionCall:
             if self.mask is not None:
                 seen = self.mask.dtype == torch.bool
                 scores = scores.masked_fill_(~self.mask, -torch.inf) if seen else scores.add_(self.mask)
-            in_place = (
-                scores if scores.device.type == "cpu" else None
-            )  # where fresh memory costs as much as the softmax
-            weights = torch.softmax(scores, dim=-1, out=in_place)
+            # on a CPU fresh memory costs as much as the softmax
+            weights = torch.softmax(scores, dim=-1, out=scores if scores.device.type == "cpu" else None)
             if self.hard:
                 return torch.zeros_like(weights).scatter_(-1, weights.argmax(dim=-1, keepdim=True), 1.0)
             return weights

@@ -1,0 +1,95 @@
+#!/usr/bin/env python
+"""Make a folder of pictures to try fine-tuning on: generated, five shapes on busy grounds, of many sizes and kinds.
+
+Nothing is downloaded. FOLDER/labelled has a sub-folder a class; FOLDER/new has pictures without one, whose names say
+the answer; one of them is damaged, as happens.
+
+    .venv/bin/python scripts/example_images.py shapes
+"""
+
+import argparse
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+SHAPES = {  # corners as (turn, distance from the centre), in whole turns and radii
+    "circle": [(i / 60, 1.0) for i in range(60)],
+    "cross": [(i / 12 + 1 / 24, 0.4 if i % 3 == 0 else 1.0) for i in range(12)],
+    "square": [(i / 4, 1.0) for i in range(4)],
+    "star": [(i / 10, 1.0 if i % 2 else 0.4) for i in range(10)],
+    "triangle": [(i / 3, 1.0) for i in range(3)],
+}
+KINDS = [("jpg", "RGB"), ("jpg", "RGB"), ("png", "P"), ("png", "L"), ("png", "RGBA"), ("webp", "RGB")]
+LARGER = 4  # drawn so many times larger, for smooth edges
+
+
+def ground(rng: np.random.Generator, height: int, width: int) -> Image.Image:
+    """A gradient between two colours with stains and grain."""
+    across = np.linspace(0, 1, width)[None, :, None] * rng.uniform(0.3, 1) + np.linspace(0, 1, height)[:, None, None]
+    one, other = rng.integers(20, 180, (2, 3))
+    noise = rng.normal(0, 10, (height, width, 3))
+    image = Image.fromarray(np.clip(one + (other - one) * across / 2 + noise, 0, 255).astype(np.uint8))
+    pen = ImageDraw.Draw(image)
+    for _ in range(6):
+        x, y, size = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.03, 0.12) * min(height, width)
+        pen.line([x, y, x + rng.normal(0, 4 * size), y + rng.normal(0, 4 * size)], colour(rng, 20, 180), int(1 + size))
+    return image
+
+
+def colour(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int]:
+    red, green, blue = rng.integers(low, high, 3).tolist()
+    return red, green, blue
+
+
+def picture(rng: np.random.Generator, shape: str) -> Image.Image:
+    """The shape in any colour, size and turn, and anywhere in the square that a crop around the centre leaves."""
+    height, width = rng.integers(56, 113, 2).tolist()
+    image, side, turn = ground(rng, height, width), min(height, width), rng.uniform()
+    radius = rng.uniform(0.2, 0.34) * side
+    x, y = (each / 2 + rng.uniform(radius - side / 2, side / 2 - radius) for each in (width, height))
+    corners = [
+        (
+            LARGER * (x + radius * far * math.cos(math.tau * (angle + turn))),
+            LARGER * (y + radius * far * math.sin(math.tau * (angle + turn))),
+        )
+        for angle, far in SHAPES[shape]
+    ]
+    mask = Image.new("L", (LARGER * width, LARGER * height))
+    ImageDraw.Draw(mask).polygon(corners, fill=255)
+    image.paste(colour(rng, 120, 256), (0, 0, width, height), mask.resize((width, height)))
+    return image
+
+
+def save(image: Image.Image, rng: np.random.Generator, path: Path) -> None:
+    """In one of the forms that pictures come in."""
+    ending, mode = KINDS[rng.integers(len(KINDS))]
+    image.convert(mode).save(path.with_suffix(f".{ending}"))
+
+
+def main(args: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="which must not exist yet")
+    parser.add_argument("--images", type=int, default=100, help="labelled pictures of each class")
+    parser.add_argument("--new", type=int, default=4, help="unlabelled pictures of each class")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(args)
+    if options.folder.exists():
+        parser.error(f"{options.folder} exists: name a folder that does not")
+
+    rng = np.random.default_rng(options.seed)
+    (options.folder / "new").mkdir(parents=True)
+    for shape in SHAPES:
+        (options.folder / "labelled" / shape).mkdir(parents=True)
+        for number in range(options.images):
+            save(picture(rng, shape), rng, options.folder / "labelled" / shape / f"{number:03}")
+        for number in range(options.new):
+            save(picture(rng, shape), rng, options.folder / "new" / f"{shape}_{number}")
+    (options.folder / "new/damaged.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    print(f"{len(SHAPES)} classes of {options.images} pictures in {options.folder}/labelled")
+    print(f"{len(SHAPES) * options.new} pictures and a damaged file in {options.folder}/new")
+
+
+if __name__ == "__main__":
+    main()
