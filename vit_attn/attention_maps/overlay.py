@@ -47,18 +47,18 @@ def draw_overlays(
         dpi: Pixels an inch; a panel is 1.15 inches wide.
     """
     height, width, _ = image.shape
-    page, panels, bar = _layout(
+    page, panels, bar = layout(
         (1, 1 + len(maps)), (1.15, 1.15 * height / width), gap=(0.06, 0.0), margin=(0.04, 0.2, 0.36), dpi=dpi
     )
     scale = Scale(100 * max(float(each.patches.max()) for each in maps), opacity=0.6)
     grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
     page.place(image, panels[0])
-    _head(page, title, panels[0])
+    head(page, title, panels[0])
     for panel, each in zip(panels[1:], maps, strict=True):
         page.place(scale.over(grey, 100 * each.patches), panel)
-        _head(page, each.title, panel)
+        head(page, each.title, panel)
         if each.prefix > 0:
-            _foot(page, f"+ {each.prefix:.0%} on prefix", panel)
+            foot(page, f"+ {each.prefix:.0%} on prefix", panel)
     for panel in panels:
         for mark in marks:
             _outline(page, mark, maps[0].patches.shape, panel)
@@ -87,13 +87,13 @@ def draw_matrices(
     """
     cols = min(len(layers), 3)
     rows = -(-len(layers) // cols)
-    page, panels, bar = _layout((rows, cols), (1.15, 1.15), gap=(0.16, 0.4), margin=(0.2, 0.2, 0.42), dpi=dpi)
+    page, panels, bar = layout((rows, cols), (1.15, 1.15), gap=(0.16, 0.4), margin=(0.2, 0.2, 0.42), dpi=dpi)
     page.write(title, panels[0].left, 0.05, 8, "lt")
     scale = Scale(100 * float(layers.max()), root=True)
     for number, layer, panel in zip(numbers or range(len(layers)), layers, panels, strict=False):
         page.place(_ruled(scale.colours(100 * layer), num_prefix_tokens), panel)
-        _head(page, f"layer {number + 1}", panel)
-        _foot(page, "key", panel)
+        head(page, f"layer {number + 1}", panel)
+        foot(page, "key", panel)
         page.write_upward("query", panel.left - 0.08, panel.top + panel.height / 2, 7.5)
     page.scale_bar(scale, bar, "% of attention")
     return page.pixels()
@@ -124,15 +124,15 @@ def draw_sheet(
     down, across, rows, cols = maps.shape
     width = min(1.0, 4.6 / across)
     size, gap = (width, width * rows / cols), (0.05, 0.17 if prefix is not None else 0.05)
-    page, panels, bar = _layout((down, across), size, gap=gap, margin=(0.22, 0.24, 0.42), dpi=dpi)
+    page, panels, bar = layout((down, across), size, gap=gap, margin=(0.22, 0.24, 0.42), dpi=dpi)
     page.write(title, panels[0].left, 0.05, 8, "lt")
     scale = Scale(100 * float(maps.max()), root=True)
     for panel, (row, col) in zip(panels, np.ndindex(down, across), strict=True):
         page.place(scale.colours(100 * maps[row, col]), panel)
         if prefix is not None:
-            _foot(page, f"+ {prefix[row, col]:.0%}", panel)
+            foot(page, f"+ {prefix[row, col]:.0%}", panel)
         if row == 0:
-            _head(page, _numbered(names[1], places[1][col], width), panel)
+            head(page, _numbered(names[1], places[1][col], width), panel)
         if col == 0:
             label = _numbered(names[0], places[0][row], size[1])
             page.write_upward(label, panel.left - 0.1, panel.top + panel.height / 2, 7.5)
@@ -153,7 +153,7 @@ def stack(pictures: Sequence[Picture]) -> Picture:
     return np.concatenate(padded)
 
 
-def _layout(
+def layout(
     shape: tuple[int, int],
     panel: tuple[float, float],
     gap: tuple[float, float],
@@ -190,11 +190,13 @@ def _ruled(matrix: Picture, after: int) -> Picture:
     return large
 
 
-def _head(page: Page, text: str, panel: Box) -> None:
+def head(page: Page, text: str, panel: Box) -> None:
+    """Words over a panel."""
     page.write(text, panel.centre, panel.top - 0.035, 8, "mb", panel.width + 0.04)
 
 
-def _foot(page: Page, text: str, panel: Box) -> None:
+def foot(page: Page, text: str, panel: Box) -> None:
+    """Words under a panel."""
     page.write(text, panel.centre, panel.top + panel.height + 0.02, 7.5, "mt")
 
 

@@ -105,7 +105,14 @@ class Page:
         self.sheet.paste(image.resize(size, method), (left, top))
 
     def write(
-        self, text: str, x: float, y: float, points: float = 8.0, anchor: str = "mt", most: float | None = None
+        self,
+        text: str,
+        x: float,
+        y: float,
+        points: float = 8.0,
+        anchor: str = "mt",
+        most: float | None = None,
+        colour: Colour = INK,
     ) -> None:
         """Words, line by line.
 
@@ -117,6 +124,7 @@ class Page:
             anchor: What is at that place: left, middle or right (``l``, ``m``, ``r``), then top, middle or bottom
                 (``t``, ``m``, ``b``) of the words.
             most: Width that they may take; what does not fit is left out and an ellipsis stands for it.
+            colour: Of the letters.
         """
         font = _font(points * self.dpi / 72)
         lines = [line if most is None else _cut(line, font, most * self.dpi) for line in text.split("\n")]
@@ -124,7 +132,7 @@ class Page:
         first = y * self.dpi - {"t": 0.0, "m": step * (len(lines) - 1) / 2, "b": step * (len(lines) - 1)}[anchor[1]]
         kind = anchor[0] + {"t": "a", "m": "m", "b": "d"}[anchor[1]]
         for number, line in enumerate(lines):
-            self.pen.text((x * self.dpi, first + number * step), line, INK, font, kind)
+            self.pen.text((x * self.dpi, first + number * step), line, colour, font, kind)
 
     def write_upward(self, text: str, x: float, y: float, points: float = 8.0) -> None:
         """Words that run upward, their middle at (x, y)."""

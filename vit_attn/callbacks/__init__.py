@@ -2,5 +2,6 @@
 
 from vit_attn.callbacks.attention_logger import AttentionLogger
 from vit_attn.callbacks.prediction_writer import PredictionWriter
+from vit_attn.callbacks.tuning_comparison import TuningComparison
 
-__all__ = ["AttentionLogger", "PredictionWriter"]
+__all__ = ["AttentionLogger", "PredictionWriter", "TuningComparison"]

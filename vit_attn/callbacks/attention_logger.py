@@ -1,15 +1,13 @@
 """Where the network looks, in TensorBoard, from step 0 to the end of the training."""
 
-import contextlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 
 from vit_attn.attention_maps.measures import measure
 from vit_attn.attention_maps.record import record
@@ -18,6 +16,7 @@ from vit_attn.attention_maps.rollout import rollout
 from vit_attn.attention_maps.view import View, views_of
 from vit_attn.callbacks.attention_pictures import METHODS, add_picture, pictures, pointing, snapshot
 from vit_attn.callbacks.attention_tab import AttentionTab
+from vit_attn.callbacks.beside import Drawer, evaluating, net_of, progress_of
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.callbacks.taken import Taken, patch_size, relevance_between, verdicts_of
 from vit_attn.errors import UserError, did_you_mean
@@ -89,8 +88,7 @@ class AttentionLogger(L.Callback):
         self.tab_megabytes, self.tab, self.loggings = tab_megabytes, AttentionTab(tab_megabytes), 0
         self.logged: int | None = None
         self.meter = CostMeter(max_cost)
-        self.drawer: ThreadPoolExecutor | None = None
-        self.drawings: list[Future[None]] = []
+        self.drawer = Drawer()
 
     def check(self, data: Any, pl_module: L.LightningModule) -> None:
         """Record a blank image to no file, so that what cannot be drawn is refused before anything is written.
@@ -102,11 +100,11 @@ class AttentionLogger(L.Callback):
             return
         if not all(hasattr(data, name) for name in ("probe", "normalize", "class_names", "img_size", "in_chans")):
             raise UserError("AttentionLogger needs a data module with what ImageData has: probe(), normalize(), …")
-        net = _net(pl_module)
+        net = net_of(pl_module)
         device = next(net.parameters()).device  # in setup the module is not yet where it says
         blank = torch.zeros(1, data.in_chans, *data.img_size, device=device)
         try:
-            with _evaluating(net), record(net) as recording:
+            with evaluating(net), record(net) as recording:
                 pl_module(blank)
             rollout(recording)
         except UserError as error:
@@ -154,14 +152,8 @@ class AttentionLogger(L.Callback):
         self._finish()
 
     def _finish(self) -> None:
-        if self.drawer is not None:
-            self.drawer.shutdown(wait=True)
-            self.drawer = None
+        if self.drawer.finish("pictures of attention"):
             rank_zero_info(f"attention: logging took {self.meter.share:.1%} of the time, drawing included")
-        for drawing in self.drawings:
-            if error := drawing.exception():
-                rank_zero_warn(f"pictures of attention could not be drawn: {error}")
-        self.drawings = []
 
     def _log(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""
@@ -170,7 +162,7 @@ class AttentionLogger(L.Callback):
             return
         if trainer.global_step == self.logged:
             return
-        if not trainer.strategy.broadcast(always or self.meter.affords(_progress(trainer))):
+        if not trainer.strategy.broadcast(always or self.meter.affords(progress_of(trainer))):
             return
         self.logged = trainer.global_step
         with self.meter.spending():
@@ -186,12 +178,11 @@ class AttentionLogger(L.Callback):
             taken = Taken(
                 trainer.global_step, recording.without_graph(), logits, views, between, verdicts, probe, always
             )
-        self.drawer = self.drawer or ThreadPoolExecutor(1, "attention-pictures")
-        self.drawings.append(self.drawer.submit(self._draw, writers, taken, data.class_names))
+        self.drawer.draw(self._draw, writers, taken, data.class_names)
 
     def _record(self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor) -> tuple[Recording, Tensor]:
-        net = _net(pl_module)
-        with _evaluating(net), torch.inference_mode(False), torch.enable_grad():
+        net = net_of(pl_module)
+        with evaluating(net), torch.inference_mode(False), torch.enable_grad():
             with trainer.precision_plugin.forward_context(), record(net, gradients=True) as recording:
                 logits = pl_module(images.clone())  # one made in inference mode could not enter a graph
         return recording, logits.detach()
@@ -203,8 +194,8 @@ class AttentionLogger(L.Callback):
         number, self.loggings = self.loggings, self.loggings + 1
         if not self.faithfulness_every or (number % self.faithfulness_every and not last):
             return None
-        net = _net(pl_module)
-        with _evaluating(net), trainer.precision_plugin.forward_context():
+        net = net_of(pl_module)
+        with evaluating(net), trainer.precision_plugin.forward_context():
             return verdicts_of(net, images.to(next(net.parameters()).dtype), views)
 
     def _draw(self, writers: Sequence[Any], taken: Taken, class_names: Sequence[str]) -> None:
@@ -238,28 +229,3 @@ class AttentionLogger(L.Callback):
                     taken.relevance,
                     taken.verdicts,
                 )
-
-
-def _progress(trainer: L.Trainer) -> float:
-    """Share of the run that is done; 0 where its end is not known."""
-    return trainer.global_step / trainer.estimated_stepping_batches
-
-
-def _net(pl_module: L.LightningModule) -> nn.Module:
-    net = getattr(pl_module, "net", None)
-    if not isinstance(net, nn.Module):
-        raise UserError("AttentionLogger needs a task with its network as `net`, as Classifier has")
-    return net
-
-
-@contextlib.contextmanager
-def _evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation without gradients; afterwards every module is in the mode that it was in."""
-    training = [module for module in net.modules() if module.training]
-    net.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True

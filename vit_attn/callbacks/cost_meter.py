@@ -12,10 +12,11 @@ class CostMeter:
 
     Args:
         most: Share of the run's time that may be spent.
+        what: What it is spent on, by the name of its options on the command line.
     """
 
-    def __init__(self, most: float) -> None:
-        self.most, self.told = most, False
+    def __init__(self, most: float, what: str = "attention") -> None:
+        self.most, self.what, self.told = most, what, False
         self.start()
 
     def start(self) -> None:
@@ -44,8 +45,8 @@ class CostMeter:
         if not affords and not self.told:
             self.told = True
             rank_zero_info(
-                f"attention: a logging takes {each:.1f} s, so some are left out to stay within {self.most:.1%} of the "
-                "run's time. To have all: --attention.max_cost=1"
+                f"{self.what}: a logging takes {each:.1f} s, so some are left out to stay within {self.most:.1%} of "
+                f"the run's time. To have all: --{self.what}.max_cost=1"
             )
         return affords
 

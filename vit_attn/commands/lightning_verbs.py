@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vit_attn.callbacks import AttentionLogger, PredictionWriter
+from vit_attn.callbacks import AttentionLogger, PredictionWriter, TuningComparison
 from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
 from vit_attn.commands.parse_errors import explain
 from vit_attn.commands.starting import refuse_untrained, take_start
@@ -96,6 +96,7 @@ class VitAttnCLI(LightningCLI):
         parser.add_argument("--name", type=str, default="vit", help="Name of the run.")
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs; a run goes to RUNS/NAME/….")
         parser.add_lightning_class_args(AttentionLogger, "attention")
+        parser.add_lightning_class_args(TuningComparison, "comparison")
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
         parser.set_defaults({f"checkpoint.{name}": value for name, value in CHECKPOINT_DEFAULTS.items()})
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)

@@ -44,4 +44,6 @@ def refuse_untrained(model: Any) -> None:
     if model.weights is None and not (model.arch_options or {}).get("pretrained"):
         part = f"train={model.train}" if model.train != "all" else f"probe={model.probe}" if model.probe else None
         if part:
-            raise UserError(f"{part} leaves the rest of the network as it starts, which is random: name --model.weights")
+            raise UserError(
+                f"{part} leaves the rest of the network as it starts, which is random: name --model.weights"
+            )

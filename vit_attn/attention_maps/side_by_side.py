@@ -1,0 +1,94 @@
+"""Two networks on the same images: where each looks, and how far apart their heads are."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from vit_attn.attention_maps.overlay import Map, foot, head, layout
+from vit_attn.attention_maps.page import Box, Picture, Scale
+
+SMALLEST_SCALE = 0.01
+"""Nats at the top of a scale of divergence, at least: less is no difference, and should not look like one."""
+
+
+def draw_side_by_side(image: Picture, title: str, networks: Mapping[str, Sequence[Map]], dpi: int = 100) -> Picture:
+    """The image, and a row of its maps for each network, all on one numeric colour scale from 0.
+
+    Args:
+        image: Pixels; any size, the patches divide it evenly.
+        title: What stands over the image.
+        networks: Maps by the network's name, with the same titles for each.
+        dpi: Pixels an inch; a panel is 1.15 inches wide.
+    """
+    height, width, _ = image.shape
+    rows = list(networks.values())
+    page, panels, bar = layout(
+        (len(rows), 1 + len(rows[0])),
+        (1.15, 1.15 * height / width),
+        gap=(0.22, 0.22),
+        margin=(0.04, 0.2, 0.36),
+        dpi=dpi,
+    )
+    page.place(image, panels[0])
+    head(page, title, panels[0])
+    scale = Scale(100 * max(float(each.patches.max()) for row in rows for each in row), opacity=0.6)
+    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
+    across = 1 + len(rows[0])
+    for number, (name, maps) in enumerate(networks.items()):
+        for panel, each in zip(panels[number * across + 1 :], maps, strict=False):
+            page.place(scale.over(grey, 100 * each.patches), panel)
+            if number == 0:
+                head(page, each.title, panel)
+            if each.prefix > 0:
+                foot(page, f"+ {each.prefix:.0%} on prefix", panel)
+        first = panels[number * across + 1]
+        page.write_upward(name, first.left - 0.11, first.top + first.height / 2)
+    page.scale_bar(scale, bar, "% a patch")
+    return page.pixels()
+
+
+def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: int = 100) -> Picture:
+    """A number for each head, on a numeric colour scale from 0.
+
+    Args:
+        values: By layer and head, at least 0.
+        title: What stands over the figure.
+        label: What the numbers count, beside the scale.
+        dpi: Pixels an inch; the figure is up to 5 inches wide.
+    """
+    names = ("layer", "head")
+    if values.shape[1] < len(values):  # the longer side goes across
+        values, names = values.T, ("head", "layer")
+    down, across = values.shape
+    side = min(0.6, 4.2 / across)
+    page, (whole,), bar = layout(
+        (1, 1), (side * across, max(side * down, 0.9)), gap=(0.0, 0.0), margin=(0.5, 0.08, 0.58), dpi=dpi
+    )
+    scale = Scale(max(float(values.max()), SMALLEST_SCALE))
+    page.write(title, whole.left, 0.05, 8, "lt")
+    page.write(names[1], whole.centre, whole.top - 0.2, 7.5, "mb")
+    page.write_upward(names[0], whole.left - 0.32, whole.top + whole.height / 2, 7.5)
+    page.place(scale.colours(values), whole)
+    for row, col in np.ndindex(down, across):
+        cell = whole.part(row, col, down, across)
+        if col == 0:
+            page.write(str(row + 1), cell.left - 0.07, _middle(cell), 7.5, "rm")
+        if row == 0:
+            page.write(str(col + 1), cell.centre, cell.top - 0.05, 7.5, "mb")
+        if side > 0.33:
+            bright = float(scale.place(values[row, col])) > 0.6
+            page.write(
+                _short(values[row, col]), cell.centre, _middle(cell), 7, "mm", colour="#1a1a1a" if bright else "white"
+            )
+    page.scale_bar(scale, bar, label)
+    return page.pixels()
+
+
+def _middle(box: Box) -> float:
+    return box.top + box.height / 2
+
+
+def _short(value: float) -> str:
+    """Two decimals, without the zero before them."""
+    return f"{value:.2f}".removeprefix("0")
