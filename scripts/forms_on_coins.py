@@ -125,10 +125,10 @@ def measure(net: nn.Module, data: ImageData, device: str) -> dict[str, float]:
     """Accuracy and pointing over the validation images."""
     split, correct = data.splits["val"], []
     answer: Any = split.answer
-    bought = torch.tensor([answer(i).bought for i in range(len(split.images))])
-    coins = torch.tensor([answer(i).coins for i in range(len(split.images))])
+    bought = torch.tensor([answer(i).bought for i in range(len(split))])
+    coins = torch.tensor([answer(i).coins for i in range(len(split))])
     top: dict[str, list[Tensor]] = {"rollout": [], "raw": []}
-    for images, labels in zip(split.images.split(250), split.labels.split(250), strict=True):
+    for images, labels in zip(split.decoded().split(250), split.labels.split(250), strict=True):
         with torch.no_grad(), record(net) as recording:
             correct.append(net(data.normalize(images.to(device))).argmax(dim=-1).cpu() == labels)
         raw = raw_rows(recording) if recording.pool is None else recording.query_rows()

@@ -8,7 +8,7 @@ import torch
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
-from vit_attn.data import sources
+from vit_attn.data import cifar, sources
 
 
 @pytest.fixture(autouse=True)
@@ -41,5 +41,5 @@ def cifar10_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name, _ in CIFAR10.train_list])
     monkeypatch.setattr(CIFAR10, "test_list", [[name, sums[name]] for name, _ in CIFAR10.test_list])
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
-    monkeypatch.setattr(sources, "VALIDATION_IMAGES", 20)
+    monkeypatch.setattr(cifar, "VALIDATION_IMAGES", 20)
     return folder.parent

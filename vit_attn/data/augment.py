@@ -6,7 +6,7 @@ on what was drawn before nor on how many workers or ranks there are.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64, Shaped, UInt8
 from torch import Tensor
 
-from vit_attn.data.draws import Draws
+from vit_attn.data.draws import Draws, to_device
+from vit_attn.data.image_ops import resized_crop
 from vit_attn.data.policies import colour_jitter, rand_augment, trivial_augment
 from vit_attn.errors import UserError
 
@@ -40,6 +41,8 @@ class Augment:
         colour_jitter: Strength, up to 1: brightness, contrast and saturation change by factors in 1 ± strength, hue by
             up to a quarter of it of the colour circle (arXiv 2002.05709).
         cutout: Side, in pixels, of a square that is erased around a random centre of each image (arXiv 1708.04552).
+        random_resized_crop: Least share of the area of a random part of each image, 3:4 to 4:3 in shape, that is
+            resized to the whole (arXiv 1409.4842); 0 for none; not with crop_padding.
     """
 
     crop_padding: int | None = None
@@ -53,6 +56,7 @@ class Augment:
     trivial_augment: float | None = None
     colour_jitter: float | None = None
     cutout: int | None = None
+    random_resized_crop: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done, by name."""
@@ -67,6 +71,7 @@ class Augment:
             ("trivial_augment", 1),
             ("colour_jitter", 1),
             ("cutout", 1024),
+            ("random_resized_crop", 1),
         ):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= high:
@@ -76,15 +81,24 @@ class Augment:
                 f"augment.rand_augment={self.rand_augment} and augment.trivial_augment={self.trivial_augment} do the "
                 "same in two ways: set one of them to 0"
             )
+        if self.crop_padding and self.random_resized_crop:
+            raise UserError(
+                f"augment.crop_padding={self.crop_padding} and augment.random_resized_crop={self.random_resized_crop} "
+                "both crop: set one of them to 0"
+            )
 
     def over(self, base: "Augment") -> "Augment":
-        """These settings, and those of ``base`` where they are not given.
+        """These settings, and those of ``base`` where they are not given; of the two crops, the given one stays.
 
         >>> Augment(flip=0.1).over(Augment(crop_padding=4, flip=0.5)).crop_padding
         4
         """
-        given = {each.name: getattr(self, each.name) for each in fields(self)}
-        return replace(base, **{name: value for name, value in given.items() if value is not None})
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        if self.random_resized_crop and base.crop_padding:
+            given.setdefault("crop_padding", 0)
+        if self.crop_padding and base.random_resized_crop:
+            given.setdefault("random_resized_crop", 0.0)
+        return replace(base, **given)
 
 
 NOT_GIVEN = Augment()
@@ -107,6 +121,8 @@ def augment_batch(
         draws: Random parameters of this step.
         mirrored: Which images to mirror, instead of a random share of them.
     """
+    if on.random_resized_crop:
+        images = resized_crop(images, random_crops(images, on.random_resized_crop, draws))
     if on.crop_padding or on.flip or mirrored is not None:
         images = crop_and_flip(images, on.crop_padding or 0, on.flip or 0.0, draws, mirrored)
     if on.colour_jitter:
@@ -158,6 +174,34 @@ def crop_and_flip(
     each = torch.arange(count, device=images.device)
     starts = (flipped * count + each) * image + top * row + torch.where(flipped, 2 * padding - left, left)
     return runs.index_select(0, starts).as_strided(images.shape, (length, plane, row, 1))
+
+
+def random_crops(
+    images: UInt8[Tensor, "B C height width"], least: float, draws: Draws, tries: int = 10
+) -> Float[Tensor, "B 4"]:
+    """Top, left, height and width in pixels of a random part of each image, as ``RandomResizedCrop`` draws them.
+
+    Args:
+        images: The images.
+        least: Least share of the area.
+        draws: Random parameters of this step.
+        tries: Parts that are drawn of each image; where none lies in the image, its centre is taken.
+    """
+    height, width = images.shape[-2:]
+    shape = (draws.total, tries)
+    areas = draws.rng.uniform(least, 1.0, shape) * height * width
+    ratios = np.exp(draws.rng.uniform(np.log(3 / 4), np.log(4 / 3), shape))
+    widths, heights = np.round(np.sqrt(areas * ratios)), np.round(np.sqrt(areas / ratios))
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    first = np.where(fits.any(axis=1), fits.argmax(axis=1), -1)
+    each = np.arange(draws.total)
+    most = np.array([round(min(height, width * 4 / 3)), round(min(width, height * 4 / 3))])
+    sides = np.where(first[:, None] < 0, most, np.stack([heights[each, first], widths[each, first]], axis=1))
+    spare = np.array([height, width]) - sides
+    corners = np.floor(draws.rng.uniform(0, 1, (draws.total, 2)) * (spare + 1))
+    corners = np.where(first[:, None] < 0, spare // 2, corners)
+    packed = np.concatenate([corners, sides], axis=1).astype(np.float32)
+    return to_device(draws.host(packed), images.device)
 
 
 def erase(images: Images, share: float, draws: Draws) -> Images:

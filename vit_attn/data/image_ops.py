@@ -122,6 +122,30 @@ def warp(images: Pixels, matrices: Float[Tensor, "B 6"]) -> Pixels:
     return F.grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
 
 
+def resized_crop(images: Pixels, crops: Float[Tensor, "B 4"]) -> Pixels:
+    """Resize a part of each image to the whole, linearly and with antialiasing.
+
+    Args:
+        images: The images.
+        crops: Top, left, height and width of each part, in whole pixels.
+    """
+    top, left, tall, wide = crops.unbind(dim=1)
+    rows = _resampling(top, tall, images.shape[-2])[:, None]
+    cols = _resampling(left, wide, images.shape[-1])[:, None]
+    return _to_uint8((rows @ images.float() @ cols.mT).add_(0.5))
+
+
+def _resampling(start: Each, length: Each, size: int) -> Float[Tensor, "B size size"]:
+    """Share of each pixel (column) in each pixel of the result (row), along one axis."""
+    pixel = torch.arange(size, device=start.device) + 0.5
+    scale = (length / size)[:, None, None]
+    centre = start[:, None, None] + pixel[:, None] * scale
+    weights = (1 - (pixel - centre).abs() / scale.clamp(min=1)).clamp_(min=0)
+    inside = (pixel > start[:, None]) & (pixel < (start + length)[:, None])
+    weights = weights * inside[:, None]
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
 def rotation(degrees: np.ndarray, height: int, width: int) -> Matrices:
     """Matrices for :func:`warp` that turn images about their centres, counter-clockwise."""
     angle, zero = np.radians(degrees), np.zeros(len(degrees))

@@ -1,10 +1,10 @@
 """A whole split in memory as one tensor: a batch is one gather, and its address says which images it holds.
 
-On the device, the loader hands out :class:`Pick`, addresses alone, and :class:`Resident` gathers them there. For loader
-workers, :class:`Images` gathers in the worker. Both see the same images in the same order.
+On the device, the loader hands out :class:`Pick`, addresses alone, and :class:`Resident` gathers them there. Loader
+workers read the images of the same addresses in the same order.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence, Sized
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
@@ -18,65 +18,7 @@ from vit_attn.data.draws import to_device
 
 Loader = Literal["auto", "memory", "workers"]
 Batch = tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]
-Transform = Callable[[UInt8[Tensor, "C height width"]], UInt8[Tensor, "C height width"]]
-
-
-class Images(Dataset):
-    """Decoded images and labels, addressed by ``epoch * len(self) + index``.
-
-    The address carries the epoch, so that a random transform draws the same parameters for an image of an epoch in
-    any number of workers, and in a resumed run.
-
-    Args:
-        images: Pixels, uint8.
-        labels: Class indices.
-        transform: What is done to each image by itself; its torch randomness comes from (seed, address).
-        seed: Seed of the transform.
-    """
-
-    def __init__(
-        self,
-        images: UInt8[Tensor, "B C height width"],
-        labels: Int64[Tensor, " B"],
-        transform: Transform | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.images, self.labels, self.transform, self.seed = images, labels, transform, seed
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> tuple[UInt8[Tensor, "C height width"], int]:
-        """One image and its label, by address."""
-        images, labels = self.__getitems__([index])
-        return images[0], int(labels[0])
-
-    def __getitems__(self, addresses: Sequence[int]) -> Batch:
-        """A batch, which a ``DataLoader`` asks for by this name."""
-        indices = torch.tensor(addresses) % len(self)
-        images = self.images[indices]
-        if self.transform is not None:
-            images = torch.stack([self._seeded(self.transform, *pair) for pair in zip(images, addresses, strict=True)])
-        return images, self.labels[indices]
-
-    def _seeded(self, transform: Transform, image: Tensor, address: int) -> Tensor:
-        before = torch.get_rng_state()
-        try:  # the CPU's generator alone: torch.manual_seed would reseed the GPU's too, and for good
-            torch.default_generator.manual_seed(hash((self.seed, address)))  # of integers: the same in every process
-            return transform(image)
-        finally:
-            torch.set_rng_state(before)
-
-
-class EpochShuffle(DistributedSampler):
-    """Addresses of all images in an order drawn from (seed, epoch), shared out among the ranks."""
-
-    def __iter__(self) -> Iterator[int]:
-        """Addresses for :class:`Images`."""
-        images: Any = self.dataset
-        offset = self.epoch * len(images)
-        return (offset + index for index in super().__iter__())
+Order = Callable[[torch.Generator], Int64[Tensor, " images"]]
 
 
 class Pick(NamedTuple):
@@ -119,18 +61,27 @@ class Picks(Dataset[Pick]):
 
 
 class ShuffledBatches(DistributedSampler):
-    """Batches of :class:`EpochShuffle`'s addresses, in its order, without a Python number for each image.
+    """Addresses of the images in an order drawn from (seed, epoch), shared out among the ranks, a batch at a time.
 
     Args:
         images: What has a length, that of the split.
         batch_size: Images of a batch on each rank; what is left at the end of an epoch is dropped.
         taken: Tells how many batches of this epoch were taken before, by the run that is resumed.
+        order: Draws the images of an epoch with a generator of its own; by default each once.
         **ranks: ``num_replicas``, ``rank`` and ``seed``, as ``DistributedSampler`` takes them.
     """
 
-    def __init__(self, images: Sized, batch_size: int, taken: Callable[[], int] = lambda: 0, **ranks: Any) -> None:
+    def __init__(
+        self,
+        images: Sized,
+        batch_size: int,
+        taken: Callable[[], int] = lambda: 0,
+        order: Order | None = None,
+        **ranks: Any,
+    ) -> None:
         super().__init__(cast(Dataset, images), **ranks)
         self.batch_size, self.taken = batch_size, taken
+        self.order = order or (lambda generator: torch.randperm(len(images), generator=generator))
 
     def __len__(self) -> int:
         """Batches of an epoch."""
@@ -140,13 +91,17 @@ class ShuffledBatches(DistributedSampler):
         """Addresses, a batch at a time."""
         # a generator, since lightning makes the iterator before it restores the epoch that it resumes
         count = len(cast(Sized, self.dataset))
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + self.epoch))
+        order = self.order(torch.Generator().manual_seed(self.seed + self.epoch))
         own = order.repeat(2)[: self.total_size][self.rank :: self.num_replicas] + self.epoch * count
         yield from own.split(self.batch_size)[self.taken() : len(self)]
 
 
 class ResumableLoader(DataLoader):
     """A loader whose sampler finds its place by itself; lightning asks a resumable loader for a state."""
+
+    def __iter__(self) -> Any:
+        """Batches; workers begin with the first that is asked for, when lightning has restored the epoch."""
+        yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
         """Nothing: lightning keeps the epoch and the batches that were taken."""
@@ -176,14 +131,21 @@ class Resident:
         return self.images.index_select(0, indices), self.labels.index_select(0, indices)
 
 
-def choose_loader(loader: Loader, splits: Iterable[UInt8[Tensor, "B C height width"]], budget_gb: float) -> bool:
-    """Whether all images go to the device, which is said in one line where it was left open."""
+def choose_loader(loader: Loader, count: int, image_bytes: int, budget_gb: float) -> bool:
+    """Whether all images go to the device, which is said in one line where it was left open.
+
+    Args:
+        loader: What was asked for.
+        count: Images of all splits.
+        image_bytes: Bytes of a decoded image.
+        budget_gb: What they may take for ``auto``.
+    """
     if loader != "auto":
         return loader == "memory"
-    needed = sum(images.nbytes for images in splits) / 1e9
+    needed = count * image_bytes / 1e9
     fits = needed <= budget_gb
     rank_zero_info(
-        f"loader: {'memory' if fits else 'workers'}, since the decoded images are {needed:.2f} GB and "
+        f"loader: {'memory' if fits else 'workers'}, since the {count:,} decoded images are {needed:.2f} GB and "
         f"memory_budget_gb={budget_gb:g}"
     )
     return fits

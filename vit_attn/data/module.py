@@ -2,61 +2,62 @@
 
 import itertools
 import os
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import torch
 from jaxtyping import Float, Int64, UInt8
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
+from vit_attn.data.balance import balanced, imbalance, inverse_frequencies
 from vit_attn.data.card import KEY, Card, card_of
-from vit_attn.data.coins import Answer
+from vit_attn.data.decoding import cores
 from vit_attn.data.draws import Draws, to_device
-from vit_attn.data.memory import (
-    EpochShuffle,
-    Images,
-    Loader,
-    Pick,
-    Picks,
-    Resident,
-    ResumableLoader,
-    ShuffledBatches,
-    choose_loader,
-)
-from vit_attn.data.sources import ROOT_VARIABLE, Split, find_source
+from vit_attn.data.memory import Loader, Pick, Picks, Resident, ResumableLoader, ShuffledBatches
+from vit_attn.data.sources import ROOT_VARIABLE, SOURCES, Split, find_source
+from vit_attn.data.statistics import Statistics, find_statistics
+from vit_attn.data.store import Probe, Store
+from vit_attn.data.workers import Augmented, Centre, Damage, Images, Read, on_device
 from vit_attn.errors import UserError
 
-
-@dataclass(frozen=True)
-class Probe:
-    """The validation images that callbacks look at, always the same ones."""
-
-    images: UInt8[Tensor, "B C height width"]
-    labels: Int64[Tensor, " B"]
-    answers: tuple[Answer, ...] | None
-    """Where the answer stands, for data sets that know it."""
+UNLIKE = (224, 224)
+"""Height and width of images that have none in common, in pixels."""
+MOST_WORKERS = 16
 
 
 class ImageData(L.LightningDataModule):
-    """A data set by name, held in memory, gathered and augmented on the device of the training.
+    """A data set by name: in memory, gathered and augmented on the device of the training, or read by workers.
 
     Args:
-        dataset: ``coins``, which needs no files, or ``cifar10``.
-        root: Folder of the data sets' files; by default the variable ``VIT_ATTN_DATA``, else ``data``.
+        dataset: ``coins``, which needs no files; ``cifar10`` or another set of torchvision's; ``folder``, with the
+            images of each class in a sub-folder; ``csv``, a table with the columns path, label and, if wanted, split;
+            or one of timm's: ``hfds/NAME``, ``hfids/NAME``, ``wds/…``, ``tfds/NAME``, ``torch/NAME``.
+        root: Folder of the data sets' files, by default the variable ``VIT_ATTN_DATA``, else ``data``; the folder
+            itself for ``folder``, the file for ``csv``.
         download: Whether missing files may be downloaded.
         batch_size: Images a step on each device.
-        num_workers: Processes that gather training batches where ``loader`` is ``workers``.
-        augment: What happens to training images. What is not given is as the data set stands it: crop and flip for
-            ``cifar10``, nothing for ``coins``.
+        num_workers: Processes that read images where ``loader`` is ``workers``; by default as many as there are cores.
+        augment: What happens to training images. What is not given is as the data set stands it, such as crop and flip
+            for ``cifar10``, and nothing for ``coins``.
         seed: Seed of shuffles and augmentation. The validation split is the same for every seed.
         loader: Where a batch is put together: ``memory``, on the device of the training, where all images are kept;
-            ``workers``, on the host; ``auto``, on the device if the images fit ``memory_budget_gb``.
+            ``workers``, on the host, from files that are read anew; ``auto``, on the device if the images fit
+            ``memory_budget_gb``.
         memory_budget_gb: Memory on the device, in GB, that the decoded images may take for ``loader: auto``.
+        img_size: Side of the images in pixels: their shorter side is resized to it, and the centre is kept. By default
+            that of the data set, and 224 where it has images of unlike sizes.
+        channels: 3 for colour and 1 for grey; by default as the data set has it.
+        normalize: Whose mean and deviation are taken off: a data set's name, ``imagenet``, ``inception``, ``clip``, a
+            network of timm's, or the path of a checkpoint. By default what is known of the data set, else what its
+            training images have.
+        balance: What is done where classes have unlike numbers of images: ``loss``, weights of the classes;
+            ``sampling``, each class is drawn as often.
+        skip_damaged: Whether files that cannot be read as images are left out and counted, instead of ending the run.
 
     Raises:
         UserError: If there is no such data set, or if its files are missing or damaged.
@@ -68,32 +69,51 @@ class ImageData(L.LightningDataModule):
         root: str | None = None,
         download: bool = True,
         batch_size: int = 128,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         augment: Augment = NOT_GIVEN,
         seed: int = 0,
         loader: Loader = "auto",
         memory_budget_gb: float = 4.0,
+        img_size: int | None = None,
+        channels: Literal[1, 3] | None = None,
+        normalize: str | None = None,
+        balance: Literal["none", "loss", "sampling"] = "none",
+        skip_damaged: bool = False,
     ) -> None:
         super().__init__()
-        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
-            if value < least:
-                raise UserError(f"{name} must be at least {least}, got {value}")
-        if memory_budget_gb < 0:
-            raise UserError(f"memory_budget_gb must be at least 0, got {memory_budget_gb}")
-        self.dataset, self.source = dataset, find_source(dataset)
-        self.root = Path(root or os.environ.get(ROOT_VARIABLE) or "data")
+        least = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0), "seed": (seed, 0)}
+        least |= {"memory_budget_gb": (memory_budget_gb, 0), "img_size": (img_size, 1)}
+        for name, (value, low) in least.items():
+            if value is not None and value < low:
+                raise UserError(f"{name} must be at least {low}, got {value}")
+        self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
+        self.source = find_source(dataset, Path(root) if root else None, download)
         self.download, self.batch_size, self.num_workers, self.seed = download, batch_size, num_workers, seed
-        self.augment = augment.over(self.source.augment)
-        self.loader, self.memory_budget_gb = loader, memory_budget_gb
-        self.splits: dict[str, Split] = {}
+        self.augment, self.balance = augment.over(self.source.augment), balance
+        size = (img_size, img_size) if img_size else self.source.img_size or UNLIKE
+        colours = channels or self.source.in_chans
+        self.store = Store(self.source, self.root, size, colours, loader, memory_budget_gb, skip_damaged)
+        self._statistics = self._known_statistics(normalize)
+        self._scaling: tuple[Tensor, Tensor] | None = None
         self._resident: dict[tuple[str, torch.device], Resident] = {}
-        mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.source.mean, self.source.std))
-        self._scale, self._shift = 1 / (255 * std), -mean / std
+        self._damage = Damage(skip_damaged)
+
+    def _known_statistics(self, name: str | None) -> Statistics | None:
+        known = find_statistics(name, SOURCES) if name else None
+        if known is None and self.source.mean and self.source.std:
+            known = Statistics(self.source.mean, self.source.std)
+        return known and known.for_channels(self.in_chans)
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """What was loaded of ``train``, ``val`` and ``test``."""
+        return self.store.splits
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes by index."""
-        return self.source.class_names
+        """Names of the classes by index; of some data sets only the files tell them."""
+        loaded = self.splits.get("train")
+        return (loaded.class_names if loaded else None) or self.source.class_names
 
     @property
     def num_classes(self) -> int:
@@ -103,65 +123,97 @@ class ImageData(L.LightningDataModule):
     @property
     def img_size(self) -> tuple[int, int]:
         """Height and width of the images in pixels."""
-        return self.source.img_size
+        return self.store.size
 
     @property
     def in_chans(self) -> int:
         """Channels of the images."""
-        return len(self.source.mean)
+        return self.store.channels
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Weight of each class in the loss, where ``balance`` asks for it."""
-        return None
+        """Weight of each class in the loss, where ``balance`` asks for it: its inverse frequency, 1 in the mean."""
+        if self.balance != "loss":
+            return None
+        return inverse_frequencies(self._labels(), self.num_classes)
+
+    def _labels(self) -> Int64[Tensor, " images"]:
+        self.store.load(False)
+        return self.splits["train"].labels
+
+    @property
+    def statistics(self) -> Statistics:
+        """Mean and deviation that normalisation takes off; computed once where they are not known."""
+        if self._statistics is None:
+            self._statistics = self.store.statistics()
+        return self._statistics
 
     @property
     def card(self) -> Card:
         """What a checkpoint keeps of the data."""
-        return Card(self.dataset, self.class_names, self.img_size, self.source.mean, self.source.std)
+        return Card(self.dataset, self.class_names, self.img_size, self.statistics.mean, self.statistics.std)
 
     def state_dict(self) -> dict[str, Any]:
         """The card, for the checkpoint."""
         return self.card.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes than these.
+        """Refuse a checkpoint of other classes than these, and normalise as it was trained.
 
         Raises:
             UserError: If so.
         """
         stored = card_of({KEY: state_dict})
-        if stored is not None and stored.class_names != self.class_names:
+        if stored is None:
+            return
+        if stored.class_names != self.class_names:
             raise UserError(
-                f"the checkpoint is of other classes than {self.dataset}: {_first_difference(stored, self.card)}"
+                f"the checkpoint is of other classes than {self.dataset}: "
+                f"{_first_difference(stored.class_names, self.class_names)}"
             )
+        self._statistics, self._scaling = Statistics(stored.mean, stored.std), None
 
     def prepare_data(self) -> None:
         """Download what is missing, once a node; the splits stay in memory for ``setup``."""
-        self.splits = self.source.load(self.root, self.download)
-        count = len(self.splits["train"].images)
+        self.store.load(self.download)
+        self._check_batch(self.splits["train"])
+
+    def _check_batch(self, split: Split) -> None:
         training = self.trainer is None or self.trainer.state.fn == "fit"
         ranks, _ = self._ranks()
-        if training and self.batch_size > count // ranks:
-            each = f"the {count} training images" if ranks == 1 else f"each device's share of {count} training images"
+        if training and self.batch_size > len(split) // ranks:
+            each = f"the {len(split)} training images" if ranks == 1 else f"each device's share of {len(split)} images"
             raise UserError(f"batch_size={self.batch_size} is larger than {each}")
 
     def setup(self, stage: str) -> None:
-        """Load the splits where ``prepare_data`` ran in another process."""
-        self.splits = self.splits or self.source.load(self.root, False)
+        """Load the splits where ``prepare_data`` ran in another process, and read what goes to the memory."""
+        self.store.load(False)
+        for name in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
+            self.store.ready(name)
+        if stage in ("test", "predict") and self.store.tested_on == "val":
+            rank_zero_info(f"{self.dataset} has no test images: the validation images are taken in their place")
+        if stage != "fit":
+            return
+        _ = self.statistics  # computed, and told, before the first batch
+        if self.balance != "none":
+            rank_zero_info(f"balance: {self.balance}; {imbalance(self._labels(), self.class_names)}")
+
+    def teardown(self, stage: str) -> None:
+        """Say how many images were left out."""
+        self._damage.sum_up()
 
     def probe(self, count: int) -> Probe:
         """``count`` images of the validation split, drawn once: every call and every run gets the same."""
-        split = self.splits["val"]
-        indices = torch.randperm(len(split.images), generator=torch.Generator().manual_seed(0))[:count]
-        answers = tuple(split.answer(i) for i in indices.tolist()) if split.answer else None
-        return Probe(split.images[indices], split.labels[indices], answers)
+        return self.store.probe(count)
 
     def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
         """What the network takes: pixels of mean 0 and deviation 1 by channel, over the training images."""
-        if self._scale.device != images.device:  # once, since a copy from unpinned memory waits for the device
-            self._scale, self._shift = self._scale.to(images.device), self._shift.to(images.device)
-        return images.float().mul_(self._scale).add_(self._shift)
+        if self._scaling is None or self._scaling[0].device != images.device:
+            mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.statistics.mean, self.statistics.std))
+            # once, since a copy from unpinned memory waits for the device
+            self._scaling = (1 / (255 * std)).to(images.device), (-mean / std).to(images.device)
+        scale, shift = self._scaling
+        return images.float().mul_(scale).add_(shift)
 
     @cached_property
     def in_memory(self) -> bool:
@@ -170,31 +222,23 @@ class ImageData(L.LightningDataModule):
         Raises:
             UserError: If they are not and ``augment`` needs it.
         """
-        chosen = choose_loader(self.loader, (split.images for split in self.splits.values()), self.memory_budget_gb)
-        if self.augment.flip_alternating and not chosen:
+        if self.augment.flip_alternating and not self.store.in_memory:
             raise UserError("augment.flip_alternating needs all images on the device: set loader to memory")
-        return chosen
+        return self.store.in_memory
 
     def train_dataloader(self) -> DataLoader:
-        """Shuffled batches, of addresses where the images are on the device; they are augmented there."""
-        split, (world_size, rank) = self.splits["train"], self._ranks()
+        """Shuffled batches: of addresses where the images are on the device, else read and augmented by workers."""
+        in_memory, split, (world_size, rank) = self.in_memory, self.store.ready("train"), self._ranks()
+        self._check_batch(split)
         ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
+        order = balanced(split.labels) if self.balance == "sampling" else None
         # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
-        if self.in_memory:
-            picks = Picks(len(split.images), "train", self.batch_size)
-            batches = ShuffledBatches(split.images, self.batch_size, self._taken, **ranks)
-            return ResumableLoader(picks, batch_size=None, sampler=batches)
-        dataset = Images(split.images, split.labels)
-        return DataLoader(
-            dataset,
-            sampler=EpochShuffle(dataset, **ranks),
-            batch_size=self.batch_size,
-            drop_last=True,
-            collate_fn=as_it_is,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
+        batches = ShuffledBatches(split.labels, self.batch_size, self._taken, order, **ranks)
+        if in_memory:
+            return ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
+        augmented = Augmented(self.img_size, self.augment)
+        images = Images(split, augmented, self.in_chans, self.seed, self.batch_size)
+        return ResumableLoader(images, batch_size=None, sampler=batches, **self._reading())
 
     def val_dataloader(self) -> DataLoader:
         """The held-out images in their order."""
@@ -209,9 +253,24 @@ class ImageData(L.LightningDataModule):
         return self._in_order("test")
 
     def _in_order(self, name: str) -> DataLoader:
-        split = self.splits[name]
-        dataset = Picks(len(split.images), name) if self.in_memory else Images(split.images, split.labels)
-        return DataLoader(dataset, batch_size=self.batch_size, collate_fn=as_it_is)
+        split, options = self.store.ready(name), {"batch_size": self.batch_size, "collate_fn": as_it_is}
+        if self.in_memory:
+            return DataLoader(Picks(len(split), name), **options)
+        return DataLoader(Images(split, Centre(self.img_size), self.in_chans), **options, **self._reading())
+
+    def _reading(self) -> dict[str, Any]:
+        """Options of a loader whose workers read files."""
+        local = max(1, self.trainer.num_devices) if self.trainer else 1
+        workers = max(1, min(cores() // local, MOST_WORKERS)) if self.num_workers is None else self.num_workers
+        pinned = torch.cuda.is_available()
+        return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pinned}
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """End the run over a file that a worker could not read, or count it."""
+        if not isinstance(batch, Read):
+            return batch
+        self._damage.met(batch.damaged)
+        return batch.images, batch.labels
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Gather a batch that came as addresses from the images on the device."""
@@ -219,10 +278,10 @@ class ImageData(L.LightningDataModule):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         split, place = self.splits[batch.split], (batch.split, device)
         if place not in self._resident:
-            self._resident[place] = Resident(split.images, split.labels, device)
+            self._resident[place] = Resident(split.decoded(), split.labels, device)
         images, labels = self._resident[place].gather(batch.addresses)
         if batch.split == "train" and self.augment.flip_alternating:
-            mirrored = alternating(batch.addresses, len(split.images), self.seed)
+            mirrored = alternating(batch.addresses, len(split), self.seed)
             return images, labels, to_device(mirrored.numpy(), device)
         return images, labels
 
@@ -231,7 +290,7 @@ class ImageData(L.LightningDataModule):
         images, labels, *mirrored = batch
         if not (self.trainer and self.trainer.training):
             return self.normalize(images), labels
-        on, (world_size, rank) = self.augment, self._ranks()
+        on, (world_size, rank) = self.augment if self.in_memory else on_device(self.augment), self._ranks()
         draws = Draws((self.seed, _step(self.trainer)), len(images), rank, world_size, images.device)
         images = augment_batch(images, on, self.normalize, draws, *mirrored)
         if (on.mixup or on.cutmix) and _progress(self.trainer) < (1.0 if on.mix_until is None else on.mix_until):
@@ -246,8 +305,8 @@ class ImageData(L.LightningDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
 
-def _first_difference(stored: Card, here: Card) -> str:
-    pairs = itertools.zip_longest(stored.class_names, here.class_names, fillvalue="none")
+def _first_difference(stored: tuple[str, ...], here: tuple[str, ...]) -> str:
+    pairs = itertools.zip_longest(stored, here, fillvalue="none")
     number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
     return f"class {number} is {theirs!r} there and {ours!r} here"
 

@@ -1,5 +1,6 @@
 """Image files of any kind as the pixels that a network takes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,36 @@ def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
     Raises:
         UserError: If the file cannot be read as an image; it is named.
     """
+    return as_picture(lambda: open_file(path), channels, str(path))
+
+
+def as_picture(open_picture: Callable[[], Image.Image], channels: int = 3, name: str = "image") -> Image.Image:
+    """What is opened, upright, in colour or in grey, as :func:`read_picture` has it.
+
+    Args:
+        open_picture: Gives the picture, decoded or not.
+        channels: 3 for colour, 1 for grey.
+        name: What a message calls it.
+
+    Raises:
+        UserError: If it cannot be read as an image; it is named.
+    """
     try:
-        with Image.open(path) as file:
+        with open_picture() as file:
             if file.width * file.height > MOST_PIXELS:
                 raise ValueError(f"{file.width}x{file.height} pixels are more than {MOST_PIXELS:,}")
             upright: Any = ImageOps.exif_transpose(file)
             return _in_eight_bits(upright).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # damaged files fail in many ways
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} cannot be read as an image: {reason}") from error
+        raise UserError(f"{name} cannot be read as an image: {reason}") from error
+
+
+def open_file(path: str | Path) -> Image.Image:
+    """The picture of a file, not yet decoded."""
+    if not Path(path).stat().st_size:
+        raise ValueError("the file is empty")
+    return Image.open(path)
 
 
 def fit_picture(
@@ -52,7 +74,7 @@ def fit_picture(
     around = (round(width / crop), round(height / crop))
     fitted = ImageOps.fit(picture, around, Image.Resampling.BICUBIC)
     left, top = (around[0] - width) // 2, (around[1] - height) // 2
-    pixels = np.asarray(fitted.crop((left, top, left + width, top + height)))
+    pixels = np.array(fitted.crop((left, top, left + width, top + height)))
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 

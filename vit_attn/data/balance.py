@@ -1,0 +1,41 @@
+"""What can be done where classes have unlike numbers of images."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from vit_attn.data.memory import Order
+
+
+def inverse_frequencies(labels: Int64[Tensor, " images"], num_classes: int) -> list[float]:
+    """Weight of each class in the loss: its inverse frequency, 1 in the mean over the classes.
+
+    >>> inverse_frequencies(torch.tensor([0, 0, 0, 1]), 2)
+    [0.5, 1.5]
+    """
+    inverse = 1 / labels.bincount(minlength=num_classes).clamp(min=1).double()
+    return (inverse / inverse.mean()).tolist()
+
+
+def imbalance(labels: Int64[Tensor, " images"], class_names: Sequence[str]) -> str:
+    """The largest and the smallest class, in words.
+
+    >>> imbalance(torch.tensor([0, 0, 0, 1]), ["cat", "dog"])
+    "of 'cat' there are 3 training images, of 'dog' 1"
+    """
+    counts = labels.bincount(minlength=len(class_names))
+    most, least = int(counts.argmax()), int(counts.argmin())
+    return (
+        f"of {class_names[most]!r} there are {counts[most]} training images, of {class_names[least]!r} {counts[least]}"
+    )
+
+
+def balanced(labels: Int64[Tensor, " images"]) -> Order:
+    """An order in which all classes are drawn as often: each image with the inverse frequency of its class.
+
+    As many are drawn as there are images, so that those of a small class come several times an epoch.
+    """
+    weights = 1 / labels.bincount().double()[labels]
+    return lambda generator: torch.multinomial(weights, len(labels), replacement=True, generator=generator)

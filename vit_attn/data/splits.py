@@ -1,0 +1,247 @@
+"""Splits of a data set: labels at hand, pictures decoded or still in their files, and how a split is held out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from PIL import Image
+from torch import Tensor
+
+from vit_attn.data.augment import OFF, Augment
+from vit_attn.data.coins import Answer
+from vit_attn.data.pictures import as_picture, open_file
+from vit_attn.errors import UserError
+
+HELD_OUT = 0.1
+"""Share of the images that is held out for validation, and again for the test, where a data set has no such split."""
+
+
+class Pictures:
+    """Pictures that are read one at a time, by index."""
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        raise NotImplementedError
+
+    def name(self, index: int) -> str:
+        """What a message calls the picture: its file."""
+        raise NotImplementedError
+
+    def read(self, index: int, channels: int = 3) -> Image.Image:
+        """The picture, upright, in colour or in grey.
+
+        Raises:
+            UserError: If it cannot be read; it is named.
+        """
+        return as_picture(lambda: self._open(index), channels, self.name(index))
+
+    def take(self, indices: np.ndarray) -> "Pictures":
+        """Some of them, in that order."""
+        raise NotImplementedError
+
+    def _open(self, index: int) -> Image.Image:
+        raise NotImplementedError
+
+
+class FilePictures(Pictures):
+    """Pictures in files.
+
+    Args:
+        paths: The files.
+    """
+
+    def __init__(self, paths: Sequence[str | Path] | np.ndarray) -> None:
+        self.paths = np.array([str(path) for path in paths], dtype=np.str_)  # an array, which workers share
+
+    def __len__(self) -> int:
+        """Number of files."""
+        return len(self.paths)
+
+    def name(self, index: int) -> str:
+        """The file."""
+        return str(self.paths[index])
+
+    def take(self, indices: np.ndarray) -> "FilePictures":
+        """Some of the files."""
+        return FilePictures(self.paths[indices])
+
+    def _open(self, index: int) -> Image.Image:
+        return open_file(self.name(index))
+
+
+class ItemPictures(Pictures):
+    """Pictures that a data set hands out.
+
+    Args:
+        open_item: Opens the picture of an item by its number.
+        label: What messages call the data set.
+        indices: Which of its items.
+    """
+
+    def __init__(self, open_item: Callable[[int], Image.Image], label: str, indices: np.ndarray) -> None:
+        self.open_item, self.label, self.indices = open_item, label, indices
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.indices)
+
+    def name(self, index: int) -> str:
+        """The number of the item."""
+        return f"image {self.indices[index]} of {self.label}"
+
+    def take(self, indices: np.ndarray) -> "ItemPictures":
+        """Some of the items."""
+        return ItemPictures(self.open_item, self.label, self.indices[indices])
+
+    def _open(self, index: int) -> Image.Image:
+        return self.open_item(int(self.indices[index]))
+
+
+class TensorPictures(Pictures):
+    """Pictures of one size that are in memory.
+
+    Args:
+        images: Their pixels.
+    """
+
+    def __init__(self, images: UInt8[Tensor, "B C height width"]) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.images)
+
+    def name(self, index: int) -> str:
+        """The number of the image."""
+        return f"image {index}"
+
+    def take(self, indices: np.ndarray) -> "TensorPictures":
+        """Some of the images."""
+        return TensorPictures(self.images[torch.from_numpy(indices)])
+
+    def _open(self, index: int) -> Image.Image:
+        pixels = self.images[index].permute(1, 2, 0).numpy()
+        return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one split.
+
+    Args:
+        images: Decoded pixels, or None while the pictures are still to be read.
+        labels: Class indices.
+        answer: ``answer(i)`` says where the answer stands, for images that know it.
+        pictures: Where the images are read from while they are not decoded.
+        class_names: Names of the classes, where only the files tell them.
+    """
+
+    images: UInt8[Tensor, "B C height width"] | None
+    labels: Int64[Tensor, " B"]
+    answer: Callable[[int], Answer] | None = None
+    pictures: Pictures | None = None
+    class_names: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def take(self, indices: np.ndarray) -> "Split":
+        """Some of the images, in that order."""
+        chosen = torch.from_numpy(np.asarray(indices, dtype=np.int64))
+        return replace(
+            self,
+            images=None if self.images is None else self.images[chosen],
+            labels=self.labels[chosen],
+            answer=None if self.answer is None else _reordered(self.answer, indices),
+            pictures=None if self.pictures is None else self.pictures.take(indices),
+        )
+
+    def decoded(self) -> UInt8[Tensor, "B C height width"]:
+        """Pixels of all images."""
+        if self.images is None:
+            raise RuntimeError("the pictures of this split are still to be read")
+        return self.images
+
+    def to_read(self) -> Pictures:
+        """The images one at a time, decoded or not."""
+        return TensorPictures(self.decoded()) if self.pictures is None else self.pictures
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set.
+
+    Args:
+        class_names: Names of the classes by index.
+        img_size: Height and width of the images in pixels, where all have the same.
+        mean: Mean of the training images by channel, of pixels in [0, 1], where it is known.
+        std: Standard deviation of the training images by channel, of pixels in [0, 1], where it is known.
+        load: From the folder of the files and whether they may be downloaded, to ``train``, ``val`` and ``test``.
+        augment: What training images stand without losing their class.
+        in_chans: Channels of the images, 3 for colour and 1 for grey.
+    """
+
+    class_names: tuple[str, ...]
+    img_size: tuple[int, int] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    load: Callable[[Path, bool], dict[str, Split]]
+    augment: Augment = OFF
+    in_chans: int = 3
+
+
+def stratified_split(labels: Sequence[int], held_out: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices to keep and to hold out; every class gives the same share, up to one image.
+
+    >>> keep, held = stratified_split([0, 1] * 50, 10)
+    >>> len(keep), sorted(index % 2 for index in held.tolist())
+    (90, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    by_class = order[np.argsort(np.asarray(labels)[order], kind="stable")]
+    chosen = np.linspace(0, len(labels), held_out, endpoint=False).astype(int)  # evenly spaced through the classes
+    held = np.zeros(len(labels), dtype=bool)
+    held[by_class[chosen]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def share_out(split: Split, parts: int, where: str, class_names: Sequence[str], seed: int = 0) -> list[Split]:
+    """A split in ``parts``: what is left, then a tenth of each class and at least one image for each other part.
+
+    Args:
+        split: All images.
+        parts: 2 for training and validation, 3 with a test.
+        where: The data set, for a message.
+        class_names: Names of the classes, for a message.
+        seed: The same seed draws the same parts.
+
+    Raises:
+        UserError: If a class has fewer images than there are parts.
+    """
+    labels = split.labels.numpy()
+    counts = np.bincount(labels, minlength=len(class_names))
+    if (scarce := np.flatnonzero((counts < parts) & (counts > 0))).size:
+        first = scarce[0]
+        raise UserError(
+            f"class {class_names[first]!r} of {where} has {_images(counts[first])}, too few to split in {parts} parts: "
+            f"add images, or make the splits yourself"
+        )
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    place = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]  # in its class, in random order
+    share = np.maximum(1, np.round(HELD_OUT * counts).astype(int))[labels[order]]
+    part = place // share + 1
+    part[part >= parts] = 0
+    return [split.take(np.sort(order[part == number])) for number in range(parts)]
+
+
+def _reordered(answer: Callable[[int], Answer], indices: np.ndarray) -> Callable[[int], Answer]:
+    return lambda index: answer(int(indices[index]))
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"

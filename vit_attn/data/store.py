@@ -1,0 +1,142 @@
+"""The splits of a data set, loaded once, and decoded once where they fit the memory."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from jaxtyping import Int64, UInt8
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
+
+from vit_attn.data.coins import Answer
+from vit_attn.data.decoding import decode, without_damaged
+from vit_attn.data.memory import Loader, choose_loader
+from vit_attn.data.splits import Source, Split, TensorPictures
+from vit_attn.data.statistics import SAMPLE, Statistics, measure
+from vit_attn.errors import UserError
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The validation images that callbacks look at, always the same ones."""
+
+    images: UInt8[Tensor, "B C height width"]
+    labels: Int64[Tensor, " B"]
+    answers: tuple[Answer, ...] | None
+    """Where the answer stands, for data sets that know it."""
+
+
+class Store:
+    """Splits by name: ``train``, ``val`` and ``test``.
+
+    Args:
+        source: The data set.
+        root: Folder of its files.
+        size: Height and width in pixels that the images get.
+        channels: 3 for colour, 1 for grey.
+        loader: Where batches are put together.
+        budget_gb: Memory, in GB, that the decoded images may take for ``loader: auto``.
+        skip_damaged: Whether pictures that cannot be read are left out.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        root: Path,
+        size: tuple[int, int],
+        channels: int,
+        loader: Loader,
+        budget_gb: float,
+        skip_damaged: bool,
+    ) -> None:
+        self.source, self.root, self.size, self.channels = source, root, size, channels
+        self.loader, self.budget_gb, self.skip_damaged = loader, budget_gb, skip_damaged
+        self.splits: dict[str, Split] = {}
+        self.tested_on = "test"
+        self._checked: set[str] = set()
+
+    def load(self, download: bool) -> None:
+        """Open the files, unless that was done.
+
+        Raises:
+            UserError: If they are missing, damaged or not whole.
+        """
+        if self.splits:
+            return
+        loaded = self.source.load(self.root, download)
+        self.splits = {name: self._sized(split) for name, split in loaded.items()}
+        if "test" not in self.splits:
+            self.splits["test"], self.tested_on = self.splits["val"], "val"
+
+    def _sized(self, split: Split) -> Split:
+        """The split with its pictures to be read again, where they are of another size or colour than wanted."""
+        if split.images is None or split.images.shape[1:] == (self.channels, *self.size):
+            return split
+        return Split(None, split.labels, pictures=TensorPictures(split.images), class_names=split.class_names)
+
+    @cached_property
+    def in_memory(self) -> bool:
+        """Whether all images are kept on the device; decided before any picture is read."""
+        own = {name: split for name, split in self.splits.items() if (name, self.tested_on) != ("test", "val")}
+        count = sum(len(split) for split in own.values())
+        return choose_loader(self.loader, count, self.channels * self.size[0] * self.size[1], self.budget_gb)
+
+    def ready(self, name: str) -> Split:
+        """The split as its loader takes it: decoded if it goes to the memory, and without what cannot be read.
+
+        What a worker cannot read in training is found when it comes to it.
+
+        Raises:
+            UserError: If a picture cannot be read and is not to be left out, or if none is left of some class.
+        """
+        split, called = self.splits[name], _called(name)
+        if split.images is None and self.in_memory:
+            self._replace(name, decode(split, called, self.size, self.channels, self.skip_damaged))
+        elif split.images is None and self.skip_damaged and name != "train" and name not in self._checked:
+            self._replace(name, without_damaged(split, called, self.channels))
+        self._checked.add(name)
+        return self.splits[name]
+
+    def _replace(self, name: str, whole: Split) -> None:
+        if gone := set(self.splits[name].labels.tolist()) - set(whole.labels.tolist()):
+            names = whole.class_names or self.source.class_names
+            raise UserError(f"none of the {_called(name)} images of class {names[min(gone)]!r} can be read")
+        self.splits[name] = whole
+
+    def some(self, name: str, indices: Iterable[int]) -> Split:
+        """Some images of a split, decoded."""
+        split = self.ready(name) if self.skip_damaged else self.splits[name]
+        chosen = split.take(torch.tensor(list(indices), dtype=torch.long).numpy())
+        if chosen.images is not None:
+            return chosen
+        return decode(chosen, _called(name), self.size, self.channels, self.skip_damaged)
+
+    def probe(self, count: int) -> Probe:
+        """Images of the validation split, drawn once: every call and every run gets the same."""
+        split = self.ready("val") if self.skip_damaged else self.splits["val"]
+        indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
+        chosen = self.some("val", indices.tolist())
+        answers = tuple(chosen.answer(i) for i in range(len(chosen))) if chosen.answer else None
+        return Probe(chosen.decoded(), chosen.labels, answers)
+
+    def statistics(self) -> Statistics:
+        """Mean and deviation of the training images, or of some thousand of them, which is said in one line."""
+        split = self.ready("train") if self.in_memory else self.splits["train"]
+        count = min(len(split), SAMPLE, max(64, 50_000_000 // (self.size[0] * self.size[1])))
+        indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
+        found = measure(self.some("train", indices.tolist()).decoded())
+        of = f"the {count:,}" if count == len(split) else f"{count:,} of the {len(split):,}"
+        rank_zero_info(
+            f"normalize: mean {_short(found.mean)} and deviation {_short(found.std)} of {of} training images"
+        )
+        return found
+
+
+def _called(name: str) -> str:
+    return {"train": "training", "val": "validation"}.get(name, name)
+
+
+def _short(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.4f}" for value in values)
