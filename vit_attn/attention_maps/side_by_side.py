@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vit_attn.attention_maps.overlay import Map, foot, head, layout
-from vit_attn.attention_maps.page import Box, Picture, Scale
+from vit_attn.attention_maps.page import INK, Box, Picture, Scale
 
 SMALLEST_SCALE = 0.01
 """Nats at the top of a scale of divergence, at least: less is no difference, and should not look like one."""
@@ -63,12 +63,12 @@ def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: in
     down, across = values.shape
     side = min(0.6, 4.2 / across)
     page, (whole,), bar = layout(
-        (1, 1), (side * across, max(side * down, 0.9)), gap=(0.0, 0.0), margin=(0.5, 0.08, 0.58), dpi=dpi
+        (1, 1), (side * across, max(side * down, 0.9)), gap=(0.0, 0.0), margin=(0.42, 0.08, 0.58), dpi=dpi
     )
     scale = Scale(max(float(values.max()), SMALLEST_SCALE))
     page.write(title, whole.left, 0.05, 8, "lt")
     page.write(names[1], whole.centre, whole.top - 0.2, 7.5, "mb")
-    page.write_upward(names[0], whole.left - 0.32, whole.top + whole.height / 2, 7.5)
+    page.write_upward(names[0], whole.left - 0.3, whole.top + whole.height / 2, 7.5)
     page.place(scale.colours(values), whole)
     for row, col in np.ndindex(down, across):
         cell = whole.part(row, col, down, across)
@@ -79,7 +79,7 @@ def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: in
         if side > 0.33:
             bright = float(scale.place(values[row, col])) > 0.6
             page.write(
-                _short(values[row, col]), cell.centre, _middle(cell), 7, "mm", colour="#1a1a1a" if bright else "white"
+                _short(values[row, col]), cell.centre, _middle(cell), 7, "mm", colour=INK if bright else "white"
             )
     page.scale_bar(scale, bar, label)
     return page.pixels()

@@ -142,7 +142,7 @@ class TuningComparison(L.Callback):
         """Everything of one step, away from the training."""
         with self.meter.spending(more=True):
             apart = divergence(before, after).cpu()
-            pictures = {"attention_divergence/heads": draw_heads(apart.numpy(), "source and tuned, by head", "nats")}
+            pictures = {"attention_divergence/heads": draw_heads(apart.numpy(), "divergence from the source", "nats")}
             probe = data.probe(self.num_images)
             for i, picture in enumerate(_side_by_side(before, after, probe, guesses, data.class_names)):
                 pictures[f"attention_source_and_tuned/image_{i}"] = picture
