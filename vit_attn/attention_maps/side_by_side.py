@@ -78,9 +78,7 @@ def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: in
             page.write(str(col + 1), cell.centre, cell.top - 0.05, 7.5, "mb")
         if side > 0.33:
             bright = float(scale.place(values[row, col])) > 0.6
-            page.write(
-                _short(values[row, col]), cell.centre, _middle(cell), 7, "mm", colour=INK if bright else "white"
-            )
+            page.write(_short(values[row, col]), cell.centre, _middle(cell), 7, "mm", colour=INK if bright else "white")
     page.scale_bar(scale, bar, label)
     return page.pixels()
 

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from vit_attn.callbacks import AttentionLogger, PredictionWriter, TuningComparison
 from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
 from vit_attn.commands.parse_errors import explain
-from vit_attn.commands.starting import refuse_untrained, take_start
+from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier, without_pretrained
@@ -144,7 +144,7 @@ class VitAttnCLI(LightningCLI):
             raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
         if self.config.subcommand == "fit":
             settings = self.config.fit
-            if settings.model.weights is not None:
+            if start_of(settings.model) is not None:
                 verb, *options = args
                 given = parser.parse_args([verb, f"--seed_everything={seed}", *options], defaults=False)
                 take_start(settings, given.fit)
@@ -155,6 +155,8 @@ class VitAttnCLI(LightningCLI):
         """Build everything; what a constructor refuses is told in one line."""
         try:
             super().instantiate_classes()
+            if self.subcommand == "fit":
+                renew_head(self.model, self.datamodule.class_names)
         except ValueError as error:
             if isinstance(error, UserError) or "Union subtypes" not in str(error):
                 raise
@@ -169,6 +171,9 @@ class VitAttnCLI(LightningCLI):
             return
         stored, settings = read_hyperparameters(Path(path)), self.config[self.config.subcommand].model
         settings.arch_options, settings.weights = without_pretrained(settings.arch_options), None
+        data = self.config[self.config.subcommand].data
+        if str(data.normalize).endswith(".ckpt") and not Path(data.normalize).exists():
+            data.normalize = path  # a checkpoint keeps what its images were normalised by, wherever its source has gone
         if self.config.subcommand == "fit":
             _refuse_other_settings(settings.as_dict(), stored, path)
         super()._parse_ckpt_path()

@@ -1,18 +1,25 @@
 """What a run takes from the weights that it starts from, so that a user names them and nothing else."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import timm
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+
 from vit_attn.commands.checkpoints import read_hyperparameters
+from vit_attn.data.card import Card, card_of
 from vit_attn.errors import UserError
-from vit_attn.model.weights import names_network
+from vit_attn.model.weights import names_network, pretrained_weights
 from vit_attn.task import without_pretrained
 
 
 def take_start(settings: Any, asked: Any) -> None:
-    """Fill in what ``model.weights`` says of its network: a checkpoint of ours, or a name of timm's registry.
+    """Fill in the network, the size of the images and their normalisation from what ``model.weights`` names.
 
-    Options that the user gave are put over the checkpoint's.
+    That is a checkpoint of ours or a name of timm's registry; a file of weights alone says nothing of these. What the
+    user asked for stays; options of the network are put over the checkpoint's.
 
     Args:
         settings: Of the run, with defaults; they are changed.
@@ -21,18 +28,40 @@ def take_start(settings: Any, asked: Any) -> None:
     Raises:
         UserError: If the weights are a checkpoint of another network than the user asks for, or no whole checkpoint.
     """
-    model, asked = settings.model, asked.get("model") or {}
-    weights, arch = str(model.weights), asked.get("arch")
+    model, weights = settings.model, start_of(settings.model)
+    asked_model, asked_data = asked.get("model") or {}, asked.get("data") or {}
+    arch = asked_model.get("arch")
+    if weights is None:
+        return
     if names_network(weights):
         model.arch = arch or weights.partition(".")[0]
+        with pretrained_weights(weights):
+            config: Any = timm.get_pretrained_cfg(weights)
+        size = config.input_size[1:]
+    elif _is_checkpoint(weights):
+        stored, card = read_hyperparameters(Path(weights)), _card(weights)
+        if arch not in (None, stored["arch"]):
+            raise UserError(f"{weights} is a checkpoint of {stored['arch']}, not of {arch}: leave out model.arch")
+        model.arch = stored["arch"]
+        model.arch_options = without_pretrained(stored.get("arch_options")) | (asked_model.get("arch_options") or {})
+        if card is None:
+            return
+        size = card.img_size
+    else:
         return
-    if not (weights.endswith(".ckpt") and Path(weights).is_file()):
-        return  # a file of weights alone does not say of what network
-    stored = read_hyperparameters(Path(weights))
-    if arch not in (None, stored.get("arch")):
-        raise UserError(f"{weights} is a checkpoint of {stored.get('arch')}, not of {arch}: leave out model.arch")
-    model.arch = stored["arch"]
-    model.arch_options = without_pretrained(stored.get("arch_options")) | (asked.get("arch_options") or {})
+    taken: dict[str, Any] = {"normalize": weights} | ({"img_size": size[0]} if size[0] == size[1] else {})
+    taken = {name: value for name, value in taken.items() if asked_data.get(name) is None}
+    for name, value in taken.items():
+        settings.data[name] = value
+    told = [f"model.arch={model.arch}", *(f"data.{name}={value}" for name, value in taken.items())]
+    rank_zero_info(f"taken from {weights}: {', '.join(told)}")
+
+
+def start_of(model: Any) -> str | None:
+    """What the network of these settings starts from: a file, an address or a name; nothing for random weights."""
+    if model.weights is not None:
+        return str(model.weights)
+    return model.arch if (model.arch_options or {}).get("pretrained") else None
 
 
 def refuse_untrained(model: Any) -> None:
@@ -41,9 +70,34 @@ def refuse_untrained(model: Any) -> None:
     Raises:
         UserError: If so.
     """
-    if model.weights is None and not (model.arch_options or {}).get("pretrained"):
-        part = f"train={model.train}" if model.train != "all" else f"probe={model.probe}" if model.probe else None
-        if part:
-            raise UserError(
-                f"{part} leaves the rest of the network as it starts, which is random: name --model.weights"
-            )
+    part = f"train={model.train}" if model.train != "all" else f"probe={model.probe}" if model.probe else None
+    if part and start_of(model) is None:
+        raise UserError(f"{part} leaves the rest of the network as it starts, which is random: name --model.weights")
+
+
+def renew_head(task: Any, class_names: Sequence[str]) -> None:
+    """Put a new head in place of one that names as many, but other classes.
+
+    Args:
+        task: A ``Classifier`` that has just been built.
+        class_names: Classes that it is to name.
+    """
+    start, head = task.start, getattr(task.net, "head", None)
+    if start is None or not isinstance(head, torch.nn.Linear):
+        return
+    card = _card(start)
+    known = card.class_names if card else None
+    if names_network(start):
+        known = getattr(timm.get_pretrained_cfg(start), "label_names", None)
+    if known is not None and len(known) == len(class_names) and tuple(known) != tuple(class_names):
+        task.net.reset_classifier(len(class_names))
+        rank_zero_warn(f"{start}: the head of other classes was left out; the new one is untrained")
+
+
+def _is_checkpoint(weights: str) -> bool:
+    return weights.endswith(".ckpt") and Path(weights).is_file()
+
+
+def _card(weights: str) -> Card | None:
+    """What a checkpoint of ours says of its data, if that is what the weights are."""
+    return card_of(torch.load(weights, weights_only=True, map_location="cpu")) if _is_checkpoint(weights) else None
