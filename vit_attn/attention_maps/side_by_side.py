@@ -70,6 +70,7 @@ def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: in
     page.write(names[1], whole.centre, whole.top - 0.2, 7.5, "mb")
     page.write_upward(names[0], whole.left - 0.3, whole.top + whole.height / 2, 7.5)
     page.place(scale.colours(values), whole)
+    places = scale.place(values)
     for row, col in np.ndindex(down, across):
         cell = whole.part(row, col, down, across)
         if col == 0:
@@ -77,8 +78,14 @@ def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: in
         if row == 0:
             page.write(str(col + 1), cell.centre, cell.top - 0.05, 7.5, "mb")
         if side > 0.33:
-            bright = float(scale.place(values[row, col])) > 0.6
-            page.write(_short(values[row, col]), cell.centre, _middle(cell), 7, "mm", colour=INK if bright else "white")
+            page.write(
+                _short(float(values[row, col])),
+                cell.centre,
+                _middle(cell),
+                7,
+                "mm",
+                colour=INK if places[row, col] > 0.6 else "white",
+            )
     page.scale_bar(scale, bar, label)
     return page.pixels()
 

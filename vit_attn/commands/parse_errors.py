@@ -34,7 +34,9 @@ def explain(message: str, parser: ArgumentParser | None = None) -> str:
     if key := re.match(r'Parser key "([^"]+)":', message):
         where, what = f"{key[1]}: ", message[key.end() :]
     if "Union subtypes" in what:
+        value = re.search(r"Given value: (\S+)\s*$", what)
         what = "; or ".join(_alternatives(what))
+        what += f", got {value[1]!r}" if value and "got" not in what.lower() else ""
     return where + _plain(what)
 
 
@@ -65,5 +67,7 @@ def _plain(text: str) -> str:
     text = " ".join(text.split())
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     text = re.sub(r"Problem with given class_path '[\w.]+': ", "", text)
-    text = re.sub(r"Expected an? (?:typing\.Literal\[(.*?)\]|(\S+))\.", lambda m: f"expected {m[1] or m[2]}.", text)
+    text = re.sub(
+        r"Expected an? (?:typing\.Literal\[(.*?)\]|([^\s;,.]+))(?=[.;,]|$)", lambda m: f"expected {m[1] or m[2]}", text
+    )
     return re.sub(r"\. Got value: (.*)", lambda m: f", got {m[1]!r}", text)
