@@ -66,6 +66,9 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
     assert (settings["data"]["normalize"], settings["data"]["img_size"]) == (str(source), 32)
     last = run / "checkpoints" / "last.ckpt"
     assert card_of(torch.load(last, weights_only=True)).mean == pytest.approx([0.25] * 3)  # that of coins
+    tags = EventAccumulator(str(run)).Reload().Tags()  # the comparison is on by itself
+    assert "attention_divergence/layer_1" in tags["scalars"]
+    assert "attention_source_and_tuned/image_3" in tags["images"]
     quiet = "--trainer.enable_progress_bar=false"
     for verb in ("test", "validate"):
         assert main([verb, f"--ckpt_path={last}", quiet]) == 0
@@ -222,20 +225,3 @@ def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, capsys)
     ):
         told = error_of(capsys, COINS, "--data.img_size=32", *options)
         assert "the weights of vit_tiny_patch16_224 cannot be had: no network; or name a file of them" in told
-
-
-@pytest.mark.filterwarnings("ignore:.*the head of other classes was left out")
-def test_the_comparison_is_on_with_weights_and_off_without(tmp_path, source, cifar10_root):
-    def tags(run: Path) -> set[str]:
-        log = EventAccumulator(str(run)).Reload().Tags()
-        return {tag for tag in (*log["scalars"], *log["images"]) if "divergence" in tag or "source" in tag}
-
-    with_it = tags(tuned(tmp_path, cifar10_root, f"--model.weights={source}"))
-    assert {
-        "attention_divergence/layer_1",
-        "attention_divergence/heads",
-        "attention_source_and_tuned/image_3",
-    } <= with_it
-    assert not tags(fit(tmp_path, COINS, *NETWORK))
-    assert not tags(tuned(tmp_path, cifar10_root, f"--model.weights={source}", "--comparison.num_images=0"))
-    assert not tags(tuned(tmp_path, cifar10_root, f"--model.weights={source}", "--model.train=head", "--model.probe=0"))
