@@ -115,13 +115,13 @@ class StreamLoader(DataLoader):
     """Training batches of a stream.
 
     Args:
-        images: The stream.
+        images: A :class:`StreamImages`.
         epoch: Tells the epoch, by which the reader shuffles.
         seed: By which, with the epoch, the workers are seeded.
         **options: Those of ``DataLoader``.
     """
 
-    def __init__(self, images: StreamImages, epoch: Callable[[], int], seed: int, **options: Any) -> None:
+    def __init__(self, images: Any, epoch: Callable[[], int], seed: int, **options: Any) -> None:
         # lightning cannot know that timm's readers share the images out to the workers themselves
         warnings.filterwarnings("ignore", message=".*IterableDataset. has .__len__. defined")
         self.draws = torch.Generator()
