@@ -61,7 +61,7 @@ def test_a_small_class_is_seen_as_often_as_a_large_one(picture_folder, loader: s
         trainer.fit(task, datamodule=ImageData("folder", root, balance=balance, **options))
         return torch.tensor(task.seen).bincount()
 
-    assert counts("none").tolist() == pytest.approx([160, 12], abs=8)
+    assert counts("none").tolist() == pytest.approx([149, 11], abs=4)
     with caplog.at_level("INFO"):
         found = counts("sampling")
     assert (found - 86).abs().max() < 25

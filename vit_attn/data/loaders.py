@@ -73,6 +73,7 @@ class Loaders:
         options = {"training": True, "batch_size": self.batch_size, "seed": self.seed}
         images = StreamImages(stream, augmented, self.store.channels, **options)
         reading = self._reading(devices) | {"persistent_workers": False}
+        reading["num_workers"] = max(1, reading["num_workers"])  # a reader in this process would not begin anew
         return StreamLoader(images, epoch, self.seed, batch_size=self.batch_size, **reading)
 
     def in_order(self, name: str, devices: int) -> DataLoader:
