@@ -230,8 +230,8 @@ def share_out(split: Split, parts: int, where: str, class_names: Sequence[str], 
     if (scarce := np.flatnonzero((counts < parts) & (counts > 0))).size:
         first = scarce[0]
         raise UserError(
-            f"class {class_names[first]!r} of {where} has {_images(int(counts[first]))}, too few to split in {parts} parts: "
-            f"add images, or make the splits yourself"
+            f"class {class_names[first]!r} of {where} has {_images(int(counts[first]))}, too few to split in {parts} "
+            "parts: add images, or make the splits yourself"
         )
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
