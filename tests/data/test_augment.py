@@ -1,7 +1,10 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
+from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
 from vit_attn.data.augment import (
@@ -13,8 +16,10 @@ from vit_attn.data.augment import (
     erase,
     mix,
     random_boxes,
+    random_crops,
 )
 from vit_attn.data.draws import Draws
+from vit_attn.data.image_ops import resized_crop
 from vit_attn.errors import UserError
 
 IMAGES = torch.randint(0, 256, (64, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -156,3 +161,57 @@ def test_mixup_blends_and_cutmix_pastes():
 def test_impossible_settings_are_refused_by_name(options, message):
     with pytest.raises(UserError, match=message):
         Augment(**options)
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 16), (1, 28, 28), (3, 33, 20)])
+def test_resized_crops_are_torchvisions_within_one_grey_level(shape):
+    images = torch.randint(0, 256, (40, *shape), dtype=torch.uint8)
+    crops = random_crops(images, 0.05, draws(40))
+    ours = resized_crop(images, crops)
+    for image, result, crop in zip(images, ours, crops.int().tolist(), strict=True):
+        theirs = tv.resized_crop(image, *crop, size=list(shape[1:]), antialias=True)
+        assert_close(result.int(), theirs.int(), rtol=0, atol=1)
+    assert_close(resized_crop(images, torch.tensor([[0.0, 0, *shape[1:]]]).expand(40, -1)), images)
+
+
+def test_crops_lie_in_the_image_and_have_the_area_and_shape_that_was_asked_for():
+    images = torch.zeros(4000, 1, 60, 80, dtype=torch.uint8)
+    top, left, height, width = random_crops(images, 0.2, draws(4000)).unbind(dim=1)
+    assert bool(((top >= 0) & (left >= 0) & (top + height <= 60) & (left + width <= 80)).all())
+    areas, ratios = height * width / 4800, width / height
+    assert 0.18 < areas.min() < 0.22
+    assert areas.max() > 0.9
+    theirs = [RandomResizedCrop.get_params(images[0], [0.2, 1.0], [3 / 4, 4 / 3]) for _ in range(4000)]
+    assert areas.mean() == pytest.approx(sum(each[2] * each[3] for each in theirs) / 4000 / 4800, abs=0.02)
+    spread = torch.tensor([math.log(each[3] / each[2]) for each in theirs]).std()
+    assert float(ratios.log().std()) == pytest.approx(float(spread), abs=0.01)
+    assert (float(ratios.min()), float(ratios.max())) == pytest.approx((3 / 4, 4 / 3), abs=0.06)
+    assert (float(top.min()), float(left.min())) == (0, 0)
+    narrow = random_crops(torch.zeros(50, 1, 10, 100, dtype=torch.uint8), 0.9, draws(50))
+    assert narrow.tolist() == [[0.0, 43.0, 10.0, 13.0]] * 50  # none fits: the centre, as torchvision has it
+
+
+def test_random_resized_crops_are_drawn_for_all_ranks():
+    on = Augment(random_resized_crop=0.3, flip=0.5)
+    whole = augment_batch(IMAGES, on, torch.Tensor.float, Draws((1, 2), 64))
+    parts = [augment_batch(IMAGES[i : i + 32], on, torch.Tensor.float, Draws((1, 2), 32, i // 32, 2)) for i in (0, 32)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert (
+        len(
+            {
+                image.numpy().tobytes()
+                for image in augment_batch(IMAGES[:1].expand(64, -1, -1, -1), on, torch.Tensor.float, draws())
+            }
+        )
+        > 50
+    )
+
+
+def test_one_crop_takes_the_place_of_the_other():
+    photos, padded = Augment(random_resized_crop=0.35), Augment(crop_padding=4)
+    assert photos.over(padded).crop_padding == 0
+    assert padded.over(photos).random_resized_crop == 0
+    with pytest.raises(UserError, match="both crop: set one of them to 0"):
+        Augment(crop_padding=4, random_resized_crop=0.35)
+    with pytest.raises(UserError, match=r"augment.random_resized_crop must be in 0..1, got 2"):
+        Augment(random_resized_crop=2)

@@ -27,6 +27,8 @@ def imbalance(labels: Int64[Tensor, " images"], class_names: Sequence[str]) -> s
     """
     counts = labels.bincount(minlength=len(class_names))
     most, least = int(counts.argmax()), int(counts.argmin())
+    if counts[most] == counts[least]:
+        return f"each class has {counts[most]} training images"
     return (
         f"of {class_names[most]!r} there are {counts[most]} training images, of {class_names[least]!r} {counts[least]}"
     )

@@ -14,20 +14,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
-from vit_attn.data.balance import balanced, imbalance, inverse_frequencies
+from vit_attn.data.balance import imbalance, inverse_frequencies
 from vit_attn.data.card import KEY, Card, card_of
-from vit_attn.data.decoding import cores
 from vit_attn.data.draws import Draws, to_device
-from vit_attn.data.memory import Loader, Pick, Picks, Resident, ResumableLoader, ShuffledBatches
+from vit_attn.data.loaders import Balance, Loaders
+from vit_attn.data.memory import Loader, Pick, Resident
 from vit_attn.data.sources import ROOT_VARIABLE, SOURCES, Split, find_source
 from vit_attn.data.statistics import Statistics, find_statistics
 from vit_attn.data.store import Probe, Store
-from vit_attn.data.workers import Augmented, Centre, Damage, Images, Read, on_device
+from vit_attn.data.workers import Damage, Read, on_device
 from vit_attn.errors import UserError
 
 UNLIKE = (224, 224)
 """Height and width of images that have none in common, in pixels."""
-MOST_WORKERS = 16
 
 
 class ImageData(L.LightningDataModule):
@@ -77,7 +76,7 @@ class ImageData(L.LightningDataModule):
         img_size: int | None = None,
         channels: Literal[1, 3] | None = None,
         normalize: str | None = None,
-        balance: Literal["none", "loss", "sampling"] = "none",
+        balance: Balance = "none",
         skip_damaged: bool = False,
     ) -> None:
         super().__init__()
@@ -88,11 +87,12 @@ class ImageData(L.LightningDataModule):
                 raise UserError(f"{name} must be at least {low}, got {value}")
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         self.source = find_source(dataset, Path(root) if root else None, download)
-        self.download, self.batch_size, self.num_workers, self.seed = download, batch_size, num_workers, seed
+        self.download, self.batch_size, self.seed = download, batch_size, seed
         self.augment, self.balance = augment.over(self.source.augment), balance
         size = (img_size, img_size) if img_size else self.source.img_size or UNLIKE
         colours = channels or self.source.in_chans
         self.store = Store(self.source, self.root, size, colours, loader, memory_budget_gb, skip_damaged)
+        self._loaders = Loaders(self.store, self.augment, batch_size, seed, balance, num_workers)
         self._statistics = self._known_statistics(normalize)
         self._scaling: tuple[Tensor, Tensor] | None = None
         self._resident: dict[tuple[str, torch.device], Resident] = {}
@@ -139,7 +139,12 @@ class ImageData(L.LightningDataModule):
 
     def _labels(self) -> Int64[Tensor, " images"]:
         self.store.load(False)
-        return self.splits["train"].labels
+        split = self.splits["train"]
+        if not len(split.labels) and self.store.in_memory:
+            split = self.store.ready("train")
+        if not len(split.labels):
+            raise UserError(f"balance needs labels, which {self.dataset} tells image by image: set loader to memory")
+        return split.labels
 
     @property
     def statistics(self) -> Statistics:
@@ -228,17 +233,9 @@ class ImageData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled batches: of addresses where the images are on the device, else read and augmented by workers."""
-        in_memory, split, (world_size, rank) = self.in_memory, self.store.ready("train"), self._ranks()
-        self._check_batch(split)
-        ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
-        order = balanced(split.labels) if self.balance == "sampling" else None
-        # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
-        batches = ShuffledBatches(split.labels, self.batch_size, self._taken, order, **ranks)
-        if in_memory:
-            return ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
-        augmented = Augmented(self.img_size, self.augment)
-        images = Images(split, augmented, self.in_chans, self.seed, self.batch_size)
-        return ResumableLoader(images, batch_size=None, sampler=batches, **self._reading())
+        _ = self.in_memory
+        self._check_batch(self.store.ready("train"))
+        return self._loaders.training(self._taken, self._epoch, *self._ranks(), self._devices())
 
     def val_dataloader(self) -> DataLoader:
         """The held-out images in their order."""
@@ -253,17 +250,7 @@ class ImageData(L.LightningDataModule):
         return self._in_order("test")
 
     def _in_order(self, name: str) -> DataLoader:
-        split, options = self.store.ready(name), {"batch_size": self.batch_size, "collate_fn": as_it_is}
-        if self.in_memory:
-            return DataLoader(Picks(len(split), name), **options)
-        return DataLoader(Images(split, Centre(self.img_size), self.in_chans), **options, **self._reading())
-
-    def _reading(self) -> dict[str, Any]:
-        """Options of a loader whose workers read files."""
-        local = max(1, self.trainer.num_devices) if self.trainer else 1
-        workers = max(1, min(cores() // local, MOST_WORKERS)) if self.num_workers is None else self.num_workers
-        pinned = torch.cuda.is_available()
-        return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pinned}
+        return self._loaders.in_order(name, self._devices())
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """End the run over a file that a worker could not read, or count it."""
@@ -301,6 +288,12 @@ class ImageData(L.LightningDataModule):
         """Batches of this epoch that were taken already, where a run is resumed within an epoch."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
+    def _epoch(self) -> int:
+        return self.trainer.current_epoch if self.trainer else 0
+
+    def _devices(self) -> int:
+        return max(1, self.trainer.num_devices) if self.trainer else 1
+
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
@@ -319,8 +312,3 @@ def _step(trainer: L.Trainer) -> int:
 def _progress(trainer: L.Trainer) -> float:
     """Share of the training that is done."""
     return trainer.global_step / trainer.estimated_stepping_batches
-
-
-def as_it_is(batch: Any) -> Any:
-    """The batch; the data set has collated it already."""
-    return batch

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vit_attn.errors import UserError
 
@@ -49,7 +49,8 @@ def as_picture(open_picture: Callable[[], Image.Image], channels: int = 3, name:
             upright: Any = ImageOps.exif_transpose(file)
             return _in_eight_bits(upright).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # damaged files fail in many ways
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        unknown = isinstance(error, UnidentifiedImageError)  # whose message names the file again
+        reason = "its kind is unknown" if unknown else (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name} cannot be read as an image: {reason}") from error
 
 

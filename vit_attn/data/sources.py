@@ -7,7 +7,7 @@ from vit_attn.data.coins import GLYPH_NAMES, SPLITS, Coins
 from vit_attn.data.csv_file import csv_source
 from vit_attn.data.folder import folder_source
 from vit_attn.data.splits import Source, Split, stratified_split
-from vit_attn.data.timm_sets import PREFIXES, hub_source
+from vit_attn.data.timm_sets import BY_PREFIX
 from vit_attn.data.torchvision_sets import TORCHVISION_SETS
 from vit_attn.errors import UserError, did_you_mean
 
@@ -57,9 +57,9 @@ def find_source(name: str, root: Path | None = None, download: bool = True) -> S
             raise UserError(f"{name} needs to know where: --data.root names {what}")
         return OWN[name](root)
     prefix = name.partition("/")[0].lower()
-    if "/" in name and prefix in PREFIXES:
+    if "/" in name and (prefix == "torch" or prefix in BY_PREFIX):
         return _timm_source(prefix, name, root, download)
-    known = f"{', '.join(KNOWN_NAMES)}, and timm's {', '.join(f'{each}/…' for each in PREFIXES)}"
+    known = f"{', '.join(KNOWN_NAMES)}, and timm's {', '.join(f'{each}/…' for each in BY_PREFIX)}"
     squeezed = name.lower().replace("-", "").replace("_", "")
     hint = did_you_mean(name, KNOWN_NAMES) or did_you_mean(squeezed, KNOWN_NAMES)
     raise UserError(f"unknown data set {name!r}{hint}; known are {known}")
@@ -70,4 +70,4 @@ def _timm_source(prefix: str, name: str, root: Path | None, download: bool) -> S
     if prefix == "torch":
         ours = name.partition("/")[2].lower().replace("_", "")
         return find_source({"imagefolder": "folder"}.get(ours, ours), root, download)
-    return hub_source(name, root, download)
+    return BY_PREFIX[prefix](name, root, download)

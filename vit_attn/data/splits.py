@@ -13,6 +13,7 @@ from torch import Tensor
 from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.coins import Answer
 from vit_attn.data.pictures import as_picture, open_file
+from vit_attn.data.streams import Stream
 from vit_attn.errors import UserError
 
 HELD_OUT = 0.1
@@ -137,6 +138,7 @@ class Split:
         answer: ``answer(i)`` says where the answer stands, for images that know it.
         pictures: Where the images are read from while they are not decoded.
         class_names: Names of the classes, where only the files tell them.
+        stream: Where the images come from one after another; ``labels`` may then be empty until they are decoded.
     """
 
     images: UInt8[Tensor, "B C height width"] | None
@@ -144,10 +146,11 @@ class Split:
     answer: Callable[[int], Answer] | None = None
     pictures: Pictures | None = None
     class_names: tuple[str, ...] | None = None
+    stream: Stream | None = None
 
     def __len__(self) -> int:
         """Number of images."""
-        return len(self.labels)
+        return len(self.labels) if self.stream is None else self.stream.count
 
     def take(self, indices: np.ndarray) -> "Split":
         """Some of the images, in that order."""
@@ -227,8 +230,8 @@ def share_out(split: Split, parts: int, where: str, class_names: Sequence[str], 
     if (scarce := np.flatnonzero((counts < parts) & (counts > 0))).size:
         first = scarce[0]
         raise UserError(
-            f"class {class_names[first]!r} of {where} has {_images(counts[first])}, too few to split in {parts} parts: "
-            f"add images, or make the splits yourself"
+            f"class {class_names[first]!r} of {where} has {_images(int(counts[first]))}, too few to split in {parts} "
+            "parts: add images, or make the splits yourself"
         )
     order = np.random.default_rng(seed).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]

@@ -92,7 +92,10 @@ class Store:
             UserError: If a picture cannot be read and is not to be left out, or if none is left of some class.
         """
         split, called = self.splits[name], _called(name)
-        if split.images is None and self.in_memory:
+        if split.stream is not None:
+            if self.in_memory:
+                self._replace(name, Split(*split.stream.first(split.stream.count, self.size, self.channels)))
+        elif split.images is None and self.in_memory:
             self._replace(name, decode(split, called, self.size, self.channels, self.skip_damaged))
         elif split.images is None and self.skip_damaged and name != "train" and name not in self._checked:
             self._replace(name, without_damaged(split, called, self.channels))
@@ -106,8 +109,10 @@ class Store:
         self.splits[name] = whole
 
     def some(self, name: str, indices: Iterable[int]) -> Split:
-        """Some images of a split, decoded."""
-        split = self.ready(name) if self.skip_damaged else self.splits[name]
+        """Some images of a split, decoded; of a stream as many from its beginning."""
+        split, indices = self.ready(name) if self.skip_damaged else self.splits[name], list(indices)
+        if split.stream is not None:
+            return Split(*split.stream.first(len(indices), self.size, self.channels))
         chosen = split.take(torch.tensor(list(indices), dtype=torch.long).numpy())
         if chosen.images is not None:
             return chosen

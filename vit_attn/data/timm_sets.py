@@ -1,6 +1,6 @@
 """Data sets through timm's prefixes: the hub's, TensorFlow's and webdataset's."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import create_dataset
 
 from vit_attn.data.folder import PHOTOS, complete
+from vit_attn.data.shards import class_names, find_shards
 from vit_attn.data.splits import ItemPictures, Source, Split
+from vit_attn.data.streams import Stream, open_timm
 from vit_attn.errors import UserError
 
-PREFIXES = ("hfds", "hfids", "wds", "tfds", "torch")
-PACKAGES = {"hfds": "datasets", "hfids": "datasets", "wds": "webdataset", "tfds": "tensorflow-datasets"}
-"""What reads the sets of each prefix."""
 SYNONYMS = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test",)}
 
 
@@ -26,21 +24,74 @@ def hub_source(name: str, root: Path | None, download: bool) -> Source:
     Raises:
         UserError: If it cannot be had, or has no classes.
     """
-    train = open_timm(name, root, "train", download)
+    where = None if root is None else str(root)
+    train = open_timm(name, where, "train", download=download)
     found, names = _labels(train.reader, None, name)
-    load = partial(_load, name, root, download, train, found, names)
+    load = partial(_load, name, where, train, found, names)
     return Source(names, None, None, None, lambda _root, _download: load(), PHOTOS)
 
 
-def _load(
-    name: str, root: Path | None, download: bool, train: Any, found: np.ndarray, class_names: tuple[str, ...]
-) -> dict[str, Split]:
+def stream_source(name: str, root: Path | None, download: bool) -> Source:
+    """A data set that is read from its beginning only: ``hfids/…`` of the hub, ``tfds/…``.
+
+    Raises:
+        UserError: If it cannot be had, or has no classes or no validation split.
+    """
+    where = None if root is None else str(root)
+    reader = open_timm(name, where, "train", download=download).reader
+    names = tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get))
+    if not names:
+        raise UserError(f"{name} does not tell its classes: its label is not a class label")
+    splits = split_names(reader)
+    if "val" not in splits:
+        if not name.lower().startswith("tfds"):
+            raise UserError(f"{name} has no validation split; hfds/… holds one out of the training images")
+        splits |= {"train": "train[:90%]", "val": "train[90%:]"}  # which TensorFlow's data sets understand
+    counts = {
+        ours: open_timm(name, where, theirs, download=download).reader.num_samples for ours, theirs in splits.items()
+    }
+    return _streamed(names, {ours: Stream(name, where, splits[ours], counts[ours], download) for ours in splits})
+
+
+def shards_source(name: str, root: Path | None, _download: bool) -> Source:
+    """Tar files of webdataset's in a folder, ``wds/…``.
+
+    Raises:
+        UserError: If there are none, or if they are not whole.
+    """
+    if root is None:
+        raise UserError(f"{name} needs to know where: --data.root names the folder of the tar files")
+    shards = find_shards(root)
+    names = class_names(root, shards)
+    open_timm(name, str(root), shards["train"].split)  # a missing package is told at once
+    streams = {ours: Stream(name, str(root), each.split, len(each.labels)) for ours, each in shards.items()}
+    labels = {ours: torch.tensor(each.labels) for ours, each in shards.items()}
+    return _streamed(names, streams, labels)
+
+
+BY_PREFIX: Mapping[str, Callable[[str, Path | None, bool], Source]] = {
+    "hfds": hub_source,
+    "hfids": stream_source,
+    "tfds": stream_source,
+    "wds": shards_source,
+}
+
+
+def _streamed(
+    names: tuple[str, ...], streams: Mapping[str, Stream], labels: Mapping[str, torch.Tensor] | None = None
+) -> Source:
+    none = torch.empty(0, dtype=torch.long)
+    splits = {ours: Split(None, (labels or {}).get(ours, none), stream=each) for ours, each in streams.items()}
+    return Source(names, None, None, None, lambda _root, _download: dict(splits), PHOTOS)
+
+
+def _load(name: str, root: str | None, train: Any, found: np.ndarray, names: tuple[str, ...]) -> dict[str, Split]:
     splits = {"train": _split(name, train.reader, found)}
     for ours, theirs in split_names(train.reader).items():
         if ours != "train":
-            reader = open_timm(name, root, theirs, download).reader
-            splits[ours] = _split(name, reader, _labels(reader, class_names, name)[0])
-    return complete(splits, name, class_names)
+            reader = open_timm(name, root, theirs).reader
+            splits[ours] = _split(name, reader, _labels(reader, names, name)[0])
+    return complete(splits, name, names)
 
 
 def _split(name: str, reader: Any, labels: np.ndarray) -> Split:
@@ -52,42 +103,21 @@ def _split(name: str, reader: Any, labels: np.ndarray) -> Split:
 
 def split_names(reader: Any) -> dict[str, str]:
     """Our names of the splits that a reader's data set has, with its own."""
-    known = getattr(getattr(reader, "dataset", None), "info", None) or getattr(reader, "info", None)
+    known = getattr(getattr(reader, "dataset", None) or getattr(reader, "builder", None), "info", None)
     theirs = set(getattr(known, "splits", None) or ())
     return {
         ours: next(each for each in names if each in theirs) for ours, names in SYNONYMS.items() if theirs & set(names)
     }
 
 
-def _labels(reader: Any, class_names: Sequence[str] | None, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(reader: Any, known: Sequence[str] | None, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Class indices, and the names of the classes: those that the reader knows, else the labels themselves."""
     found = list(reader.iter_targets())
-    names = class_names or tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get))
-    if names and all(isinstance(each, int) for each in found) and max(found) < len(names):
-        return np.array(found, dtype=np.int64), tuple(names)
-    names = tuple(names or (str(each) for each in sorted(set(found))))
+    names = tuple(known or sorted(reader.class_to_idx, key=reader.class_to_idx.get))
+    if names and all(isinstance(each, int) and 0 <= each < len(names) for each in found):
+        return np.array(found, dtype=np.int64), names
+    names = names or tuple(str(each) for each in sorted(set(found)))
     numbers = {each: number for number, each in enumerate(names)}
     if unknown := {str(each) for each in found} - numbers.keys():
         raise UserError(f"the classes of the splits of {name} differ: {min(unknown)!r} only in one of them")
     return np.array([numbers[str(each)] for each in found], dtype=np.int64), names
-
-
-def open_timm(name: str, root: Path | str | None, split: str, download: bool, **options: Any) -> Any:
-    """What ``timm.data.create_dataset`` opens.
-
-    Raises:
-        UserError: If a package is missing, or if the data set cannot be had.
-    """
-    prefix = name.partition("/")[0].lower()
-    try:
-        return create_dataset(
-            name, root=None if root is None else str(root), split=split, download=download, input_img_mode="", **options
-        )
-    except (ModuleNotFoundError, ImportError) as error:
-        package = PACKAGES[prefix]
-        raise UserError(f"{name} needs a package that is not installed: pip install {package} ({error})") from error
-    except UserError:
-        raise
-    except Exception as error:  # of the hub's and its readers' many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{name} cannot be had, split {split!r}: {reason}") from error

@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from vit_attn.data import ImageData
+from vit_attn.data.csv_file import csv_source
+from vit_attn.data.sources import find_source
+from vit_attn.errors import UserError
+
+
+@pytest.fixture
+def table(picture_folder):
+    """Writes a table beside a folder of pictures, from lines or from their folders."""
+    root = picture_folder()
+
+    def write(*lines: str, header: str = "path,label") -> Path:
+        rows = lines or [f"{path.relative_to(root.parent)},{path.parent.name}" for path in sorted(root.rglob("*.*"))]
+        file = root.parent / "table.csv"
+        file.write_text("\n".join([header, *rows]) + "\n")
+        return file
+
+    return write
+
+
+def test_a_table_names_pictures_beside_it_and_their_classes(table):
+    file = table()
+    source = csv_source(file)
+    splits = source.load(file, False)
+    assert source.class_names == ("bright", "dark", "middle")
+    assert {name: split.labels.bincount().tolist() for name, split in splits.items()} == {
+        "train": [8] * 3,
+        "val": [1] * 3,
+        "test": [1] * 3,
+    }
+    named = [Path(path).parent.name for path in splits["train"].pictures.paths]
+    assert named == [source.class_names[label] for label in splits["train"].labels]
+
+
+def test_a_column_may_tell_the_split(table):
+    rows = [
+        f"pictures/{name}/{number:02d}.{'jpg' if number % 3 == 1 else 'png'},{name},{split}"
+        for name in ("dark", "bright")
+        for number, split in enumerate(("train", "train", "Validation", "test"))
+    ]
+    file = table(*rows, header="path, label, split")
+    splits = csv_source(file).load(file, False)
+    assert {name: split.labels.bincount().tolist() for name, split in splits.items()} == {
+        "train": [2, 2],
+        "val": [1, 1],
+        "test": [1, 1],
+    }
+
+
+def test_numbers_are_classes_in_their_order(table):
+    rows = [f"pictures/dark/{number}.png,{label}" for number, label in enumerate((10, 9, 2, 10, 9, 2))]
+    assert csv_source(table(*rows)).class_names == ("2", "9", "10")
+
+
+def test_a_table_of_a_spreadsheet_begins_with_a_mark(table):
+    file = table()
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert csv_source(file).class_names == ("bright", "dark", "middle")
+
+
+def test_a_network_learns_from_what_a_table_names(table):
+    data = ImageData("csv", str(table()), img_size=8, batch_size=4)
+    data.setup("fit")
+    assert data.splits["train"].decoded().shape == (24, 3, 8, 8)
+    assert data.probe(2).images.shape == (2, 3, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("lines", "header", "message"),
+    [
+        ([], "file,label", r"table.csv has no column 'path'; it has file, label"),
+        ([], "path,labels", r"table.csv has no column 'label', did you mean 'labels'\?; it has path, labels"),
+        (["a.png,dark", "b.png,"], "path,label", r"table.csv, line 3: no label"),
+        (["a.png,dark", ",dark"], "path,label", r"table.csv, line 3: no path"),
+        (["a.png"], "path,label", r"table.csv, line 2: no label"),
+        (["a.png,dark,trian"], "path,label,split", r"line 2: unknown split 'trian', did you mean 'train' or"),
+        (["a.png,a,train", "b.png,b,"], "path,label,split", r"line 3: no split, but other lines have one"),
+        (["a.png,a,val", "b.png,b,val"], "path,label,split", r"no line has the split train"),
+        (["a.png,a,train", "b.png,b,train", "c.png,a,val"], "path,label,split", r"train and val differ: 'b' only in"),
+        (["a.png,a", "b.png,a"], "path,label", r"has one class only, 'a': a classifier needs at least two"),
+        (["a.png,a", "b.png,b"], "path,label", r"table.csv, line 2: no such file: .*a.png and 1 more"),
+        ([""], "path,label", r"table.csv names no images"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said_in_a_line(table, lines, header, message):
+    file = table(*lines, header=header)
+    with pytest.raises(UserError, match=message) as caught:
+        csv_source(file).load(file, False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_table_that_is_none_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match=r"no such CSV file: .*none.csv; name it with --data.root"):
+        csv_source(tmp_path / "none.csv")
+    (tmp_path / "bytes.csv").write_bytes(b"path,label\n\xff\xfe,a\n")
+    with pytest.raises(UserError, match=r"bytes.csv cannot be read as a CSV file: "):
+        csv_source(tmp_path / "bytes.csv")
+    with pytest.raises(UserError, match=r"csv needs to know where: --data.root names the CSV file"):
+        find_source("csv")

@@ -1,0 +1,214 @@
+import gc
+import io
+import sys
+import tarfile
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from vit_attn.data import ImageData, streams
+from vit_attn.data.sources import SOURCES, find_source
+from vit_attn.data.timm_sets import split_names
+from vit_attn.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(autouse=True)
+def _collected():
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def shards(picture_folder, tmp_path: Path) -> Path:
+    """Tar files of pictures and labels, as webdataset keeps them."""
+    root = picture_folder({"bright": 20, "dark": 20})
+    order = np.random.default_rng(0).permutation(sorted(root.rglob("*.*")))
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for name, paths in {"train-00": order[:12], "train-01": order[12:24], "val-00": order[24:]}.items():
+        with tarfile.open(folder / f"photos-{name}.tar", "w") as tar:
+            for number, path in enumerate(paths):
+                label = ["bright", "dark"].index(path.parent.name)
+                for end, content in (
+                    (path.suffix[1:].replace("png", "webp"), path.read_bytes()),
+                    ("cls", b"%d" % label),
+                ):
+                    info = tarfile.TarInfo(f"{number:04d}.{end}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    (folder / "classes.txt").write_text("bright\ndark\n")
+    return folder
+
+
+def of(folder: Path, **options) -> ImageData:
+    pytest.importorskip("webdataset")
+    return ImageData("wds/photos", root=str(folder), img_size=8, batch_size=4, **options)
+
+
+def labelled_right(images: torch.Tensor, labels: torch.Tensor) -> bool:
+    return torch.equal(images.float().mean(dim=(1, 2, 3)) < 128, labels == 1)
+
+
+def test_tar_files_tell_their_classes_and_splits_before_a_picture_is_read(shards: Path):
+    data = of(shards)
+    assert (data.num_classes, data.class_names) == (2, ("bright", "dark"))
+    data.prepare_data()
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 24, "val": 16, "test": 16}
+    (shards / "classes.txt").unlink()
+    assert of(shards).class_names == ("class 0", "class 1")
+
+
+def test_tar_files_are_decoded_into_memory(shards: Path):
+    data = of(shards, loader="memory", balance="loss")
+    data.setup("fit")
+    split = data.splits["train"]
+    assert split.decoded().shape == (24, 3, 8, 8)
+    assert labelled_right(split.decoded(), split.labels)
+    assert len(data.class_weights) == 2
+    probe = data.probe(5)
+    assert labelled_right(probe.images, probe.labels)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_tar_files_are_streamed_by_workers(shards: Path, workers: int):
+    data = of(shards, loader="workers", num_workers=workers)
+    data.setup("fit")
+    batches = list(data.train_dataloader())
+    assert len(batches) == len(data.train_dataloader()) == 6
+    assert all(images.shape == (4, 3, 8, 8) and labelled_right(images, labels) for images, labels in batches)
+    again = list(data.train_dataloader())
+    assert all(
+        torch.equal(a, b) for one, two in zip(batches, again, strict=True) for a, b in zip(one, two, strict=True)
+    )
+    assert sum(len(labels) for _, labels in data.val_dataloader()) == 16
+    assert len(data.probe(3).labels) == 3
+
+
+def test_streams_cannot_be_balanced_by_sampling(shards: Path):
+    data = of(shards, loader="workers", balance="sampling", num_workers=0)
+    data.setup("fit")
+    with pytest.raises(UserError, match="balance=sampling cannot choose among the images of wds/photos: set loader"):
+        data.train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda folder: folder.rename(folder.with_name("gone")),
+            r"no such folder: .*shards; name the folder of the tar",
+        ),
+        (lambda folder: (folder / "photos-val-00.tar").unlink(), r"no tar file in .*shards has 'val' in its name"),
+        (lambda folder: (folder / "photos-val-00.tar").write_text("x" * 2000), r"val-00.tar is not a whole tar file"),
+        (lambda folder: (folder / "classes.txt").write_text("one"), r"classes.txt names 1 classes, but .* up to 1"),
+    ],
+)
+def test_what_is_wrong_with_tar_files_is_said_in_a_line(shards: Path, spoil, message):
+    spoil(shards)
+    with pytest.raises(UserError, match=message):
+        of(shards)
+
+
+def test_a_set_of_the_hub_is_read_by_number(picture_folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    root = picture_folder({"bright": 10, "dark": 20})
+    data = ImageData(f"hfds/{root}", root=str(tmp_path / "cache"), img_size=8, batch_size=4, balance="loss")
+    assert data.class_names == ("bright", "dark")
+    data.setup("fit")
+    assert {name: split.labels.bincount().tolist() for name, split in data.splits.items()} == {
+        "train": [8, 16],
+        "val": [1, 2],
+        "test": [1, 2],
+    }
+    assert labelled_right(data.splits["train"].decoded(), data.splits["train"].labels)
+    assert data.class_weights == pytest.approx([4 / 3, 2 / 3])
+
+
+class Info:
+    splits: ClassVar = {"train": 1, "validation": 2, "other": 3}
+
+
+class Reader:
+    """Of a set that is read from its beginning, as timm's are."""
+
+    class_to_idx: ClassVar = {"dog": 1, "cat": 0}
+    num_samples = 6
+
+    def __init__(self):
+        self.builder = type("Builder", (), {"info": Info})
+
+
+class Opened(list):
+    def __init__(self):
+        pictures = [(np.full((9, 11, 3), 40 * number, np.uint8), number % 2) for number in range(6)]
+        super().__init__(pictures)
+        self.reader = Reader()
+
+
+@pytest.mark.parametrize("prefix", ["hfids", "tfds"])
+def test_other_streams_are_opened_through_timm(prefix: str, monkeypatch: pytest.MonkeyPatch):
+    calls = []
+
+    def create(name, **options):
+        calls.append((name, options["root"], options["split"], options["input_img_mode"]))
+        return Opened()
+
+    monkeypatch.setattr(streams, "create_dataset", create)
+    data = ImageData(f"{prefix}/pets", img_size=4, batch_size=2)
+    assert data.class_names == ("cat", "dog")
+    data.setup("fit")
+    mode = "RGB" if prefix == "tfds" else ""
+    assert {call[2] for call in calls} == {"train", "validation"}
+    assert all(call == (f"{prefix}/pets", None, call[2], mode) for call in calls)
+    assert data.splits["train"].decoded()[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160, 200]
+    assert data.splits["train"].labels.tolist() == [0, 1] * 3
+
+
+def test_a_set_without_validation_images_gets_them_where_it_can_be_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Info, "splits", {"train": 1, "test": 2})
+    monkeypatch.setattr(streams, "create_dataset", lambda *_args, **_options: Opened())
+    splits = find_source("tfds/pets").load(Path(), False)
+    assert {name: split.stream.split for name, split in splits.items()} == {
+        "train": "train[:90%]",
+        "val": "train[90%:]",
+        "test": "test",
+    }
+    with pytest.raises(UserError, match="hfids/pets has no validation split; hfds/"):
+        find_source("hfids/pets")
+    assert split_names(Reader()) == {"train": "train", "test": "test"}
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("hfds/a", "datasets"), ("hfids/a", "datasets"), ("tfds/a", "tensorflow-datasets")]
+)
+def test_a_package_that_is_not_installed_is_named(name: str, package: str, monkeypatch, capsys):
+    for module in list(sys.modules):
+        if module.startswith("timm.data.readers.reader_"):
+            monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
+    with pytest.raises(UserError, match=f"{name} needs a package that is not installed: pip install {package}"):
+        find_source(name)
+
+
+def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_args, **_options):
+        raise ConnectionError("Couldn't reach 'a' on the Hub\nand much more")
+
+    monkeypatch.setattr(streams, "create_dataset", refuse)
+    with pytest.raises(UserError, match=r"hfds/a cannot be had, split 'train': Couldn't reach 'a' on the Hub$"):
+        find_source("hfds/a")
+
+
+def test_torch_is_another_way_to_say_torchvisions_names(picture_folder):
+    assert find_source("torch/fashion_mnist") is SOURCES["fashionmnist"]
+    assert find_source("torch/image_folder", picture_folder()).class_names == ("bright", "dark", "middle")
+    with pytest.raises(UserError, match="unknown data set 'cifar12', did you mean 'cifar1"):
+        find_source("torch/cifar12")

@@ -1,0 +1,177 @@
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from vit_attn.data import ImageData
+from vit_attn.data.augment import Augment
+from vit_attn.data.memory import ShuffledBatches
+from vit_attn.data.pictures import fit_picture, read_picture
+from vit_attn.data.splits import FilePictures, Split
+from vit_attn.data.workers import TRIES, Augmented, Centre, Damage, Images
+from vit_attn.errors import UserError
+
+ALL = Augment(flip=0.5, rand_augment=9, colour_jitter=0.4, random_resized_crop=0.3)
+
+
+def split_of(root: Path) -> Split:
+    paths = sorted(root.rglob("*.*"))
+    return Split(None, torch.arange(len(paths)), pictures=FilePictures(paths))
+
+
+def epoch_of(dataset: Images, epoch: int, workers: int = 0, seed: int = 0) -> dict[int, torch.Tensor]:
+    """Pixels of an epoch by label."""
+    order = ShuffledBatches(dataset.labels, 5, num_replicas=1, rank=0, seed=seed)
+    order.set_epoch(epoch)
+    loader = DataLoader(dataset, batch_size=None, sampler=order, num_workers=workers)
+    return {int(y): x for batch in loader for x, y in zip(batch.images, batch.labels, strict=True)}
+
+
+def test_an_image_of_an_epoch_is_the_same_in_any_number_of_workers(picture_folder):
+    dataset = Images(split_of(picture_folder()), Augmented((16, 16), ALL), seed=1)
+    alone, shared, later = epoch_of(dataset, 0), epoch_of(dataset, 0, workers=2), epoch_of(dataset, 1)
+    other = epoch_of(Images(split_of(Path(dataset.pictures.name(0)).parents[1]), Augmented((16, 16), ALL), seed=2), 0)
+    assert sorted(alone) == list(range(30))
+    assert all(torch.equal(alone[label], shared[label]) for label in range(30))
+    assert sum(not torch.equal(alone[label], later[label]) for label in range(30)) > 20
+    assert sum(not torch.equal(alone[label], other[label]) for label in range(30)) > 20
+
+
+def test_a_random_transform_leaves_the_random_state_alone(picture_folder):
+    dataset = Images(split_of(picture_folder()), Augmented((16, 16), ALL))
+    before = torch.get_rng_state()
+    _ = dataset[torch.tensor([2, 33])]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_item_by_its_number_is_a_whole_batch(picture_folder):
+    dataset = Images(split_of(picture_folder()), Centre((8, 8)), batch_size=7)
+    assert len(dataset) == 4
+    assert dataset[3].labels.tolist() == list(range(21, 28))
+
+
+def test_validation_pictures_are_what_attend_sees(picture_folder):
+    path = next(picture_folder().rglob("*.png"))
+    expected = torch.from_numpy(fit_picture(read_picture(path), (16, 16))).permute(2, 0, 1)
+    assert torch.equal(Centre((16, 16))(read_picture(path)), expected)
+
+
+def test_training_pictures_are_changed_by_torchvisions_own_transforms():
+    picture = Image.effect_noise((60, 40), 90).convert("RGB")
+    torch.manual_seed(3)
+    ours = Augmented((16, 16), Augment(random_resized_crop=0.3, flip=0.5, rand_augment=9))(picture)
+    torch.manual_seed(3)
+    theirs = v2.Compose([v2.RandomResizedCrop((16, 16), (0.3, 1.0)), v2.PILToTensor(), v2.RandomHorizontalFlip()])
+    assert torch.equal(ours, v2.RandAugment(2, 9)(theirs(picture)))
+    torch.manual_seed(3)
+    ours = Augmented((16, 16), Augment(crop_padding=2, trivial_augment=1.0, colour_jitter=0.4))(picture)
+    torch.manual_seed(3)
+    theirs = v2.Compose(
+        [v2.RandomCrop(16, 2), v2.ColorJitter(0.4, 0.4, 0.4, 0.1), v2.RandomApply([v2.TrivialAugmentWide()], 1.0)]
+    )
+    assert torch.equal(ours, theirs(Centre((16, 16))(picture)))
+    assert torch.equal(Augmented((16, 16), Augment())(picture), Centre((16, 16))(picture))
+
+
+def test_grey_pictures_stay_grey(picture_folder):
+    batch = Images(split_of(picture_folder()), Augmented((8, 8), ALL), channels=1)[torch.arange(4)]
+    assert batch.images.shape == (4, 1, 8, 8)
+
+
+def test_a_damaged_file_is_named_and_another_stands_for_it(picture_folder):
+    root = picture_folder()
+    bad = sorted(root.rglob("*.*"))[3]
+    bad.write_bytes(bad.read_bytes()[:60])
+    batch = Images(split_of(root), Centre((8, 8)))[torch.tensor([2, 3])]
+    assert batch.labels.tolist() == [2, 4]
+    assert len(batch.damaged) == 1
+    assert batch.damaged[0].startswith(f"{bad} cannot be read as an image: ")
+
+
+def test_damage_ends_the_run_or_is_counted(caplog: pytest.LogCaptureFixture):
+    with pytest.raises(UserError, match=r"a.png is bad; mend or remove, or skip with --data.skip_damaged=true"):
+        Damage(skip=False).met(("a.png is bad",))
+    damage = Damage(skip=True)
+    with caplog.at_level("INFO"):
+        for name in ("a.png is bad", "b.png is bad", "a.png is bad"):
+            damage.met((name,))
+        damage.met(())
+        damage.sum_up()
+    first, last = caplog.messages
+    assert first == "skip_damaged: another image stands for what cannot be read, first: a.png is bad"
+    assert last == "skip_damaged: left out 2 training images: a.png is bad; b.png is bad"
+    with pytest.raises(UserError, match=r"images of a batch cannot be read; the first: a.png"):
+        damage.met(("a.png is bad",) * TRIES)
+
+
+class Still(L.LightningModule):
+    """Trains one number, and counts its images."""
+
+    def __init__(self):
+        super().__init__()
+        self.number, self.seen = torch.nn.Parameter(torch.zeros(1)), []
+
+    def training_step(self, batch, _):
+        self.seen += batch[1].tolist()
+        return self.number.sum()
+
+    def validation_step(self, batch, _):
+        self.seen += batch[1].tolist()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit(root: Path, **options) -> Still:
+    settings = {"img_size": 8, "batch_size": 4, "loader": "workers", "num_workers": 2, "normalize": "imagenet"}
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    task = Still()
+    data = ImageData("folder", str(root), **(settings | options))
+    L.Trainer(accelerator="cpu", max_epochs=1, enable_model_summary=False, **quiet).fit(task, datamodule=data)
+    return task
+
+
+def spoil(root: Path) -> list[Path]:
+    """Damages files of all three splits."""
+    bad = sorted(root.rglob("*.*"))[::4]
+    for path in bad:
+        path.write_text("no image")
+    return bad
+
+
+def test_a_damaged_file_in_a_worker_ends_the_run_in_one_line(picture_folder):
+    root = picture_folder()
+    spoil(root)
+    with pytest.raises(
+        UserError, match=r"cannot be read as an image: .*; mend or remove, or skip with --data"
+    ) as caught:
+        fit(root)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_epoch_goes_on_past_damaged_files_where_they_may_be_skipped(picture_folder, caplog):
+    root = picture_folder()
+    spoil(root)
+    with caplog.at_level("INFO"):
+        assert len(fit(root, skip_damaged=True).seen) > 24
+    told = [line for line in caplog.messages if line.startswith("skip_damaged: left out")]
+    assert sum(int(line.split()[3]) for line in told) == sum(
+        path.read_bytes() == b"no image" for name in ("train", "val") for path in held(root, name)
+    )
+
+
+def held(root: Path, name: str) -> list[Path]:
+    data = ImageData("folder", str(root), batch_size=1)
+    data.prepare_data()
+    return [Path(path) for path in data.splits[name].pictures.paths]
+
+
+def test_pictures_keep_their_place_on_the_way_through_torchvision(picture_folder):
+    picture = read_picture(next(picture_folder().rglob("*.png")))
+    plain = Augmented(picture.size[::-1], Augment())(picture)
+    assert torch.equal(plain, tv.pil_to_tensor(picture))

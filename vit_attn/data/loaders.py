@@ -1,0 +1,102 @@
+"""Loaders of a data set's batches: of addresses for images in memory, of pixels from workers for all others."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader
+
+from vit_attn.data.augment import Augment
+from vit_attn.data.balance import balanced
+from vit_attn.data.decoding import cores
+from vit_attn.data.memory import Picks, ResumableLoader, ShuffledBatches
+from vit_attn.data.splits import Split
+from vit_attn.data.store import Store
+from vit_attn.data.streams import Stream, StreamImages, StreamLoader, stacked
+from vit_attn.data.workers import Augmented, Centre, Images
+from vit_attn.errors import UserError
+
+Balance = Literal["none", "loss", "sampling"]
+MOST_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """What all loaders of a data set have in common.
+
+    Args:
+        store: The splits.
+        augment: What happens to training images.
+        batch_size: Images of a batch on each device.
+        seed: Seed of shuffles and augmentation.
+        balance: Whether each class is drawn as often.
+        num_workers: Processes that read images; by default as many as there are cores for each device.
+    """
+
+    store: Store
+    augment: Augment
+    batch_size: int
+    seed: int
+    balance: Balance
+    num_workers: int | None
+
+    def training(
+        self, taken: Callable[[], int], epoch: Callable[[], int], world_size: int, rank: int, devices: int
+    ) -> DataLoader:
+        """Shuffled batches of this rank.
+
+        Args:
+            taken: Tells how many batches of this epoch were taken before, by the run that is resumed.
+            epoch: Tells the epoch.
+            world_size: Number of ranks.
+            rank: Which of them this is.
+            devices: Devices of this machine, which share its cores.
+        """
+        split = self.store.ready("train")
+        if split.stream is not None and not self.store.in_memory:
+            return self._streamed(split.stream, epoch, devices)
+        order = balanced(split.labels) if self.balance == "sampling" else None
+        # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
+        ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
+        batches = ShuffledBatches(split.labels, self.batch_size, taken, order, **ranks)
+        if self.store.in_memory:
+            return ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
+        augmented = Augmented(self.store.size, self.augment)
+        images = Images(split, augmented, self.store.channels, self.seed, self.batch_size)
+        return ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(devices))
+
+    def _streamed(self, stream: Stream, epoch: Callable[[], int], devices: int) -> DataLoader:
+        if self.balance == "sampling":
+            raise UserError(f"balance=sampling cannot choose among the images of {stream.name}: set loader to memory")
+        augmented = Augmented(self.store.size, self.augment)
+        options = {"training": True, "batch_size": self.batch_size, "seed": self.seed}
+        images = StreamImages(stream, augmented, self.store.channels, **options)
+        reading = self._reading(devices) | {"persistent_workers": False}
+        reading["num_workers"] = max(1, reading["num_workers"])  # a reader in this process would not begin anew
+        return StreamLoader(images, epoch, self.seed, batch_size=self.batch_size, **reading)
+
+    def in_order(self, name: str, devices: int) -> DataLoader:
+        """All images of a split in their order."""
+        split = self.store.ready(name)
+        if self.store.in_memory:
+            return DataLoader(Picks(len(split), name), batch_size=self.batch_size, collate_fn=as_it_is)
+        images, collate = self._one_by_one(split)
+        return DataLoader(images, batch_size=self.batch_size, collate_fn=collate, **self._reading(devices))
+
+    def _one_by_one(self, split: Split) -> tuple[Any, Callable[[Any], Any]]:
+        centre = Centre(self.store.size)
+        if split.stream is not None:
+            return StreamImages(split.stream, centre, self.store.channels), stacked
+        return Images(split, centre, self.store.channels), as_it_is
+
+    def _reading(self, devices: int) -> dict[str, Any]:
+        """Options of a loader whose workers read files."""
+        workers = max(1, min(cores() // devices, MOST_WORKERS)) if self.num_workers is None else self.num_workers
+        pinned = torch.cuda.is_available()
+        return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pinned}
+
+
+def as_it_is(batch: Any) -> Any:
+    """The batch; the data set has collated it already."""
+    return batch
