@@ -63,7 +63,8 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
     settings = settings_of(run)
     assert settings["model"]["arch"] == "vit_attn_coins_patch4_32"
     assert settings["model"]["arch_options"] == {"depth": 2, "embed_dim": 32, "num_heads": 2}
-    assert (settings["data"]["normalize"], settings["data"]["img_size"]) == (str(source), 32)
+    data = settings["data"]
+    assert (data["normalize"], data["img_size"], data["channels"]) == (str(source), 32, 3)
     last = run / "checkpoints" / "last.ckpt"
     assert card_of(torch.load(last, weights_only=True)).mean == pytest.approx([0.25] * 3)  # that of coins
     tags = EventAccumulator(str(run)).Reload().Tags()  # the comparison is on by itself
@@ -127,7 +128,7 @@ def test_a_network_that_is_named_beside_timms_weights_stays():
     settings = Namespace(model=Namespace(weights="vit_tiny_patch16_224", arch="x", arch_options=None), data={})
     take_start(settings, {"model": {"arch": "vit_attn_tiny_patch16_224"}, "data": {"normalize": "clip"}})
     assert settings.model.arch == "vit_attn_tiny_patch16_224"
-    assert settings.data == {"img_size": 224}
+    assert settings.data == {"img_size": 224, "channels": 3}
     take_start(settings, {})
     assert (settings.model.arch, settings.data["normalize"]) == ("vit_tiny_patch16_224", "vit_tiny_patch16_224")
 
@@ -210,7 +211,7 @@ def test_weights_of_another_network_are_one_line(tmp_path, monkeypatch, source, 
     told = error_of(capsys, COINS, f"--model.weights={source}", "--model.arch_options.depth=3")
     assert "do not fit the network: 12 missing (blocks.2." in told
     (tmp_path / "damaged.ckpt").write_bytes(b"not a checkpoint")
-    assert "damaged.ckpt is not a whole checkpoint" in error_of(capsys, COINS, "--model.weights=damaged.ckpt")
+    assert "damaged.ckpt holds no weights that can be read" in error_of(capsys, COINS, "--model.weights=damaged.ckpt")
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, capsys):

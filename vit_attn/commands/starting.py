@@ -8,15 +8,14 @@ import timm
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vit_attn.commands.checkpoints import read_hyperparameters
-from vit_attn.data.card import Card, card_of
+from vit_attn.data.card import card_of
 from vit_attn.errors import UserError
 from vit_attn.model.weights import names_network, pretrained_weights
 from vit_attn.task import without_pretrained
 
 
 def take_start(settings: Any, asked: Any) -> None:
-    """Fill in the network, the size of the images and their normalisation from what ``model.weights`` names.
+    """Fill in the network, and size, channels and normalisation of the images, from what ``model.weights`` names.
 
     That is a checkpoint of ours or a name of timm's registry; a file of weights alone says nothing of these. What the
     user asked for stays; options of the network are put over the checkpoint's.
@@ -26,7 +25,7 @@ def take_start(settings: Any, asked: Any) -> None:
         asked: Those of them that the user gave.
 
     Raises:
-        UserError: If the weights are a checkpoint of another network than the user asks for, or no whole checkpoint.
+        UserError: If the weights are a checkpoint of another network than the user asks for.
     """
     model, weights = settings.model, start_of(settings.model)
     asked_model, asked_data = asked.get("model") or {}, asked.get("data") or {}
@@ -37,19 +36,20 @@ def take_start(settings: Any, asked: Any) -> None:
         model.arch = arch or weights.partition(".")[0]
         with pretrained_weights(weights):
             config: Any = timm.get_pretrained_cfg(weights)
-        size = config.input_size[1:]
-    elif _is_checkpoint(weights):
-        stored, card = read_hyperparameters(Path(weights)), _card(weights)
+        channels, *size = config.input_size
+    elif checkpoint := _checkpoint(weights):
+        stored, card = checkpoint["hyper_parameters"], card_of(checkpoint)
         if arch not in (None, stored["arch"]):
             raise UserError(f"{weights} is a checkpoint of {stored['arch']}, not of {arch}: leave out model.arch")
         model.arch = stored["arch"]
         model.arch_options = without_pretrained(stored.get("arch_options")) | (asked_model.get("arch_options") or {})
         if card is None:
             return
-        size = card.img_size
+        channels, size = len(card.mean), card.img_size
     else:
         return
-    taken: dict[str, Any] = {"normalize": weights} | ({"img_size": size[0]} if size[0] == size[1] else {})
+    taken: dict[str, Any] = {"normalize": weights, "channels": channels}
+    taken |= {"img_size": size[0]} if size[0] == size[1] else {}
     taken = {name: value for name, value in taken.items() if asked_data.get(name) is None}
     for name, value in taken.items():
         settings.data[name] = value
@@ -85,7 +85,7 @@ def renew_head(task: Any, class_names: Sequence[str]) -> None:
     start, head = task.start, getattr(task.net, "head", None)
     if start is None or not isinstance(head, torch.nn.Linear):
         return
-    card = _card(start)
+    card = card_of(_checkpoint(start))
     known = card.class_names if card else None
     if names_network(start):
         known = getattr(timm.get_pretrained_cfg(start), "label_names", None)
@@ -94,10 +94,12 @@ def renew_head(task: Any, class_names: Sequence[str]) -> None:
         rank_zero_warn(f"{start}: the head of other classes was left out; the new one is untrained")
 
 
-def _is_checkpoint(weights: str) -> bool:
-    return weights.endswith(".ckpt") and Path(weights).is_file()
-
-
-def _card(weights: str) -> Card | None:
-    """What a checkpoint of ours says of its data, if that is what the weights are."""
-    return card_of(torch.load(weights, weights_only=True, map_location="cpu")) if _is_checkpoint(weights) else None
+def _checkpoint(weights: str) -> dict[str, Any]:
+    """A checkpoint of ours, if that is what the weights are; other files are left to those who read weights."""
+    if not (weights.endswith(".ckpt") and Path(weights).is_file()):
+        return {}
+    try:
+        content = torch.load(weights, weights_only=True, map_location="cpu")
+        return content if "arch" in content["hyper_parameters"] else {}
+    except Exception:  # a damaged file can fail in any way, and is told when its weights are read
+        return {}
