@@ -13,9 +13,9 @@ that of the last step on all 4,000 test images of the target classes.
     .venv/bin/python scripts/bench_finetune.py --root DATA --quick
     .venv/bin/python scripts/bench_finetune.py --table              # print the table of what was measured
 
-Writes docs/measured/finetune.csv, a row a way and seed; all start from one source network. Each way has the rate that did
-best on the 2,000 validation images of the target classes (--split val --lr, one seed, three to five rates between 5e-4
-and 5e-2).
+Writes docs/measured/finetune.csv, a row a way and seed; all start from one source network. Each way has the rate that
+did best on the 2,000 validation images of the target classes (--split val --lr, one seed, three to five rates between
+5e-4 and 5e-2).
 """
 
 import argparse
