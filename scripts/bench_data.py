@@ -3,18 +3,23 @@
 
 On the CPU: images a second, cropped, flipped, normalised, from memory on one thread, over torchvision's transforms of
 PIL images in a DataLoader of two workers; the same again with RandAugment. On a GPU: training steps of a ViT in bf16 on
-gathered and augmented batches, over the same steps on one batch that is already there.
+gathered and augmented batches, over the same steps on one batch that is already there. With --files, training images a
+second that two workers read from JPEG files of 500×375 pixels, cropped and resized to 224, mirrored, normalised: ours
+over torchvision's ImageFolder and transforms.
 
     .venv/bin/python scripts/bench_data.py
     .venv/bin/python scripts/bench_data.py --device cuda --batch-size 1024
+    .venv/bin/python scripts/bench_data.py --files 600 --batch-size 50
 """
 
 import argparse
 import platform
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from itertools import count, islice, repeat
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +28,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 from vit_attn.data.augment import Augment, augment_batch
 from vit_attn.data.draws import Draws
@@ -42,6 +48,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--batches", type=int, default=40, help="of ours in a round; of theirs a tenth, at least 8")
     parser.add_argument("--threads", type=int, default=1, help="of ours on the CPU; more lose where cores are shared")
+    parser.add_argument("--files", type=int, default=0, help="JPEG files to read instead, in a temporary folder")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     return parser.parse_args()
 
@@ -137,6 +144,42 @@ def bench_cuda(args: argparse.Namespace, images: Tensor, data: ImageData) -> Non
         print(f"  the input by itself takes {alone / args.batches / step:.1%} of the {1000 * step:.2f} ms of a step")
 
 
+def bench_files(args: argparse.Namespace) -> None:
+    """Images a second that workers read from files, ours and torchvision's in turn."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(args.files):
+            path = Path(folder) / f"class{number % 2}" / f"{number}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            smooth_noise(number).save(path, quality=90)
+        data = ImageData(
+            "folder", folder, batch_size=args.batch_size, loader="workers", num_workers=WORKERS, normalize="imagenet"
+        )
+        data.prepare_data()
+        mean, std = data.statistics.mean, data.statistics.std
+        crop = [transforms.RandomResizedCrop(224, (0.35, 1.0)), transforms.RandomHorizontalFlip()]
+        theirs_of = transforms.Compose([*crop, transforms.ToTensor(), transforms.Normalize(mean, std)])
+        options = {"num_workers": WORKERS, "persistent_workers": True}
+        yours = DataLoader(ImageFolder(folder, theirs_of), args.batch_size, shuffle=True, drop_last=True, **options)
+        mine = data.train_dataloader()
+        rates: dict[str, list[float]] = {"ours": [], "torchvision's": []}
+        for number in range(args.rounds + 1):
+            for name, loader in zip(rates, (mine, yours), strict=True):
+                start, count = time.perf_counter(), 0
+                for batch in loader:
+                    pixels = data.normalize(batch.images) if name == "ours" else batch[0]
+                    count += len(pixels)
+                if number:  # the first starts the workers
+                    rates[name].append(count / (time.perf_counter() - start))
+        report(f"{args.files} files, {WORKERS} workers", rates)
+
+
+def smooth_noise(number: int) -> Image.Image:
+    """A picture with about the detail of a photograph."""
+    generator = torch.Generator().manual_seed(number)
+    small = torch.randint(0, 256, (47, 63, 3), dtype=torch.uint8, generator=generator).numpy()
+    return Image.fromarray(small).resize((500, 375), Image.Resampling.BICUBIC)
+
+
 def drain(batches: Iterator[object], number: int, device: str = "cpu") -> None:
     """Take that many, and wait until they are there."""
     for _ in islice(batches, number):
@@ -175,6 +218,9 @@ def main() -> None:
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}, Python {platform.python_version()}"
     print(f"{versions}, {args.device} ({device}){', compiled' if args.compile else ''}")
     print(f"batch {args.batch_size}, {args.rounds} rounds; median (quarter to three-quarter point)")
+    if args.files:
+        bench_files(args)
+        return
     bench = bench_cuda if args.device == "cuda" else bench_cpu
     bench(args, images, ImageData("cifar10"))
 

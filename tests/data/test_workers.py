@@ -3,17 +3,14 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as tv
 
 from vit_attn.data import ImageData
 from vit_attn.data.augment import Augment
 from vit_attn.data.memory import ShuffledBatches
-from vit_attn.data.pictures import fit_picture, read_picture
 from vit_attn.data.splits import FilePictures, Split
-from vit_attn.data.workers import TRIES, Augmented, Centre, Damage, Images
+from vit_attn.data.transforms import Augmented, Centre
+from vit_attn.data.workers import TRIES, Damage, Images
 from vit_attn.errors import UserError
 
 ALL = Augment(flip=0.5, rand_augment=9, colour_jitter=0.4, random_resized_crop=0.3)
@@ -53,29 +50,6 @@ def test_an_item_by_its_number_is_a_whole_batch(picture_folder):
     dataset = Images(split_of(picture_folder()), Centre((8, 8)), batch_size=7)
     assert len(dataset) == 4
     assert dataset[3].labels.tolist() == list(range(21, 28))
-
-
-def test_validation_pictures_are_what_attend_sees(picture_folder):
-    path = next(picture_folder().rglob("*.png"))
-    expected = torch.from_numpy(fit_picture(read_picture(path), (16, 16))).permute(2, 0, 1)
-    assert torch.equal(Centre((16, 16))(read_picture(path)), expected)
-
-
-def test_training_pictures_are_changed_by_torchvisions_own_transforms():
-    picture = Image.effect_noise((60, 40), 90).convert("RGB")
-    torch.manual_seed(3)
-    ours = Augmented((16, 16), Augment(random_resized_crop=0.3, flip=0.5, rand_augment=9))(picture)
-    torch.manual_seed(3)
-    theirs = v2.Compose([v2.RandomResizedCrop((16, 16), (0.3, 1.0)), v2.PILToTensor(), v2.RandomHorizontalFlip()])
-    assert torch.equal(ours, v2.RandAugment(2, 9)(theirs(picture)))
-    torch.manual_seed(3)
-    ours = Augmented((16, 16), Augment(crop_padding=2, trivial_augment=1.0, colour_jitter=0.4))(picture)
-    torch.manual_seed(3)
-    theirs = v2.Compose(
-        [v2.RandomCrop(16, 2), v2.ColorJitter(0.4, 0.4, 0.4, 0.1), v2.RandomApply([v2.TrivialAugmentWide()], 1.0)]
-    )
-    assert torch.equal(ours, theirs(Centre((16, 16))(picture)))
-    assert torch.equal(Augmented((16, 16), Augment())(picture), Centre((16, 16))(picture))
 
 
 def test_grey_pictures_stay_grey(picture_folder):
@@ -169,9 +143,3 @@ def held(root: Path, name: str) -> list[Path]:
     data = ImageData("folder", str(root), batch_size=1)
     data.prepare_data()
     return [Path(path) for path in data.splits[name].pictures.paths]
-
-
-def test_pictures_keep_their_place_on_the_way_through_torchvision(picture_folder):
-    picture = read_picture(next(picture_folder().rglob("*.png")))
-    plain = Augmented(picture.size[::-1], Augment())(picture)
-    assert torch.equal(plain, tv.pil_to_tensor(picture))

@@ -16,6 +16,8 @@ from vit_attn.data.splits import Pictures, Split
 from vit_attn.errors import UserError
 
 CHUNK = 256
+SPARE = 2
+"""Times the size that the network takes: what is decoded smaller than that would lose detail in resizing."""
 TOLD_FROM = 5_000
 """Sets from this number of pictures on tell how far they are."""
 Result = TypeVar("Result")
@@ -29,7 +31,7 @@ def read_fitted(
     Raises:
         UserError: If it cannot be read; it is named.
     """
-    return fit_picture(pictures.read(index, channels), size)
+    return fit_picture(pictures.read(index, channels, SPARE * max(size)), size)
 
 
 def decode(split: Split, name: str, size: tuple[int, int], channels: int, skip_damaged: bool) -> Split:

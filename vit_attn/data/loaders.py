@@ -14,7 +14,8 @@ from vit_attn.data.memory import Picks, ResumableLoader, ShuffledBatches
 from vit_attn.data.splits import Split
 from vit_attn.data.store import Store
 from vit_attn.data.streams import Stream, StreamImages, StreamLoader, stacked
-from vit_attn.data.workers import Augmented, Centre, Images
+from vit_attn.data.transforms import Augmented, Centre
+from vit_attn.data.workers import Images
 from vit_attn.errors import UserError
 
 Balance = Literal["none", "loss", "sampling"]

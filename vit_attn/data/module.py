@@ -22,7 +22,8 @@ from vit_attn.data.memory import Loader, Pick, Resident
 from vit_attn.data.sources import ROOT_VARIABLE, SOURCES, Split, find_source
 from vit_attn.data.statistics import Statistics, find_statistics
 from vit_attn.data.store import Probe, Store
-from vit_attn.data.workers import Damage, Read, on_device
+from vit_attn.data.transforms import on_device
+from vit_attn.data.workers import Damage, Read
 from vit_attn.errors import UserError
 
 UNLIKE = (224, 224)

@@ -31,13 +31,18 @@ class Pictures:
         """What a message calls the picture: its file."""
         raise NotImplementedError
 
-    def read(self, index: int, channels: int = 3) -> Image.Image:
+    def read(self, index: int, channels: int = 3, least: int | None = None) -> Image.Image:
         """The picture, upright, in colour or in grey.
+
+        Args:
+            index: Which one.
+            channels: 3 for colour, 1 for grey.
+            least: Shorter side, in pixels, that is enough.
 
         Raises:
             UserError: If it cannot be read; it is named.
         """
-        return as_picture(lambda: self._open(index), channels, self.name(index))
+        return as_picture(lambda: self._open(index), channels, self.name(index), least)
 
     def take(self, indices: np.ndarray) -> "Pictures":
         """Some of them, in that order."""

@@ -1,6 +1,6 @@
 """Pictures that are read and augmented one by one in the workers of a ``DataLoader``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,16 +9,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as tv
 
-from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.decoding import skipped_line
-from vit_attn.data.pictures import fit_picture
 from vit_attn.data.splits import Split
+from vit_attn.data.transforms import Augmented, Centre
 from vit_attn.errors import UserError
 
-Transform = Callable[[Image.Image], UInt8[Tensor, "C height width"]]
 TRIES = 100
 """Images that are tried in place of one that cannot be read."""
 
@@ -53,7 +49,9 @@ class Images(Dataset[Read]):
         batch_size: Images of an item; what is left at the end is dropped.
     """
 
-    def __init__(self, split: Split, transform: Transform, channels: int = 3, seed: int = 0, batch_size: int = 1):
+    def __init__(
+        self, split: Split, transform: Centre | Augmented, channels: int = 3, seed: int = 0, batch_size: int = 1
+    ):
         self.labels, self.pictures, self.transform = split.labels, split.to_read(), transform
         self.channels, self.seed, self.batch_size = channels, seed, batch_size
 
@@ -79,7 +77,7 @@ class Images(Dataset[Read]):
         count = len(self.labels)
         for index in ((address + step) % count for step in range(min(TRIES, count))):
             try:
-                picture = self.pictures.read(index, self.channels)
+                picture = self.pictures.read(index, self.channels, self.transform.least)
             except UserError as error:
                 damaged.append(str(error))
                 continue
@@ -127,55 +125,3 @@ class Damage:
         if self.found:
             rank_zero_info(skipped_line(list(self.found), "training"))
             self.found = {}
-
-
-class Centre:
-    """The centre of a picture as pixels, as validation has it.
-
-    Args:
-        size: Height and width in pixels.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = size
-
-    def __call__(self, picture: Image.Image) -> UInt8[Tensor, "C height width"]:
-        """The pixels."""
-        return torch.from_numpy(fit_picture(picture, self.size)).permute(2, 0, 1)
-
-
-class Augmented:
-    """A picture as training has it: ``augment`` in torchvision's transforms, of pictures in their own size.
-
-    Args:
-        size: Height and width in pixels.
-        on: What to do; what follows normalisation or takes several images is left to the device.
-    """
-
-    def __init__(self, size: tuple[int, int], on: Augment) -> None:
-        self.fit = v2.RandomResizedCrop(size, (on.random_resized_crop, 1.0)) if on.random_resized_crop else None
-        self.centre = Centre(size)
-        steps = {
-            v2.RandomCrop(size, padding=on.crop_padding): on.crop_padding,
-            v2.RandomHorizontalFlip(on.flip or 0.0): on.flip,
-            _colour_jitter(on.colour_jitter or 0.0): on.colour_jitter,
-            v2.RandAugment(2, on.rand_augment or 0): on.rand_augment,
-            v2.RandomApply([v2.TrivialAugmentWide()], on.trivial_augment or 0.0): on.trivial_augment,
-        }
-        self.steps = [step for step, wanted in steps.items() if wanted]
-
-    def __call__(self, picture: Image.Image) -> UInt8[Tensor, "C height width"]:
-        """The pixels."""
-        image = self.centre(picture) if self.fit is None else tv.pil_to_tensor(self.fit(picture))
-        for step in self.steps:
-            image = step(image)
-        return image
-
-
-def on_device(on: Augment) -> Augment:
-    """What of ``augment`` is left to do for a batch on its device, after :class:`Augmented`."""
-    return Augment(erase=on.erase, mixup=on.mixup, cutmix=on.cutmix, mix_until=on.mix_until, cutout=on.cutout).over(OFF)
-
-
-def _colour_jitter(strength: float) -> v2.ColorJitter:
-    return v2.ColorJitter(strength, strength, strength, strength / 4)

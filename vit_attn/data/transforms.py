@@ -1,0 +1,69 @@
+"""From a picture to the pixels that a worker hands out, by torchvision's transforms."""
+
+import math
+
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tv
+
+from vit_attn.data.augment import OFF, Augment
+from vit_attn.data.decoding import SPARE
+from vit_attn.data.pictures import fit_picture
+
+
+class Centre:
+    """The centre of a picture as pixels, as validation has it.
+
+    Args:
+        size: Height and width in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size, self.least = size, SPARE * max(size)
+
+    def __call__(self, picture: Image.Image) -> UInt8[Tensor, "C height width"]:
+        """The pixels."""
+        return torch.from_numpy(fit_picture(picture, self.size)).permute(2, 0, 1)
+
+
+class Augmented:
+    """A picture as training has it: ``augment`` in torchvision's transforms, of pictures in their own size.
+
+    Args:
+        size: Height and width in pixels.
+        on: What to do; what follows normalisation or takes several images is left to the device.
+    """
+
+    def __init__(self, size: tuple[int, int], on: Augment) -> None:
+        self.fit = v2.RandomResizedCrop(size, (on.random_resized_crop, 1.0)) if on.random_resized_crop else None
+        self.centre = Centre(size)
+        least = on.random_resized_crop
+        part = math.sqrt(0.75 * least) if least else 1.0  # of a side, in the smallest and narrowest crop
+        self.least = math.ceil(SPARE * max(size) / part)
+        steps = {
+            v2.RandomCrop(size, padding=on.crop_padding): on.crop_padding,
+            v2.RandomHorizontalFlip(on.flip or 0.0): on.flip,
+            _colour_jitter(on.colour_jitter or 0.0): on.colour_jitter,
+            v2.RandAugment(2, on.rand_augment or 0): on.rand_augment,
+            v2.RandomApply([v2.TrivialAugmentWide()], on.trivial_augment or 0.0): on.trivial_augment,
+        }
+        self.steps = [step for step, wanted in steps.items() if wanted]
+
+    def __call__(self, picture: Image.Image) -> UInt8[Tensor, "C height width"]:
+        """The pixels."""
+        image = self.centre(picture) if self.fit is None else tv.pil_to_tensor(self.fit(picture))
+        for step in self.steps:
+            image = step(image)
+        return image
+
+
+def on_device(on: Augment) -> Augment:
+    """What of ``augment`` is left to do for a batch on its device, after :class:`Augmented`."""
+    return Augment(erase=on.erase, mixup=on.mixup, cutmix=on.cutmix, mix_until=on.mix_until, cutout=on.cutout).over(OFF)
+
+
+def _colour_jitter(strength: float) -> v2.ColorJitter:
+    return v2.ColorJitter(strength, strength, strength, strength / 4)
