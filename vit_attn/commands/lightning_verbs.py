@@ -5,8 +5,10 @@ import secrets
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
@@ -39,14 +41,16 @@ NOISE = (
     "Precision bf16-mixed is not supported by the model summary",
 )
 """Warnings that say nothing to a user of the command line."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def run(verb: str, options: list[str]) -> int:
+def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING) -> int:
     """Run one of Lightning's verbs.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         options: What followed the verb on the command line.
+        predictions: For ``predict``, ``path`` and ``top_k`` of what :class:`PredictionWriter` writes.
 
     Returns:
         The exit code.
@@ -65,6 +69,7 @@ def run(verb: str, options: list[str]) -> int:
             model_class=Classifier,
             datamodule_class=ImageData,
             parser_class=Parser,
+            predictions=predictions,
             save_config_callback=SaveConfigCallback if verb == "fit" else None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
@@ -89,6 +94,10 @@ class Parser(LightningArgumentParser):
 
 class VitAttnCLI(LightningCLI):
     """Lightning's command line with our task, data, callbacks, and a folder of its own for every run."""
+
+    def __init__(self, *args: Any, predictions: Mapping[str, Any], **options: Any) -> None:
+        self.predictions = predictions
+        super().__init__(*args, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name and folder and our callbacks; take what the network must know from the data."""
@@ -118,14 +127,18 @@ class VitAttnCLI(LightningCLI):
         else:
             kwargs |= {"logger": False, "callbacks": []}
         if self.subcommand == "predict":
-            checkpoint = self._setting("ckpt_path")
-            folder = run_folder(checkpoint) or Path(checkpoint).parent
-            extra.append(PredictionWriter(str(folder / "predictions.csv")))
+            path = self.predictions.get("path") or self._beside() / "predictions.csv"
+            extra.append(PredictionWriter(str(path), self.predictions.get("top_k")))
         self.trainer_defaults["callbacks"] = extra
         try:
             return super().instantiate_trainer(**kwargs)
         except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # an impossible combination
             raise UserError(" ".join(str(error).split())) from error
+
+    def _beside(self) -> Path:
+        """The folder of the checkpoint's run, or where the checkpoint lies."""
+        checkpoint = self._setting("ckpt_path")
+        return run_folder(checkpoint) or Path(checkpoint).parent
 
     def _setting(self, name: str) -> Any:
         settings: Any = self.config_init
@@ -169,6 +182,11 @@ class VitAttnCLI(LightningCLI):
             if isinstance(callback, AttentionLogger):
                 callback.check(self.datamodule, self.model)
         self.started = time.monotonic()
+
+    def before_predict(self) -> None:
+        """Keep no predictions in memory: they are in the file."""
+        settings: Any = self.config_init
+        settings.predict.return_predictions = False
 
     def after_fit(self) -> None:
         """Say how well it went, how long it took, where the result is, and how to look at it."""
