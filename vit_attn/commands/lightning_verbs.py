@@ -17,7 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vit_attn.callbacks import AttentionLogger, PredictionWriter
+from vit_attn.callbacks import AttentionLogger, HParams, PredictionWriter, TestReport
+from vit_attn.callbacks.hparams import chosen_settings
 from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
 from vit_attn.commands.parse_errors import explain
 from vit_attn.data import ImageData
@@ -123,9 +124,11 @@ class VitAttnCLI(LightningCLI):
             if settings.logger in (None, True):
                 kwargs["logger"] = TensorBoardLogger(runs, name, run, default_hp_metric=False)
             if settings.logger is not False:
-                extra.append(LearningRateMonitor("step"))
+                extra += [LearningRateMonitor("step"), HParams(chosen_settings(self._config()))]
         else:
             kwargs |= {"logger": False, "callbacks": []}
+        if self.subcommand == "test":
+            extra.append(TestReport(self._beside(), run_folder(self._setting("ckpt_path")) is not None))
         if self.subcommand == "predict":
             path = self.predictions.get("path") or self._beside() / "predictions.csv"
             extra.append(PredictionWriter(str(path), self.predictions.get("top_k")))
@@ -134,6 +137,10 @@ class VitAttnCLI(LightningCLI):
             return super().instantiate_trainer(**kwargs)
         except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # an impossible combination
             raise UserError(" ".join(str(error).split())) from error
+
+    def _config(self) -> Any:
+        config: Any = self.config
+        return config[self.subcommand]
 
     def _beside(self) -> Path:
         """The folder of the checkpoint's run, or where the checkpoint lies."""
@@ -182,6 +189,11 @@ class VitAttnCLI(LightningCLI):
             if isinstance(callback, AttentionLogger):
                 callback.check(self.datamodule, self.model)
         self.started = time.monotonic()
+
+    def before_test(self) -> None:
+        """Leave the telling to the report."""
+        settings: Any = self.config_init
+        settings.test.verbose = False
 
     def before_predict(self) -> None:
         """Keep no predictions in memory: they are in the file."""
