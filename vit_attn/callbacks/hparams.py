@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
+API: Any = api_pb2
+DATA: Any = plugin_data_pb2  # generated modules, which a type checker sees nothing of
 Value = bool | int | float | str
 METRICS = {
     "final/best_val_accuracy": "best val accuracy",
@@ -35,19 +37,18 @@ class HParams(L.Callback):
         """Write the settings; without them a run that breaks off would not be in the table."""
         parameters = sum(each.numel() for each in pl_module.parameters())
         settings = self.settings | {"parameters": parameters}
-        start = plugin_data_pb2.SessionStartInfo()
+        start = DATA.SessionStartInfo()
         for name, value in settings.items():
             kind = "bool_value" if isinstance(value, bool) else "string_value"
             kind = "number_value" if isinstance(value, int | float) and not isinstance(value, bool) else kind
             setattr(start.hparams[name], kind, value)
-        infos = [api_pb2.HParamInfo(name=name, type=_kind(value)) for name, value in settings.items()]
+        infos = [API.HParamInfo(name=name, type=_kind(value)) for name, value in settings.items()]
         metrics = [
-            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=heading)
-            for tag, heading in METRICS.items()
+            API.MetricInfo(name=API.MetricName(tag=tag), display_name=heading) for tag, heading in METRICS.items()
         ]
-        experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=metrics)
-        _write(trainer, metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
-        _write(trainer, metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start))
+        experiment = API.Experiment(hparam_infos=infos, metric_infos=metrics)
+        _write(trainer, metadata.EXPERIMENT_TAG, DATA.HParamsPluginData(experiment=experiment))
+        _write(trainer, metadata.SESSION_START_INFO_TAG, DATA.HParamsPluginData(session_start_info=start))
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the results."""
@@ -58,8 +59,8 @@ class HParams(L.Callback):
                 writer.add_scalar("final/best_val_accuracy", float(score), trainer.global_step)
             if loss is not None:
                 writer.add_scalar("final/val_loss", float(loss), trainer.global_step)
-        end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS)
-        _write(trainer, metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end))
+        end = DATA.SessionEndInfo(status=API.STATUS_SUCCESS)
+        _write(trainer, metadata.SESSION_END_INFO_TAG, DATA.HParamsPluginData(session_end_info=end))
 
 
 def chosen_settings(config: Any) -> dict[str, Value]:
@@ -96,8 +97,8 @@ def _plain(value: Any) -> Value:
 
 def _kind(value: Value) -> int:
     if isinstance(value, bool):
-        return api_pb2.DATA_TYPE_BOOL
-    return api_pb2.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else api_pb2.DATA_TYPE_STRING
+        return API.DATA_TYPE_BOOL
+    return API.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else API.DATA_TYPE_STRING
 
 
 def _writers(trainer: L.Trainer) -> list[Any]:
