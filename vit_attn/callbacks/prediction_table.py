@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -110,7 +110,7 @@ class PredictionTable:
         elif not self.count:
             self.unfinished.unlink()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "PredictionTable":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
