@@ -114,13 +114,20 @@ def test_links_in_a_circle_end(folder: Path):
 
 
 def test_what_an_interrupted_run_had_done_is_kept_aside(tmp_path: Path):
-    with pytest.raises(KeyboardInterrupt), PredictionTable(tmp_path / "p.csv", 1) as table:
-        table.write([{"image": "a.png", "class_1": "cat", "probability_1": 1.0}])
-        raise KeyboardInterrupt
+    class Stopped(Exception):
+        pass
+
+    def interrupted(name: str, rows: list[dict]) -> None:
+        with PredictionTable(tmp_path / name, 1) as table:
+            table.write(rows)
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        interrupted("p.csv", [{"image": "a.png", "class_1": "cat", "probability_1": 1.0}])
     (left,) = tmp_path.iterdir()
     assert left.read_text().splitlines()[1] == "a.png,cat,1.000000,"
-    with pytest.raises(KeyboardInterrupt), PredictionTable(tmp_path / "q.json", 1):
-        raise KeyboardInterrupt
+    with pytest.raises(Stopped):
+        interrupted("q.json", [])
     assert list(tmp_path.iterdir()) == [left]
 
 

@@ -96,7 +96,7 @@ def _numbers(
 ) -> None:
     """Counts, and shares where there is room; cells of nothing stay empty."""
     side = len(counts)
-    for row, col in zip(*np.nonzero(counts), strict=True):
+    for row, col in np.argwhere(counts).tolist():
         cell = matrix.part(row, col, side, side)
         colour = "white" if shares[row, col] > 35 else "#1a1a1a"  # by the square root, half-way is a quarter
         text = f"{counts[row, col]}"
