@@ -1,4 +1,5 @@
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -44,7 +45,9 @@ def test_a_run_leaves_a_folder_with_all_that_is_promised(runs: Path, capsys: pyt
     assert f"tensorboard --logdir {runs}" in told
 
 
-def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_configuration(runs: Path, capsys):
+def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_configuration(
+    runs: Path, tmp_path: Path, capsys
+):
     folder = fit(runs)
     best = folder / "checkpoints" / "best.ckpt"
     for verb, limit in (("test", "limit_test_batches"), ("validate", "limit_val_batches")):
@@ -54,7 +57,21 @@ def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_confi
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 256
-    assert list(rows[0]) == ["index", "label", "predicted", "probability"]
+    guesses = [f"{name}_{rank}" for rank in range(1, 6) for name in ("class", "probability")]
+    assert list(rows[0]) == ["image", "label", *guesses, "error"]
+    assert [row["image"] for row in rows] == [str(number) for number in range(256)]
+    named = tmp_path / "p.json"
+    options = ["--trainer.limit_predict_batches=1", f"--output={named}", "--top_k=1"]
+    assert main(["predict", "--ckpt_path", str(best), *options]) == 0
+    (first, *_) = json.loads(named.read_text())
+    assert first == {"image": 0, "label": rows[0]["label"], "class_1": rows[0]["class_1"]} | {
+        "probability_1": float(rows[0]["probability_1"]),
+        "error": None,
+    }
+    assert main(["predict", "--ckpt_path", str(best), f"--output={named}"]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert main(["predict", "--ckpt_path", str(best), "--top_k=11"]) == 2
+    assert "top_k must be from 1 to the network's 10 classes, got 11" in capsys.readouterr().err
     assert {path.name for path in runs.glob("*/*")} == {folder.name}
 
 

@@ -12,9 +12,13 @@ VERBS = {
     "fit": ("vit_attn.commands.lightning_verbs", "train a network, and log its attention to TensorBoard"),
     "validate": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the validation split"),
     "test": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the test split"),
-    "predict": ("vit_attn.commands.lightning_verbs", "write a checkpoint's predictions for the test split as CSV"),
+    "predict": (
+        "vit_attn.commands.predict",
+        "name the classes of your pictures, or of a run's test images, as a table",
+    ),
     "attend": ("vit_attn.commands.attend", "draw where a trained network looks in pictures of your own"),
     "judge": ("vit_attn.commands.judge", "ask a network whether its attention maps are true, as a table and a figure"),
+    "export": ("vit_attn.commands.export", "write a network for timm (.safetensors), ONNX (.onnx) or torch (.pt2)"),
     "export-html": ("vit_attn.commands.export_html", "write a run's Attention tab as one HTML file"),
 }
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
@@ -31,6 +35,7 @@ verbs:
   vit-attn fit -c configs/cifar10.yaml        CIFAR-10 on a GPU
   vit-attn test --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
   vit-attn attend PICTURE.jpg                 where a trained network looks
+  vit-attn predict PICTURES/ --model runs/NAME/RUN/checkpoints/best.ckpt
   tensorboard --logdir runs
 
 Set {TRACEBACK_VARIABLE}=1 to see where an error came from.

@@ -132,21 +132,22 @@ class Classifier(L.LightningModule):
         """Loss without smoothing, and top-1 accuracy."""
         self._measure("val", self.val_accuracy, batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss without smoothing, and top-1 accuracy."""
-        self._measure("test", self.test_accuracy, batch)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
+        """Loss without smoothing, and top-1 accuracy; the logits, for callbacks that measure more."""
+        return self._measure("test", self.test_accuracy, batch)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
         """Probabilities of the classes."""
         images, _ = batch
         return self(images).float().softmax(dim=-1)
 
-    def _measure(self, stage: str, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]) -> None:
+    def _measure(self, stage: str, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]) -> Tensor:
         images, labels = batch
         logits = self(images)
         accuracy(logits, labels)
         self.log(f"{stage}/loss", F.cross_entropy(logits, labels), sync_dist=True)
         self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
+        return logits
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and its schedule by step over the whole run."""

@@ -50,11 +50,13 @@ class Scale:
         most: The largest number.
         root: Whether colours follow the square root, so that little is seen.
         opacity: Share of the colour where it lies over a grey image; its bar lies over middle grey.
+        table: Name of matplotlib's table of colours.
     """
 
     most: float
     root: bool = False
     opacity: float = 1.0
+    table: str = COLOURS
 
     def place(self, values: np.ndarray) -> np.ndarray:
         """Where values stand on the scale, from 0 to 1."""
@@ -63,7 +65,7 @@ class Scale:
 
     def colours(self, values: Values) -> Picture:
         """The colour of each value."""
-        return _table()[(255 * self.place(values)).round().astype(int)]
+        return _table(self.table)[(255 * self.place(values)).round().astype(int)]
 
     def over(self, grey: Float[np.ndarray, "height width 1"], values: Values) -> Picture:
         """The colours over a grey image, each as large as its part of the image."""
@@ -134,11 +136,20 @@ class Page:
         for number, line in enumerate(lines):
             self.pen.text((x * self.dpi, first + number * step), line, colour, font, kind)
 
-    def write_upward(self, text: str, x: float, y: float, points: float = 8.0) -> None:
-        """Words that run upward, their middle at (x, y)."""
+    def write_upward(self, text: str, x: float, y: float, points: float = 8.0, top: bool = False) -> None:
+        """Words that run upward, their middle or else their end at (x, y)."""
         mask = _upward(text, points * self.dpi / 72)
+        y += mask.height / 2 / self.dpi if top else 0.0
         corner = (round(x * self.dpi - mask.width / 2), round(y * self.dpi - mask.height / 2))
         self.sheet.paste(Image.new("RGB", mask.size, INK), corner, mask)
+
+    def length(self, text: str, points: float = 8.0) -> float:
+        """Inches that a line of words takes."""
+        return _font(points * self.dpi / 72).getlength(text) / self.dpi
+
+    def cut(self, text: str, most: float, points: float = 8.0) -> str:
+        """A line of words, or as many as fit in so many inches with an ellipsis for the rest."""
+        return _cut(text, _font(points * self.dpi / 72), most * self.dpi)
 
     def outline(self, box: Box, colour: Colour, points: float, line: Literal["solid", "dotted"] = "solid") -> None:
         """The edge of a box."""
@@ -185,9 +196,9 @@ class Page:
         return left, top, max(right, left + 1), max(bottom, top + 1)
 
 
-@functools.lru_cache(maxsize=1)
-def _table() -> UInt8[np.ndarray, "256 3"]:
-    return (255 * matplotlib.colormaps[COLOURS](np.arange(256))[:, :3]).round().astype(np.uint8)
+@functools.lru_cache(maxsize=4)
+def _table(name: str) -> UInt8[np.ndarray, "256 3"]:
+    return (255 * matplotlib.colormaps[name](np.arange(256))[:, :3]).round().astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=32)

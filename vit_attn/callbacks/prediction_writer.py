@@ -1,7 +1,5 @@
-"""Predictions as a table that anything can read."""
+"""Predictions for a whole split as a table."""
 
-import csv
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,42 +8,84 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from vit_attn.callbacks.prediction_table import PredictionTable, guesses
 from vit_attn.errors import UserError
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes ``index, label, predicted, probability`` of every test image to a CSV file, in order.
+    """Writes each test image's number, true class and likeliest classes, in order, as they come.
 
     Args:
-        path: The file. It is written whole or not at all.
+        path: The file, which ends in ``.csv``, ``.json`` or ``.parquet``; it takes its name when it is whole.
+        top_k: Number of classes; by default 5, or all of fewer.
     """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(write_interval="epoch")
-        self.path = path
+    def __init__(self, path: str, top_k: int | None = None) -> None:
+        super().__init__(write_interval="batch")
+        self.path, self.top_k = Path(path), top_k
+        self.table: PredictionTable | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse several devices, each of which would have a part of the images."""
+        """Refuse several devices, each of which would have a part of the images, and more classes than there are."""
         if trainer.world_size > 1:
             raise UserError("predictions are written from one device: --trainer.devices=1")
+        self.top_k = check_top_k(self.top_k, _data(trainer).num_classes)
 
-    def write_on_epoch_end(
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the file."""
+        self.table = PredictionTable(self.path, self.top_k or 1, labelled=True)
+
+    def write_on_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        predictions: Sequence[Any],
-        batch_indices: Sequence[Any],
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
     ) -> None:
-        """Write the file and say where it is."""
-        data: Any = getattr(trainer, "datamodule", None)
-        labels = data.splits["test"].labels.tolist()
-        rows: list[tuple[Any, ...]] = [("index", "label", "predicted", "probability")]
-        for index, probabilities in enumerate(each for batch in predictions for each in batch):
-            probability, guess = probabilities.max(dim=-1)
-            rows.append((index, data.class_names[labels[index]], data.class_names[int(guess)], f"{probability:.4f}"))
-        path = Path(self.path)
-        unfinished = path.with_name(path.name + ".unfinished")
-        with unfinished.open("w", newline="") as file:
-            csv.writer(file).writerows(rows)
-        os.replace(unfinished, path)
-        sys.stdout.write(f"predictions: {path}\n")
+        """Add a batch's rows."""
+        if self.table is None:
+            return
+        names = unique_names(_data(trainer).class_names)
+        rows = guesses(prediction, self.top_k or 1, names.__getitem__)
+        for number, (row, label) in enumerate(zip(rows, batch[1].tolist(), strict=True), start=self.table.count):
+            row |= {"image": number, "label": names[label]}
+        self.table.write(rows)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Finish the file and say where it is."""
+        if self.table is not None:
+            self.table.close()
+            sys.stdout.write(f"predictions of {self.table.count:,} images: {self.path}\n")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Keep what was done."""
+        if self.table is not None:
+            self.table.close(whole=False)
+
+
+def check_top_k(top_k: int | None, num_classes: int) -> int:
+    """The number of classes to name; by default 5, or all of fewer.
+
+    Raises:
+        UserError: If there are not so many.
+    """
+    if top_k is not None and not 1 <= top_k <= num_classes:
+        raise UserError(f"top_k must be from 1 to the network's {num_classes} classes, got {top_k}")
+    return min(5, num_classes) if top_k is None else top_k
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Names of classes, with their number where two share one.
+
+    >>> unique_names(["crane", "cat", "crane"])
+    ['crane (0)', 'cat', 'crane (2)']
+    """
+    shared = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    return [f"{name} ({number})" if name in shared else name for number, name in enumerate(names)]
+
+
+def _data(trainer: L.Trainer) -> Any:
+    return getattr(trainer, "datamodule", None)

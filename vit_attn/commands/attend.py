@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
 from vit_attn.errors import UserError
 
@@ -25,9 +26,7 @@ def make_parser() -> OneLineParser:
     """The options of ``attend``."""
     parser = OneLineParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
-    parser.add_argument("--model", default=DEFAULT, help="a name of timm's registry, or a .ckpt of a run")
-    parser.add_argument("--weights", help="file or address of weights for --model; 'none' for random ones")
-    parser.add_argument("--img_size", type=int, help="other side of the images in pixels, for --model by name")
+    add_network_options(parser, DEFAULT)
     parser.add_argument("--query", type=int, help="token that asks, prefix tokens first; by default what is pooled")
     parser.add_argument("--target", type=int, help="class that relevance is of; by default the one that is predicted")
     parser.add_argument("--out", type=Path, default=Path("attention"), help="folder of the results")
@@ -55,7 +54,7 @@ def run(verb: str, options: list[str]) -> int:
     args.out.mkdir(parents=True, exist_ok=True)
     names, failed = _result_names(files), 0
     for start in range(0, len(files), args.batch_size):
-        read = [_read(path, network) for path in files[start : start + args.batch_size]]
+        read = [network.read(path) for path in files[start : start + args.batch_size]]
         failed += sum(isinstance(each, str) for each in read)
         for each in read:
             if isinstance(each, str):
@@ -84,25 +83,10 @@ def _result_names(files: list[Path]) -> dict[Path, str]:
     return names
 
 
-def _read(path: Path, network: "Network") -> "np.ndarray | str":
-    """The image as the network sees it, uint8 (height, width, channels); or what is wrong with the file."""
-    from vit_attn.data.pictures import fit_picture, read_picture
-
-    try:
-        return fit_picture(read_picture(path, len(network.mean)), network.img_size, network.crop)
-    except UserError as error:
-        return str(error)
-
-
 def _look(pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace) -> "list[View]":
-    import numpy as np
-    import torch
-
     from vit_attn.attention_maps.view import look
 
-    pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device) / 255
-    mean, std = (torch.tensor(each, device=device).view(1, -1, 1, 1) for each in (network.mean, network.std))
-    return look(network.net.to(device), (pixels - mean) / std, args.query, args.target)
+    return look(network.net.to(device), network.normalised(pictures, device), args.query, args.target)
 
 
 def _write(base: Path, path: Path, picture: "np.ndarray", view: "View", network: "Network") -> None:

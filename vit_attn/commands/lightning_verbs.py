@@ -5,8 +5,10 @@ import secrets
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from lightning.pytorch import Trainer
@@ -15,7 +17,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vit_attn.callbacks import AttentionLogger, PredictionWriter, TuningComparison
+from vit_attn.callbacks import AttentionLogger, HParams, PredictionWriter, TestReport, TuningComparison
+from vit_attn.callbacks.hparams import chosen_settings
 from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
 from vit_attn.commands.parse_errors import explain
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start
@@ -40,14 +43,16 @@ NOISE = (
     "Precision bf16-mixed is not supported by the model summary",
 )
 """Warnings that say nothing to a user of the command line."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def run(verb: str, options: list[str]) -> int:
+def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING) -> int:
     """Run one of Lightning's verbs.
 
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         options: What followed the verb on the command line.
+        predictions: For ``predict``, ``path`` and ``top_k`` of what :class:`PredictionWriter` writes.
 
     Returns:
         The exit code.
@@ -66,6 +71,7 @@ def run(verb: str, options: list[str]) -> int:
             model_class=Classifier,
             datamodule_class=ImageData,
             parser_class=Parser,
+            predictions=predictions,
             save_config_callback=SaveConfigCallback if verb == "fit" else None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
@@ -90,6 +96,10 @@ class Parser(LightningArgumentParser):
 
 class VitAttnCLI(LightningCLI):
     """Lightning's command line with our task, data, callbacks, and a folder of its own for every run."""
+
+    def __init__(self, *args: Any, predictions: Mapping[str, Any], **options: Any) -> None:
+        self.predictions = predictions
+        super().__init__(*args, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name and folder and our callbacks; take what the network must know from the data."""
@@ -116,18 +126,28 @@ class VitAttnCLI(LightningCLI):
             if settings.logger in (None, True):
                 kwargs["logger"] = TensorBoardLogger(runs, name, run, default_hp_metric=False)
             if settings.logger is not False:
-                extra.append(LearningRateMonitor("step"))
+                extra += [LearningRateMonitor("step"), HParams(chosen_settings(self._config()))]
         else:
             kwargs |= {"logger": False, "callbacks": []}
+        if self.subcommand == "test":
+            extra.append(TestReport(self._beside(), run_folder(self._setting("ckpt_path")) is not None))
         if self.subcommand == "predict":
-            checkpoint = self._setting("ckpt_path")
-            folder = run_folder(checkpoint) or Path(checkpoint).parent
-            extra.append(PredictionWriter(str(folder / "predictions.csv")))
+            path = self.predictions.get("path") or self._beside() / "predictions.csv"
+            extra.append(PredictionWriter(str(path), self.predictions.get("top_k")))
         self.trainer_defaults["callbacks"] = extra
         try:
             return super().instantiate_trainer(**kwargs)
         except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # an impossible combination
             raise UserError(" ".join(str(error).split())) from error
+
+    def _config(self) -> Any:
+        config: Any = self.config
+        return config[self.subcommand]
+
+    def _beside(self) -> Path:
+        """The folder of the checkpoint's run, or where the checkpoint lies."""
+        checkpoint = self._setting("ckpt_path")
+        return run_folder(checkpoint) or Path(checkpoint).parent
 
     def _setting(self, name: str) -> Any:
         settings: Any = self.config_init
@@ -184,6 +204,16 @@ class VitAttnCLI(LightningCLI):
             if isinstance(callback, AttentionLogger):
                 callback.check(self.datamodule, self.model)
         self.started = time.monotonic()
+
+    def before_test(self) -> None:
+        """Leave the telling to the report."""
+        settings: Any = self.config_init
+        settings.test.verbose = False
+
+    def before_predict(self) -> None:
+        """Keep no predictions in memory: they are in the file."""
+        settings: Any = self.config_init
+        settings.predict.return_predictions = False
 
     def after_fit(self) -> None:
         """Say how well it went, how long it took, where the result is, and how to look at it."""

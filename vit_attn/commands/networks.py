@@ -1,18 +1,24 @@
-"""A trained network by the name that a user types: a checkpoint of ours, or a name of timm's registry."""
+"""A trained network by the name that a user types: a checkpoint, an export of ours, or a name of timm's registry."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import numpy as np
 import timm
 import torch
+from jaxtyping import Float, UInt8
 from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
-from torch import nn
+from torch import Tensor, nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
+from vit_attn.callbacks.prediction_writer import unique_names
+from vit_attn.commands.exported_weights import read_header
 from vit_attn.data.card import card_of
-from vit_attn.data.pictures import SUFFIXES
+from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
 from vit_attn.errors import UserError
 from vit_attn.model.weights import load_weights
 from vit_attn.task import Classifier, build_net
@@ -29,6 +35,8 @@ class Network:
         std: Their standard deviation.
         img_size: Height and width of the images that it takes.
         crop: Share of the image that is left by the crop around its centre.
+        arch: Its name in timm's registry.
+        options: With which ``timm.create_model`` makes it again.
     """
 
     net: nn.Module
@@ -37,27 +45,56 @@ class Network:
     std: tuple[float, ...]
     img_size: tuple[int, int]
     crop: float
+    arch: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        classes: Any = self.net.num_classes
+        return classes
 
     def name_of(self, index: int) -> str:
         """A class's name, or its number."""
         return self.class_names[index] if self.class_names and index < len(self.class_names) else f"class {index}"
 
+    @cached_property
+    def _unique_names(self) -> list[str]:
+        return unique_names([self.name_of(index) for index in range(self.num_classes)])
+
+    def unique_name_of(self, index: int) -> str:
+        """A class's name, with its number where another class has that name, too."""
+        return self._unique_names[index]
+
+    def read(self, path: Path) -> UInt8[np.ndarray, "height width channels"] | str:
+        """The image in a file as the network sees it; or what is wrong with the file."""
+        try:
+            return fit_picture(read_picture(path, len(self.mean)), self.img_size, self.crop)
+        except UserError as error:
+            return str(error)
+
+    def normalised(self, pictures: Sequence[np.ndarray], device: torch.device) -> Float[Tensor, "B C height width"]:
+        """What the network takes, from what ``read`` gives."""
+        pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).to(device) / 255
+        mean, std = (torch.tensor(each, device=device).view(1, -1, 1, 1) for each in (self.mean, self.std))
+        return (pixels - mean) / std
+
 
 def open_network(model: str, weights: str | None = None, img_size: int | None = None) -> Network:
-    """A checkpoint of ours by its path, or a network of timm's registry with its pretrained weights.
+    """A checkpoint or an export of ours by its path, or a network of timm's registry with its pretrained weights.
 
     Args:
-        model: Path of a ``.ckpt``, or a registered name.
+        model: Path of a ``.ckpt`` or of a ``.safetensors`` that ``export`` wrote, or a registered name.
         weights: A file or address of weights instead of the pretrained ones; ``none`` for random ones.
         img_size: Another side of the images, in pixels.
 
     Raises:
         UserError: If there is no such network, or if its weights cannot be had.
     """
-    if model.endswith(".ckpt") or Path(model).is_file():
+    if model.endswith((".ckpt", ".safetensors")) or Path(model).is_file():
         if weights is not None or img_size is not None:
             raise UserError("a checkpoint has its own weights and image size: leave out --weights and --img_size")
-        return _of_checkpoint(Path(model))
+        return _of_export(Path(model)) if model.endswith(".safetensors") else _of_checkpoint(Path(model))
     if not timm.is_model(model.partition(".")[0]):
         build_net(model, 1, (1, 1), 1, {})  # which says what is close to it
     options: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
@@ -75,7 +112,29 @@ def open_network(model: str, weights: str | None = None, img_size: int | None = 
         raise UserError(f"{model} has no head, so it names no class: take a network that classifies")
     config: dict[str, Any] = resolve_data_config({}, model=net)
     height, width = getattr(getattr(net, "patch_embed", None), "img_size", None) or config["input_size"][1:]
-    return Network(net.eval(), _class_names(net), config["mean"], config["std"], (height, width), config["crop_pct"])
+    size = (height, width)
+    return Network(
+        net.eval(), _class_names(net), config["mean"], config["std"], size, config["crop_pct"], model, options
+    )
+
+
+def _of_export(path: Path) -> Network:
+    known = read_header(path)
+    try:
+        net = timm.create_model(known.architecture, pretrained=False, **known.options)
+    except Exception as error:  # a network that this timm does not have, or other options
+        raise UserError(f"{path}: its network {known.architecture} cannot be built here: {error}") from error
+    load_weights(net, path)
+    return Network(
+        net.eval(),
+        known.class_names,
+        known.mean,
+        known.std,
+        known.img_size,
+        known.crop_pct,
+        known.architecture,
+        known.options,
+    )
 
 
 def _of_checkpoint(path: Path) -> Network:
@@ -90,7 +149,11 @@ def _of_checkpoint(path: Path) -> Network:
         raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
     if card is None:
         raise UserError(f"{path} does not say what data it was trained on")
-    return Network(task.net.eval(), card.class_names, card.mean, card.std, card.img_size, card.crop)
+    names = ("num_classes", "img_size", "in_chans")
+    options = {**task.hparams["arch_options"], **{name: task.hparams[name] for name in names}}
+    return Network(
+        task.net.eval(), card.class_names, card.mean, card.std, card.img_size, card.crop, task.hparams["arch"], options
+    )
 
 
 def _class_names(net: Any) -> tuple[str, ...] | None:
@@ -120,8 +183,12 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def image_files(paths: Sequence[str]) -> list[Path]:
-    """The files that are named, and the images in the folders that are named, in order.
+def image_files(paths: Sequence[str], within: bool = False) -> list[Path]:
+    """The files that are named, and the images in the folders that are named: in the order given, folders sorted.
+
+    Args:
+        paths: Files and folders.
+        within: Whether folders in folders are searched, too.
 
     Raises:
         UserError: If there are none.
@@ -129,7 +196,8 @@ def image_files(paths: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(each for each in path.iterdir() if each.suffix.lower() in SUFFIXES)
+            inside = _walk(path) if within else path.iterdir()
+            found += sorted(each for each in inside if each.suffix.lower() in SUFFIXES)
         elif path.is_file():
             found.append(path)
         else:
@@ -137,3 +205,15 @@ def image_files(paths: Sequence[str]) -> list[Path]:
     if not found:
         raise UserError(f"no images in {', '.join(paths)}: known are {', '.join(sorted(SUFFIXES))}")
     return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """All files below a folder, through links but not in circles."""
+    for base, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        here = Path(base).resolve()
+        folders[:] = [name for name in folders if not here.is_relative_to((here / name).resolve())]
+        yield from (Path(base, name) for name in files)
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error

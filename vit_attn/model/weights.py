@@ -20,9 +20,16 @@ WRAPPERS = ("state_dict_ema", "state_dict", "model")
 """Keys under which timm, Lightning and others keep the weights in a checkpoint."""
 
 
-def save_weights(net: nn.Module, path: str | Path) -> None:
-    """Write a network's state as safetensors, under timm's names, which timm's own network loads as it is."""
-    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, str(path))
+def save_weights(net: nn.Module, path: str | Path, header: dict[str, str] | None = None) -> None:
+    """Write a network's state as safetensors, under timm's names, which timm's own network loads as it is.
+
+    Args:
+        net: The network.
+        path: The file.
+        header: What its header is to say.
+    """
+    state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
+    safetensors.torch.save_file(state, str(path), header)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

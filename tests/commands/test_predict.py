@@ -1,0 +1,199 @@
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from vit_attn.callbacks.prediction_table import PredictionTable
+from vit_attn.cli import main
+from vit_attn.commands.networks import image_files, open_network
+from vit_attn.commands.predict import read_ahead
+from vit_attn.data import Coins
+from vit_attn.data.coins import GLYPH_NAMES
+
+MODEL = "--model=vit_attn_coins_patch4_32"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Seven coins, two of them in a folder within, and a damaged file between."""
+    folder = tmp_path / "pictures"
+    (folder / "b").mkdir(parents=True)
+    for i, name in enumerate(("a0", "a1", "b/0", "b/1", "c0", "c1", "c2")):
+        Image.fromarray(Coins("test")[i][0].permute(1, 2, 0).numpy()).save(folder / f"{name}.png")
+    (folder / "b" / "damaged.jpg").write_bytes(b"no image at all")
+    (folder / "notes.txt").write_text("not asked for")
+    return folder
+
+
+def expected(top_k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    net = timm.create_model("vit_attn_coins_patch4_32", pretrained=True).eval()
+    images = torch.stack([Coins("test")[i][0] for i in range(7)]) / 255
+    with torch.no_grad():
+        best = net((images - 0.25) / 0.18).softmax(dim=-1).topk(top_k)
+    return best.values, best.indices
+
+
+def test_files_and_folders_are_named_in_order_and_a_damaged_one_is_reported(folder: Path, capsys):
+    out = folder.parent / "new" / "p.csv"
+    asked = [str(folder / "c1.png"), str(folder)]
+    assert main(["predict", *asked, MODEL, f"--output={out}", "--top_k=2", "--batch_size=3"]) == 1
+    said = capsys.readouterr()
+    assert "damaged.jpg cannot be read as an image" in said.err
+    assert f"predictions of 9 images: {out}; 1 of them could not be read" in said.out
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["image", "class_1", "probability_1", "class_2", "probability_2", "error"]
+    names = ["c1.png", "a0.png", "a1.png", "b/0.png", "b/1.png", "b/damaged.jpg", "c0.png", "c1.png", "c2.png"]
+    assert [row["image"] for row in rows] == [str(folder / name) for name in names]
+    assert "cannot be read" in rows[5]["error"]
+    assert rows[5]["class_1"] == rows[5]["probability_1"] == ""
+    assert rows[0] == rows[7]
+    shares, classes = expected(2)
+    whole = rows[1:5] + rows[6:]
+    assert [row["class_2"] for row in whole] == [GLYPH_NAMES[each] for each in classes[:, 1].tolist()]
+    assert [float(row["probability_1"]) for row in whole] == pytest.approx(shares[:, 0].tolist(), abs=1e-5)
+    assert not list(out.parent.glob("*.unfinished"))
+
+
+def test_all_forms_say_the_same(folder: Path):
+    tables = []
+    for ending in ("csv", "json", "parquet"):
+        out = folder.parent / f"p.{ending}"
+        assert main(["predict", str(folder), MODEL, f"--output={out}", "--top_k=3"]) == 1
+        if ending == "csv":
+            with out.open(newline="") as file:
+                tables.append([[value or None for value in row.values()] for row in csv.DictReader(file)])
+        elif ending == "json":
+            tables.append([list(row.values()) for row in json.loads(out.read_text())])
+        else:
+            tables.append([list(row.values()) for row in pyarrow.parquet.read_table(out).to_pylist()])
+    assert tables[1] == tables[2]
+    assert [[str(each) for each in row if not isinstance(each, float)] for row in tables[1]] == [
+        [str(each) for i, each in enumerate(row) if i not in (2, 4, 6) or each is None] for row in tables[0]
+    ]
+
+
+def test_no_more_than_three_batches_are_read_ahead(folder: Path):
+    network, begun = open_network("vit_attn_coins_patch4_32"), []
+
+    class Counting:
+        def read(self, path):
+            begun.append(path)
+            return network.read(path)
+
+    files = image_files([str(folder)], within=True) * 5
+    batches = read_ahead(files, Counting(), 2)
+    first = next(batches)
+    assert [path for path, _ in first] == files[:2]
+    assert len(begun) <= 6
+    rest = [path for batch in batches for path, _ in batch]
+    assert rest == files[2:]
+
+
+def test_a_network_of_timm_names_imagenets_classes_apart(folder: Path):
+    out = folder.parent / "p.json"
+    options = ["--model=vit_tiny_patch16_224", "--weights=none", "--img_size=32", "--top_k=1000"]
+    assert main(["predict", str(folder / "a0.png"), *options, f"--output={out}"]) == 0
+    (row,) = json.loads(out.read_text())
+    names = [row[f"class_{rank}"] for rank in range(1, 1001)]
+    assert len(set(names)) == 1000
+    assert {"crane (134)", "crane (517)", "tabby"} <= set(names)
+
+
+def test_links_in_a_circle_end(folder: Path):
+    (folder / "b" / "again").symlink_to(folder)
+    assert len(image_files([str(folder)], within=True)) == 8
+
+
+def test_what_an_interrupted_run_had_done_is_kept_aside(tmp_path: Path):
+    class Stopped(Exception):
+        pass
+
+    def interrupted(name: str, rows: list[dict]) -> None:
+        with PredictionTable(tmp_path / name, 1) as table:
+            table.write(rows)
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        interrupted("p.csv", [{"image": "a.png", "class_1": "cat", "probability_1": 1.0}])
+    (left,) = tmp_path.iterdir()
+    assert left.read_text().splitlines()[1] == "a.png,cat,1.000000,"
+    with pytest.raises(Stopped):
+        interrupted("q.json", [])
+    assert list(tmp_path.iterdir()) == [left]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["none.png", MODEL], "no such image or folder: none.png"),
+        (["{folder}/b/damaged.jpg", MODEL], "none of the 1 images could be read; "),
+        (["{folder}/empty", MODEL], "no images in "),
+        (["{folder}"], "the following arguments are required: --model"),
+        (["{folder}", "--model=none.ckpt"], "checkpoint not found: none.ckpt"),
+        (["{folder}", "--model=vit_attn_coin_patch4_32"], "did you mean 'vit_attn_coins_patch4_32'"),
+        (["{folder}", MODEL, "--output=p.xls"], "p.xls must end in one of .csv, .json, .parquet, got '.xls'"),
+        (["{folder}", MODEL, "--output={folder}/there.csv"], "there.csv exists already: name another file, or add"),
+        (["{folder}", MODEL, "--output={folder}/folder.csv"], "folder.csv is a folder: name a file"),
+        (["{folder}", MODEL, "--top_k=0"], "--top_k must be at least 1, got 0"),
+        (["{folder}", MODEL, "--top_k=11"], "top_k must be from 1 to the network's 10 classes, got 11"),
+        (["{folder}", MODEL, "--batch_size=0"], "--batch_size must be at least 1, got 0"),
+        (["{folder}", MODEL, "--device=gpux"], "device 'gpux' cannot be used"),
+        (["{folder}", MODEL, "--outptu=p.csv"], "unknown option --outptu, did you mean '--output'"),
+        ([], "the following arguments are required: IMAGE"),
+        (["--ckpt_path=none.ckpt"], "checkpoint not found: none.ckpt"),
+        (["--ckpt_path=none.ckpt", "--top_k=0"], "--top_k must be at least 1, got 0"),
+        (["a.png", "--ckpt_path=none.ckpt"], "name the network by --model, not --ckpt_path"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(options, message, folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    (folder / "empty").mkdir()
+    (folder / "folder.csv").mkdir()
+    (folder / "there.csv").write_text("precious")
+    monkeypatch.chdir(folder.parent)
+    assert main(["predict", *(option.replace("{folder}", str(folder)) for option in options)]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("vit-attn: ")
+    assert message in last
+    assert (folder / "there.csv").read_text() == "precious"
+
+
+def test_a_file_that_cannot_be_written_is_one_line(folder: Path, capsys):
+    assert main(["predict", str(folder), MODEL, f"--output={folder / 'notes.txt' / 'p.csv'}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "notes.txt" in line
+
+
+def test_parquet_without_pyarrow_says_what_to_install(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    assert main(["predict", str(folder), MODEL, f"--output={folder.parent / 'p.parquet'}"]) == 2
+    assert "pip install 'vit_attn[parquet]'" in capsys.readouterr().err
+
+
+def test_the_help_of_our_verbs_needs_no_torch():
+    check = (
+        "import sys\nfrom vit_attn.cli import main\n"
+        "for verb in ('predict', 'export', 'attend'):\n"
+        "    try:\n        main([verb, '--help'])\n    except SystemExit as end:\n        assert not end.code\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "probability_1" in done.stdout
+    assert ".safetensors" in done.stdout
+
+
+def test_pixels_are_normalised_as_the_network_was_trained(tmp_path: Path):
+    Image.fromarray(np.full((8, 8, 3), 200, dtype=np.uint8)).save(tmp_path / "a.png")
+    network = open_network("vit_attn_coins_patch4_32")
+    pixels = network.normalised([network.read(tmp_path / "a.png")], torch.device("cpu"))
+    assert pixels.shape == (1, 3, 32, 32)
+    torch.testing.assert_close(pixels, torch.full_like(pixels, (200 / 255 - 0.25) / 0.18))

@@ -1,0 +1,112 @@
+"""Settings and results of a run for TensorBoard's tab HParams, a table over all runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+API: Any = api_pb2
+DATA: Any = plugin_data_pb2  # generated modules, which a type checker sees nothing of
+Value = bool | int | float | str
+METRICS = {
+    "final/best_val_accuracy": "best val accuracy",
+    "final/val_loss": "last val loss",
+    "test/accuracy": "test accuracy",
+}
+"""Tags of the scalars that are the table's results, and their headings; ``test`` writes the last."""
+TRAINER = ("max_epochs", "max_steps", "precision", "strategy", "accumulate_grad_batches", "gradient_clip_val")
+
+
+class HParams(L.Callback):
+    """Fills the tab: settings at the start of a run, results at its end, in the run's own events.
+
+    Lightning's logger would write the metrics at the start, as they are then, under the name ``hp_metric``.
+
+    Args:
+        settings: What to show of the configuration, by name.
+    """
+
+    def __init__(self, settings: Mapping[str, Value]) -> None:
+        self.settings = dict(settings)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the settings; without them a run that breaks off would not be in the table."""
+        parameters = sum(each.numel() for each in pl_module.parameters())
+        settings = self.settings | {"parameters": parameters}
+        start = DATA.SessionStartInfo()
+        for name, value in settings.items():
+            kind = "bool_value" if isinstance(value, bool) else "string_value"
+            kind = "number_value" if isinstance(value, int | float) and not isinstance(value, bool) else kind
+            setattr(start.hparams[name], kind, value)
+        infos = [API.HParamInfo(name=name, type=_kind(value)) for name, value in settings.items()]
+        metrics = [
+            API.MetricInfo(name=API.MetricName(tag=tag), display_name=heading) for tag, heading in METRICS.items()
+        ]
+        experiment = API.Experiment(hparam_infos=infos, metric_infos=metrics)
+        _write(trainer, metadata.EXPERIMENT_TAG, DATA.HParamsPluginData(experiment=experiment))
+        _write(trainer, metadata.SESSION_START_INFO_TAG, DATA.HParamsPluginData(session_start_info=start))
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the results."""
+        best, loss = trainer.checkpoint_callback, trainer.callback_metrics.get("val/loss")
+        score = best.best_model_score if isinstance(best, ModelCheckpoint) else None
+        for writer in _writers(trainer):
+            if score is not None:
+                writer.add_scalar("final/best_val_accuracy", float(score), trainer.global_step)
+            if loss is not None:
+                writer.add_scalar("final/val_loss", float(loss), trainer.global_step)
+        end = DATA.SessionEndInfo(status=API.STATUS_SUCCESS)
+        _write(trainer, metadata.SESSION_END_INFO_TAG, DATA.HParamsPluginData(session_end_info=end))
+
+
+def chosen_settings(config: Any) -> dict[str, Value]:
+    """The settings that matter to results, flat; what is not set is ``none``, so that all runs have the same columns.
+
+    Args:
+        config: The configuration of ``fit``, with ``model``, ``data``, ``trainer`` and ``seed_everything``.
+    """
+    found: dict[str, Value] = {"seed": int(config["seed_everything"])}
+    for group in ("model", "data"):
+        found |= _flat(dict(config[group].as_dict()), f"{group}.")
+    trainer = config["trainer"].as_dict()
+    found |= {f"trainer.{name}": _plain(trainer.get(name)) for name in TRAINER}
+    for name in ("data.root", "data.download", "data.seed", "data.num_workers"):
+        found.pop(name, None)
+    return found
+
+
+def _flat(settings: Mapping[str, Any], prefix: str) -> dict[str, Value]:
+    flat: dict[str, Value] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = _plain(value)
+    return flat
+
+
+def _plain(value: Any) -> Value:
+    if value is None:
+        return "none"
+    return value if isinstance(value, Value) else str(value)
+
+
+def _kind(value: Value) -> int:
+    if isinstance(value, bool):
+        return API.DATA_TYPE_BOOL
+    return API.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else API.DATA_TYPE_STRING
+
+
+def _writers(trainer: L.Trainer) -> list[Any]:
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+    return [logger.experiment for logger in loggers] if trainer.is_global_zero else []
+
+
+def _write(trainer: L.Trainer, tag: str, content: Any) -> None:
+    summary = Summary.Value(tag=tag, tensor=metadata.NULL_TENSOR, metadata=metadata.create_summary_metadata(content))
+    for writer in _writers(trainer):
+        writer._get_file_writer().add_summary(Summary(value=[summary]))
