@@ -71,8 +71,9 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
     assert "attention_divergence/layer_1" in tags["scalars"]
     assert "attention_source_and_tuned/image_3" in tags["images"]
     quiet = "--trainer.enable_progress_bar=false"
-    for verb in ("test", "validate"):
+    for verb in ("test", "validate", "predict"):
         assert main([verb, f"--ckpt_path={last}", quiet]) == 0
+    assert len((run / "predictions.csv").read_text().splitlines()) == 1 + 40
     capsys.readouterr()
     source.rename(source.with_suffix(".gone"))
     try:  # a run needs what it started from no more
