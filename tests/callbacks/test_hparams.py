@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
-from vit_attn.callbacks.hparams import METRICS
+from vit_attn.callbacks.hparams import FIRST, METRICS
 from vit_attn.cli import main
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -32,10 +32,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     for options in (["--model.lr=0.01"], ["--model.lr=0.02", "--model.arch_options.qk_norm=true"]):
         assert main(["fit", *QUICK, f"--runs={runs}", *options]) == 0
-    first = min(runs.glob("*/*"), key=lambda run: run.stat().st_ctime)
-    for folder in runs.glob("*/*"):
-        if "lr: 0.01" in (folder / "config.yaml").read_text():
-            first = folder
+    (first,) = [run for run in runs.glob("*/*") if "lr: 0.01" in (run / "config.yaml").read_text()]
     options = ["--trainer.limit_test_batches=2", "--trainer.enable_progress_bar=false"]
     assert main(["test", f"--ckpt_path={first / 'checkpoints' / 'best.ckpt'}", *options]) == 0
     return runs
@@ -68,6 +65,7 @@ def test_the_tab_has_a_row_a_run_with_its_settings_and_results(runs: Path):
     assert by_rate[0.01].hparams["seed"].number_value == 0
     assert by_rate[0.01].hparams["parameters"].number_value > 100_000
     assert by_rate[0.02].hparams["model.arch_options.qk_norm"].bool_value
+    assert {info.name for info in experiment.hparam_infos[:5]} == FIRST  # what the tab shows at first
     columns = {info.name for info in experiment.hparam_infos}
     assert {"model.lr", "model.optimizer", "data.batch_size", "trainer.max_epochs"} <= columns
     assert not {"data.root", "hp_metric"} & columns

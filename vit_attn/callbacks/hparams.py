@@ -20,6 +20,9 @@ METRICS = {
 """Tags of the scalars that are the table's results, and their headings; ``test`` writes the last."""
 TRAINER = ("max_epochs", "max_steps", "precision", "strategy", "accumulate_grad_batches", "gradient_clip_val")
 
+FIRST = frozenset({"data.dataset", "model.arch", "model.lr", "seed", "trainer.max_epochs"})
+"""Settings that the tab shows at first: it shows five, and those that are said to differ come first."""
+
 
 class HParams(L.Callback):
     """Fills the tab: settings at the start of a run, results at its end, in the run's own events.
@@ -42,7 +45,9 @@ class HParams(L.Callback):
             kind = "bool_value" if isinstance(value, bool) else "string_value"
             kind = "number_value" if isinstance(value, int | float) and not isinstance(value, bool) else kind
             setattr(start.hparams[name], kind, value)
-        infos = [API.HParamInfo(name=name, type=_kind(value)) for name, value in settings.items()]
+        infos = [
+            API.HParamInfo(name=name, type=_kind(value), differs=name in FIRST) for name, value in settings.items()
+        ]
         metrics = [
             API.MetricInfo(name=API.MetricName(tag=tag), display_name=heading) for tag, heading in METRICS.items()
         ]
