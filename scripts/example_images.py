@@ -71,19 +71,20 @@ def save(image: Image.Image, rng: np.random.Generator, path: Path) -> None:
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="which must not exist yet")
-    parser.add_argument("--images", type=int, default=100, help="labelled pictures of each class")
+    parser.add_argument("--images", type=int, default=300, help="labelled pictures of each class")
     parser.add_argument("--new", type=int, default=4, help="unlabelled pictures of each class")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(args)
     if options.folder.exists():
         parser.error(f"{options.folder} exists: name a folder that does not")
 
-    rng = np.random.default_rng(options.seed)
     (options.folder / "new").mkdir(parents=True)
-    for shape in SHAPES:
+    for index, shape in enumerate(SHAPES):
         (options.folder / "labelled" / shape).mkdir(parents=True)
+        rng = np.random.default_rng([options.seed, index])
         for number in range(options.images):
             save(picture(rng, shape), rng, options.folder / "labelled" / shape / f"{number:03}")
+        rng = np.random.default_rng([options.seed, index, 1])
         for number in range(options.new):
             save(picture(rng, shape), rng, options.folder / "new" / f"{shape}_{number}")
     (options.folder / "new/damaged.jpg").write_bytes(b"\xff\xd8\xff not a picture")

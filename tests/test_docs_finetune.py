@@ -1,0 +1,68 @@
+"""docs/finetune.md and the README's example run as written, on fewer pictures and steps."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vit_attn.cli import main
+
+ROOT = Path(__file__).parent.parent
+DOC, README = (ROOT / "docs/finetune.md").read_text(), (ROOT / "README.md").read_text()
+FEWER = [
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--data.batch_size=8",
+    "--attention.num_images=1",
+    "--comparison.num_images=1",
+]
+
+
+def commands(text: str) -> list[list[str]]:
+    """What is typed, in the order in which it stands: all lines of shell that start with one of our programs."""
+    shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in shell.splitlines()]
+    return [line for line in lines if line and line[0] in ("python", "vit-attn")]
+
+
+def example(text: str) -> list[list[str]]:
+    """From the folder of pictures on."""
+    every = commands(text)
+    first = next(number for number, line in enumerate(every) if "scripts/example_images.py" in line)
+    return [
+        line for line in every[first:] if line[0] == "python" or "shapes" in " ".join(line) or "RUN" in " ".join(line)
+    ]
+
+
+@pytest.mark.parametrize("text", [DOC, README], ids=["docs", "readme"])
+def test_the_example_runs_from_a_folder_of_pictures_to_predictions(text, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs", "scripts"):
+        Path(name).symlink_to(ROOT / name)
+    verbs = []
+    for line in example(text):
+        if line[0] == "python":
+            spec = importlib.util.spec_from_file_location("example_images", line[1])
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            module.main([*line[2:], "--images=12", "--new=2"])
+            continue
+        run = next((str(path) for path in Path("runs").glob("finetune/*")), "")
+        verb, *options = [re.sub(r"^(.*=)?(runs/finetune/)?RUN", rf"\1{run}", word) for word in line[1:]]
+        code = main([verb, *options, *(FEWER if verb == "fit" else ())])
+        assert code == (verb in ("predict", "attend") and "shapes/new" in options), line  # one of the files is damaged
+        verbs.append(verb)
+    assert verbs[:4] == ["fit", "test", "predict", "attend"]
+    table = Path("predictions.csv").read_text().splitlines()
+    assert len(table) == 1 + 5 * 2 + 1
+    assert sum("cannot be read" in line or line.endswith("unknown") for line in table) == 1
+    assert "damaged.jpg" in capsys.readouterr().err
+
+
+def test_the_options_and_pictures_of_the_text_exist():
+    for path in re.findall(r"\]\((images/[^)]+|[\w.]+\.md)\)", DOC):
+        assert (ROOT / "docs" / path).is_file(), path
