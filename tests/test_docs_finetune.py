@@ -38,6 +38,7 @@ def example(text: str) -> list[list[str]]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:.*the head of 10 classes was left out")
 @pytest.mark.parametrize("text", [DOC, README], ids=["docs", "readme"])
 def test_the_example_runs_from_a_folder_of_pictures_to_predictions(text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

@@ -65,6 +65,7 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
         raise UserError(f"{verb} measures the checkpoint's network as it was trained: leave out {own[0]}")
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
+    warnings.formatwarning = _in_one_line
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
     try:
         VitAttnCLI(
@@ -229,6 +230,11 @@ class VitAttnCLI(LightningCLI):
             f"checkpoint: {checkpoint.best_model_path or checkpoint.last_model_path or 'none'}\n"
             f"look at it: tensorboard --logdir {self.config.fit.runs}\n"
         )
+
+
+def _in_one_line(message: Warning | str, *_place: Any, **_line: Any) -> str:
+    """A warning without the place in the code that gave it."""
+    return f"warning: {message}\n"
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
