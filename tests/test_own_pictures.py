@@ -38,7 +38,7 @@ def test_a_folder_of_pictures_becomes_a_network_that_knows_their_classes(picture
     assert all(0.4 < mean < 0.6 for mean in card.mean)
     capsys.readouterr()
     assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
-    assert "test/accuracy" in capsys.readouterr().out
+    assert "top-1 accuracy" in capsys.readouterr().out
 
 
 def test_a_table_of_pictures_is_trained_on_and_judged(pictures, tmp_path, capsys):
