@@ -14,8 +14,8 @@ that of the last step on all 4,000 test images of the target classes.
     .venv/bin/python scripts/bench_finetune.py --table              # print the table of what was measured
 
 Writes docs/measured/finetune.csv, a row a way and seed; all start from one source network. Rates were chosen on the
-2,000 validation images of the target classes (--split val --lr, one seed, four to six rates between 5e-4 and 5e-2): each
-way has the best, but the head 2e-2, since 5e-2 gave 0.002 more only.
+2,000 validation images of the target classes (--split val --lr, one seed, four to six rates between 5e-4 and 5e-2):
+each way has the best, but the head 2e-2, since 5e-2 gave 0.002 more only.
 """
 
 import argparse
