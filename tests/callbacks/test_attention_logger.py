@@ -84,7 +84,7 @@ def test_the_network_keeps_modes_and_gradients(tmp_path: Path):
     trainer = L.Trainer(accelerator="cpu", logger=TensorBoardLogger(tmp_path, "a", "b"), enable_checkpointing=False)
     trainer.datamodule = data
     logger = AttentionLogger(num_images=1, max_cost=1.0)
-    logger._log(trainer, task, always=True)
+    logger.look(trainer, task, always=True)
     logger._finish()
     assert events(tmp_path).Tags()["images"]
     assert [module.training for module in task.net.modules()] == modes

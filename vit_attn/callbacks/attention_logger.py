@@ -6,7 +6,6 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from vit_attn.attention_maps.measures import measure
@@ -16,13 +15,13 @@ from vit_attn.attention_maps.rollout import rollout
 from vit_attn.attention_maps.view import View, views_of
 from vit_attn.callbacks.attention_pictures import METHODS, add_picture, pictures, pointing, snapshot
 from vit_attn.callbacks.attention_tab import AttentionTab
-from vit_attn.callbacks.beside import Drawer, evaluating, net_of, progress_of
+from vit_attn.callbacks.beside import Beside, evaluating, net_of
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.callbacks.taken import Taken, patch_size, relevance_between, verdicts_of
 from vit_attn.errors import UserError, did_you_mean
 
 
-class AttentionLogger(L.Callback):
+class AttentionLogger(Beside):
     """Draws the attention of the same validation images again and again while a network trains.
 
     For each image, of what the network pools (CLS, the mean over the patches, or a pool by attention): the last layer's
@@ -80,15 +79,13 @@ class AttentionLogger(L.Callback):
                 )
         if not 0 < max_cost <= 1 or not methods:
             raise UserError(f"max_cost must be in (0, 1] and methods at least one, got {max_cost} and {list(methods)}")
-        self.num_images, self.every_n_epochs, self.every_n_steps = num_images, every_n_epochs, every_n_steps
+        super().__init__(CostMeter(max_cost), every_n_epochs)
+        self.num_images, self.every_n_steps = num_images, every_n_steps
         for name, value in (("faithfulness_every", faithfulness_every), ("tab_megabytes", tab_megabytes)):
             if value < 0:
                 raise UserError(f"{name} must be at least 0, got {value}")
         self.layers, self.methods, self.faithfulness_every = layers, tuple(methods), faithfulness_every
         self.tab_megabytes, self.tab, self.loggings = tab_megabytes, AttentionTab(tab_megabytes), 0
-        self.logged: int | None = None
-        self.meter = CostMeter(max_cost)
-        self.drawer = Drawer()
 
     def check(self, data: Any, pl_module: L.LightningModule) -> None:
         """Record a blank image to no file, so that what cannot be drawn is refused before anything is written.
@@ -123,7 +120,7 @@ class AttentionLogger(L.Callback):
         self.meter.start()
         self.logged = None
         if trainer.global_step == 0:
-            self._log(trainer, pl_module, always=True)
+            self.look(trainer, pl_module, always=True)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -131,40 +128,19 @@ class AttentionLogger(L.Callback):
         """Log between validations, if that was asked for."""
         ends = trainer.global_step >= trainer.estimated_stepping_batches  # the end has a logging of its own
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not ends:
-            self._log(trainer, pl_module)
+            self.look(trainer, pl_module)
 
-    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the network that is about to be validated; averaged weights are in place by now."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
-            return
-        epoch, last = trainer.current_epoch + 1, trainer.current_epoch + 1 == trainer.max_epochs
-        if last or (self.every_n_steps is None and epoch % self.every_n_epochs == 0):
-            self._log(trainer, pl_module, always=last)
+    def at_epoch(self, epoch: int) -> bool:
+        """Never where steps count."""
+        return self.every_n_steps is None and super().at_epoch(epoch)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the end of a run that no validation ended, and wait for the last pictures."""
-        if trainer.global_step != self.logged:
-            self._log(trainer, pl_module, always=True)
-        self._finish()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Wait for the last pictures."""
-        self._finish()
-
-    def _finish(self) -> None:
-        if self.drawer.finish("pictures of attention"):
-            rank_zero_info(f"attention: logging took {self.meter.share:.1%} of the time, drawing included")
-
-    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
+    def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not self.num_images or (trainer.world_size == 1 and not writers):
             return
-        if trainer.global_step == self.logged:
+        if not self.due(trainer, always):
             return
-        if not trainer.strategy.broadcast(always or self.meter.affords(progress_of(trainer))):
-            return
-        self.logged = trainer.global_step
         with self.meter.spending():
             data: Any = getattr(trainer, "datamodule", None)
             probe = data.probe(self.num_images)

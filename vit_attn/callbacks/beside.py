@@ -7,9 +7,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
+from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.errors import UserError
 
 
@@ -35,6 +36,59 @@ class Drawer:
                 rank_zero_warn(f"{what} could not be drawn: {error}")
         self.thread, self.drawings = None, []
         return True
+
+
+class Beside(L.Callback):
+    """A callback that looks at the network before validations, at the end, and within a share of the run's time.
+
+    Args:
+        meter: What it may cost, and what it is called.
+        every_n_epochs: Epochs from one look to the next.
+    """
+
+    def __init__(self, meter: CostMeter, every_n_epochs: int) -> None:
+        self.meter, self.every_n_epochs = meter, every_n_epochs
+        self.logged: int | None = None
+        self.drawer = Drawer()
+
+    def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
+        """Look at the network; unless ``always``, if that is not too much."""
+        raise NotImplementedError
+
+    def at_epoch(self, epoch: int) -> bool:
+        """Whether it looks at the end of that epoch, counted from 1."""
+        return epoch % self.every_n_epochs == 0
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the network that is about to be validated; averaged weights are in place by now."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        epoch, last = trainer.current_epoch + 1, trainer.current_epoch + 1 == trainer.max_epochs
+        if last or self.at_epoch(epoch):
+            self.look(trainer, pl_module, always=last)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Look at the end of a run that no validation ended, and wait for the last pictures."""
+        if trainer.global_step != self.logged:
+            self.look(trainer, pl_module, always=True)
+        self._finish()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Wait for the last pictures."""
+        self._finish()
+
+    def due(self, trainer: L.Trainer, always: bool) -> bool:
+        """Whether this step was not looked at yet and can be afforded; all ranks say the same."""
+        if trainer.global_step == self.logged:
+            return False
+        if not trainer.strategy.broadcast(always or self.meter.affords(progress_of(trainer))):
+            return False
+        self.logged = trainer.global_step
+        return True
+
+    def _finish(self) -> None:
+        if self.drawer.finish(f"pictures of {self.meter.what}"):
+            rank_zero_info(f"{self.meter.what}: logging took {self.meter.share:.1%} of the time, drawing included")
 
 
 def progress_of(trainer: L.Trainer) -> float:

@@ -8,7 +8,7 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from vit_attn.attention_maps.measures import divergence
@@ -20,12 +20,12 @@ from vit_attn.attention_maps.rollout import rollout
 from vit_attn.attention_maps.side_by_side import draw_heads, draw_side_by_side
 from vit_attn.attention_maps.view import head_rows
 from vit_attn.callbacks.attention_pictures import add_picture
-from vit_attn.callbacks.beside import Drawer, evaluating, net_of, progress_of
+from vit_attn.callbacks.beside import Beside, evaluating, net_of
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.errors import UserError
 
 
-class TuningComparison(L.Callback):
+class TuningComparison(Beside):
     """Compares attention of the network that a fine-tuning starts from with what becomes of it, on the same images.
 
     ``attention_divergence/layer_i`` is the Jensen–Shannon divergence of their attention, in nats, from 0 where both
@@ -48,11 +48,10 @@ class TuningComparison(L.Callback):
             )
         if not 0 < max_cost <= 1:
             raise UserError(f"max_cost must be in (0, 1], got {max_cost}")
-        self.num_images, self.every_n_epochs = num_images, every_n_epochs
-        self.meter, self.drawer = CostMeter(max_cost, "comparison"), Drawer()
+        super().__init__(CostMeter(max_cost, "comparison"), every_n_epochs)
+        self.num_images = num_images
         self.source: str | None = None
         self.before: Recording | None = None
-        self.logged: int | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """The name of what the run started from; its weights stay where they are."""
@@ -80,29 +79,7 @@ class TuningComparison(L.Callback):
             rank_zero_warn(f"the comparison with {self.source} is off: {error}")
             return
         if trainer.global_step == 0:
-            self._log(trainer, pl_module, always=True)
-
-    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compare the network that is about to be validated; averaged weights are in place by now."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
-            return
-        epoch, last = trainer.current_epoch + 1, trainer.current_epoch + 1 == trainer.max_epochs
-        if last or epoch % self.every_n_epochs == 0:
-            self._log(trainer, pl_module, always=last)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compare at the end of a run that no validation ended, and wait for the last pictures."""
-        if trainer.global_step != self.logged:
-            self._log(trainer, pl_module, always=True)
-        self._finish()
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Wait for the last pictures."""
-        self._finish()
-
-    def _finish(self) -> None:
-        if self.drawer.finish("comparisons of attention"):
-            rank_zero_info(f"comparison: it took {self.meter.share:.1%} of the time, drawing included")
+            self.look(trainer, pl_module, always=True)
 
     def _source_again(self, pl_module: L.LightningModule) -> L.LightningModule:
         """The task as it was before its first step, but for its head, with the random state left as it is."""
@@ -122,14 +99,11 @@ class TuningComparison(L.Callback):
                 logits = task(data.normalize(images))
         return recording, logits
 
-    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
+    def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if self.before is None or (trainer.world_size == 1 and not writers) or trainer.global_step == self.logged:
+        if self.before is None or (trainer.world_size == 1 and not writers) or not self.due(trainer, always):
             return
-        if not trainer.strategy.broadcast(always or self.meter.affords(progress_of(trainer))):
-            return
-        self.logged = trainer.global_step
         with self.meter.spending():
             after, logits = self._record(trainer, pl_module)
         if writers and trainer.is_global_zero:
