@@ -25,7 +25,6 @@ import logging
 import statistics
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -157,10 +156,8 @@ def tune(args: argparse.Namespace, way: str, seed: int, source: Path) -> dict[st
         warnings.simplefilter("ignore")  # that the head is new
         settings: dict[str, Any] = NET | options
         task = Classifier(**settings, num_classes=len(TARGET_CLASSES), weights=start)
-    begin = time.perf_counter()
     trainer(args.steps).fit(task, datamodule=data)
-    seconds = time.perf_counter() - begin
-    return {"way": way, "seed": seed, "accuracy": accuracy(task, data, args.split), "seconds": round(seconds, 2)}
+    return {"way": way, "seed": seed, "accuracy": accuracy(task, data, args.split)}
 
 
 def measure(args: argparse.Namespace, results: Path) -> None:
@@ -168,30 +165,26 @@ def measure(args: argparse.Namespace, results: Path) -> None:
         source = args.source or Path(folder, "source.ckpt")
         if not source.is_file():
             train_source(args, source)
-        rows = csv.DictWriter(file, ["way", "seed", "accuracy", "seconds"], lineterminator="\n")
+        rows = csv.DictWriter(file, ["way", "seed", "accuracy"], lineterminator="\n")
         rows.writeheader()
         for seed in range(args.seeds):
             for way in args.ways:  # in turn, so that what disturbs the machine disturbs all
                 row = tune(args, way, seed, source)
                 rows.writerow(row)
                 file.flush()
-                print(f"{way}, seed {seed}: {row['accuracy']:.4f}, {row['seconds']:.1f} s", file=sys.stderr, flush=True)
+                print(f"{way}, seed {seed}: {row['accuracy']:.4f}", file=sys.stderr, flush=True)
 
 
 def table(results: Path) -> str:
-    """Mean and standard deviation over the seeds, the lowest and the highest, and what a step took."""
+    """Mean and standard deviation over the seeds, and the lowest and the highest."""
     with results.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    lines = ["| way | accuracy, mean ± deviation | lowest to highest | seconds |", "|---|---|---|---|"]
+    lines = ["| way | accuracy, mean ± deviation | lowest to highest |", "|---|---|---|"]
     for way in dict.fromkeys(row["way"] for row in rows):
         of_way = [row for row in rows if row["way"] == way]
         values = [100 * float(row["accuracy"]) for row in of_way]
         spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        seconds = statistics.median(float(row["seconds"]) for row in of_way)
-        lines.append(
-            f"| {way} | {statistics.mean(values):.1f}{spread} % | {min(values):.1f} to {max(values):.1f} | "
-            f"{seconds:.1f} |"
-        )
+        lines.append(f"| {way} | {statistics.mean(values):.1f}{spread} % | {min(values):.1f} to {max(values):.1f} |")
     return "\n".join(lines)
 
 

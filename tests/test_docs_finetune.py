@@ -4,6 +4,7 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -29,6 +30,13 @@ def commands(text: str) -> list[list[str]]:
     return [line for line in lines if line and line[0] in ("python", "vit-attn")]
 
 
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def example(text: str) -> list[list[str]]:
     """From the folder of pictures on."""
     every = commands(text)
@@ -47,10 +55,7 @@ def test_the_example_runs_from_a_folder_of_pictures_to_predictions(text, tmp_pat
     verbs = []
     for line in example(text):
         if line[0] == "python":
-            spec = importlib.util.spec_from_file_location("example_images", line[1])
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-            module.main([*line[2:], "--images=12", "--new=2"])
+            script(Path(line[1]).stem).main([*line[2:], "--images=12", "--new=2"])
             continue
         run = next((str(path) for path in Path("runs").glob("finetune/*")), "")
         verb, *options = [re.sub(r"^(.*=)?(runs/finetune/)?RUN", rf"\1{run}", word) for word in line[1:]]
@@ -64,6 +69,10 @@ def test_the_example_runs_from_a_folder_of_pictures_to_predictions(text, tmp_pat
     assert "damaged.jpg" in capsys.readouterr().err
 
 
-def test_the_options_and_pictures_of_the_text_exist():
+def test_the_pictures_and_pages_of_the_text_exist():
     for path in re.findall(r"\]\((images/[^)]+|[\w.]+\.md)\)", DOC):
         assert (ROOT / "docs" / path).is_file(), path
+
+
+def test_the_table_of_ways_is_what_was_measured():
+    assert script("bench_finetune").table(ROOT / "docs/measured/finetune.csv") in DOC
