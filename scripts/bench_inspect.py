@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """What looking costs: time and memory of recorded forwards against plain ones, side by side in one run.
 
-Time: a plain forward, a recorded forward with rollout of the CLS row, and what is common elsewhere: hooks on unfused
-attention that keep every map, then the full product of matrices. Each round times all in turn; the figures are medians
+Time: a plain forward, a recorded forward with rollout of the CLS row, of which the weights alone (qkᵀ and softmax of
+every layer) are told too, and what is common elsewhere: hooks on unfused attention that keep every map, then the full
+product of matrices. Each round times all in turn; the figures are medians
 of the ratios over the rounds, with the quarter and three-quarter points. Memory: the most bytes that tensors held at
 once above a plain forward, by torch's profiler of allocations.
 
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from vit_attn.attention_maps import record, relevance, rollout
+from vit_attn.attention_maps.recording import Recording
 
 CASES = {
     "ViT-S/16 at 224, batch 8": ("vit_small_patch16_224", {}, 8),
@@ -62,6 +64,14 @@ def ours(net: nn.Module, images: Tensor) -> Tensor:
     with torch.no_grad(), record(net) as recording:
         net(images)
     return rollout(recording)
+
+
+def weights_alone(recording: Recording) -> None:
+    """What any method that reads all weights has to pay."""
+    for layer in recording:
+        for call in layer.calls:
+            for images, heads in call.parts(by_head=True):
+                call.part(images, heads).weights()
 
 
 @contextlib.contextmanager
@@ -145,16 +155,19 @@ def peak(run: Callable[[nn.Module, Tensor], Any], net: nn.Module, images: Tensor
 
 def time_table(device: str, rounds: int) -> None:
     print("time against a plain forward; median (quarter to three-quarter point)")
-    runs = {"rollout of the CLS row": ours, "hooks, full product": hooked}
+    runs: dict[str, Callable[..., Any]] = {"rollout of the CLS row": ours, "hooks, full product": hooked}
     for title, (arch, options, batch) in CASES.items():
         net: Any = timm.create_model(arch, **options).eval().to(device)
         images = torch.randn(batch, 3, *net.patch_embed.img_size, device=device)
-        for run in (plain, *runs.values()):
+        with torch.no_grad(), record(net) as recording:
+            net(images)
+        of_net = runs | {"of it, weights alone": lambda _net, _images, kept=recording: weights_alone(kept)}
+        for run in (plain, *of_net.values()):
             run(net, images)
-        ratios: dict[str, list[float]] = {name: [] for name in runs}
+        ratios: dict[str, list[float]] = {name: [] for name in of_net}
         for _ in range(rounds):
             base = seconds(plain, net, images)
-            for name, run in runs.items():
+            for name, run in of_net.items():
                 ratios[name].append(seconds(run, net, images) / base)
         for name, values in ratios.items():
             low, middle, high = statistics.quantiles(values, n=4)
