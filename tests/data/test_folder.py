@@ -79,6 +79,14 @@ def test_pictures_in_deeper_folders_are_found_and_litter_is_not(picture_folder):
     assert sum(len(split) for split in splits.values()) == 6
 
 
+def test_a_link_back_to_a_folder_is_not_followed_in_circles(picture_folder):
+    root = picture_folder({"cat": 10, "dog": 10})
+    (root / "cat/again").symlink_to(root / "cat", target_is_directory=True)
+    (root / "cat/elsewhere").symlink_to(root / "dog", target_is_directory=True)
+    _, splits = load(root)
+    assert sum(len(split) for split in splits.values()) == 10 + 10 + 10
+
+
 def test_nothing_in_the_folder_is_changed(picture_folder):
     root = picture_folder()
     (root / "dark" / "bad.png").write_text("no image")

@@ -78,10 +78,13 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files of a folder and of its sub-folders, in order."""
+    """All files of a folder and of its sub-folders, in order; through links, but not in circles."""
     found: list[Path] = []
     for path in _entries(folder):
-        found += files_below(path) if path.is_dir() else [path]
+        if not path.is_dir():
+            found.append(path)
+        elif not folder.resolve().is_relative_to(path.resolve()):
+            found += files_below(path)
     return found
 
 
