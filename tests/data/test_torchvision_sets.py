@@ -183,7 +183,7 @@ def test_every_name_is_known_without_files(tmp_path: Path):
 
 
 def test_files_that_are_not_there_are_not_downloaded_unasked(tmp_path: Path):
-    for name in ("svhn", "dtd", "eurosat", "mnist", "imagenet"):
+    for name in ("svhn", "dtd", "eurosat", "mnist"):
         with pytest.raises(
             UserError, match=rf"{name} not found in .*; name the folder that holds it with --data\.root"
         ):
