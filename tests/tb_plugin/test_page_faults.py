@@ -37,6 +37,7 @@ def tab(page, address):
     frame = page.frame_locator("iframe")
     frame.get_by_label("Run").locator("option", has_text="good").wait_for(state="attached")
     frame.get_by_label("Run").select_option("good")
+    frame.locator("body[aria-busy=false]").wait_for()  # the run before it has as many steps: the text tells nothing
     frame.get_by_text("step 10 · 2/2").wait_for()
     return frame
 
@@ -58,6 +59,17 @@ def test_a_server_that_is_gone_is_said_so_and_the_picture_stays(tab, page):
     tab.get_by_role("alert").get_by_text("is TensorBoard still running?").wait_for()
     assert marks(tab).is_visible()
     page.unroute_all()
+
+
+def test_a_server_that_comes_back_is_asked_for_what_it_owed(tab, page):
+    page.route(re.compile("/(maps|step|runs)"), lambda route: route.abort())
+    tab.get_by_role("radio", name=re.compile("^image 2")).click()
+    tab.get_by_role("alert").get_by_text("GET vit_attn/runs").wait_for(timeout=60_000)  # as the page looks for news
+    assert tab.locator(".parts.outdated").count() == 1
+    page.unroute_all()
+    tab.get_by_role("alert").wait_for(state="hidden", timeout=60_000)
+    assert tab.locator(".parts.outdated").count() == 0
+    assert tab.get_by_role("radio", name=re.compile("^image 2")).get_attribute("aria-checked") == "true"
 
 
 def test_a_damaged_layer_is_named_and_other_images_are_shown(tab):

@@ -182,19 +182,21 @@ export class Page {
   async poll() {
     try {
       const runs = await this.source.runs();
-      const gone = this.stepsOf && !runs.some((run) => run.name === this.stepsOf);
       this.runs = runs;
-      if (this.unreachable) this.say("");
+      const [run, back] = [this.stepsOf, this.unreachable];
       this.unreachable = false;
-      if (gone) this.say(`Run ${this.stepsOf} is no longer in the log directory; what is shown was loaded before.`);
-      else if (this.stepsOf) this.steps = await this.source.steps(this.stepsOf);
-      else if (runs.length) return this.sync();
+      if (back || (!run && runs.length)) return this.sync();
+      const gone = run && !runs.some(({ name }) => name === run);
+      const steps = run && !gone ? await this.source.steps(run) : this.steps;
+      if (run !== this.stepsOf) return; // another run was chosen meanwhile
+      this.steps = steps;
+      if (gone) this.say(`Run ${run} is no longer in the log directory; what is shown was loaded before.`);
       const last = this.steps[this.steps.length - 1];
       if (this.state.follow && !gone && last > this.state.step) this.store.set({ step: last });
       else this.drawAround();
     } catch (error) {
       this.unreachable = true;
-      this.say(error instanceof Error ? error.message : String(error));
+      this.say(error instanceof Error ? error.message : String(error), this.parts?.classList.contains("outdated"));
     }
   }
 
