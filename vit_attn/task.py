@@ -166,11 +166,14 @@ class Classifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another network, by the first name that does not fit.
+        """Refuse weights of other classes, or of another network by the first name that does not fit.
 
         Raises:
-            UserError: If a name is missing, unknown or of another shape.
+            UserError: If the data refuse the classes, or if a name is missing, unknown or of another shape.
         """
+        data: Any = getattr(self._trainer, "datamodule", None)
+        if data is not None and (card := checkpoint.get(type(data).__qualname__)):
+            data.load_state_dict(card)  # lightning loads it after the weights, of which the head would tell less
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
         for name in (*ours, *theirs):
             mine, other = (tuple(state[name].shape) if name in state else None for state in (ours, theirs))

@@ -19,12 +19,12 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.callbacks import AttentionLogger, HParams, PredictionWriter, TestReport, TuningComparison
 from vit_attn.callbacks.hparams import chosen_settings
-from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
+from vit_attn.commands.checkpoints import run_folder, take_checkpoint
 from vit_attn.commands.parse_errors import explain
-from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start
+from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
-from vit_attn.task import Classifier, without_pretrained
+from vit_attn.task import Classifier
 
 CHECKPOINT_DEFAULTS = {
     "monitor": "val/accuracy",
@@ -177,6 +177,7 @@ class VitAttnCLI(LightningCLI):
         try:
             super().instantiate_classes()
             if self.subcommand == "fit":
+                warn_of_normalisation(self.model, self._config()["data"]["normalize"])
                 renew_head(self.model, self.datamodule.class_names)
         except ValueError as error:
             if isinstance(error, UserError) or "Union subtypes" not in str(error):
@@ -190,13 +191,10 @@ class VitAttnCLI(LightningCLI):
             raise UserError(f"{self.config.subcommand} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt")
         if path is None:
             return
-        stored, settings = read_hyperparameters(Path(path)), self.config[self.config.subcommand].model
-        settings.arch_options, settings.weights = without_pretrained(settings.arch_options), None
-        data = self.config[self.config.subcommand].data
-        if str(data.normalize).endswith(".ckpt") and not Path(data.normalize).exists():
-            data.normalize = path  # a checkpoint keeps what its images were normalised by, wherever its source has gone
+        settings = self.config[self.config.subcommand]
+        stored = take_checkpoint(self.config.subcommand, settings, path)
         if self.config.subcommand == "fit":
-            _refuse_other_settings(settings.as_dict(), stored, path)
+            _refuse_other_settings(settings.model.as_dict(), stored, path)
         super()._parse_ckpt_path()
 
     def before_fit(self) -> None:
