@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.callbacks import AttentionLogger, HParams, PredictionWriter, TestReport, TuningComparison
 from vit_attn.callbacks.hparams import chosen_settings
+from vit_attn.callbacks.prediction_table import check_output
 from vit_attn.commands.checkpoints import run_folder, take_checkpoint
 from vit_attn.commands.parse_errors import explain
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
@@ -52,7 +53,7 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         options: What followed the verb on the command line.
-        predictions: For ``predict``, ``path`` and ``top_k`` of what :class:`PredictionWriter` writes.
+        predictions: For ``predict``, ``path``, ``top_k`` and ``overwrite`` of its table.
 
     Returns:
         The exit code.
@@ -134,6 +135,7 @@ class VitAttnCLI(LightningCLI):
             extra.append(TestReport(self._beside(), run_folder(self._setting("ckpt_path")) is not None))
         if self.subcommand == "predict":
             path = self.predictions.get("path") or self._beside() / "predictions.csv"
+            check_output(path, self.predictions.get("overwrite", False))
             extra.append(PredictionWriter(str(path), self.predictions.get("top_k")))
         self.trainer_defaults["callbacks"] = extra
         try:
