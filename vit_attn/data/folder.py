@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from vit_attn.data.augment import OFF, Augment
-from vit_attn.data.splits import FilePictures, Source, Split, share_out
+from vit_attn.data.held_out import share_out
+from vit_attn.data.splits import FilePictures, Source, Split
 from vit_attn.errors import UserError
 
 SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
