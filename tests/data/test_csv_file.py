@@ -40,7 +40,7 @@ def test_a_column_may_tell_the_split(table):
     rows = [
         f"pictures/{name}/{number:02d}.{'jpg' if number % 3 == 1 else 'png'},{name},{split}"
         for name in ("dark", "bright")
-        for number, split in enumerate(("train", "train", "Validation", "test"))
+        for number, split in enumerate(("train", "train", "Dev", "test"))
     ]
     file = table(*rows, header="path, label, split")
     splits = csv_source(file).load(file, False)

@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-from vit_attn.data.folder import PHOTOS, SPLIT_FOLDERS, complete
+from vit_attn.data.folder import PHOTOS, SPLIT_NAMES, complete
 from vit_attn.data.splits import FilePictures, Source, Split
 from vit_attn.errors import UserError, did_you_mean
 
 COLUMNS = ("path", "label")
-SPLIT_NAMES = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
 
 
 class Row(NamedTuple):
