@@ -56,6 +56,12 @@ def test_numbers_are_classes_in_their_order(table):
     assert csv_source(table(*rows)).class_names == ("2", "9", "10")
 
 
+@pytest.mark.parametrize("label", ["--1", "-", "²"])
+def test_what_is_no_whole_number_is_a_name(table, label: str):
+    rows = [f"pictures/dark/{number}.png,{each}" for number, each in enumerate((label, "10", "9"))]
+    assert csv_source(table(*rows)).class_names == tuple(sorted((label, "10", "9")))
+
+
 def test_a_table_of_a_spreadsheet_begins_with_a_mark(table):
     file = table()
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())

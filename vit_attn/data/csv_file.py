@@ -91,8 +91,8 @@ def _row(table: Path, line: int, values: dict[str, str | None]) -> Row:
 
 def _in_order(labels: set[str]) -> list[str]:
     """By number where all are whole numbers, else by name."""
-    if all(label.lstrip("-").isdecimal() for label in labels):
-        return sorted(labels, key=int)
+    if all(label.removeprefix("-").isdecimal() for label in labels):
+        return sorted(sorted(labels), key=int)  # 01 before 1, not as the set has them
     return sorted(labels)
 
 
