@@ -89,6 +89,13 @@ def test_a_network_learns_from_what_a_table_names(table):
         (["a.png,a,train", "b.png,b,train", "c.png,a,val"], "path,label,split", r"train and val differ: 'b' only in"),
         (["a.png,a", "b.png,a"], "path,label", r"has one class only, 'a': a classifier needs at least two"),
         (["a.png,a", "b.png,b"], "path,label", r"table.csv, line 2: no such file: .*a.png and 1 more"),
+        (["a.png,a", "b.png,b", "a.png,b"], "path,label", r"table.csv, lines 2 and 4: the same picture twice, .*a.png"),
+        (
+            ["a.png,a,train", "./c/../a.png,a,val"],
+            "path,label,split",
+            r"lines 2 and 3: the same picture twice, .*a.png",
+        ),
+        (["a.png,a", "b.png,b", "b.png,b"], "path,label", r"table.csv, lines 3 and 4: the same picture twice, .*b.png"),
         ([""], "path,label", r"table.csv names no images"),
     ],
 )

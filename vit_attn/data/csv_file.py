@@ -1,6 +1,7 @@
 """``csv``: pictures of one's own, named with their classes in a table."""
 
 import csv
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_table(table: Path) -> list[Row]:
     """The lines of a table.
 
     Raises:
-        UserError: If it is not such a table, or if a line is not whole.
+        UserError: If it is not such a table, if a line is not whole, or if two lines name the same picture.
     """
     if not table.is_file():
         raise UserError(f"no such CSV file: {table}; name it with --data.root")
@@ -75,7 +76,17 @@ def read_table(table: Path) -> list[Row]:
         raise UserError(f"{table} cannot be read as a CSV file: {error}") from error
     if not rows:
         raise UserError(f"{table} names no images: it has no line below its header")
+    _refuse_twins(table, rows)
     return rows
+
+
+def _refuse_twins(table: Path, rows: Sequence[Row]) -> None:
+    """A picture that is named twice could be trained on and tested on."""
+    lines: dict[str, int] = {}
+    for row in rows:
+        first = lines.setdefault(os.path.normpath(row.path), row.line)
+        if first != row.line:
+            raise UserError(f"{table}, lines {first} and {row.line}: the same picture twice, {row.path}; keep one")
 
 
 def _row(table: Path, line: int, values: dict[str, str | None]) -> Row:
