@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vit_attn.data import ImageData
-from vit_attn.data.folder import folder_source
+from vit_attn.data.folder import files_below, folder_source
 from vit_attn.data.sources import find_source
 from vit_attn.errors import UserError
 
@@ -101,6 +101,15 @@ def test_a_link_back_to_a_folder_is_not_followed_in_circles(picture_folder):
     (root / "cat/elsewhere").symlink_to(root / "dog", target_is_directory=True)
     _, splits = load(root)
     assert sum(len(split) for split in splits.values()) == 10 + 10 + 10
+
+
+def test_links_between_two_folders_are_not_followed_in_circles(picture_folder):
+    root = picture_folder({"cat": 3, "dog": 4})
+    (root / "cat/dogs").symlink_to(root / "dog", target_is_directory=True)
+    (root / "dog/cats").symlink_to(root / "cat", target_is_directory=True)
+    assert [len(files_below(root / name)) for name in ("cat", "dog")] == [7, 7]
+    (root / "cat/all").symlink_to(root, target_is_directory=True)
+    assert len(files_below(root / "cat")) == 7
 
 
 def test_nothing_in_the_folder_is_changed(picture_folder):

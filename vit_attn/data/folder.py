@@ -70,7 +70,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _sub_folders(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder) if path.is_dir()]
+    return [path for path in entries(folder) if path.is_dir()]
 
 
 def class_folders(place: Path) -> list[str]:
@@ -85,7 +85,7 @@ def class_folders(place: Path) -> list[str]:
     return names
 
 
-def _entries(folder: Path) -> list[Path]:
+def entries(folder: Path) -> list[Path]:
     """What a folder holds, in order, without what systems leave there."""
     try:
         names = sorted(os.listdir(folder))
@@ -94,14 +94,20 @@ def _entries(folder: Path) -> list[Path]:
     return [folder / name for name in names if not name.startswith(".") and name.lower() not in LITTER]
 
 
-def files_below(folder: Path) -> list[Path]:
-    """All files of a folder and of its sub-folders, in order; through links, but not in circles."""
+def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
+    """All files of a folder and of its sub-folders, in order; through links, but not in circles.
+
+    Args:
+        folder: Where to look.
+        above: The folders, without links, through which it was reached; none of them is entered again.
+    """
+    above |= {folder.resolve()}
     found: list[Path] = []
-    for path in _entries(folder):
+    for path in entries(folder):
         if not path.is_dir():
             found.append(path)
-        elif not folder.resolve().is_relative_to(path.resolve()):
-            found += files_below(path)
+        elif not any(each.is_relative_to(path.resolve()) for each in above):
+            found += files_below(path, above)
     return found
 
 
