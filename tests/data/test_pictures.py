@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -106,6 +108,14 @@ def test_what_is_no_whole_image_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(pictures, "MOST_PIXELS", 1000)
     with pytest.raises(UserError, match="40x40 pixels are more than 1,000"):
         read_picture(whole)
+
+
+def test_what_claims_to_be_huge_is_told_once(tmp_path: Path):
+    path = bomb(tmp_path / "bomb.png", 10_000)
+    code = "import sys; from vit_attn.data import pictures; pictures.read_picture(sys.argv[1])"
+    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert "10000x10000 pixels are more than 89,478,485" in ended.stderr
+    assert "Warning" not in ended.stderr
 
 
 def test_a_large_photograph_is_decoded_no_larger_than_needed(tmp_path: Path):

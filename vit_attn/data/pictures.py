@@ -1,5 +1,6 @@
 """Image files of any kind as the pixels that a network takes."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 """Endings of the files that are taken for images."""
 MOST_PIXELS = 89_478_485
 """Larger images are refused: a small file can claim any size and fill the memory (Pillow's own bound)."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, besides our line
 
 
 def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
