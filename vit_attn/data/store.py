@@ -86,7 +86,8 @@ class Store:
     def ready(self, name: str) -> Split:
         """The split as its loader takes it: decoded if it goes to the memory, and without what cannot be read.
 
-        What a worker cannot read in training is found when it comes to it.
+        With ``skip_damaged``, every image that workers will read is read once before the run, by each process of it:
+        about as long as the workers take for an epoch. Else a worker finds what is damaged when it comes to it.
 
         Raises:
             UserError: If a picture cannot be read and is not to be left out, or if none is left of some class.
@@ -97,7 +98,7 @@ class Store:
                 self._replace(name, Split(*split.stream.first(split.stream.count, self.size, self.channels)))
         elif split.images is None and self.in_memory:
             self._replace(name, decode(split, called, self.size, self.channels, self.skip_damaged))
-        elif split.images is None and self.skip_damaged and name != "train" and name not in self._checked:
+        elif split.images is None and self.skip_damaged and name not in self._checked:
             self._replace(name, without_damaged(split, called, self.channels))
         self._checked.add(name)
         return self.splits[name]
@@ -128,7 +129,7 @@ class Store:
 
     def statistics(self) -> Statistics:
         """Mean and deviation of the training images, or of some thousand of them, which is said in one line."""
-        split = self.ready("train") if self.in_memory else self.splits["train"]
+        split = self.ready("train") if self.in_memory or self.skip_damaged else self.splits["train"]
         count = min(len(split), SAMPLE, max(64, 50_000_000 // (self.size[0] * self.size[1])))
         indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
         found = measure(self.some("train", indices.tolist()).decoded())
