@@ -10,7 +10,7 @@ from vit_attn.data.augment import Augment
 from vit_attn.data.memory import ShuffledBatches
 from vit_attn.data.splits import FilePictures, Split
 from vit_attn.data.transforms import Augmented, Centre
-from vit_attn.data.workers import TRIES, Damage, Images
+from vit_attn.data.workers import Images
 from vit_attn.errors import UserError
 
 ALL = Augment(flip=0.5, rand_augment=9, colour_jitter=0.4, random_resized_crop=0.3)
@@ -57,30 +57,20 @@ def test_grey_pictures_stay_grey(picture_folder):
     assert batch.images.shape == (4, 1, 8, 8)
 
 
-def test_a_damaged_file_is_named_and_another_stands_for_it(picture_folder):
+def test_a_damaged_file_is_named_and_ends_the_run(picture_folder):
     root = picture_folder()
     bad = sorted(root.rglob("*.*"))[3]
     bad.write_bytes(bad.read_bytes()[:60])
-    batch = Images(split_of(root), Centre((8, 8)))[torch.tensor([2, 3])]
-    assert batch.labels.tolist() == [2, 4]
-    assert len(batch.damaged) == 1
-    assert batch.damaged[0].startswith(f"{bad} cannot be read as an image: ")
-
-
-def test_damage_ends_the_run_or_is_counted(caplog: pytest.LogCaptureFixture):
-    with pytest.raises(UserError, match=r"a.png is bad; mend or remove, or skip with --data.skip_damaged=true"):
-        Damage(skip=False).met(("a.png is bad",))
-    damage = Damage(skip=True)
-    with caplog.at_level("INFO"):
-        for name in ("a.png is bad", "b.png is bad", "a.png is bad"):
-            damage.met((name,))
-        damage.met(())
-        damage.sum_up()
-    first, last = caplog.messages
-    assert first == "skip_damaged: another image stands for what cannot be read, first: a.png is bad"
-    assert last == "skip_damaged: left out 2 training images: a.png is bad; b.png is bad"
-    with pytest.raises(UserError, match=r"images of a batch cannot be read; the first: a.png"):
-        damage.met(("a.png is bad",) * TRIES)
+    images = Images(split_of(root), Centre((8, 8)))
+    batch = images[torch.tensor([2, 3 + 30])]
+    assert batch.labels.tolist() == [2, 3]
+    with pytest.raises(UserError, match=f"^{bad} cannot be read .*; mend or remove, or skip with --data.skip_damaged"):
+        batch.whole(skip_damaged=False)
+    with pytest.raises(
+        UserError, match=f"^{bad} cannot be read .*; mend or remove, or begin anew, which leaves it out"
+    ):
+        batch.whole(skip_damaged=True)
+    assert images[torch.tensor([2, 4])].whole(skip_damaged=True)[1].tolist() == [2, 4]
 
 
 class Still(L.LightningModule):

@@ -86,8 +86,8 @@ class Store:
     def ready(self, name: str) -> Split:
         """The split as its loader takes it: decoded if it goes to the memory, and without what cannot be read.
 
-        With ``skip_damaged``, every image that workers will read is read once before the run, by each process of it:
-        about as long as the workers take for an epoch. Else a worker finds what is damaged when it comes to it.
+        With ``skip_damaged``, every image that workers will read is read once before, by each process of the run: that
+        takes about an epoch of reading, not of training. Else a worker finds what is damaged when it comes to it.
 
         Raises:
             UserError: If a picture cannot be read and is not to be left out, or if none is left of some class.
