@@ -67,7 +67,7 @@ def test_a_damaged_file_is_named_and_ends_the_run(picture_folder):
     with pytest.raises(UserError, match=f"^{bad} cannot be read .*; mend or remove, or skip with --data.skip_damaged"):
         batch.whole(skip_damaged=False)
     with pytest.raises(
-        UserError, match=f"^{bad} cannot be read .*; mend or remove, or begin anew, which leaves it out"
+        UserError, match=f"^{bad} cannot be read .*; mend or remove, or begin anew or set loader to memory to leave it"
     ):
         batch.whole(skip_damaged=True)
     assert images[torch.tensor([2, 4])].whole(skip_damaged=True)[1].tolist() == [2, 4]

@@ -18,12 +18,11 @@ from vit_attn.data.balance import imbalance, inverse_frequencies
 from vit_attn.data.card import KEY, Card, card_of
 from vit_attn.data.draws import Draws, to_device
 from vit_attn.data.loaders import Balance, Loaders
-from vit_attn.data.memory import Loader, Pick, Resident
+from vit_attn.data.memory import Loader, Pick, Read, Resident
 from vit_attn.data.sources import ROOT_VARIABLE, SOURCES, Split, find_source
 from vit_attn.data.statistics import Statistics, find_statistics
 from vit_attn.data.store import Probe, Store
 from vit_attn.data.transforms import on_device
-from vit_attn.data.workers import Read
 from vit_attn.errors import UserError
 
 UNLIKE = (224, 224)
@@ -58,6 +57,8 @@ class ImageData(L.LightningDataModule):
         balance: What is done where classes have unlike numbers of images: ``loss``, weights of the classes;
             ``sampling``, each class is drawn as often.
         skip_damaged: Whether files that cannot be read as images are left out and counted, instead of ending the run.
+            Where workers read, all are read once before. Of ``wds/…`` workers always leave them out, uncounted, and
+            of ``hfids/…`` and ``tfds/…`` never.
 
     Raises:
         UserError: If there is no such data set, or if its files are missing or damaged.

@@ -1,45 +1,16 @@
 """Pictures that are read and augmented one by one in the workers of a ``DataLoader``."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Int64, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vit_attn.data.memory import Read
 from vit_attn.data.splits import Split
 from vit_attn.data.transforms import Augmented, Centre
 from vit_attn.errors import UserError
-
-
-class Read(NamedTuple):
-    """A batch that a worker read.
-
-    Args:
-        images: Pixels, uint8.
-        labels: Class indices.
-        damaged: What could not be read, and why; black images are there in its place.
-    """
-
-    images: UInt8[Tensor, "B C height width"]
-    labels: Int64[Tensor, " B"]
-    damaged: tuple[str, ...]
-
-    def whole(self, skip_damaged: bool) -> tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]:
-        """Pixels and labels.
-
-        Args:
-            skip_damaged: Whether what was damaged before the run has been left out, for the message.
-
-        Raises:
-            UserError: If an image could not be read.
-        """
-        if self.damaged:
-            mend = "or begin anew, which leaves it out" if skip_damaged else "or skip with --data.skip_damaged=true"
-            raise UserError(f"{self.damaged[0]}; mend or remove, {mend}")
-        return self.images, self.labels
 
 
 class Images(Dataset[Read]):
