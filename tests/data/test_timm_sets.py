@@ -156,6 +156,34 @@ def test_a_set_of_the_hub_is_read_by_number(picture_folder, monkeypatch: pytest.
     assert data.class_weights == pytest.approx([4 / 3, 2 / 3])
 
 
+class Numbered:
+    """A split of the hub's, whose test labels are hidden."""
+
+    class_to_idx: ClassVar = {"cat": 0, "dog": 1}
+
+    def __init__(self, split: str, splits: tuple[str, ...]):
+        self.dataset = type("Dataset", (), {"info": type("Info", (), {"splits": splits})})
+        self.reader, self.targets = self, [-1] * 4 if split == "test" else [0, 1] * 5
+
+    def iter_targets(self):
+        return iter(self.targets)
+
+
+@pytest.mark.parametrize(
+    ("splits", "counts", "tested_on"),
+    [
+        (("train", "validation", "test"), {"train": 10, "val": 10, "test": 10}, "val"),
+        (("train", "test"), {"train": 6, "val": 2, "test": 2}, "test"),
+    ],
+)
+def test_a_test_split_with_hidden_labels_is_left_out(splits, counts, tested_on, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streams, "create_dataset", lambda _name, split, **_options: Numbered(split, splits))
+    data = ImageData("hfds/pets", img_size=4, batch_size=2)
+    data.prepare_data()
+    assert {name: len(split) for name, split in data.splits.items()} == counts
+    assert data.store.tested_on == tested_on
+
+
 class Info:
     splits: ClassVar = {"train": 1, "validation": 2, "other": 3}
 
