@@ -131,6 +131,10 @@ def test_streams_cannot_be_balanced_by_sampling(shards: Path):
         ),
         (lambda folder: (folder / "photos-val-00.tar").unlink(), r"no tar file in .*shards has 'val' in its name"),
         (lambda folder: (folder / "photos-val-00.tar").write_text("x" * 2000), r"val-00.tar is not a whole tar file"),
+        (
+            lambda folder: (folder / "photos-val-00.tar").rename(folder / "val-train-00.tar"),
+            r"the name of .*val-train-00.tar has the words of 2 splits: train, val",
+        ),
         (lambda folder: (folder / "classes.txt").write_text("one"), r"classes.txt names 1 classes, but .* up to 1"),
     ],
 )
