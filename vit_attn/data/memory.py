@@ -57,11 +57,8 @@ class Read(NamedTuple):
             UserError: If an image could not be read.
         """
         if self.damaged:
-            mend = (
-                "begin anew or set loader to memory to leave it out"
-                if skip_damaged
-                else "skip with --data.skip_damaged=true"
-            )
+            anew = "begin anew or set loader to memory to leave it out"
+            mend = anew if skip_damaged else "skip with --data.skip_damaged=true"
             raise UserError(f"{self.damaged[0]}; mend or remove, or {mend}")
         return self.images, self.labels
 
