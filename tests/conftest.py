@@ -1,14 +1,18 @@
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
 from vit_attn.data import cifar, sources
+
+GREYS = {"bright": 220, "dark": 30, "middle": 120}
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +47,23 @@ def cifar10_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(CIFAR10, "meta", CIFAR10.meta | {"md5": sums["batches.meta"]})
     monkeypatch.setattr(cifar, "VALIDATION_IMAGES", 20)
     return folder.parent
+
+
+@pytest.fixture
+def picture_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Makes a folder of pictures in unlike sizes, modes and formats; those of a class have about its grey."""
+
+    def make(counts: dict[str, int] | None = None, where: str = "pictures", seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        for name, count in (counts or dict.fromkeys(GREYS, 10)).items():
+            folder = tmp_path / where / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                height, width = rng.integers(17, 50, 2)
+                noise = rng.integers(-20, 20, (height, width, 3)) + GREYS.get(name, 120)
+                image = Image.fromarray(noise.astype(np.uint8))
+                image = image.convert(("RGB", "L", "P")[number % 3])
+                image.save(folder / f"{number:02d}.{('png', 'jpg')[number % 3 == 1]}")
+        return tmp_path / where
+
+    return make

@@ -68,9 +68,10 @@ def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_confi
         "probability_1": float(rows[0]["probability_1"]),
         "error": None,
     }
-    assert main(["predict", "--ckpt_path", str(best), f"--output={named}"]) == 2
-    assert "exists already" in capsys.readouterr().err
-    assert main(["predict", "--ckpt_path", str(best), "--top_k=11"]) == 2
+    for there in (["--top_k=1"], [f"--output={named}"]):
+        assert main(["predict", "--ckpt_path", str(best), *there]) == 2
+        assert "exists already" in capsys.readouterr().err
+    assert main(["predict", "--ckpt_path", str(best), "--top_k=11", "--overwrite"]) == 2
     assert "top_k must be from 1 to the network's 10 classes, got 11" in capsys.readouterr().err
     assert {path.name for path in runs.glob("*/*")} == {folder.name}
 

@@ -1,6 +1,7 @@
 """``vit-attn``: the program's own help, the way to each verb, and errors in one line."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -52,6 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 after a mistake of the user and 1 after one of the machine, told in one line.
     """
     args = list(sys.argv[1:] if args is None else args)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be any bytes
     try:
         return _dispatch(args)
     except UserError as error:

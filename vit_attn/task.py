@@ -90,6 +90,7 @@ class Classifier(L.LightningModule):
             rank_zero_warn(f"{self.start}: {change}")
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # told before the data is loaded
         self.parts = Parts(self.net, tuning)
+        self.probe_steps: int | None = None
         self.register_buffer("class_weights", weigh, persistent=False)
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -98,6 +99,7 @@ class Classifier(L.LightningModule):
         """Freeze what does not train yet; compile the network, in place so that its parameters keep their names."""
         if stage != "fit":
             return
+        self.probe_steps = None
         self.parts.begin(self.trainer.strategy if self._trainer else None)
         if self.hparams["compile"]:
             self.net.compile()
@@ -112,9 +114,10 @@ class Classifier(L.LightningModule):
         self._leave_probe()
 
     def _leave_probe(self) -> None:
-        if self.parts.probing and self.trainer.global_step >= self.probe_steps:
+        if self.parts.probing and self.trainer.global_step >= (self.probe_steps or 0):
             self.parts.end_probe(self.trainer.strategy, self)
-            rank_zero_info(f"step {self.trainer.global_step}: the probe of the head ends, the rest trains from here")
+            if self.trainer.global_step == self.probe_steps:
+                rank_zero_info(f"step {self.probe_steps}: the probe of the head ends, the rest trains from here")
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
         """Logits of normalised images."""
@@ -158,19 +161,28 @@ class Classifier(L.LightningModule):
             optimizer = build_optimizer(
                 self.net, settings["optimizer"], settings["lr"], settings["weight_decay"], settings["layer_decay"]
             )
-        self.probe_steps = int(settings["probe"] * total)
+        if self.probe_steps is None:  # a longer run that is resumed does not begin its probe again
+            self.probe_steps = int(settings["probe"] * total)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            lambda step: phased(step, int(total), self.probe_steps, settings["warmup"], settings["decay"]),
+            lambda step: phased(step, int(total), self.probe_steps or 0, settings["warmup"], settings["decay"]),
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the length of the probe."""
+        checkpoint["probe_steps"] = self.probe_steps
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of another network, by the first name that does not fit.
+        """Refuse weights of other classes, or of another network by the first name that does not fit.
 
         Raises:
-            UserError: If a name is missing, unknown or of another shape.
+            UserError: If the data refuse the classes, or if a name is missing, unknown or of another shape.
         """
+        data: Any = getattr(self._trainer, "datamodule", None)
+        if data is not None and (card := checkpoint.get(type(data).__qualname__)):
+            data.load_state_dict(card)  # lightning loads it after the weights, of which the head would tell less
+        self.probe_steps = checkpoint.get("probe_steps")
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
         for name in (*ours, *theirs):
             mine, other = (tuple(state[name].shape) if name in state else None for state in (ours, theirs))

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from tensorboard.backend.event_processing import data_provider
@@ -11,8 +12,10 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
-from vit_attn.callbacks.hparams import FIRST, METRICS
+from vit_attn.callbacks.hparams import ELSEWHERE, FIRST, METRICS, NUMBERS
 from vit_attn.cli import main
+from vit_attn.data import Augment, ImageData
+from vit_attn.task import Classifier
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 QUICK = [
@@ -30,16 +33,17 @@ QUICK = [
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs of other settings, of which the first was tested."""
     runs = tmp_path_factory.mktemp("runs")
-    for options in (["--model.lr=0.01"], ["--model.lr=0.02", "--model.arch_options.qk_norm=true"]):
-        assert main(["fit", *QUICK, f"--runs={runs}", *options]) == 0
-    (first,) = [run for run in runs.glob("*/*") if "lr: 0.01" in (run / "config.yaml").read_text()]
+    assert main(["fit", *QUICK, f"--runs={runs}", "--model.lr=0.01"]) == 0
+    (first,) = runs.glob("*/*")
+    tuned = [f"--model.weights={first}/checkpoints/best.ckpt", "--model.train=1", "--trainer.gradient_clip_val=null"]
+    assert main(["fit", *QUICK, f"--runs={runs}", "--model.lr=0.02", *tuned]) == 0
     options = ["--trainer.limit_test_batches=2", "--trainer.enable_progress_bar=false"]
     assert main(["test", f"--ckpt_path={first / 'checkpoints' / 'best.ckpt'}", *options]) == 0
     return runs
 
 
-def session_groups(runs: Path):
-    """What TensorBoard's tab shows, from its own backend."""
+def session_groups(runs: Path, sort_by: str | None = None):
+    """What TensorBoard's tab shows, from its own backend, perhaps sorted by a setting."""
     multiplexer = EventMultiplexer()
     multiplexer.AddRunsFromDirectory(str(runs))
     multiplexer.Reload()
@@ -50,7 +54,10 @@ def session_groups(runs: Path):
         start_index=0,
         slice_size=100,
         allowed_statuses=[api_pb2.STATUS_SUCCESS],
-        col_params=[api_pb2.ColParams(metric=info.name) for info in experiment.metric_infos],
+        col_params=[
+            *(api_pb2.ColParams(metric=info.name) for info in experiment.metric_infos),
+            *([api_pb2.ColParams(hparam=sort_by, order=api_pb2.ORDER_ASC)] if sort_by else []),
+        ],
     )
     return experiment, list(Handler(ask, context, "", request).run().session_groups)
 
@@ -64,7 +71,8 @@ def test_the_tab_has_a_row_a_run_with_its_settings_and_results(runs: Path):
     assert by_rate[0.01].hparams["data.dataset"].string_value == "coins"
     assert by_rate[0.01].hparams["seed"].number_value == 0
     assert by_rate[0.01].hparams["parameters"].number_value > 100_000
-    assert by_rate[0.02].hparams["model.arch_options.qk_norm"].bool_value
+    assert by_rate[0.01].hparams["model.arch_options"].string_value == "depth=3, embed_dim=64, mlp_ratio=2, num_heads=4"
+    assert [by_rate[rate].hparams["model.train"].string_value for rate in (0.01, 0.02)] == ["all", "1"]
     assert {info.name for info in experiment.hparam_infos[:5]} == FIRST  # what the tab shows at first
     columns = {info.name for info in experiment.hparam_infos}
     assert {"model.lr", "model.optimizer", "data.batch_size", "trainer.max_epochs"} <= columns
@@ -72,6 +80,23 @@ def test_the_tab_has_a_row_a_run_with_its_settings_and_results(runs: Path):
     tested, other = ({each.name.tag: each.value for each in by_rate[rate].metric_values} for rate in (0.01, 0.02))
     assert set(tested) == set(METRICS)
     assert set(other) == set(METRICS) - {"test/accuracy"}
+
+
+@pytest.mark.parametrize("name", ["model.train", "trainer.gradient_clip_val", "model.arch_options"])
+def test_the_tab_can_sort_by_a_setting_of_words_and_numbers_or_of_some_runs(runs: Path, name: str):
+    experiment, groups = session_groups(runs, sort_by=name)
+    assert name in {info.name for info in experiment.hparam_infos}
+    assert len(groups) == 2
+
+
+def test_settings_that_are_numbers_are_known_by_name():
+    hints = {f"model.{name}": hint for name, hint in get_type_hints(Classifier.__init__).items()}
+    hints |= {f"data.{name}": hint for name, hint in get_type_hints(ImageData.__init__).items()}
+    hints |= {f"data.augment.{name}": hint for name, hint in get_type_hints(Augment).items()}
+    numbers = {name for name, hint in hints.items() if (set(get_args(hint)) or {hint}) <= {int, float, type(None)}}
+    linked = {f"model.{name}" for name in ("num_classes", "in_chans", "img_size", "return")} | {"data.return"}
+    assert numbers - linked - {f"data.{name}" for name in ELSEWHERE} <= NUMBERS
+    assert {name for name in NUMBERS if name.startswith(("model.", "data."))} - {"data.channels"} <= numbers
 
 
 def test_the_results_are_those_of_the_run_and_of_its_test(runs: Path):

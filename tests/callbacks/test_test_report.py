@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
-from vit_attn.callbacks import TestReport
+from vit_attn.callbacks import TestReport, test_report
 from vit_attn.callbacks.confusion import draw_confusion, most_confused
 from vit_attn.callbacks.test_report import table
 
@@ -28,7 +28,7 @@ class Data(L.LightningDataModule):
     def __init__(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         super().__init__()
         self.pairs = TensorDataset(logits, labels)
-        self.dataset, self.num_classes = "drawn", logits.shape[1]
+        self.dataset, self.num_classes, self.store = "drawn", logits.shape[1], SimpleNamespace(tested_on="test")
         self.class_names = tuple(f"name {i}" for i in range(self.num_classes))
 
     def test_dataloader(self):
@@ -47,9 +47,13 @@ def drawn(classes: int, count: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
     return logits + 1.5 * F.one_hot(labels, classes), labels
 
 
-def measured(folder: Path, logits: torch.Tensor, labels: torch.Tensor) -> dict:
-    trainer = L.Trainer(accelerator="cpu", callbacks=[TestReport(folder, events=False)], **QUIET)
-    trainer.test(Given(), Data(logits, labels), verbose=False)
+def measured(folder: Path, logits: torch.Tensor, labels: torch.Tensor, tested_on: str = "test") -> dict:
+    trainer, data = (
+        L.Trainer(accelerator="cpu", callbacks=[TestReport(folder, events=False)], **QUIET),
+        Data(logits, labels),
+    )
+    data.store.tested_on = tested_on
+    trainer.test(Given(), data, verbose=False)
     return json.loads((folder / "test.json").read_text())
 
 
@@ -90,6 +94,24 @@ def test_a_report_agrees_with_the_formulas_over_uneven_batches(tmp_path: Path, c
     assert "name 7" not in said
     with Image.open(tmp_path / "run" / "confusion.png") as picture:
         assert picture.width > 500
+
+
+def test_probabilities_of_one_fall_into_the_last_bin(tmp_path: Path):
+    logits, labels = drawn(6)
+    logits[:50] *= 1000  # certain, and often wrong
+    assert (logits.softmax(dim=1).max(dim=1).values == 1).sum() > 40
+    expected = calibration_error(logits, labels)
+    assert measured(tmp_path, logits, labels)["calibration_error"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_validation_images_in_place_of_test_images_are_called_so(tmp_path: Path, capsys, monkeypatch):
+    titles = []
+    draw = test_report.draw_confusion
+    monkeypatch.setattr(test_report, "draw_confusion", lambda *args: (titles.append(args[2]), draw(*args))[1])
+    assert measured(tmp_path, *drawn(6), tested_on="val")["split"] == "val"
+    assert titles[0].startswith("drawn, 100 validation images, top-1")
+    assert "test: drawn, 100 validation images, step" in capsys.readouterr().out
+    assert measured(tmp_path, *drawn(6))["split"] == "test"
 
 
 def test_few_classes_have_no_top_5(tmp_path: Path):

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,23 @@ def test_a_network_of_timm_names_imagenets_classes_apart(folder: Path):
     names = [row[f"class_{rank}"] for rank in range(1, 1001)]
     assert len(set(names)) == 1000
     assert {"crane (134)", "crane (517)", "tabby"} <= set(names)
+
+
+def test_a_name_of_any_bytes_is_written(folder: Path, capsys):
+    odd = folder.parent / "odd"
+    odd.mkdir()
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (odd / name).write_bytes((folder / "a0.png").read_bytes())
+    except OSError:
+        pytest.skip("this file system takes no names but those in UTF-8")
+    for ending in ("csv", "json", "parquet"):
+        out = folder.parent / f"odd.{ending}"
+        assert main(["predict", str(odd), MODEL, f"--output={out}"]) == 0
+        table = pyarrow.parquet.read_table(out).to_pylist() if ending == "parquet" else out.read_text(encoding="utf-8")
+        assert "caf\\xe9.png" in str(table).replace("\\\\", "\\")
+    assert main(["attend", str(odd), MODEL, f"--out={folder.parent / 'drawn'}"]) == 0
+    assert "caf" in capsys.readouterr().out
 
 
 def test_links_in_a_circle_end(folder: Path):

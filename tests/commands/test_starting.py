@@ -1,4 +1,5 @@
 import itertools
+import warnings
 from argparse import Namespace
 from pathlib import Path
 
@@ -109,6 +110,44 @@ def test_a_name_brings_its_network_images_and_statistics(tmp_path, cifar10_root)
     assert (weights - shipped).abs().max() < 0.01  # of the same classes, the head too
 
 
+@pytest.mark.filterwarnings("ignore:.*the head of other classes was left out")
+def test_an_export_and_a_checkpoint_of_another_name_bring_as_much(tmp_path, source, cifar10_root):
+    exported, renamed = tmp_path / "coins.safetensors", tmp_path / "best.ckpt.kept"
+    assert main(["export", "--model", str(source), "--to", str(exported)]) == 0
+    renamed.write_bytes(source.read_bytes())
+    for weights in (exported, renamed):
+        with pytest.warns(UserWarning, match="the head of other classes was left out"):
+            settings = settings_of(tuned(tmp_path, cifar10_root, f"--model.weights={weights}"))
+        assert settings["model"]["arch_options"] == {"depth": 2, "embed_dim": 32, "num_heads": 2}
+        data = settings["data"]
+        assert (data["normalize"], data["img_size"], data["channels"]) == (str(weights), 32, 3)
+
+
+def test_a_file_of_weights_alone_is_said_to_tell_no_normalisation(tmp_path):
+    save_weights(build_net("vit_attn_coins_patch4_32", 10, (32, 32), 3, {"depth": 2}), tmp_path / "w.safetensors")
+    options = [f"--model.weights={tmp_path / 'w.safetensors'}", "--model.arch=vit_attn_coins_patch4_32"]
+    options += ["--model.arch_options.depth=2", "--data.dataset=coins"]
+    with pytest.warns(UserWarning, match=r"w\.safetensors does not say how its images were normalised"):
+        fit(tmp_path, *options)
+    with warnings.catch_warnings(record=True) as told:
+        fit(tmp_path, *options, "--data.normalize=coins")
+    assert not [each for each in told if "normalised" in str(each.message)]
+
+
+def test_a_moved_checkpoint_measures_other_images_in_the_size_it_knows(tmp_path, picture_folder, capsys):
+    root = picture_folder({"bright": 12, "dark": 12})
+    of_folder = ["--data.dataset=folder", f"--data.root={root}"]
+    run = fit(tmp_path, *of_folder, *NETWORK, "--data.img_size=16", "--data.channels=1")
+    moved = tmp_path / "moved.ckpt"
+    (run / "checkpoints" / "last.ckpt").rename(moved)
+    quiet = "--trainer.enable_progress_bar=false"
+    assert main(["test", f"--ckpt_path={moved}", *of_folder, quiet]) == 0
+    three = picture_folder({"bright": 12, "dark": 12, "mid": 12}, "three")
+    assert main(["test", f"--ckpt_path={moved}", "--data.dataset=folder", f"--data.root={three}", quiet]) == 2
+    told = capsys.readouterr().err
+    assert "the checkpoint is of other classes than folder: class 2 is 'none' there and 'mid' here" in told
+
+
 def test_a_head_of_as_many_other_classes_is_left_out(tmp_path, cifar10_root):
     with pytest.warns(UserWarning, match="vit_attn_coins_patch4_32: the head of other classes was left out"):
         tuned(tmp_path, cifar10_root, "--model.weights=vit_attn_coins_patch4_32")
@@ -141,7 +180,7 @@ def test_a_file_of_weights_fills_the_network_that_is_named(tmp_path, cifar10_roo
         "--model.arch_options={depth: 1, embed_dim: 48, num_heads: 3}",
         f"--model.weights={tmp_path}/a.safetensors",
     ]
-    with pytest.warns(UserWarning, match=r"resampled|left out"):
+    with pytest.warns(UserWarning, match=r"resampled|left out|does not say"):
         run = tuned(tmp_path, cifar10_root, *options, "--model.train=head", "--model.probe=0")
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(weights["net.blocks.0.attn.qkv.weight"], net.blocks[0].attn.qkv.weight)
@@ -208,7 +247,7 @@ def test_a_mistake_is_one_line(name: str, tmp_path, monkeypatch, capsys):
 def test_weights_of_another_network_are_one_line(tmp_path, monkeypatch, source, capsys):
     monkeypatch.chdir(tmp_path)
     told = error_of(capsys, COINS, f"--model.weights={source}", "--model.arch=vit_attn_tiny_patch4_32")
-    assert "is a checkpoint of vit_attn_coins_patch4_32, not of vit_attn_tiny_patch4_32: leave out model.arch" in told
+    assert "is of the network vit_attn_coins_patch4_32, not of vit_attn_tiny_patch4_32: leave out model.arch" in told
     told = error_of(capsys, COINS, f"--model.weights={source}", "--model.arch_options.depth=3")
     assert "do not fit the network: 12 missing (blocks.2." in told
     (tmp_path / "damaged.ckpt").write_bytes(b"not a checkpoint")

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import lightning as L
 import pytest
 import torch
@@ -5,6 +7,8 @@ import torch
 from vit_attn.data import ImageData
 from vit_attn.data.balance import balanced, inverse_frequencies
 from vit_attn.data.memory import ShuffledBatches
+from vit_attn.data.sources import SOURCES
+from vit_attn.data.splits import FilePictures, Split
 
 LABELS = torch.tensor([0] * 90 + [1] * 9 + [2])
 
@@ -73,3 +77,14 @@ def test_weights_are_there_for_the_loss_and_for_nothing_else(picture_folder):
     assert ImageData("folder", root, balance="loss").class_weights == pytest.approx([2 / 3, 4 / 3])
     assert ImageData("folder", root, balance="sampling").class_weights is None
     assert ImageData("folder", root).class_weights is None
+
+
+def test_weights_of_classes_may_need_a_download(monkeypatch):
+    split = Split(None, LABELS, pictures=FilePictures(["none.png"] * len(LABELS)))
+    asked = []
+    splits = dict.fromkeys(("train", "val", "test"), split)
+    source = replace(SOURCES["svhn"], load=lambda _root, download: asked.append(download) or splits)
+    monkeypatch.setitem(SOURCES, "svhn", source)
+    assert ImageData("svhn", balance="loss").class_weights is not None
+    assert ImageData("svhn", balance="loss", download=False).class_weights is not None
+    assert asked == [True, False]

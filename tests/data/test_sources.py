@@ -5,28 +5,13 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10
 
-from vit_attn.data.sources import SOURCES, find_source, stratified_split
+from vit_attn.data.sources import SOURCES, find_source
 from vit_attn.errors import UserError
 
 
 def test_an_unknown_data_set_is_refused_with_the_closest_name():
     with pytest.raises(UserError, match="unknown data set 'cifar1O', did you mean 'cifar10'"):
         find_source("cifar1O")
-
-
-@pytest.mark.parametrize("held_out", [1, 10, 57, 100])
-def test_a_stratified_split_takes_the_same_share_of_every_class(held_out):
-    labels = np.random.default_rng(1).permutation(np.repeat(np.arange(5), 40)).tolist()
-    kept, held = stratified_split(labels, held_out)
-    assert sorted([*kept, *held]) == list(range(200))
-    assert len(held) == held_out
-    assert np.abs(np.bincount(np.array(labels)[held], minlength=5) - held_out / 5).max() <= 1
-
-
-def test_a_split_depends_on_its_seed_only():
-    labels = [i % 10 for i in range(100)]
-    assert np.array_equal(stratified_split(labels, 20)[1], stratified_split(labels, 20)[1])
-    assert not np.array_equal(stratified_split(labels, 20)[1], stratified_split(labels, 20, seed=1)[1])
 
 
 def test_cifar10_splits_hold_every_labelled_image_once(cifar10_root: Path):

@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from vit_attn.data import ImageData, statistics
 from vit_attn.data.card import KEY, Card
+from vit_attn.data.header import Header
 from vit_attn.data.sources import SOURCES
 from vit_attn.data.statistics import Statistics, find_statistics, measure
 from vit_attn.errors import UserError
@@ -44,6 +46,16 @@ def test_a_checkpoint_tells_its_own(tmp_path: Path):
     for name, message in (("b", "does not say"), ("c", "is not a whole checkpoint"), ("d", "not found")):
         with pytest.raises(UserError, match=message):
             find_statistics(str(tmp_path / f"{name}.ckpt"), SOURCES)
+
+
+def test_an_export_tells_its_own(tmp_path: Path):
+    header = Header("vit_attn_coins_patch4_32", {}, None, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (32, 32), 1.0)
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", header.metadata())
+    assert find_statistics(str(tmp_path / "a.safetensors"), SOURCES) == Statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors")
+    for name, message in (("b", "b.safetensors is not a file of `vit-attn export`"), ("c", "not found")):
+        with pytest.raises(UserError, match=message):
+            find_statistics(str(tmp_path / f"{name}.safetensors"), SOURCES)
 
 
 def test_unknown_statistics_are_refused_before_anything_is_read():

@@ -133,6 +133,22 @@ def test_a_run_resumed_in_or_after_its_probe_ends_where_an_uninterrupted_one_end
         assert torch.equal(tensor, resumed[name]), name
 
 
+def test_a_longer_run_that_is_resumed_does_not_begin_its_probe_again(tmp_path):
+    trainer = fit(classifier(probe=0.5))  # of 8 steps
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    watch = Watch()
+    task = classifier(probe=0.5)
+    longer = L.Trainer(accelerator="cpu", max_epochs=16, callbacks=[watch], **QUIET)
+    longer.fit(task, loader(), loader(), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    names = {name for name, _ in task.net.named_parameters()}
+    assert watch.training
+    assert all(training == names for training in watch.training)
+    again = Classifier.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    watch = Watch()
+    fit(again, 8, callbacks=[watch])  # a run of its own has a probe of its own
+    assert [len(training) for training in watch.training] == [2] * 16 + [len(names)] * 16
+
+
 def test_a_compiled_network_leaves_its_probe_too(monkeypatch: pytest.MonkeyPatch):
     # timm's network, since ours carries the tests' shape checks
     def build(compile: bool) -> Classifier:

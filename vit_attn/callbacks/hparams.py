@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 API: Any = api_pb2
 DATA: Any = plugin_data_pb2  # generated modules, which a type checker sees nothing of
-Value = bool | int | float | str
+Value = float | str | None
 METRICS = {
     "final/best_val_accuracy": "best val accuracy",
     "final/val_loss": "last val loss",
@@ -19,7 +19,22 @@ METRICS = {
 }
 """Tags of the scalars that are the table's results, and their headings; ``test`` writes the last."""
 TRAINER = ("max_epochs", "max_steps", "precision", "strategy", "accumulate_grad_batches", "gradient_clip_val")
+ELSEWHERE = frozenset({"root", "download", "seed", "num_workers"})
+"""Settings of the data that change no result, or that the run's own seed sets."""
 
+NUMBERS = frozenset(
+    {
+        "seed",
+        "parameters",
+        *(f"model.{name}" for name in ("lr", "weight_decay", "warmup", "label_smoothing", "probe", "layer_decay")),
+        *(f"data.{name}" for name in ("batch_size", "memory_budget_gb", "img_size", "channels")),
+        *(f"data.augment.{name}" for name in ("crop_padding", "flip", "rand_augment", "trivial_augment")),
+        *(f"data.augment.{name}" for name in ("colour_jitter", "cutout", "erase", "random_resized_crop")),
+        *(f"data.augment.{name}" for name in ("mixup", "cutmix", "mix_until")),
+        *(f"trainer.{name}" for name in ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val")),
+    }
+)
+"""Settings that are numbers, or not given. The kind is one for all runs: the tab cannot sort numbers among words."""
 FIRST = frozenset({"data.dataset", "model.arch", "model.lr", "seed", "trainer.max_epochs"})
 """Settings that the tab shows at first: it shows five, and those that are said to differ come first."""
 
@@ -42,12 +57,9 @@ class HParams(L.Callback):
         settings = self.settings | {"parameters": parameters}
         start = DATA.SessionStartInfo()
         for name, value in settings.items():
-            kind = "bool_value" if isinstance(value, bool) else "string_value"
-            kind = "number_value" if isinstance(value, int | float) and not isinstance(value, bool) else kind
-            setattr(start.hparams[name], kind, value)
-        infos = [
-            API.HParamInfo(name=name, type=_kind(value), differs=name in FIRST) for name, value in settings.items()
-        ]
+            if value is not None:
+                setattr(start.hparams[name], "number_value" if name in NUMBERS else "string_value", value)
+        infos = [API.HParamInfo(name=name, type=_kind(name), differs=name in FIRST) for name in settings]
         metrics = [
             API.MetricInfo(name=API.MetricName(tag=tag), display_name=heading) for tag, heading in METRICS.items()
         ]
@@ -69,41 +81,35 @@ class HParams(L.Callback):
 
 
 def chosen_settings(config: Any) -> dict[str, Value]:
-    """The settings that matter to results, flat; what is not set is ``none``, so that all runs have the same columns.
+    """The settings that matter to results, under the same names for all runs: the tab takes its columns from one.
+
+    A number that is not given is None, any other such setting ``none``; options of the network are one setting.
 
     Args:
         config: The configuration of ``fit``, with ``model``, ``data``, ``trainer`` and ``seed_everything``.
     """
-    found: dict[str, Value] = {"seed": int(config["seed_everything"])}
-    for group in ("model", "data"):
-        found |= _flat(dict(config[group].as_dict()), f"{group}.")
-    trainer = config["trainer"].as_dict()
-    found |= {f"trainer.{name}": _plain(trainer.get(name)) for name in TRAINER}
-    for name in ("data.root", "data.download", "data.seed", "data.num_workers"):
-        found.pop(name, None)
-    return found
+    model, data = (dict(config[group].as_dict()) for group in ("model", "data"))
+    options = model.pop("arch_options", None) or {}
+    model["arch_options"] = ", ".join(f"{name}={value}" for name, value in sorted(options.items()))
+    augment, trainer = data.pop("augment", None) or {}, config["trainer"].as_dict()
+    settings = {
+        "seed": config["seed_everything"],
+        **{f"model.{name}": value for name, value in model.items()},
+        **{f"data.{name}": value for name, value in data.items() if name not in ELSEWHERE},
+        **{f"data.augment.{name}": value for name, value in augment.items()},
+        **{f"trainer.{name}": trainer.get(name) for name in TRAINER},
+    }
+    return {name: _value(name, value) for name, value in settings.items()}
 
 
-def _flat(settings: Mapping[str, Any], prefix: str) -> dict[str, Value]:
-    flat: dict[str, Value] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = _plain(value)
-    return flat
+def _value(name: str, value: Any) -> Value:
+    if name in NUMBERS:
+        return None if value is None else float(value)
+    return "none" if value in (None, "") else str(value)
 
 
-def _plain(value: Any) -> Value:
-    if value is None:
-        return "none"
-    return value if isinstance(value, Value) else str(value)
-
-
-def _kind(value: Value) -> int:
-    if isinstance(value, bool):
-        return API.DATA_TYPE_BOOL
-    return API.DATA_TYPE_FLOAT64 if isinstance(value, int | float) else API.DATA_TYPE_STRING
+def _kind(name: str) -> int:
+    return API.DATA_TYPE_FLOAT64 if name in NUMBERS else API.DATA_TYPE_STRING
 
 
 def _writers(trainer: L.Trainer) -> list[Any]:

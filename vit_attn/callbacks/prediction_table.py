@@ -98,7 +98,7 @@ class PredictionTable:
 
     def write(self, rows: Sequence[Row]) -> None:
         """Add rows."""
-        whole = [{name: row.get(name) for name in self.columns} for row in rows]
+        whole = [{name: _text(row.get(name)) for name in self.columns} for row in rows]
         self.count += len(whole)
         self.writer.write(whole)
 
@@ -171,6 +171,13 @@ class _Parquet:
         if self.waiting:
             self._flush()
         self.file.close()
+
+
+def _text(value: Any) -> Any:
+    r"""What can be written as UTF-8: bytes of a file's name that are not become ``\xff`` and so on."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return value
 
 
 def _decimal(value: Any) -> Any:

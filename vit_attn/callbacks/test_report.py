@@ -24,6 +24,8 @@ from vit_attn.callbacks.confusion import draw_confusion
 BINS = 15
 MOST_CLASSES = 1000
 """Classes above which there is no confusion matrix: it grows with their square."""
+SUREST = 1 - 2**-24
+"""The largest float below 1: torchmetrics counts what is 1 in a bin of its own beyond the last."""
 WORST = 10
 """Classes of the table in the terminal, where there are more."""
 
@@ -31,13 +33,14 @@ WORST = 10
 class TestReport(L.Callback):
     """Measures a test and writes it to ``test.json`` and ``confusion.png``, over those of an earlier test.
 
-    ``test.json`` has ``checkpoint``, ``dataset``, ``step`` (of the training), ``images``, ``loss`` (cross-entropy
-    without smoothing), ``top1``, ``top5`` (of 6 classes or more; else ``top2``, of 3 or more), ``class_accuracy`` (mean
-    over the classes that have images), ``calibration_error`` (expected, of the named class's probability) with its
-    ``calibration_bins``, ``classes`` (a list of ``name``, ``images``, ``accuracy``, null without images, and
-    ``named``, how often it was named) and ``confusion`` (rows are true classes, columns what was named; null above
-    1,000 classes). The same numbers go to TensorBoard beside those of the training. Several devices are counted
-    together; where they do not divide the images, lightning gives some images to two devices, and they count twice.
+    ``test.json`` has ``checkpoint``, ``dataset``, ``split`` (``val`` where there are no test images), ``step`` (of the
+    training), ``images``, ``loss`` (cross-entropy without smoothing), ``top1``, ``top5`` (of 6 classes or more; else
+    ``top2``, of 3 or more), ``class_accuracy`` (mean over the classes that have images), ``calibration_error``
+    (expected, of the named class's probability) with its ``calibration_bins``, ``classes`` (a list of ``name``,
+    ``images``, ``accuracy``, null without images, and ``named``, how often it was named) and ``confusion`` (rows are
+    true classes, columns what was named; null above 1,000 classes). The same numbers go to TensorBoard beside those of
+    the training. Several devices are counted together; where they do not divide the images, lightning gives some images
+    to two devices, and they count twice.
 
     Args:
         folder: Where the files go.
@@ -80,7 +83,7 @@ class TestReport(L.Callback):
     ) -> None:
         """Count a batch, of which ``test_step`` returned the logits."""
         logits, labels = outputs.float(), batch[1]
-        self.metrics.update(logits.softmax(dim=-1), labels)
+        self.metrics.update(logits.softmax(dim=-1).clamp(max=SUREST), labels)
         self.loss.update(F.cross_entropy(logits, labels), weight=len(labels))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -92,6 +95,7 @@ class TestReport(L.Callback):
         report = {
             "checkpoint": str(trainer.ckpt_path or ""),
             "dataset": data.dataset,
+            "split": data.store.tested_on,
             "step": self.step,
             **_summary(computed, loss, data.class_names),
         }
@@ -99,7 +103,7 @@ class TestReport(L.Callback):
         (self.folder / "test.json").write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
         written, picture = [self.folder / "test.json"], None
         if report["confusion"] is not None:
-            title = f"{data.dataset}: {report['images']:,} test images, top-1 accuracy {report['top1']:.2%}"
+            title = f"{_what(report)}, top-1 accuracy {report['top1']:.2%}"
             picture = draw_confusion(np.array(report["confusion"]), data.class_names, title)
             written.append(self.folder / "confusion.png")
             Image.fromarray(picture).save(written[-1], optimize=True)
@@ -149,7 +153,7 @@ def table(report: dict[str, Any]) -> str:
         "calibration error": f"{report['calibration_error']:.4f}  (expected, {report['calibration_bins']} bins)",
         "loss": f"{report['loss']:.4f}",
     }
-    lines = [f"\ntest: {report['dataset']}, {report['images']:,} images, step {report['step']:,} of the training"]
+    lines = [f"\ntest: {_what(report)}, step {report['step']:,} of the training"]
     lines += [f"  {name:<21}{value}" for name, value in numbers.items()]
     classes = [(number, each) for number, each in enumerate(report["classes"]) if each["images"]]
     shown, title = classes, "class"
@@ -162,6 +166,11 @@ def table(report: dict[str, Any]) -> str:
         mistake = _mistake(report, number)
         lines.append(f"  {each['name']:<{width}}  {each['images']:>6}  {each['accuracy']:>8.4f}  {mistake}".rstrip())
     return "\n".join(lines) + "\n"
+
+
+def _what(report: dict[str, Any]) -> str:
+    split = "validation" if report["split"] == "val" else "test"
+    return f"{report['dataset']}, {report['images']:,} {split} images"
 
 
 def _mistake(report: dict[str, Any], number: int) -> str:

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vit_attn.commands.exported_weights import Header
 from vit_attn.commands.networks import Network
+from vit_attn.data.header import Header
 from vit_attn.errors import UserError
 from vit_attn.model.weights import read_weights, save_weights
 

@@ -19,12 +19,13 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.callbacks import AttentionLogger, HParams, PredictionWriter, TestReport, TuningComparison
 from vit_attn.callbacks.hparams import chosen_settings
-from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
+from vit_attn.callbacks.prediction_table import check_output
+from vit_attn.commands.checkpoints import run_folder, take_checkpoint
 from vit_attn.commands.parse_errors import explain
-from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start
+from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
-from vit_attn.task import Classifier, without_pretrained
+from vit_attn.task import Classifier
 
 CHECKPOINT_DEFAULTS = {
     "monitor": "val/accuracy",
@@ -52,7 +53,7 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
     Args:
         verb: ``fit``, ``validate``, ``test`` or ``predict``.
         options: What followed the verb on the command line.
-        predictions: For ``predict``, ``path`` and ``top_k`` of what :class:`PredictionWriter` writes.
+        predictions: For ``predict``, ``path``, ``top_k`` and ``overwrite`` of its table.
 
     Returns:
         The exit code.
@@ -134,6 +135,7 @@ class VitAttnCLI(LightningCLI):
             extra.append(TestReport(self._beside(), run_folder(self._setting("ckpt_path")) is not None))
         if self.subcommand == "predict":
             path = self.predictions.get("path") or self._beside() / "predictions.csv"
+            check_output(path, self.predictions.get("overwrite", False))
             extra.append(PredictionWriter(str(path), self.predictions.get("top_k")))
         self.trainer_defaults["callbacks"] = extra
         try:
@@ -177,6 +179,7 @@ class VitAttnCLI(LightningCLI):
         try:
             super().instantiate_classes()
             if self.subcommand == "fit":
+                warn_of_normalisation(self.model, self._config()["data"]["normalize"])
                 renew_head(self.model, self.datamodule.class_names)
         except ValueError as error:
             if isinstance(error, UserError) or "Union subtypes" not in str(error):
@@ -190,13 +193,10 @@ class VitAttnCLI(LightningCLI):
             raise UserError(f"{self.config.subcommand} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt")
         if path is None:
             return
-        stored, settings = read_hyperparameters(Path(path)), self.config[self.config.subcommand].model
-        settings.arch_options, settings.weights = without_pretrained(settings.arch_options), None
-        data = self.config[self.config.subcommand].data
-        if str(data.normalize).endswith(".ckpt") and not Path(data.normalize).exists():
-            data.normalize = path  # a checkpoint keeps what its images were normalised by, wherever its source has gone
+        settings = self.config[self.config.subcommand]
+        stored = take_checkpoint(self.config.subcommand, settings, path)
         if self.config.subcommand == "fit":
-            _refuse_other_settings(settings.as_dict(), stored, path)
+            _refuse_other_settings(settings.model.as_dict(), stored, path)
         super()._parse_ckpt_path()
 
     def before_fit(self) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.callbacks.prediction_writer import unique_names
-from vit_attn.commands.exported_weights import read_header
 from vit_attn.data.card import card_of
 from vit_attn.data.folder import entries, files_below
+from vit_attn.data.header import read_header
 from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
 from vit_attn.errors import UserError
 from vit_attn.model.weights import load_weights

@@ -111,13 +111,10 @@ def _of_run(verb: str, options: list[str]) -> int:
     own, others = parser.parse_known_args(options)
     if own.top_k is not None and own.top_k < 1:
         raise UserError(f"--top_k must be at least 1, got {own.top_k}")
-    from vit_attn.callbacks.prediction_table import check_output
     from vit_attn.commands import lightning_verbs
 
-    if own.output is not None:
-        check_output(own.output, own.overwrite)
     try:
-        return lightning_verbs.run(verb, others, {"path": own.output, "top_k": own.top_k})
+        return lightning_verbs.run(verb, others, {"path": own.output, "top_k": own.top_k, "overwrite": own.overwrite})
     except UserError as error:
         if str(error).startswith("unexpected argument"):
             raise UserError(f"{error}; for images of your own name the network by --model, not --ckpt_path") from error

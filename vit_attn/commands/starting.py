@@ -1,14 +1,13 @@
 """What a run takes from the weights that it starts from, so that a user names them and nothing else."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vit_attn.data.card import card_of
+from vit_attn.data.header import MADE_FOR, find_header
 from vit_attn.errors import UserError
 from vit_attn.model.weights import names_network, pretrained_weights
 from vit_attn.task import without_pretrained
@@ -17,8 +16,8 @@ from vit_attn.task import without_pretrained
 def take_start(settings: Any, asked: Any) -> None:
     """Fill in the network, and size, channels and normalisation of the images, from what ``model.weights`` names.
 
-    That is a checkpoint of ours or a name of timm's registry; a file of weights alone says nothing of these. What the
-    user asked for stays; options of the network are put over the checkpoint's.
+    That is a checkpoint or an export of ours, or a name of timm's registry; other files say nothing of these. What the
+    user asked for stays; options of the network are put over those of the file.
 
     Args:
         settings: Of the run, with defaults; they are changed.
@@ -37,15 +36,15 @@ def take_start(settings: Any, asked: Any) -> None:
         with pretrained_weights(weights):
             config: Any = timm.get_pretrained_cfg(weights)
         channels, *size = config.input_size
-    elif checkpoint := _checkpoint(weights):
-        stored, card = checkpoint["hyper_parameters"], card_of(checkpoint)
-        if arch not in (None, stored["arch"]):
-            raise UserError(f"{weights} is a checkpoint of {stored['arch']}, not of {arch}: leave out model.arch")
-        model.arch = stored["arch"]
-        model.arch_options = without_pretrained(stored.get("arch_options")) | (asked_model.get("arch_options") or {})
-        if card is None:
+    elif said := find_header(weights):
+        if arch not in (None, said.architecture):
+            raise UserError(f"{weights} is of the network {said.architecture}, not of {arch}: leave out model.arch")
+        model.arch = said.architecture
+        stored = {name: value for name, value in without_pretrained(said.options).items() if name not in MADE_FOR}
+        model.arch_options = stored | (asked_model.get("arch_options") or {})
+        if not said.mean:
             return
-        channels, size = len(card.mean), card.img_size
+        channels, size = len(said.mean), said.img_size
     else:
         return
     taken: dict[str, Any] = {"normalize": weights, "channels": channels}
@@ -75,6 +74,21 @@ def refuse_untrained(model: Any) -> None:
         raise UserError(f"{part} leaves the rest of the network as it starts, which is random: name --model.weights")
 
 
+def warn_of_normalisation(task: Any, normalize: str | None) -> None:
+    """Say that weights do not tell how their images were normalised, where nobody does.
+
+    Args:
+        task: A ``Classifier`` that has just been built.
+        normalize: What the user or the weights say of it.
+    """
+    start = task.start
+    if start is not None and normalize is None and not names_network(start) and find_header(start) is None:
+        rank_zero_warn(
+            f"{start} does not say how its images were normalised, as a checkpoint does and what `vit-attn export` "
+            "writes: if not by the statistics of this data set, name whose with data.normalize"
+        )
+
+
 def renew_head(task: Any, class_names: Sequence[str]) -> None:
     """Put a new head in place of one that names as many, but other classes.
 
@@ -85,21 +99,10 @@ def renew_head(task: Any, class_names: Sequence[str]) -> None:
     start, head = task.start, getattr(task.net, "head", None)
     if start is None or not isinstance(head, torch.nn.Linear):
         return
-    card = card_of(_checkpoint(start))
-    known = card.class_names if card else None
     if names_network(start):
         known = getattr(timm.get_pretrained_cfg(start), "label_names", None)
+    else:
+        known = said.class_names if (said := find_header(start)) else None
     if known is not None and len(known) == len(class_names) and tuple(known) != tuple(class_names):
         task.net.reset_classifier(len(class_names))
         rank_zero_warn(f"{start}: the head of other classes was left out; the new one is untrained")
-
-
-def _checkpoint(weights: str) -> dict[str, Any]:
-    """A checkpoint of ours, if that is what the weights are; other files are left to those who read weights."""
-    if not (weights.endswith(".ckpt") and Path(weights).is_file()):
-        return {}
-    try:
-        content = torch.load(weights, weights_only=True, map_location="cpu")
-        return content if "arch" in content["hyper_parameters"] else {}
-    except Exception:  # a damaged file can fail in any way, and is told when its weights are read
-        return {}

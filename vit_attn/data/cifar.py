@@ -10,7 +10,8 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
 from vit_attn.data.augment import OFF, Augment
-from vit_attn.data.splits import Source, Split, stratified_split
+from vit_attn.data.held_out import stratified_split
+from vit_attn.data.splits import Source, Split
 from vit_attn.errors import UserError
 
 VALIDATION_IMAGES = 5_000

@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from vit_attn.data.augment import OFF, Augment
-from vit_attn.data.splits import FilePictures, Source, Split, share_out
+from vit_attn.data.held_out import share_out
+from vit_attn.data.splits import FilePictures, Source, Split
 from vit_attn.errors import UserError, did_you_mean
 
 SPLIT_FOLDERS = {

@@ -139,7 +139,7 @@ class ImageData(L.LightningDataModule):
         return inverse_frequencies(self._labels(), self.num_classes)
 
     def _labels(self) -> Int64[Tensor, " images"]:
-        self.store.load(False)
+        self.store.load(self.download)
         split = self.splits["train"]
         if not len(split.labels) and self.store.in_memory:
             split = self.store.ready("train")

@@ -6,12 +6,12 @@ from vit_attn.data.cifar import CIFAR_SETS
 from vit_attn.data.coins import GLYPH_NAMES, SPLITS, Coins
 from vit_attn.data.csv_file import csv_source
 from vit_attn.data.folder import folder_source
-from vit_attn.data.splits import Source, Split, stratified_split
+from vit_attn.data.splits import Source, Split
 from vit_attn.data.timm_sets import BY_PREFIX
 from vit_attn.data.torchvision_sets import TORCHVISION_SETS
 from vit_attn.errors import UserError, did_you_mean
 
-__all__ = ["KNOWN_NAMES", "ROOT_VARIABLE", "SOURCES", "Source", "Split", "find_source", "stratified_split"]
+__all__ = ["KNOWN_NAMES", "ROOT_VARIABLE", "SOURCES", "Source", "Split", "find_source"]
 
 ROOT_VARIABLE = "VIT_ATTN_DATA"
 """Environment variable with the folder of the data sets' files."""

@@ -1,4 +1,4 @@
-"""Splits of a data set: labels at hand, pictures decoded or still in their files, and how a split is held out."""
+"""Splits of a data set: labels at hand, pictures decoded or still in their files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +14,6 @@ from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.coins import Answer
 from vit_attn.data.pictures import as_picture, open_file
 from vit_attn.data.streams import Stream
-from vit_attn.errors import UserError
-
-HELD_OUT = 0.1
-"""Share of the images that is held out for validation, and again for the test, where a data set has no such split."""
 
 
 class Pictures:
@@ -30,6 +26,10 @@ class Pictures:
     def name(self, index: int) -> str:
         """What a message calls the picture: its file."""
         raise NotImplementedError
+
+    def key(self, index: int) -> str:
+        """By what the picture is known wherever the data set lies: its file and folder, or its number."""
+        return str(index)
 
     def read(self, index: int, channels: int = 3, least: int | None = None) -> Image.Image:
         """The picture, upright, in colour or in grey.
@@ -69,6 +69,10 @@ class FilePictures(Pictures):
     def name(self, index: int) -> str:
         """The file."""
         return str(self.paths[index])
+
+    def key(self, index: int) -> str:
+        """The file and the folder that it is in."""
+        return "/".join(Path(self.name(index)).parts[-2:])
 
     def take(self, indices: np.ndarray) -> "FilePictures":
         """Some of the files."""
@@ -202,54 +206,5 @@ class Source:
     in_chans: int = 3
 
 
-def stratified_split(labels: Sequence[int], held_out: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted indices to keep and to hold out; every class gives the same share, up to one image.
-
-    >>> keep, held = stratified_split([0, 1] * 50, 10)
-    >>> len(keep), sorted(index % 2 for index in held.tolist())
-    (90, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1])
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    by_class = order[np.argsort(np.asarray(labels)[order], kind="stable")]
-    chosen = np.linspace(0, len(labels), held_out, endpoint=False).astype(int)  # evenly spaced through the classes
-    held = np.zeros(len(labels), dtype=bool)
-    held[by_class[chosen]] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def share_out(split: Split, parts: int, where: str, class_names: Sequence[str], seed: int = 0) -> list[Split]:
-    """A split in ``parts``: what is left, then a tenth of each class and at least one image for each other part.
-
-    Args:
-        split: All images.
-        parts: 2 for training and validation, 3 with a test.
-        where: The data set, for a message.
-        class_names: Names of the classes, for a message.
-        seed: The same seed draws the same parts.
-
-    Raises:
-        UserError: If a class has fewer images than there are parts.
-    """
-    labels = split.labels.numpy()
-    counts = np.bincount(labels, minlength=len(class_names))
-    if (scarce := np.flatnonzero((counts < parts) & (counts > 0))).size:
-        first = scarce[0]
-        raise UserError(
-            f"class {class_names[first]!r} of {where} has {_images(int(counts[first]))}, too few to split in {parts} "
-            "parts: add images, or make the splits yourself"
-        )
-    order = np.random.default_rng(seed).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind="stable")]
-    place = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]  # in its class, in random order
-    share = np.maximum(1, np.round(HELD_OUT * counts).astype(int))[labels[order]]
-    part = place // share + 1
-    part[part >= parts] = 0
-    return [split.take(np.sort(order[part == number])) for number in range(parts)]
-
-
 def _reordered(answer: Callable[[int], Answer], indices: np.ndarray) -> Callable[[int], Answer]:
     return lambda index: answer(int(indices[index]))
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"

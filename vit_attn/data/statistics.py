@@ -11,6 +11,7 @@ from timm.data import constants
 from torch import Tensor
 
 from vit_attn.data.card import card_of
+from vit_attn.data.header import read_header
 from vit_attn.data.splits import Source
 from vit_attn.errors import UserError, did_you_mean
 
@@ -45,7 +46,7 @@ def find_statistics(name: str, sources: Mapping[str, Source]) -> Statistics:
 
     Args:
         name: ``imagenet``, ``inception`` or ``clip``; a data set; a network of timm's, for what it was pretrained with;
-            or the path of a checkpoint of ours.
+            or the path of a checkpoint or an export of ours.
         sources: Data sets by name.
 
     Raises:
@@ -57,29 +58,31 @@ def find_statistics(name: str, sources: Mapping[str, Source]) -> Statistics:
     if name in measured:
         source = measured[name]
         return Statistics(source.mean or (), source.std or ())
-    if name.endswith(".ckpt") or Path(name).is_file():
-        return _of_checkpoint(Path(name))
+    if name.endswith((".ckpt", ".safetensors")) or Path(name).is_file():
+        return _of_file(Path(name))
     base = name.partition(".")[0]
     if timm.is_model(base) and (config := timm.get_pretrained_cfg(name, allow_unregistered=False)):
         return Statistics(tuple(config.mean), tuple(config.std))
     names = [*KNOWN, *measured]
     hint = did_you_mean(name, names) or did_you_mean(name, timm.list_models())
     raise UserError(
-        f"normalize: no statistics are known as {name!r}{hint}; known are {', '.join(names)}, the networks of timm and "
-        "checkpoints of ours"
+        f"normalize: no statistics are known as {name!r}{hint}; known are {', '.join(names)}, the networks of timm, "
+        "and checkpoints and exports of ours"
     )
 
 
-def _of_checkpoint(path: Path) -> Statistics:
+def _of_file(path: Path) -> Statistics:
     if not path.is_file():
         raise UserError(f"normalize: checkpoint not found: {path}")
+    exported = path.suffix == ".safetensors"
     try:
-        card = card_of(torch.load(path, map_location="cpu", weights_only=True))
+        said = read_header(path) if exported else card_of(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # a damaged or hostile file can fail in any way
-        raise UserError(f"normalize: {path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
-    if card is None:
+        what = "a file of `vit-attn export`" if exported else "a whole checkpoint of vit-attn"
+        raise UserError(f"normalize: {path} is not {what} ({type(error).__name__})") from error
+    if said is None:
         raise UserError(f"normalize: {path} does not say what data it was trained on")
-    return Statistics(card.mean, card.std)
+    return Statistics(said.mean, said.std)
 
 
 def measure(images: UInt8[Tensor, "B C height width"]) -> Statistics:
