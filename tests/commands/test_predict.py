@@ -129,6 +129,15 @@ def test_a_name_of_any_bytes_is_written(folder: Path, capsys):
 def test_links_in_a_circle_end(folder: Path):
     (folder / "b" / "again").symlink_to(folder)
     assert len(image_files([str(folder)], within=True)) == 8
+    (folder / "d").mkdir()
+    (folder / "d" / "other").symlink_to(folder / "b")
+    (folder / "b" / "other").symlink_to(folder / "d")
+    assert len(image_files([str(folder)], within=True)) == 8 + 3
+
+
+def test_hidden_files_are_passed_over(folder: Path):
+    (folder / ".hidden.png").write_bytes(b"what another system left")
+    assert [len(image_files([str(folder)], within)) for within in (True, False)] == [8, 5]
 
 
 def test_what_an_interrupted_run_had_done_is_kept_aside(tmp_path: Path):

@@ -40,7 +40,7 @@ def test_a_column_may_tell_the_split(table):
     rows = [
         f"pictures/{name}/{number:02d}.{'jpg' if number % 3 == 1 else 'png'},{name},{split}"
         for name in ("dark", "bright")
-        for number, split in enumerate(("train", "train", "Validation", "test"))
+        for number, split in enumerate(("train", "train", "Dev", "test"))
     ]
     file = table(*rows, header="path, label, split")
     splits = csv_source(file).load(file, False)
@@ -54,6 +54,12 @@ def test_a_column_may_tell_the_split(table):
 def test_numbers_are_classes_in_their_order(table):
     rows = [f"pictures/dark/{number}.png,{label}" for number, label in enumerate((10, 9, 2, 10, 9, 2))]
     assert csv_source(table(*rows)).class_names == ("2", "9", "10")
+
+
+@pytest.mark.parametrize("label", ["--1", "-", "²"])
+def test_what_is_no_whole_number_is_a_name(table, label: str):
+    rows = [f"pictures/dark/{number}.png,{each}" for number, each in enumerate((label, "10", "9"))]
+    assert csv_source(table(*rows)).class_names == tuple(sorted((label, "10", "9")))
 
 
 def test_a_table_of_a_spreadsheet_begins_with_a_mark(table):
@@ -83,6 +89,13 @@ def test_a_network_learns_from_what_a_table_names(table):
         (["a.png,a,train", "b.png,b,train", "c.png,a,val"], "path,label,split", r"train and val differ: 'b' only in"),
         (["a.png,a", "b.png,a"], "path,label", r"has one class only, 'a': a classifier needs at least two"),
         (["a.png,a", "b.png,b"], "path,label", r"table.csv, line 2: no such file: .*a.png and 1 more"),
+        (["a.png,a", "b.png,b", "a.png,b"], "path,label", r"table.csv, lines 2 and 4: the same picture twice, .*a.png"),
+        (
+            ["a.png,a,train", "./c/../a.png,a,val"],
+            "path,label,split",
+            r"lines 2 and 3: the same picture twice, .*a.png",
+        ),
+        (["a.png,a", "b.png,b", "b.png,b"], "path,label", r"table.csv, lines 3 and 4: the same picture twice, .*b.png"),
         ([""], "path,label", r"table.csv names no images"),
     ],
 )

@@ -61,12 +61,27 @@ def test_damage_can_be_left_out_and_is_counted(picture_folder, caplog):
     assert "skip_damaged: left out 2 training images: " in caplog.text
 
 
-def test_a_class_that_is_damaged_altogether_is_an_error(picture_folder):
+@pytest.mark.parametrize("loader", ["memory", "workers"])
+def test_a_class_that_is_damaged_altogether_is_an_error(picture_folder, loader: str):
     root = picture_folder()
     spoiled(root, *range(10, 20))
-    data = ImageData("folder", str(root), img_size=8, batch_size=4, skip_damaged=True)
+    data = ImageData("folder", str(root), img_size=8, batch_size=4, skip_damaged=True, loader=loader)
     with pytest.raises(UserError, match=r"none of the training images of class 'dark' can be read"):
         data.setup("fit")
+
+
+def test_damage_that_workers_would_meet_is_left_out_before_and_told_once(picture_folder, caplog):
+    data = ImageData("folder", str(picture_folder()), img_size=8, batch_size=4, skip_damaged=True, loader="workers")
+    data.prepare_data()
+    for path in data.splits["train"].pictures.paths[::8]:
+        Path(path).write_text("no image")
+    with caplog.at_level("INFO"):
+        assert len(data.statistics.mean) == 3  # measured before the images were checked for the training
+        data.setup("fit")
+        assert len(data.train_dataloader().dataset.labels) == 24 - 3
+    assert [line[:41] for line in caplog.messages if "skip_damaged" in line] == [
+        "skip_damaged: left out 3 training images:"
+    ]
 
 
 def test_a_picture_that_claims_to_be_huge_is_named(picture_folder, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vit_attn.data import ImageData
-from vit_attn.data.folder import folder_source
+from vit_attn.data.folder import files_below, folder_source
 from vit_attn.data.sources import find_source
 from vit_attn.errors import UserError
 
@@ -42,7 +42,7 @@ def test_labels_stay_with_their_pictures(picture_folder):
         assert named == [source.class_names[label] for label in split.labels]
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "dev"])
 def test_folders_of_splits_are_taken_as_they_are(picture_folder, name: str):
     picture_folder({"cat": 4, "dog": 5}, "all/train")
     picture_folder({"cat": 2, "dog": 1}, f"all/{name}")
@@ -67,6 +67,22 @@ def test_training_and_test_folders_leave_validation_to_be_held_out(picture_folde
     assert {name: len(split) for name, split in splits.items()} == {"train": 27, "val": 3, "test": 2}
 
 
+@pytest.mark.parametrize("name", ["train", "test", "dev"])
+def test_a_class_may_be_called_as_a_split_is(picture_folder, name: str):
+    source, splits = load(picture_folder({"cat": 3, "dog": 3, name: 3}))
+    assert source.class_names == tuple(sorted(("cat", "dog", name)))
+    assert sum(len(split) for split in splits.values()) == 9
+
+
+def test_what_is_left_out_beside_the_splits_is_told(picture_folder, caplog):
+    for split in ("train", "val", "valid", "extra"):
+        root = picture_folder({"cat": 3, "dog": 3}, f"all/{split}").parent
+    with caplog.at_level("INFO"):
+        _, splits = load(root)
+    assert {name: len(split) for name, split in splits.items()} == {"train": 6, "val": 6}
+    assert caplog.messages == [f"folder: left out of {root}, where the splits are train, val: extra, valid"]
+
+
 def test_pictures_in_deeper_folders_are_found_and_litter_is_not(picture_folder):
     root = picture_folder({"cat": 3, "dog": 3})
     (root / "cat" / "deep").mkdir()
@@ -85,6 +101,15 @@ def test_a_link_back_to_a_folder_is_not_followed_in_circles(picture_folder):
     (root / "cat/elsewhere").symlink_to(root / "dog", target_is_directory=True)
     _, splits = load(root)
     assert sum(len(split) for split in splits.values()) == 10 + 10 + 10
+
+
+def test_links_between_two_folders_are_not_followed_in_circles(picture_folder):
+    root = picture_folder({"cat": 3, "dog": 4})
+    (root / "cat/dogs").symlink_to(root / "dog", target_is_directory=True)
+    (root / "dog/cats").symlink_to(root / "cat", target_is_directory=True)
+    assert [len(files_below(root / name)) for name in ("cat", "dog")] == [7, 7]
+    (root / "cat/all").symlink_to(root, target_is_directory=True)
+    assert len(files_below(root / "cat")) == 7
 
 
 def test_nothing_in_the_folder_is_changed(picture_folder):
@@ -130,6 +155,26 @@ def other_classes(root: Path) -> None:
             (folder / "a.png").write_bytes((root / name / "00.png").read_bytes())
 
 
+def splits_without_classes(root: Path) -> None:
+    one_class(root)
+    (root / "bright").rename(root / "train")
+    (root.parent / "dark").rename(root / "test")
+
+
+def misspelt_training(root: Path) -> None:
+    for split in ("trian", "val"):
+        for name in ("bright", "dark"):
+            (root / split / name).mkdir(parents=True)
+            (root / split / name / "a.png").write_bytes((root / name / "00.png").read_bytes())
+    for name in ("bright", "dark", "middle"):
+        (root / name).rename(root.parent / name)
+
+
+def no_training(root: Path) -> None:
+    misspelt_training(root)
+    (root / "trian").rename(root / "test")
+
+
 def no_such_folder(root: Path) -> None:
     root.rename(root.with_name("elsewhere"))
 
@@ -142,6 +187,9 @@ def no_such_folder(root: Path) -> None:
         (no_class, r"no classes in .*pictures: put the images of each class into a sub-folder of its name"),
         (few_images, r"class 'dark' of .*pictures has 2 images, too few to split in 3 parts"),
         (other_classes, r"the classes of .*train and .*val differ: 'dark', 'middle' only in one of them"),
+        (splits_without_classes, r"no classes in .*pictures/train: put the images of each class into a sub-folder"),
+        (misspelt_training, r"pictures has val, the folder of a split, but no train, did you mean 'trian'\?$"),
+        (no_training, r"pictures has val, the folder of a split, but no train$"),
         (no_such_folder, r"folder .*pictures cannot be read: No such file or directory"),
     ],
 )

@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -20,6 +22,23 @@ def test_16_bits_become_8_without_being_cut_off(tmp_path: Path):
     values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
     read = read_picture(saved(tmp_path / "deep.png", Image.fromarray(values)), 1)
     assert np.asarray(read).tolist() == [[0, 1, 128, 255]]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "pixels"),
+    [
+        ([0, 100, 255], np.int32, [0, 100, 255]),
+        ([0, 257, 65535], np.int32, [0, 1, 255]),
+        ([0, 128, 255], np.uint16, [0, 0, 1]),
+        ([0, 0.5, 1], np.float32, [0, 128, 255]),
+        ([0, 300, 600], np.float32, [0, 128, 255]),
+        ([np.nan, -np.inf, np.inf, 1, 2], np.float32, [0, 0, 255, 128, 255]),
+        ([np.nan, np.nan, np.inf], np.float32, [0, 0, 255]),
+    ],
+)
+def test_other_kinds_of_numbers_become_8_bits_by_their_range(tmp_path: Path, values, kind, pixels):
+    read = read_picture(saved(tmp_path / "a.tif", Image.fromarray(np.array([values], dtype=kind))), 1)
+    assert np.asarray(read).tolist() == [pixels]
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "P"])
@@ -89,6 +108,14 @@ def test_what_is_no_whole_image_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(pictures, "MOST_PIXELS", 1000)
     with pytest.raises(UserError, match="40x40 pixels are more than 1,000"):
         read_picture(whole)
+
+
+def test_what_claims_to_be_huge_is_told_once(tmp_path: Path):
+    path = bomb(tmp_path / "bomb.png", 10_000)
+    code = "import sys; from vit_attn.data import pictures; pictures.read_picture(sys.argv[1])"
+    ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
+    assert "10000x10000 pixels are more than 89,478,485" in ended.stderr
+    assert "Warning" not in ended.stderr
 
 
 def test_a_large_photograph_is_decoded_no_larger_than_needed(tmp_path: Path):

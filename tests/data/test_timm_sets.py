@@ -82,13 +82,37 @@ def test_tar_files_are_streamed_by_workers(shards: Path, workers: int):
     data.setup("fit")
     batches = list(data.train_dataloader())
     assert len(batches) == len(data.train_dataloader()) == 6
-    assert all(images.shape == (4, 3, 8, 8) and labelled_right(images, labels) for images, labels in batches)
+    assert all(images.shape == (4, 3, 8, 8) and labelled_right(images, labels) for images, labels, _ in batches)
     again = list(data.train_dataloader())
     assert all(
-        torch.equal(a, b) for one, two in zip(batches, again, strict=True) for a, b in zip(one, two, strict=True)
+        torch.equal(a, b)
+        for one, two in zip(batches, again, strict=True)
+        for a, b in zip(one[:2], two[:2], strict=True)
     )
-    assert sum(len(labels) for _, labels in data.val_dataloader()) == 16
+    assert sum(len(labels) for _, labels, _ in data.val_dataloader()) == 16
     assert len(data.probe(3).labels) == 3
+
+
+def spoil_images(shard: Path, count: int) -> None:
+    """Damages the first images of a tar file, where they stand."""
+    content = bytearray(shard.read_bytes())
+    with tarfile.open(shard) as tar:
+        images = [member for member in tar if not member.name.endswith(".cls")]
+    for member in images[:count]:
+        content[member.offset_data : member.offset_data + member.size] = bytes(member.size)
+    shard.write_bytes(content)
+
+
+def test_damaged_images_of_tar_files_end_the_run_or_are_counted(shards: Path, caplog):
+    spoil_images(shards / "photos-train-01.tar", 3)
+    line = "3 of the 24 training images of wds/photos"
+    with pytest.raises(UserError, match=f"^{line} cannot be read; skip with --data.skip_damaged=true$"):
+        of(shards, loader="memory").setup("fit")
+    data = of(shards, loader="memory", skip_damaged=True)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    assert f"skip_damaged: left out {line}" in caplog.messages
+    assert len(data.splits["train"].decoded()) == 21
 
 
 def test_streams_cannot_be_balanced_by_sampling(shards: Path):
@@ -107,6 +131,10 @@ def test_streams_cannot_be_balanced_by_sampling(shards: Path):
         ),
         (lambda folder: (folder / "photos-val-00.tar").unlink(), r"no tar file in .*shards has 'val' in its name"),
         (lambda folder: (folder / "photos-val-00.tar").write_text("x" * 2000), r"val-00.tar is not a whole tar file"),
+        (
+            lambda folder: (folder / "photos-val-00.tar").rename(folder / "val-train-00.tar"),
+            r"the name of .*val-train-00.tar has the words of 2 splits: train, val",
+        ),
         (lambda folder: (folder / "classes.txt").write_text("one"), r"classes.txt names 1 classes, but .* up to 1"),
     ],
 )
@@ -130,6 +158,34 @@ def test_a_set_of_the_hub_is_read_by_number(picture_folder, monkeypatch: pytest.
     }
     assert labelled_right(data.splits["train"].decoded(), data.splits["train"].labels)
     assert data.class_weights == pytest.approx([4 / 3, 2 / 3])
+
+
+class Numbered:
+    """A split of the hub's, whose test labels are hidden."""
+
+    class_to_idx: ClassVar = {"cat": 0, "dog": 1}
+
+    def __init__(self, split: str, splits: tuple[str, ...]):
+        self.dataset = type("Dataset", (), {"info": type("Info", (), {"splits": splits})})
+        self.reader, self.targets = self, [-1] * 4 if split == "test" else [0, 1] * 5
+
+    def iter_targets(self):
+        return iter(self.targets)
+
+
+@pytest.mark.parametrize(
+    ("splits", "counts", "tested_on"),
+    [
+        (("train", "validation", "test"), {"train": 10, "val": 10, "test": 10}, "val"),
+        (("train", "test"), {"train": 6, "val": 2, "test": 2}, "test"),
+    ],
+)
+def test_a_test_split_with_hidden_labels_is_left_out(splits, counts, tested_on, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streams, "create_dataset", lambda _name, split, **_options: Numbered(split, splits))
+    data = ImageData("hfds/pets", img_size=4, batch_size=2)
+    data.prepare_data()
+    assert {name: len(split) for name, split in data.splits.items()} == counts
+    assert data.store.tested_on == tested_on
 
 
 class Info:
@@ -170,6 +226,53 @@ def test_other_streams_are_opened_through_timm(prefix: str, monkeypatch: pytest.
     assert all(call == (f"{prefix}/pets", None, call[2], mode) for call in calls)
     assert data.splits["train"].decoded()[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160, 200]
     assert data.splits["train"].labels.tolist() == [0, 1] * 3
+
+
+class Spoiled(Opened):
+    """Of which one picture cannot be read, and then the reader fails."""
+
+    def __init__(self, fails: bool):
+        super().__init__()
+        self[3], self.fails = ("no picture", 1), fails
+
+    def __iter__(self):
+        for number, item in enumerate(super().__iter__()):
+            if self.fails and number == 3:
+                raise OSError("broken pipe\nand much more")
+            yield item
+
+    def set_epoch(self, epoch: int):
+        pass
+
+    def set_loader_cfg(self, num_workers: int):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("fails", "message"),
+    [
+        (False, ".*image.* of hfids/pets cannot be read as an image: .*"),
+        (True, "hfids/pets cannot be read to its end: broken pipe"),
+    ],
+)
+def test_what_a_stream_cannot_read_is_a_line(fails: bool, message: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(streams, "create_dataset", lambda *_args, **_options: Spoiled(fails))
+    with pytest.raises(UserError, match=f"^{message}$"):
+        ImageData("hfids/pets", img_size=4, batch_size=2, loader="memory").setup("fit")
+    data = ImageData("hfids/pets", img_size=4, batch_size=4, loader="workers", num_workers=1, normalize="imagenet")
+    data.setup("fit")
+    for loader in (data.train_dataloader(), data.val_dataloader()):
+        with pytest.raises(UserError, match=f"^{message}; mend or remove, or skip with --data.skip_damaged=true$"):
+            [data.on_before_batch_transfer(batch, 0) for batch in loader]
+
+
+def test_a_damaged_picture_of_a_stream_can_be_left_out_in_memory(monkeypatch: pytest.MonkeyPatch, caplog):
+    monkeypatch.setattr(streams, "create_dataset", lambda *_args, **_options: Spoiled(False))
+    data = ImageData("hfids/pets", img_size=4, batch_size=2, loader="memory", skip_damaged=True)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    assert data.splits["train"].decoded()[:, 0, 0, 0].tolist() == [0, 40, 80, 160, 200]
+    assert "skip_damaged: left out 1 of the 6 training images of hfids/pets" in caplog.messages
 
 
 def test_a_set_without_validation_images_gets_them_where_it_can_be_cut(monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,7 @@ from vit_attn.data.augment import Augment
 from vit_attn.data.memory import ShuffledBatches
 from vit_attn.data.splits import FilePictures, Split
 from vit_attn.data.transforms import Augmented, Centre
-from vit_attn.data.workers import TRIES, Damage, Images
+from vit_attn.data.workers import Images
 from vit_attn.errors import UserError
 
 ALL = Augment(flip=0.5, rand_augment=9, colour_jitter=0.4, random_resized_crop=0.3)
@@ -57,30 +57,20 @@ def test_grey_pictures_stay_grey(picture_folder):
     assert batch.images.shape == (4, 1, 8, 8)
 
 
-def test_a_damaged_file_is_named_and_another_stands_for_it(picture_folder):
+def test_a_damaged_file_is_named_and_ends_the_run(picture_folder):
     root = picture_folder()
     bad = sorted(root.rglob("*.*"))[3]
     bad.write_bytes(bad.read_bytes()[:60])
-    batch = Images(split_of(root), Centre((8, 8)))[torch.tensor([2, 3])]
-    assert batch.labels.tolist() == [2, 4]
-    assert len(batch.damaged) == 1
-    assert batch.damaged[0].startswith(f"{bad} cannot be read as an image: ")
-
-
-def test_damage_ends_the_run_or_is_counted(caplog: pytest.LogCaptureFixture):
-    with pytest.raises(UserError, match=r"a.png is bad; mend or remove, or skip with --data.skip_damaged=true"):
-        Damage(skip=False).met(("a.png is bad",))
-    damage = Damage(skip=True)
-    with caplog.at_level("INFO"):
-        for name in ("a.png is bad", "b.png is bad", "a.png is bad"):
-            damage.met((name,))
-        damage.met(())
-        damage.sum_up()
-    first, last = caplog.messages
-    assert first == "skip_damaged: another image stands for what cannot be read, first: a.png is bad"
-    assert last == "skip_damaged: left out 2 training images: a.png is bad; b.png is bad"
-    with pytest.raises(UserError, match=r"images of a batch cannot be read; the first: a.png"):
-        damage.met(("a.png is bad",) * TRIES)
+    images = Images(split_of(root), Centre((8, 8)))
+    batch = images[torch.tensor([2, 3 + 30])]
+    assert batch.labels.tolist() == [2, 3]
+    with pytest.raises(UserError, match=f"^{bad} cannot be read .*; mend or remove, or skip with --data.skip_damaged"):
+        batch.whole(skip_damaged=False)
+    with pytest.raises(
+        UserError, match=f"^{bad} cannot be read .*; mend or remove, or begin anew or set loader to memory to leave it"
+    ):
+        batch.whole(skip_damaged=True)
+    assert images[torch.tensor([2, 4])].whole(skip_damaged=True)[1].tolist() == [2, 4]
 
 
 class Still(L.LightningModule):
@@ -110,17 +100,10 @@ def fit(root: Path, **options) -> Still:
     return task
 
 
-def spoil(root: Path) -> list[Path]:
-    """Damages files of all three splits."""
-    bad = sorted(root.rglob("*.*"))[::4]
-    for path in bad:
-        path.write_text("no image")
-    return bad
-
-
 def test_a_damaged_file_in_a_worker_ends_the_run_in_one_line(picture_folder):
     root = picture_folder()
-    spoil(root)
+    for path in held(root, "train")[::4]:
+        path.write_text("no image")
     with pytest.raises(
         UserError, match=r"cannot be read as an image: .*; mend or remove, or skip with --data"
     ) as caught:
@@ -130,13 +113,12 @@ def test_a_damaged_file_in_a_worker_ends_the_run_in_one_line(picture_folder):
 
 def test_the_epoch_goes_on_past_damaged_files_where_they_may_be_skipped(picture_folder, caplog):
     root = picture_folder()
-    spoil(root)
+    for path in held(root, "train")[::4]:
+        path.write_text("no image")
     with caplog.at_level("INFO"):
-        assert len(fit(root, skip_damaged=True).seen) > 24
-    told = [line for line in caplog.messages if line.startswith("skip_damaged: left out")]
-    assert sum(int(line.split()[3]) for line in told) == sum(
-        path.read_bytes() == b"no image" for name in ("train", "val") for path in held(root, name)
-    )
+        assert len(fit(root, skip_damaged=True).seen) > 16
+    (told,) = [line for line in caplog.messages if line.startswith("skip_damaged: left out")]
+    assert told.split()[3:6] == ["6", "training", "images:"]
 
 
 def held(root: Path, name: str) -> list[Path]:

@@ -1,11 +1,10 @@
 """A trained network by the name that a user types: a checkpoint, an export of ours, or a name of timm's registry."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import timm
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.callbacks.prediction_writer import unique_names
 from vit_attn.data.card import card_of
+from vit_attn.data.folder import entries, files_below
 from vit_attn.data.header import read_header
 from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
 from vit_attn.errors import UserError
@@ -186,17 +186,19 @@ def pick_device(name: str) -> torch.device:
 def image_files(paths: Sequence[str], within: bool = False) -> list[Path]:
     """The files that are named, and the images in the folders that are named: in the order given, folders sorted.
 
+    In a folder, names that begin with a dot are passed over.
+
     Args:
         paths: Files and folders.
         within: Whether folders in folders are searched, too.
 
     Raises:
-        UserError: If there are none.
+        UserError: If there are none, or if a folder cannot be read.
     """
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = _walk(path) if within else path.iterdir()
+            inside = files_below(path) if within else entries(path)
             found += sorted(each for each in inside if each.suffix.lower() in SUFFIXES)
         elif path.is_file():
             found.append(path)
@@ -205,15 +207,3 @@ def image_files(paths: Sequence[str], within: bool = False) -> list[Path]:
     if not found:
         raise UserError(f"no images in {', '.join(paths)}: known are {', '.join(sorted(SUFFIXES))}")
     return found
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder, through links but not in circles."""
-    for base, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
-        here = Path(base).resolve()
-        folders[:] = [name for name in folders if not here.is_relative_to((here / name).resolve())]
-        yield from (Path(base, name) for name in files)
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error

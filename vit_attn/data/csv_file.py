@@ -1,6 +1,7 @@
 """``csv``: pictures of one's own, named with their classes in a table."""
 
 import csv
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,12 +9,11 @@ from typing import NamedTuple
 
 import torch
 
-from vit_attn.data.folder import PHOTOS, SPLIT_FOLDERS, complete
+from vit_attn.data.folder import PHOTOS, SPLIT_NAMES, complete
 from vit_attn.data.splits import FilePictures, Source, Split
 from vit_attn.errors import UserError, did_you_mean
 
 COLUMNS = ("path", "label")
-SPLIT_NAMES = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
 
 
 class Row(NamedTuple):
@@ -58,7 +58,7 @@ def read_table(table: Path) -> list[Row]:
     """The lines of a table.
 
     Raises:
-        UserError: If it is not such a table, or if a line is not whole.
+        UserError: If it is not such a table, if a line is not whole, or if two lines name the same picture.
     """
     if not table.is_file():
         raise UserError(f"no such CSV file: {table}; name it with --data.root")
@@ -76,7 +76,17 @@ def read_table(table: Path) -> list[Row]:
         raise UserError(f"{table} cannot be read as a CSV file: {error}") from error
     if not rows:
         raise UserError(f"{table} names no images: it has no line below its header")
+    _refuse_twins(table, rows)
     return rows
+
+
+def _refuse_twins(table: Path, rows: Sequence[Row]) -> None:
+    """A picture that is named twice could be trained on and tested on."""
+    lines: dict[str, int] = {}
+    for row in rows:
+        first = lines.setdefault(os.path.normpath(row.path), row.line)
+        if first != row.line:
+            raise UserError(f"{table}, lines {first} and {row.line}: the same picture twice, {row.path}; keep one")
 
 
 def _row(table: Path, line: int, values: dict[str, str | None]) -> Row:
@@ -92,8 +102,8 @@ def _row(table: Path, line: int, values: dict[str, str | None]) -> Row:
 
 def _in_order(labels: set[str]) -> list[str]:
     """By number where all are whole numbers, else by name."""
-    if all(label.lstrip("-").isdecimal() for label in labels):
-        return sorted(labels, key=int)
+    if all(label.removeprefix("-").isdecimal() for label in labels):
+        return sorted(sorted(labels), key=int)  # 01 before 1, not as the set has them
     return sorted(labels)
 
 

@@ -88,11 +88,11 @@ def _intact(
     if not skip_damaged:
         more = f"; {len(damaged) - 1} more of the {len(split)} {name} images cannot" if len(damaged) > 1 else ""
         raise UserError(f"{damaged[0]}{more}; mend or remove, or skip with --data.skip_damaged=true")
-    rank_zero_info(skipped_line(damaged, name))
+    rank_zero_info(_skipped_line(damaged, name))
     return np.flatnonzero([fault is None for fault in faults])
 
 
-def skipped_line(damaged: Sequence[str], name: str) -> str:
+def _skipped_line(damaged: Sequence[str], name: str) -> str:
     """What is said about pictures that are left out."""
     more = f", and {len(damaged) - 3} more" if len(damaged) > 3 else ""
     return (

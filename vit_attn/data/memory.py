@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from vit_attn.data.draws import to_device
+from vit_attn.errors import UserError
 
 Loader = Literal["auto", "memory", "workers"]
 Batch = tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]
@@ -31,6 +32,35 @@ class Pick(NamedTuple):
 
     addresses: Int64[Tensor, " B"]
     split: str
+
+
+class Read(NamedTuple):
+    """A batch that a worker read.
+
+    Args:
+        images: Pixels, uint8.
+        labels: Class indices.
+        damaged: What could not be read, and why; black images are there in its place.
+    """
+
+    images: UInt8[Tensor, "B C height width"]
+    labels: Int64[Tensor, " B"]
+    damaged: tuple[str, ...]
+
+    def whole(self, skip_damaged: bool) -> Batch:
+        """Pixels and labels.
+
+        Args:
+            skip_damaged: Whether what was damaged before the run has been left out, for the message.
+
+        Raises:
+            UserError: If an image could not be read.
+        """
+        if self.damaged:
+            anew = "begin anew or set loader to memory to leave it out"
+            mend = anew if skip_damaged else "skip with --data.skip_damaged=true"
+            raise UserError(f"{self.damaged[0]}; mend or remove, or {mend}")
+        return self.images, self.labels
 
 
 class Picks(Dataset[Pick]):

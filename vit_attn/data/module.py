@@ -18,12 +18,11 @@ from vit_attn.data.balance import imbalance, inverse_frequencies
 from vit_attn.data.card import KEY, Card, card_of
 from vit_attn.data.draws import Draws, to_device
 from vit_attn.data.loaders import Balance, Loaders
-from vit_attn.data.memory import Loader, Pick, Resident
+from vit_attn.data.memory import Loader, Pick, Read, Resident
 from vit_attn.data.sources import ROOT_VARIABLE, SOURCES, Split, find_source
 from vit_attn.data.statistics import Statistics, find_statistics
 from vit_attn.data.store import Probe, Store
 from vit_attn.data.transforms import on_device
-from vit_attn.data.workers import Damage, Read
 from vit_attn.errors import UserError
 
 UNLIKE = (224, 224)
@@ -58,6 +57,8 @@ class ImageData(L.LightningDataModule):
         balance: What is done where classes have unlike numbers of images: ``loss``, weights of the classes;
             ``sampling``, each class is drawn as often.
         skip_damaged: Whether files that cannot be read as images are left out and counted, instead of ending the run.
+            Where workers read, all are read once before. Of ``wds/…`` workers always leave them out, uncounted, and
+            of ``hfids/…`` and ``tfds/…`` never.
 
     Raises:
         UserError: If there is no such data set, or if its files are missing or damaged.
@@ -97,7 +98,6 @@ class ImageData(L.LightningDataModule):
         self._statistics = self._known_statistics(normalize)
         self._scaling: tuple[Tensor, Tensor] | None = None
         self._resident: dict[tuple[str, torch.device], Resident] = {}
-        self._damage = Damage(skip_damaged)
 
     def _known_statistics(self, name: str | None) -> Statistics | None:
         known = find_statistics(name, SOURCES) if name else None
@@ -204,10 +204,6 @@ class ImageData(L.LightningDataModule):
         if self.balance != "none":
             rank_zero_info(f"balance: {self.balance}; {imbalance(self._labels(), self.class_names)}")
 
-    def teardown(self, stage: str) -> None:
-        """Say how many images were left out."""
-        self._damage.sum_up()
-
     def probe(self, count: int) -> Probe:
         """``count`` images of the validation split, drawn once: every call and every run gets the same."""
         return self.store.probe(count)
@@ -254,11 +250,8 @@ class ImageData(L.LightningDataModule):
         return self._loaders.in_order(name, self._devices())
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """End the run over a file that a worker could not read, or count it."""
-        if not isinstance(batch, Read):
-            return batch
-        self._damage.met(batch.damaged)
-        return batch.images, batch.labels
+        """End the run over a file that a worker could not read."""
+        return batch.whole(self.store.skip_damaged) if isinstance(batch, Read) else batch
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Gather a batch that came as addresses from the images on the device."""

@@ -1,5 +1,6 @@
 """Image files of any kind as the pixels that a network takes."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", 
 """Endings of the files that are taken for images."""
 MOST_PIXELS = 89_478_485
 """Larger images are refused: a small file can claim any size and fill the memory (Pillow's own bound)."""
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, besides our line
 
 
 def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
@@ -89,10 +91,18 @@ def _in_eight_bits(picture: Image.Image) -> Image.Image:
     """Grey, colour or colour behind no transparency; a plain conversion would cut 16 bits off at 255."""
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture).astype(np.float64)
-        most = 65535 if picture.mode.startswith("I") else max(1.0, values.max())
-        return Image.fromarray((values / most * 255).round().clip(0, 255).astype(np.uint8))
+        white = _white(picture.mode, float(values.max(initial=0.0, where=np.isfinite(values))))
+        shades = np.nan_to_num(values / white * 255, nan=0.0, posinf=255.0, neginf=0.0)
+        return Image.fromarray(shades.round().clip(0, 255).astype(np.uint8))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture)
     return picture
+
+
+def _white(mode: str, highest: float) -> float:
+    """The value that is white: floats and whole numbers of 32 bits do not tell their range."""
+    if mode == "I":
+        return 65535 if highest > 255 else 255
+    return 65535 if mode.startswith("I") else max(1.0, highest)

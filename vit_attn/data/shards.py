@@ -34,16 +34,18 @@ def find_shards(folder: Path) -> dict[str, Shards]:
     """The splits in a folder, by the words ``train``, ``val`` or ``test`` in the names of the files.
 
     Raises:
-        UserError: If there are none, or if a file cannot be read.
+        UserError: If there are none, if a file cannot be read, or if its name has words of two splits.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}; name the folder of the tar files with --data.root")
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.tar")):
         words = set(re.split(r"[^a-z]+", path.stem.lower()))
-        for split, names in SPLIT_FOLDERS.items():
-            if words & set(names):
-                found.setdefault(split, []).append(path)
+        splits = [split for split, names in SPLIT_FOLDERS.items() if words & set(names)]
+        if len(splits) > 1:
+            raise UserError(f"the name of {path} has the words of {len(splits)} splits: {', '.join(splits)}")
+        for split in splits:
+            found.setdefault(split, []).append(path)
     for split in ("train", "val"):
         if split not in found:
             raise UserError(f"no tar file in {folder} has {split!r} in its name, such as {split}-0000.tar")

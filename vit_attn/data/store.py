@@ -15,6 +15,7 @@ from vit_attn.data.decoding import decode, without_damaged
 from vit_attn.data.memory import Loader, choose_loader
 from vit_attn.data.splits import Source, Split, TensorPictures
 from vit_attn.data.statistics import SAMPLE, Statistics, measure
+from vit_attn.data.streams import Stream
 from vit_attn.errors import UserError
 
 
@@ -86,7 +87,8 @@ class Store:
     def ready(self, name: str) -> Split:
         """The split as its loader takes it: decoded if it goes to the memory, and without what cannot be read.
 
-        What a worker cannot read in training is found when it comes to it.
+        With ``skip_damaged``, every image that workers will read is read once before, by each process of the run: that
+        takes about an epoch of reading, not of training. Else a worker finds what is damaged when it comes to it.
 
         Raises:
             UserError: If a picture cannot be read and is not to be left out, or if none is left of some class.
@@ -94,13 +96,23 @@ class Store:
         split, called = self.splits[name], _called(name)
         if split.stream is not None:
             if self.in_memory:
-                self._replace(name, Split(*split.stream.first(split.stream.count, self.size, self.channels)))
+                self._replace(name, self._read_stream(split.stream, called))
         elif split.images is None and self.in_memory:
             self._replace(name, decode(split, called, self.size, self.channels, self.skip_damaged))
-        elif split.images is None and self.skip_damaged and name != "train" and name not in self._checked:
+        elif split.images is None and self.skip_damaged and name not in self._checked:
             self._replace(name, without_damaged(split, called, self.channels))
         self._checked.add(name)
         return self.splits[name]
+
+    def _read_stream(self, stream: Stream, called: str) -> Split:
+        """All images of a stream; what is missing was damaged, which webdataset's reader does not tell."""
+        whole = Split(*stream.first(stream.count, self.size, self.channels, self.skip_damaged))
+        if missing := stream.count - len(whole):
+            lost = f"{missing} of the {stream.count:,} {called} images of {stream.name}"
+            if not self.skip_damaged:
+                raise UserError(f"{lost} cannot be read; skip with --data.skip_damaged=true")
+            rank_zero_info(f"skip_damaged: left out {lost}")
+        return whole
 
     def _replace(self, name: str, whole: Split) -> None:
         if gone := set(self.splits[name].labels.tolist()) - set(whole.labels.tolist()):
@@ -112,7 +124,7 @@ class Store:
         """Some images of a split, decoded; of a stream as many from its beginning."""
         split, indices = self.ready(name) if self.skip_damaged else self.splits[name], list(indices)
         if split.stream is not None:
-            return Split(*split.stream.first(len(indices), self.size, self.channels))
+            return Split(*split.stream.first(len(indices), self.size, self.channels, self.skip_damaged))
         chosen = split.take(torch.tensor(list(indices), dtype=torch.long).numpy())
         if chosen.images is not None:
             return chosen
@@ -128,7 +140,7 @@ class Store:
 
     def statistics(self) -> Statistics:
         """Mean and deviation of the training images, or of some thousand of them, which is said in one line."""
-        split = self.ready("train") if self.in_memory else self.splits["train"]
+        split = self.ready("train") if self.in_memory or self.skip_damaged else self.splits["train"]
         count = min(len(split), SAMPLE, max(64, 50_000_000 // (self.size[0] * self.size[1])))
         indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
         found = measure(self.some("train", indices.tolist()).decoded())

@@ -2,9 +2,9 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,14 @@ from timm.data import create_dataset
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+from vit_attn.data.memory import Read
 from vit_attn.data.pictures import as_picture, fit_picture
 from vit_attn.errors import UserError
 
 PACKAGES = {"hfds": "datasets", "hfids": "datasets", "wds": "webdataset", "tfds": "tensorflow-datasets"}
 """What reads the sets of each prefix of timm's."""
+Item = tuple[Tensor, int, str | None]
+"""Pixels, label, and what is wrong with the image."""
 
 
 def open_timm(name: str, root: str | None, split: str, **options: Any) -> Any:
@@ -37,7 +40,7 @@ def open_timm(name: str, root: str | None, split: str, **options: Any) -> Any:
     except ImportError as error:
         raise UserError(f"{name} needs a package that is not installed: pip install {PACKAGES[prefix]}") from error
     except Exception as error:  # of the hub's and its readers' many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = _reason(error)
         if "install" in reason:
             raise UserError(f"{name} needs a package that is not installed: pip install {PACKAGES[prefix]}") from error
         raise UserError(f"{name} cannot be had, split {split!r}: {reason}") from error
@@ -71,7 +74,7 @@ class Stream:
         return open_timm(self.name, self.root, self.split, download=self.download, **options)
 
     def first(
-        self, count: int, size: tuple[int, int], channels: int
+        self, count: int, size: tuple[int, int], channels: int, skip_damaged: bool = False
     ) -> tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]:
         """Pixels and labels of the first images.
 
@@ -79,12 +82,21 @@ class Stream:
             count: How many.
             size: Height and width in pixels.
             channels: 3 for colour, 1 for grey.
+            skip_damaged: Whether what cannot be read is left out.
+
+        Raises:
+            UserError: If none can be read, or if one cannot that is not to be left out.
         """
         images = torch.empty(count, channels, *size, dtype=torch.uint8)
         labels = []
-        for number, (picture, label) in enumerate(islice(self.open(), count)):
-            pixels = fit_picture(_picture(picture, channels, f"image {number} of {self.name}"), size)
-            images[number] = torch.from_numpy(pixels).permute(2, 0, 1)
+        for number, (picture, label) in enumerate(islice(_told(self.open(), self.name), count)):
+            try:
+                pixels = fit_picture(_picture(picture, channels, f"image {number} of {self.name}"), size)
+            except UserError:
+                if not skip_damaged:
+                    raise
+                continue
+            images[len(labels)] = torch.from_numpy(pixels).permute(2, 0, 1)
             labels.append(int(label))
         if not labels:
             raise UserError(f"{self.name}, split {self.split!r}: no image can be read")
@@ -92,7 +104,7 @@ class Stream:
 
 
 class StreamImages(IterableDataset):
-    """The images of a stream, transformed one by one where they are read.
+    """The images of a stream, transformed one by one where they are read; what cannot be read ends it, and is told.
 
     Args:
         stream: The split.
@@ -103,12 +115,17 @@ class StreamImages(IterableDataset):
 
     def __init__(self, stream: Stream, transform: Callable[[Image.Image], Tensor], channels: int, **options: Any):
         self.stream, self.transform, self.channels = stream, transform, channels
-        self.items = stream.open(**options)
+        self.items, self.batch_size = stream.open(**options), options.get("batch_size", 1)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
-        """Pixels and label of each image."""
-        for picture, label in self.items:
-            yield self.transform(_picture(picture, self.channels, f"an image of {self.stream.name}")), int(label)
+    def __iter__(self) -> Iterator[Item]:
+        """Pixels and label of each image, and what is wrong with it."""
+        name = self.stream.name
+        try:
+            for picture, label in _told(self.items, name):
+                yield self.transform(_picture(picture, self.channels, f"an image of {name}")), int(label), None
+        except UserError as error:  # raised in a worker, its traceback would be all that the user sees
+            black = self.transform(Image.new("RGB" if self.channels == 3 else "L", (1, 1)))
+            yield from repeat((black, 0, str(error)), self.batch_size)  # a part of a batch would be dropped
 
 
 class StreamLoader(DataLoader):
@@ -140,9 +157,22 @@ class StreamLoader(DataLoader):
         yield from super().__iter__()
 
 
-def stacked(items: Sequence[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    """A batch of single images and labels."""
-    return torch.stack([image for image, _ in items]), torch.tensor([label for _, label in items])
+def stacked(items: Sequence[Item]) -> Read:
+    """A batch of single images."""
+    images, labels, faults = zip(*items, strict=True)
+    return Read(torch.stack(images), torch.tensor(labels), tuple(fault for fault in faults if fault is not None))
+
+
+def _told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any]]:
+    """The items of a reader, whose failure is a line."""
+    try:
+        yield from items
+    except Exception as error:  # of the readers' many kinds
+        raise UserError(f"{name} cannot be read to its end: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _picture(picture: Any, channels: int, name: str) -> Image.Image:

@@ -16,6 +16,8 @@ from vit_attn.data.streams import Stream, open_timm
 from vit_attn.errors import UserError
 
 SYNONYMS = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test",)}
+HIDDEN = (-1, None)
+"""Labels of test images whose classes are kept secret."""
 
 
 def hub_source(name: str, root: Path | None, download: bool) -> Source:
@@ -26,7 +28,7 @@ def hub_source(name: str, root: Path | None, download: bool) -> Source:
     """
     where = None if root is None else str(root)
     train = open_timm(name, where, "train", download=download)
-    found, names = _labels(train.reader, None, name)
+    found, names = _labels(train.reader, list(train.reader.iter_targets()), None, name)
     load = partial(_load, name, where, train, found, names)
     return Source(names, None, None, None, lambda _root, _download: load(), PHOTOS)
 
@@ -90,7 +92,10 @@ def _load(name: str, root: str | None, train: Any, found: np.ndarray, names: tup
     for ours, theirs in split_names(train.reader).items():
         if ours != "train":
             reader = open_timm(name, root, theirs).reader
-            splits[ours] = _split(name, reader, _labels(reader, names, name)[0])
+            targets = list(reader.iter_targets())
+            if ours == "test" and all(each in HIDDEN for each in targets):
+                continue
+            splits[ours] = _split(name, reader, _labels(reader, targets, names, name)[0])
     return complete(splits, name, names)
 
 
@@ -110,9 +115,10 @@ def split_names(reader: Any) -> dict[str, str]:
     }
 
 
-def _labels(reader: Any, known: Sequence[str] | None, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(
+    reader: Any, found: Sequence[Any], known: Sequence[str] | None, name: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Class indices, and the names of the classes: those that the reader knows, else the labels themselves."""
-    found = list(reader.iter_targets())
     names = tuple(known or sorted(reader.class_to_idx, key=reader.class_to_idx.get))
     if names and all(isinstance(each, int) and 0 <= each < len(names) for each in found):
         return np.array(found, dtype=np.int64), names
