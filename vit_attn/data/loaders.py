@@ -11,6 +11,7 @@ from vit_attn.data.augment import Augment
 from vit_attn.data.balance import balanced
 from vit_attn.data.decoding import cores
 from vit_attn.data.memory import Picks, ResumableLoader, ShuffledBatches
+from vit_attn.data.place import Place
 from vit_attn.data.splits import Split
 from vit_attn.data.store import Store
 from vit_attn.data.streams import Stream, StreamImages, StreamLoader, stacked
@@ -42,40 +43,35 @@ class Loaders:
     balance: Balance
     num_workers: int | None
 
-    def training(
-        self, taken: Callable[[], int], epoch: Callable[[], int], world_size: int, rank: int, devices: int
-    ) -> DataLoader:
+    def training(self, place: Place) -> DataLoader:
         """Shuffled batches of this rank.
 
         Args:
-            taken: Tells how many batches of this epoch were taken before, by the run that is resumed.
-            epoch: Tells the epoch.
-            world_size: Number of ranks.
-            rank: Which of them this is.
-            devices: Devices of this machine, which share its cores.
+            place: Tells, whenever it is asked, the epoch and how much of it the run that is resumed had taken.
         """
         split = self.store.ready("train")
         if split.stream is not None and not self.store.in_memory:
-            return self._streamed(split.stream, epoch, devices)
+            return self._streamed(split.stream, place)
         order = balanced(split.labels) if self.balance == "sampling" else None
         # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
+        world_size, rank = place.ranks
         ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
-        batches = ShuffledBatches(split.labels, self.batch_size, taken, order, **ranks)
+        batches = ShuffledBatches(split.labels, self.batch_size, lambda: place.taken, order, **ranks)
         if self.store.in_memory:
             return ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
         augmented = Augmented(self.store.size, self.augment)
         images = Images(split, augmented, self.store.channels, self.seed, self.batch_size)
-        return ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(devices))
+        return ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(place.devices))
 
-    def _streamed(self, stream: Stream, epoch: Callable[[], int], devices: int) -> DataLoader:
+    def _streamed(self, stream: Stream, place: Place) -> DataLoader:
         if self.balance == "sampling":
             raise UserError(f"balance=sampling cannot choose among the images of {stream.name}: set loader to memory")
         augmented = Augmented(self.store.size, self.augment)
         options = {"training": True, "batch_size": self.batch_size, "seed": self.seed}
         images = StreamImages(stream, augmented, self.store.channels, **options)
-        reading = self._reading(devices) | {"persistent_workers": False}
+        reading = self._reading(place.devices) | {"persistent_workers": False}
         reading["num_workers"] = max(1, reading["num_workers"])  # a reader in this process would not begin anew
-        return StreamLoader(images, epoch, self.seed, batch_size=self.batch_size, **reading)
+        return StreamLoader(images, lambda: place.epoch, self.seed, batch_size=self.batch_size, **reading)
 
     def in_order(self, name: str, devices: int) -> DataLoader:
         """All images of a split in their order."""

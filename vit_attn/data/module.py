@@ -19,6 +19,7 @@ from vit_attn.data.card import KEY, Card, card_of
 from vit_attn.data.draws import Draws, to_device
 from vit_attn.data.loaders import Balance, Loaders
 from vit_attn.data.memory import Loader, Pick, Read, Resident
+from vit_attn.data.place import Place
 from vit_attn.data.sources import ROOT_VARIABLE, SOURCES, Split, find_source
 from vit_attn.data.statistics import Statistics, find_statistics
 from vit_attn.data.store import Probe, Store
@@ -106,6 +107,11 @@ class ImageData(L.LightningDataModule):
         return known and known.for_channels(self.in_chans)
 
     @property
+    def place(self) -> Place:
+        """Where in the run this is."""
+        return Place(self.trainer)
+
+    @property
     def splits(self) -> dict[str, Split]:
         """What was loaded of ``train``, ``val`` and ``test``."""
         return self.store.splits
@@ -185,9 +191,8 @@ class ImageData(L.LightningDataModule):
         self._check_batch(self.splits["train"])
 
     def _check_batch(self, split: Split) -> None:
-        training = self.trainer is None or self.trainer.state.fn == "fit"
-        ranks, _ = self._ranks()
-        if training and self.batch_size > len(split) // ranks:
+        ranks, _ = self.place.ranks
+        if self.place.trains and self.batch_size > len(split) // ranks:
             each = f"the {len(split)} training images" if ranks == 1 else f"each device's share of {len(split)} images"
             raise UserError(f"batch_size={self.batch_size} is larger than {each}")
 
@@ -232,7 +237,7 @@ class ImageData(L.LightningDataModule):
         """Shuffled batches: of addresses where the images are on the device, else read and augmented by workers."""
         _ = self.in_memory
         self._check_batch(self.store.ready("train"))
-        return self._loaders.training(self._taken, self._epoch, *self._ranks(), self._devices())
+        return self._loaders.training(self.place)
 
     def val_dataloader(self) -> DataLoader:
         """The held-out images in their order."""
@@ -247,7 +252,7 @@ class ImageData(L.LightningDataModule):
         return self._in_order("test")
 
     def _in_order(self, name: str) -> DataLoader:
-        return self._loaders.in_order(name, self._devices())
+        return self._loaders.in_order(name, self.place.devices)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """End the run over a file that a worker could not read."""
@@ -271,38 +276,15 @@ class ImageData(L.LightningDataModule):
         images, labels, *mirrored = batch
         if not (self.trainer and self.trainer.training):
             return self.normalize(images), labels
-        on, (world_size, rank) = self.augment if self.in_memory else on_device(self.augment), self._ranks()
-        draws = Draws((self.seed, _step(self.trainer)), len(images), rank, world_size, images.device)
+        on, (world_size, rank) = self.augment if self.in_memory else on_device(self.augment), self.place.ranks
+        draws = Draws((self.seed, self.place.step), len(images), rank, world_size, images.device)
         images = augment_batch(images, on, self.normalize, draws, *mirrored)
-        if (on.mixup or on.cutmix) and _progress(self.trainer) < (1.0 if on.mix_until is None else on.mix_until):
+        if (on.mixup or on.cutmix) and self.place.progress < (1.0 if on.mix_until is None else on.mix_until):
             return mix(images, labels, self.num_classes, on.mixup or 0.0, on.cutmix or 0.0, draws)
         return images, labels
-
-    def _taken(self) -> int:
-        """Batches of this epoch that were taken already, where a run is resumed within an epoch."""
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
-
-    def _epoch(self) -> int:
-        return self.trainer.current_epoch if self.trainer else 0
-
-    def _devices(self) -> int:
-        return max(1, self.trainer.num_devices) if self.trainer else 1
-
-    def _ranks(self) -> tuple[int, int]:
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
 
 def _first_difference(stored: tuple[str, ...], here: tuple[str, ...]) -> str:
     pairs = itertools.zip_longest(stored, here, fillvalue="none")
     number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
     return f"class {number} is {theirs!r} there and {ours!r} here"
-
-
-def _step(trainer: L.Trainer) -> int:
-    """Batches that training has taken so far, whatever the optimiser did with them."""
-    return trainer.fit_loop.epoch_loop.total_batch_idx + 1
-
-
-def _progress(trainer: L.Trainer) -> float:
-    """Share of the training that is done."""
-    return trainer.global_step / trainer.estimated_stepping_batches
