@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Our input against torchvision's, in turn in one run; random images of CIFAR-10's size.
 
-On the CPU: images a second, cropped, flipped, normalised, from memory on one thread, over torchvision's transforms of
+On the CPU: images a second, cropped, flipped, normalised, from memory, over torchvision's transforms of
 PIL images in a DataLoader of two workers; the same again with RandAugment. On a GPU: training steps of a ViT in bf16 on
 gathered and augmented batches, over the same steps on one batch that is already there. With --files, training images a
 second that two workers read from JPEG files of 500×375 pixels, cropped and resized to 224, mirrored, normalised: ours
@@ -46,8 +46,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batches", type=int, default=40, help="of ours in a round; of theirs a tenth, at least 8")
-    parser.add_argument("--threads", type=int, default=1, help="of ours on the CPU; more lose where cores are shared")
+    parser.add_argument("--batches", type=int, default=200, help="of ours in a round; of theirs a tenth, at least 8")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of ours, on the CPU")
     parser.add_argument("--files", type=int, default=0, help="JPEG files to read instead, in a temporary folder")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
     return parser.parse_args()

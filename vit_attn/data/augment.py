@@ -165,10 +165,12 @@ def crop_and_flip(
     top = draws.integers(0, 2 * padding)
     flipped = draws.uniform() < flip if mirrored is None else mirrored
     left = draws.integers(0, 2 * padding)
-    padded = F.pad(images, (padding,) * 4)
-    both = torch.stack([padded, padded.flip(-1)])
+    both = images.new_zeros(2, count, channels, height + 2 * padding, width + 2 * padding)
+    inner = both[..., padding : padding + height, padding : padding + width]
+    inner[0].copy_(images)
+    inner[1].copy_(images.flip(-1))
     # a crop is one run of memory, less what lies between its rows: so all crops are one gather of whole runs
-    image, plane, row, _ = padded.stride()
+    _, image, plane, row, _ = both.stride()
     length = (channels - 1) * plane + (height - 1) * row + width
     runs = both.as_strided((both.numel() - length + 1, length), (1, 1))
     each = torch.arange(count, device=images.device)
