@@ -194,7 +194,7 @@ class ImageData(L.LightningDataModule):
         ranks, _ = self.place.ranks
         if self.place.trains and self.batch_size > len(split) // ranks:
             each = f"the {len(split)} training images" if ranks == 1 else f"each device's share of {len(split)} images"
-            raise UserError(f"batch_size={self.batch_size} is larger than {each}")
+            raise UserError(f"batch_size={self.batch_size} is larger than {each}: set --data.batch_size")
 
     def setup(self, stage: str) -> None:
         """Load the splits where ``prepare_data`` ran in another process, and read what goes to the memory."""

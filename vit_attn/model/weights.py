@@ -53,8 +53,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return safetensors.torch.load_file(str(path))
         content: Any = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # a damaged or hostile file can fail in any way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{path} holds no weights that can be read without running code: {reason}") from error
+        kind = type(error).__name__  # torch's own words advise to run that code
+        raise UserError(f"{path} holds no weights that can be read without running code ({kind})") from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -152,7 +152,10 @@ def load_weights(net: nn.Module, path: str | Path) -> list[str]:
     try:
         adapted: dict[str, Tensor] = adapt(theirs, net)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"the patches and positions of {path} cannot be resampled to the network's: {error}") from error
+        raise UserError(
+            f"the patches and positions of {path} cannot be resampled to the network's: {error}; is the file of "
+            "that network?"
+        ) from error
     for name in ("patch_embed.proj.weight", "pos_embed"):
         if name in theirs and name in adapted and theirs[name].shape != adapted[name].shape:
             changes.append(f"{name} was resampled from {tuple(theirs[name].shape)} to {tuple(adapted[name].shape)}")
