@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ def shared(names: list[str], root: str = "/pictures") -> dict[str, int]:
     """The part of each picture, by its name."""
     paths = [f"{root}/{label}/{name}" for label in ("cat", "dog") for name in names]
     labels = torch.arange(2).repeat_interleave(len(names))
-    parts = share_out(Split(None, labels, pictures=FilePictures(paths)), 3, "pictures", ["cat", "dog"])
+    parts = share_out(Split(None, labels, pictures=FilePictures(paths, Path(root))), 3, "pictures", ["cat", "dog"])
     assert [part.labels.bincount().tolist() for part in parts[1:]] == [[max(1, round(len(names) / 10))] * 2] * 2
     return {
         path.removeprefix(f"{root}/"): number
@@ -51,3 +53,19 @@ def test_parts_are_no_pattern_of_names():
     assert np.array_equal(np.unique(part), [0, 1, 2])
     place = np.flatnonzero(part == 1) % 1000
     assert np.histogram(place, bins=5, range=(0, 1000))[0].min() > 20
+
+
+def test_parts_do_not_depend_on_how_the_root_is_named(tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    seen = []
+    for root in (here, Path(), there):
+        if root == there:
+            here.rename(there)
+        else:
+            monkeypatch.chdir(here)
+        labels = torch.arange(2).repeat(20)
+        pictures = FilePictures([root / f"{number}.png" for number in range(40)], root)
+        parts = share_out(Split(None, labels, pictures=pictures), 3, "t.csv", ["a", "b"])
+        seen.append([[Path(path).name for path in part.pictures.paths.tolist()] for part in parts])
+    assert seen[0] == seen[1] == seen[2]

@@ -57,8 +57,8 @@ class HParams(L.Callback):
         settings = self.settings | {"parameters": parameters}
         start = DATA.SessionStartInfo()
         for name, value in settings.items():
-            if value is not None:
-                setattr(start.hparams[name], "number_value" if name in NUMBERS else "string_value", value)
+            if (plain := _value(name, value)) is not None:
+                setattr(start.hparams[name], "number_value" if name in NUMBERS else "string_value", plain)
         infos = [API.HParamInfo(name=name, type=_kind(name), differs=name in FIRST) for name in settings]
         metrics = [
             API.MetricInfo(name=API.MetricName(tag=tag), display_name=heading) for tag, heading in METRICS.items()

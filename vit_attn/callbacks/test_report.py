@@ -100,7 +100,9 @@ class TestReport(L.Callback):
             **_summary(computed, loss, data.class_names),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "test.json").write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        (self.folder / "test.json").write_text(
+            json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8", "backslashreplace"
+        )
         written, picture = [self.folder / "test.json"], None
         if report["confusion"] is not None:
             title = f"{_what(report)}, top-1 accuracy {report['top1']:.2%}"

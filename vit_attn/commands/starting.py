@@ -82,7 +82,7 @@ def warn_of_normalisation(task: Any, normalize: str | None) -> None:
         normalize: What the user or the weights say of it.
     """
     start = task.start
-    if start is not None and normalize is None and not names_network(start) and find_header(start) is None:
+    if start is not None and normalize is None and not names_network(start) and not _tells_statistics(start):
         rank_zero_warn(
             f"{start} does not say how its images were normalised, as a checkpoint does and what `vit-attn export` "
             "writes: if not by the statistics of this data set, name whose with data.normalize"
@@ -106,3 +106,8 @@ def renew_head(task: Any, class_names: Sequence[str]) -> None:
     if known is not None and len(known) == len(class_names) and tuple(known) != tuple(class_names):
         task.net.reset_classifier(len(class_names))
         rank_zero_warn(f"{start}: the head of other classes was left out; the new one is untrained")
+
+
+def _tells_statistics(weights: str) -> bool:
+    said = find_header(weights)
+    return said is not None and bool(said.mean)

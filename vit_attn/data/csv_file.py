@@ -116,5 +116,5 @@ def _load(table: Path, rows: Sequence[Row], class_names: Sequence[str]) -> dict[
     for split in dict.fromkeys(row.split for row in rows):
         chosen = [row for row in rows if row.split == split]
         labels = torch.tensor([numbers[row.label] for row in chosen])
-        splits[split] = Split(None, labels, pictures=FilePictures([row.path for row in chosen]))
+        splits[split] = Split(None, labels, pictures=FilePictures([row.path for row in chosen], table.parent))
     return complete(splits, str(table), class_names)

@@ -116,11 +116,11 @@ def _load(root: Path, places: Mapping[str, Path], class_names: Sequence[str]) ->
     others = [path.name for path in _sub_folders(root) if path not in places.values()]
     if others and "all" not in places:
         rank_zero_info(f"folder: left out of {root}, where the splits are {', '.join(places)}: {', '.join(others)}")
-    splits = {name: _split(place, class_names) for name, place in places.items()}
+    splits = {name: _split(place, class_names, root) for name, place in places.items()}
     return complete(splits, str(root), class_names)
 
 
-def _split(place: Path, class_names: Sequence[str]) -> Split:
+def _split(place: Path, class_names: Sequence[str], root: Path) -> Split:
     paths, labels = [], []
     for label, name in enumerate(class_names):
         files = files_below(place / name)
@@ -128,7 +128,7 @@ def _split(place: Path, class_names: Sequence[str]) -> Split:
             raise UserError(f"class folder {place / name} is empty: put images there, or remove it")
         paths += files
         labels += [label] * len(files)
-    return Split(None, torch.tensor(labels), pictures=FilePictures(paths))
+    return Split(None, torch.tensor(labels), pictures=FilePictures(paths, root))
 
 
 def complete(splits: Mapping[str, Split], where: str, class_names: Sequence[str]) -> dict[str, Split]:

@@ -32,7 +32,7 @@ def share_out(split: Split, parts: int, where: str, class_names: Sequence[str]) 
     """A split in ``parts``: what is left, then a tenth of each class and at least one image for each other part.
 
     Which those are depends on the names of the files, as if drawn: images that are added later come to all parts, and
-    hardly any that was there changes its own, so that a network that was trained before can still be tested.
+    few that were there change their own, where classes have a hundred images or more.
 
     Args:
         split: All images.

@@ -1,5 +1,6 @@
 """Splits of a data set: labels at hand, pictures decoded or still in their files."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,9 +58,11 @@ class FilePictures(Pictures):
 
     Args:
         paths: The files.
+        root: Where the data set lies; what a picture is known by does not depend on it.
     """
 
-    def __init__(self, paths: Sequence[str | Path] | np.ndarray) -> None:
+    def __init__(self, paths: Sequence[str | Path] | np.ndarray, root: Path | None = None) -> None:
+        self.root = root
         self.paths = np.array([str(path) for path in paths], dtype=np.str_)  # an array, which workers share
 
     def __len__(self) -> int:
@@ -71,12 +74,12 @@ class FilePictures(Pictures):
         return str(self.paths[index])
 
     def key(self, index: int) -> str:
-        """The file and the folder that it is in."""
-        return "/".join(Path(self.name(index)).parts[-2:])
+        """The way to the file from the root of the data set."""
+        return Path(os.path.relpath(self.name(index), self.root)).as_posix()
 
     def take(self, indices: np.ndarray) -> "FilePictures":
         """Some of the files."""
-        return FilePictures(self.paths[indices])
+        return FilePictures(self.paths[indices], self.root)
 
     def _open(self, index: int) -> Image.Image:
         return open_file(self.name(index))

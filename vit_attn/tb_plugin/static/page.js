@@ -185,12 +185,16 @@ export class Page {
       this.runs = runs;
       const [run, back] = [this.stepsOf, this.unreachable];
       this.unreachable = false;
-      if (back || (!run && runs.length)) return this.sync();
-      const gone = run && !runs.some(({ name }) => name === run);
-      const steps = run && !gone ? await this.source.steps(run) : this.steps;
+      if (!run) {
+        if (back) this.say("");
+        return runs.length ? this.sync() : this.draw();
+      }
+      const gone = !runs.some(({ name }) => name === run);
+      const steps = gone ? this.steps : await this.source.steps(run);
       if (run !== this.stepsOf) return; // another run was chosen meanwhile
       this.steps = steps;
       if (gone) this.say(`Run ${run} is no longer in the log directory; what is shown was loaded before.`);
+      else if (back) await this.sync();
       const last = this.steps[this.steps.length - 1];
       if (this.state.follow && !gone && last > this.state.step) this.store.set({ step: last });
       else this.drawAround();
