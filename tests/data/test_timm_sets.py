@@ -11,6 +11,8 @@ import torch
 
 from vit_attn.data import ImageData, streams
 from vit_attn.data.sources import SOURCES, find_source
+from vit_attn.data.store import Store
+from vit_attn.data.streams import Stream
 from vit_attn.data.timm_sets import split_names
 from vit_attn.errors import UserError
 
@@ -315,3 +317,13 @@ def test_torch_is_another_way_to_say_torchvisions_names(picture_folder):
     assert find_source("torch/image_folder", picture_folder()).class_names == ("bright", "dark", "middle")
     with pytest.raises(UserError, match="unknown data set 'cifar12', did you mean 'cifar1"):
         find_source("torch/cifar12")
+
+
+def test_a_stream_in_the_memory_of_several_devices_is_refused(monkeypatch):
+    store = Store(SOURCES["coins"], Path(), (8, 8), 3, "memory", 1.0, False)
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    with pytest.raises(
+        UserError, match="wds/a cannot be kept in the memory of several devices: set data.loader to wor"
+    ):
+        store._read_stream(Stream("wds/a", None, "train", 4), "training")
