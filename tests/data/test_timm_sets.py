@@ -323,7 +323,5 @@ def test_a_stream_in_the_memory_of_several_devices_is_refused(monkeypatch):
     store = Store(SOURCES["coins"], Path(), (8, 8), 3, "memory", 1.0, False)
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    with pytest.raises(
-        UserError, match="wds/a cannot be kept in the memory of several devices"
-    ):
+    with pytest.raises(UserError, match="wds/a cannot be kept in the memory of several devices"):
         store._read_stream(Stream("wds/a", None, "train", 4), "training")
