@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,11 +26,14 @@ class Given(L.LightningModule):
 
 
 class Data(L.LightningDataModule):
+    named: tuple[str, ...] = ()
+
     def __init__(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         super().__init__()
         self.pairs = TensorDataset(logits, labels)
         self.dataset, self.num_classes, self.store = "drawn", logits.shape[1], SimpleNamespace(tested_on="test")
-        self.class_names = tuple(f"name {i}" for i in range(self.num_classes))
+        names = [f"name {i}" for i in range(self.num_classes)]
+        self.class_names = (*self.named, *names[len(self.named) :])
 
     def test_dataloader(self):
         return DataLoader(self.pairs, batch_size=7, collate_fn=self.collate)
@@ -112,6 +116,13 @@ def test_validation_images_in_place_of_test_images_are_called_so(tmp_path: Path,
     assert titles[0].startswith("drawn, 100 validation images, top-1")
     assert "test: drawn, 100 validation images, step" in capsys.readouterr().out
     assert measured(tmp_path, *drawn(6))["split"] == "test"
+
+
+def test_class_names_of_any_bytes_are_written(tmp_path: Path, monkeypatch):
+    odd = os.fsdecode(b"caf\xe9")
+    monkeypatch.setattr(Data, "named", (odd,))
+    report = measured(tmp_path, *drawn(6))
+    assert report["classes"][0]["name"] == odd
 
 
 def test_few_classes_have_no_top_5(tmp_path: Path):
