@@ -28,6 +28,7 @@ from vit_attn.commands.fit_report import report_end, report_stop
 from vit_attn.commands.parse_errors import explain
 from vit_attn.commands.run_config import RunConfig
 from vit_attn.commands.runs import new_folder
+from vit_attn.commands.slurm import requeue
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
@@ -284,6 +285,8 @@ class VitAttnCLI(LightningCLI):
             self.trainer.fit(**arguments)
         except stopping.Stopped as stopped:
             report_stop(self.trainer, stopped)
+            if stopped.signum == stopping.REQUEUE and self.trainer.is_global_zero:
+                sys.stderr.write(f"vit-attn: {requeue()}\n")
             raise
 
     def after_fit(self) -> None:
