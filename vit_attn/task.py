@@ -16,9 +16,10 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from vit_attn.checkpoints.weights import load_weights
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
-from vit_attn.model.weights import changes_of_pretrained, load_weights, names_network, pretrained_weights
+from vit_attn.model.pretrained import changes_of_pretrained, names_network, pretrained_weights
 from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
 from vit_attn.training.optim import build_optimizer
 from vit_attn.training.schedule import phased

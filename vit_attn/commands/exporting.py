@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vit_attn.checkpoints.weights import read_weights, save_weights
 from vit_attn.commands.networks import Network
 from vit_attn.data.header import Header
 from vit_attn.errors import UserError
-from vit_attn.model.weights import read_weights, save_weights
 
 OPSET = 20
 """Version of ONNX's operators, of 2023: the first with gelu as one operator."""

@@ -1,8 +1,13 @@
 """What must be known of a data set to use a network that was trained on it."""
 
-from collections.abc import Mapping
+import math
+import numbers
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
+
+from vit_attn.errors import UserError
 
 KEY = "ImageData"
 """Under which lightning keeps the state of the data in a checkpoint."""
@@ -33,8 +38,15 @@ class Card:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
-def card_of(checkpoint: Mapping[str, Any]) -> Card | None:
+def card_of(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoint") -> Card | None:
     """The card in a checkpoint of ours, if it has one.
+
+    Args:
+        checkpoint: What the file holds.
+        path: The file.
+
+    Raises:
+        UserError: If a field is missing or unknown, or if images cannot be normalised by it.
 
     >>> card = Card("pets", ("cat", "dog"), (32, 32), (0.5,), (0.2,))
     >>> card_of({KEY: card.state()}) == card
@@ -44,4 +56,37 @@ def card_of(checkpoint: Mapping[str, Any]) -> Card | None:
     if not isinstance(state, Mapping) or "class_names" not in state:
         return None
     fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
-    return Card(**fields)
+    try:
+        card = Card(**fields)
+    except TypeError as error:  # which names the field
+        raise UserError(f"{path}: its data card ({KEY}) has other fields: {str(error).partition('() ')[2]}") from error
+    check_statistics(card.mean, card.std, f"{path}: {KEY}")
+    if not (isinstance(card.class_names, tuple) and all(isinstance(name, str) for name in card.class_names)):
+        raise UserError(f"{path}: {KEY}.class_names must be names, got {card.class_names!r:.80}")
+    if not (isinstance(card.crop, numbers.Real) and 0 < card.crop <= 1):
+        raise UserError(f"{path}: {KEY}.crop must be in (0, 1], got {card.crop!r}")
+    return card
+
+
+def check_statistics(mean: Sequence[float], std: Sequence[float], what: str) -> None:
+    """Refuse statistics by which images cannot be normalised.
+
+    Args:
+        mean: Mean by channel.
+        std: Deviation by channel.
+        what: What they are part of.
+
+    Raises:
+        UserError: If one is no list of finite numbers, if they are of unlike lengths, or if a deviation is not above 0.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if not (isinstance(values, tuple) and values and all(map(_is_finite, values))):
+            raise UserError(f"{what}.{name} must be finite numbers, one a channel, got {values!r}")
+    if len(mean) != len(std):
+        raise UserError(f"{what} has a mean of {len(mean)} channels and a deviation (std) of {len(std)}")
+    if min(std) <= 0:
+        raise UserError(f"{what}.std must be above 0, since images are divided by it, got {list(std)}")
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
