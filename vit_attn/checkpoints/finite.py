@@ -23,7 +23,7 @@ def refuse_not_finite(state: Mapping[str, Any], path: str | Path) -> None:
     broken = [name for name, tensor in state.items() if isinstance(tensor, Tensor) and not _is_finite(tensor)]
     if broken:
         first = state[broken[0]]
-        count = int((~torch.isfinite(first.float())).sum())
+        count = int((~torch.isfinite(first.double())).sum())
         others = f", and so have {len(broken) - 1} more tensors" if len(broken) > 1 else ""
         raise UserError(
             f"{path}: {broken[0]} has NaN or infinity in {count} of its {first.numel()} numbers{others}: the training "

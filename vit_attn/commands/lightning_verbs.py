@@ -69,7 +69,7 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
     warnings.formatwarning = _in_one_line
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
     try:
-        VitAttnCLI(
+        cli = VitAttnCLI(
             model_class=Classifier,
             datamodule_class=ImageData,
             parser_class=Parser,
@@ -83,7 +83,8 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
         )
     except MisconfigurationException as error:
         raise UserError(" ".join(str(error).split())) from error
-    return 0
+    callbacks = getattr(cli.trainer, "callbacks", [])
+    return int(any(isinstance(each, PredictionWriter) and each.failed for each in callbacks))
 
 
 class Parser(LightningArgumentParser):

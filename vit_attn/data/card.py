@@ -2,11 +2,12 @@
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vit_attn.checkpoints.contents import is_size
 from vit_attn.errors import UserError
 
 KEY = "ImageData"
@@ -55,20 +56,22 @@ def card_of(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoint") 
     state = checkpoint.get(KEY)
     if not isinstance(state, Mapping) or "class_names" not in state:
         return None
-    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
-    try:
-        card = Card(**fields)
-    except TypeError as error:  # which names the field
-        raise UserError(f"{path}: its data card ({KEY}) has other fields: {str(error).partition('() ')[2]}") from error
-    check_statistics(card.mean, card.std, f"{path}: {KEY}")
-    if not (isinstance(card.class_names, tuple) and all(isinstance(name, str) for name in card.class_names)):
-        raise UserError(f"{path}: {KEY}.class_names must be names, got {card.class_names!r:.80}")
-    if not (isinstance(card.crop, numbers.Real) and 0 < card.crop <= 1):
-        raise UserError(f"{path}: {KEY}.crop must be in (0, 1], got {card.crop!r}")
-    return card
+    found: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
+    wanted = {each.name for each in fields(Card)}
+    if other := sorted({*found, "crop"} ^ wanted):
+        raise UserError(f"{path}: {KEY} must have {', '.join(sorted(wanted))}; missing or unknown: {', '.join(other)}")
+    check_statistics(found["mean"], found["std"], f"{path}: {KEY}")
+    names, crop = found["class_names"], found.get("crop", 1.0)
+    if not (isinstance(names, tuple) and all(isinstance(name, str) for name in names)):
+        raise UserError(f"{path}: {KEY}.class_names must be names, got {names!r:.80}")
+    if not (_is_finite(crop) and 0 < crop <= 1):
+        raise UserError(f"{path}: {KEY}.crop must be in (0, 1], got {crop!r}")
+    if not is_size(found["img_size"]):
+        raise UserError(f"{path}: {KEY}.img_size must be height and width in pixels, got {found['img_size']!r}")
+    return Card(**found)
 
 
-def check_statistics(mean: Sequence[float], std: Sequence[float], what: str) -> None:
+def check_statistics(mean: Any, std: Any, what: str) -> None:
     """Refuse statistics by which images cannot be normalised.
 
     Args:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +53,27 @@ def read_header(path: Path) -> Header:
     metadata, _ = read_safetensors(path)
     try:
         said = {name: json.loads(text) for name, text in metadata.items() if name != "format"}
-        fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
-        header = Header(**fields)
-    except (TypeError, ValueError) as error:  # a file of another program
-        raise UserError(
-            f"{path} is not a file of `vit-attn export`, so it does not say what network it is of: name the network "
-            "with --model and the file with --weights"
-        ) from error
-    check_statistics(header.mean, header.std, f"{path}: its header")
-    if not (isinstance(header.architecture, str) and isinstance(header.options, dict) and is_size(header.img_size)):
+    except ValueError as error:
+        raise UserError(_of_another_program(path)) from error
+    if said.keys() != {each.name for each in fields(Header)}:
+        raise UserError(_of_another_program(path))
+    found: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    check_statistics(found["mean"], found["std"], f"{path}: its header")
+    kinds = isinstance(found["architecture"], str) and isinstance(found["options"], dict)
+    if not (kinds and is_size(found["img_size"])):
         raise UserError(f"{path}: its header is damaged: architecture, options or img_size is of another kind")
-    return header
+    options: dict[str, Any] = found["options"]
+    found["options"] = {
+        name: tuple(value) if name == "img_size" and is_size(value) else value for name, value in options.items()
+    }
+    return Header(**found)
+
+
+def _of_another_program(path: Path) -> str:
+    return (
+        f"{path} is not a file of `vit-attn export`, so it does not say what network it is of: name the network with "
+        "--model and the file with --weights"
+    )
 
 
 def find_header(path: str | Path) -> Header | None:
@@ -112,5 +122,5 @@ def header_of(checkpoint: Mapping[str, Any], path: Path) -> Header:
     )
 
 
-def _by(size: Any) -> str:
-    return "x".join(map(str, size)) if isinstance(size, (tuple, list)) else repr(size)
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
