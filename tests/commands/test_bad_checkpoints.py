@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from vit_attn.checkpoints import io
 from vit_attn.cli import main
 from vit_attn.data import coins
+from vit_attn.model import VisionTransformer
 
 NETWORK = ["--model.arch=vit_attn_coins_patch4_32", "--model.arch_options={depth: 2, embed_dim: 32, num_heads: 2}"]
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu"]
@@ -218,3 +219,50 @@ def test_a_file_is_read_once_a_command(trained, commands, capsys, monkeypatch: p
         assert main(arguments) == 0, verb
         ours = [each for each in reads if isinstance(each, Path)]  # lightning hands over an open file
         assert ours == [trained], verb
+
+
+def overflowing(checkpoint: dict[str, Any]) -> None:
+    """Finite weights whose logits are not."""
+    checkpoint["state_dict"]["net.head.weight"].copy_(3e38 * checkpoint["state_dict"]["net.head.weight"].sign())
+
+
+def test_a_network_that_overflows_is_one_line(trained, tmp_path, commands, capsys):
+    path = edited(trained, tmp_path, overflowing)
+    for verb, message in (
+        ("test", "the network gives NaN or infinity for images of test batch 0"),
+        ("judge", "the network gives NaN or infinity for 2 of 2 images: it cannot be judged"),
+        ("export", "the network gives NaN or infinity for ordinary images"),
+        ("attend", "none of the images could be read and drawn"),
+    ):
+        assert main(commands(path)[verb]) == 2
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"vit-attn: {message}"), verb
+    for verb, table, count in (("predict", "own.csv", 1), ("predict a run", "run.csv", 64)):
+        assert main(commands(path)[verb]) == 2
+        assert table in capsys.readouterr().err.splitlines()[-1]
+        rows = Path(table).read_text().splitlines()[1:]
+        assert len(rows) == count
+        assert all(row.endswith("the network gives NaN or infinity") for row in rows)
+
+
+def test_only_the_images_that_overflow_are_left_out(trained, commands, capsys, monkeypatch: pytest.MonkeyPatch):
+    forward = VisionTransformer.forward
+
+    def broken_for_black(net, images):
+        black = (images == images[:, :, :1, :1]).all(dim=(1, 2, 3)) & (images < 0).all(dim=(1, 2, 3))
+        return forward(net, images).masked_fill(black[:, None], NAN)
+
+    monkeypatch.setattr(VisionTransformer, "forward", broken_for_black)
+    arguments = commands(trained)
+    Image.new("RGB", (32, 32), "black").save("b.png")
+    for verb in ("predict", "attend"):
+        assert main([verb, "b.png", *arguments[verb][1:]]) == 1
+        assert "vit-attn: b.png: the network gives NaN or infinity" in capsys.readouterr().err.splitlines()
+    assert [row.partition(",")[0] for row in Path("own.csv").read_text().splitlines()] == ["image", "b.png", "a.png"]
+    assert {path.name for path in Path("drawn").iterdir()} == {"a.attention.png", "a.attention.npz"}
+
+    def broken_for_the_first(net, images):
+        return forward(net, images).index_fill(0, torch.tensor([0]), NAN)
+
+    monkeypatch.setattr(VisionTransformer, "forward", broken_for_the_first)
+    assert main(arguments["predict a run"]) == 1
+    assert "predictions of 64 images: run.csv; for 8 of them the network gives NaN" in capsys.readouterr().out
