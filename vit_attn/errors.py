@@ -8,6 +8,11 @@ class UserError(ValueError):
     """A mistake that the user can mend. The command line prints its message as one line, without a traceback."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, has not the memory that was asked for; without importing torch."""
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint to append to an error about an unknown name: the closest known names, or nothing.
 

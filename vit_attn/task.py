@@ -26,6 +26,8 @@ from vit_attn.training.schedule import phased
 from vit_attn.training.tuning import Part, Parts, Tuning
 
 Options = dict[str, bool | int | float | str | list[int] | None]
+LOGGED = {"train/loss": "min", "val/loss": "min", "val/accuracy": "max"}
+"""What is logged while a network trains, and which end of it is better: what a callback can watch."""
 
 
 class Classifier(L.LightningModule):

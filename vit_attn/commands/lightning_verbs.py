@@ -23,9 +23,10 @@ from vit_attn.callbacks.prediction_table import check_output
 from vit_attn.commands.checkpoints import run_folder, take_checkpoint
 from vit_attn.commands.parse_errors import explain
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
+from vit_attn.commands.trainer_checks import check_callbacks, check_settings, plain_errors
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
-from vit_attn.task import Classifier
+from vit_attn.task import LOGGED, Classifier
 
 CHECKPOINT_DEFAULTS = {
     "monitor": "val/accuracy",
@@ -68,7 +69,7 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = _in_one_line
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
-    try:
+    with plain_errors():
         cli = VitAttnCLI(
             model_class=Classifier,
             datamodule_class=ImageData,
@@ -81,8 +82,6 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
             trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
             args=[verb, *_config_of_run(verb, options), *options],
         )
-    except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())) from error
     callbacks = getattr(cli.trainer, "callbacks", [])
     return int(any(isinstance(each, PredictionWriter) and each.failed for each in callbacks))
 
@@ -123,6 +122,7 @@ class VitAttnCLI(LightningCLI):
         if self.subcommand == "fit":
             if settings.max_epochs == settings.max_steps == -1:
                 raise UserError("the run needs an end: set trainer.max_epochs or trainer.max_steps")
+            check_settings(settings)
             run = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
             runs, name = self._setting("runs"), self._setting("name")
             kwargs["default_root_dir"] = str(Path(runs, name, run))
@@ -201,7 +201,10 @@ class VitAttnCLI(LightningCLI):
         super()._parse_ckpt_path()
 
     def before_fit(self) -> None:
-        """Refuse a network that cannot be drawn while nothing is written yet, and start the clock."""
+        """Refuse what cannot be drawn or watched while nothing is written yet, and start the clock."""
+        check_callbacks(
+            getattr(self.trainer, "callbacks", []), LOGGED, getattr(self.trainer, "limit_val_batches", 1) != 0
+        )
         for callback in getattr(self.trainer, "callbacks", []):
             if isinstance(callback, AttentionLogger):
                 callback.check(self.datamodule, self.model)
