@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from vit_attn import __version__
-from vit_attn.errors import TrainingFailed, UserError, did_you_mean
+from vit_attn.errors import TrainingFailed, UserError, did_you_mean, is_out_of_memory
 from vit_attn.training import stopping
 
 VERBS = {
@@ -73,6 +73,12 @@ def main(args: Sequence[str] | None = None) -> int:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         sys.stderr.write(f"vit-attn: {error}\n")
+        return 1
+    except (RuntimeError, MemoryError) as error:
+        if os.environ.get(TRACEBACK_VARIABLE) or not is_out_of_memory(error):
+            raise
+        reason = (str(error).strip().splitlines() or ["of the machine"])[0]
+        sys.stderr.write(f"vit-attn: out of memory: take fewer images at a time ({reason})\n")
         return 1
 
 

@@ -12,6 +12,11 @@ class TrainingFailed(RuntimeError):
     """A training that cannot go on. The command line prints its message as one line and returns 1."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the machine, has not the memory that was asked for; without importing torch."""
+    return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint to append to an error about an unknown name: the closest known names, or nothing.
 

@@ -89,7 +89,7 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["{folder}", "--model=vit_attn_coin_patch4_32"], "did you mean 'vit_attn_coins_patch4_32'"),
         (["{folder}", "--model=resnet18", "--weights=none"], "ResNet has no attention modules to record"),
         (["{folder}", "--model=none.ckpt"], "checkpoint not found: none.ckpt"),
-        (["{folder}", "--model={folder}/notes.txt"], "notes.txt is not a whole checkpoint of vit-attn"),
+        (["{folder}", "--model={folder}/notes.txt"], "notes.txt is not a whole checkpoint"),
         (["{folder}", "--img_size=30"], "img_size must be a multiple of patch_size"),
         (["{folder}", "--device=gpux"], "device 'gpux' cannot be used"),
         (["{folder}", "--device=meta"], "device 'meta' cannot be used"),

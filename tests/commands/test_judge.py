@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.data import coins
-from vit_attn.model.weights import save_weights
 from vit_attn.task import build_net
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"

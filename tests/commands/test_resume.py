@@ -116,7 +116,9 @@ def test_a_probe_is_resumed_where_it_was(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_state_that_was_written_in_between_is_one_to_go_on_from(tmp_path: Path, wholes):
-    run = fit(tmp_path / "runs", "--checkpoint.filename={step}", "--checkpoint.save_top_k=-1", "--checkpoint.monitor=null")
+    run = fit(
+        tmp_path / "runs", "--checkpoint.filename={step}", "--checkpoint.save_top_k=-1", "--checkpoint.monitor=null"
+    )
     for name, step in (("5", 5), ("10", 10)):
         assert read(run, name)["global_step"] == step
         path = run / "checkpoints" / f"{name}.ckpt"
@@ -248,7 +250,12 @@ def test_the_last_line_says_the_step_the_file_and_the_command(signum: int, tmp_p
 
 def test_other_pictures_are_refused(tmp_path: Path, monkeypatch, picture_folder, capsys):
     pictures = picture_folder({"bright": 30, "dark": 30})
-    options = ["--data.dataset=folder", f"--data.root={pictures}", "--data.img_size=32", "--trainer.limit_val_batches=1"]
+    options = [
+        "--data.dataset=folder",
+        f"--data.root={pictures}",
+        "--data.img_size=32",
+        "--trainer.limit_val_batches=1",
+    ]
     options += ["--trainer.limit_train_batches=2", "--data.augment.random_resized_crop=0"]
     with monkeypatch.context() as patched:
         stop_at(patched, "on_train_batch_end", 3)

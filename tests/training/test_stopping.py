@@ -11,7 +11,6 @@ import pytest
 
 from vit_attn.training.stopping import PARENT_VARIABLE, Stopped
 
-
 Run = Callable[[str], subprocess.Popen]
 
 

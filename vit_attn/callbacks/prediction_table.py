@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import Tensor
 from vit_attn.errors import UserError, did_you_mean
 
 Row = dict[str, Any]
+NOT_FINITE = "the network gives NaN or infinity"
+"""What is wrong with an image for which there are no probabilities."""
 
 
 def columns(top_k: int, labelled: bool) -> list[str]:
@@ -28,7 +31,7 @@ def columns(top_k: int, labelled: bool) -> list[str]:
 
 
 def guesses(probabilities: Float[Tensor, "B classes"], top_k: int, name_of: Callable[[int], str]) -> list[Row]:
-    """The likeliest classes of each image, best first, under the names of their columns.
+    """The likeliest classes of each image, best first, under the names of their columns; or an error.
 
     Args:
         probabilities: Of each class.
@@ -39,6 +42,9 @@ def guesses(probabilities: Float[Tensor, "B classes"], top_k: int, name_of: Call
     rows: list[Row] = []
     for shares, classes in zip(best.values.tolist(), best.indices.tolist(), strict=True):
         row: Row = {}
+        if not all(map(math.isfinite, shares)):  # those of softmax are all finite, or none is
+            rows.append({"error": NOT_FINITE})
+            continue
         for rank, (share, index) in enumerate(zip(shares, classes, strict=True), start=1):
             row |= {f"class_{rank}": name_of(index), f"probability_{rank}": round(share, 6)}
         rows.append(row)

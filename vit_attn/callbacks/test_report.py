@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 
 from vit_attn.callbacks.attention_pictures import add_picture
 from vit_attn.callbacks.confusion import draw_confusion
+from vit_attn.errors import UserError
 
 BINS = 15
 MOST_CLASSES = 1000
@@ -81,8 +82,17 @@ class TestReport(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count a batch, of which ``test_step`` returned the logits."""
+        """Count a batch, of which ``test_step`` returned the logits.
+
+        Raises:
+            UserError: If they are not finite: what is measured of them would look like a network that guesses.
+        """
         logits, labels = outputs.float(), batch[1]
+        if not bool(logits.isfinite().all()):
+            raise UserError(
+                f"the network gives NaN or infinity for images of test batch {batch_idx}: if it overflows in 16 bits, "
+                "measure it with --trainer.precision=32-true"
+            )
         self.metrics.update(logits.softmax(dim=-1).clamp(max=SUREST), labels)
         self.loss.update(F.cross_entropy(logits, labels), weight=len(labels))
 

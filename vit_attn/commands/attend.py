@@ -1,6 +1,7 @@
 """``vit-attn attend IMAGE…``: where a trained network looks in pictures of your own."""
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def run(verb: str, options: list[str]) -> int:
     """Run the verb.
 
     Returns:
-        0, or 1 if some image could not be read; the others are drawn.
+        0, or 1 if some image could not be read, or drawn; the others are.
 
     Raises:
         UserError: For a mistake in the options, or if there is nothing to draw.
@@ -52,24 +53,23 @@ def run(verb: str, options: list[str]) -> int:
     files = networks.image_files(args.images)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
-    names, failed = _result_names(files), 0
+    names, errors = _result_names(files), []
     for start in range(0, len(files), args.batch_size):
-        read = [network.read(path) for path in files[start : start + args.batch_size]]
-        failed += sum(isinstance(each, str) for each in read)
-        for each in read:
-            if isinstance(each, str):
-                sys.stderr.write(f"vit-attn: {each}\n")
-        whole = [
-            (path, each)
-            for path, each in zip(files[start : start + args.batch_size], read, strict=True)
-            if not isinstance(each, str)
-        ]
-        if whole:
-            for (path, picture), view in zip(whole, _look([p for _, p in whole], network, device, args), strict=True):
+        read = [(path, network.read(path)) for path in files[start : start + args.batch_size]]
+        whole = [(path, each) for path, each in read if not isinstance(each, str)]
+        wrong = [each for _, each in read if isinstance(each, str)]
+        views = _look([picture for _, picture in whole], network, device, args) if whole else []
+        for (path, picture), view in zip(whole, views, strict=True):
+            if math.isfinite(view.probabilities.sum()):
                 _write(args.out / names[path], path, picture, view, network)
-    if failed == len(files):
-        raise UserError("none of the images could be read")
-    return 1 if failed else 0
+            else:
+                wrong.append(f"{path}: the network gives NaN or infinity")
+        for each in wrong:
+            sys.stderr.write(f"vit-attn: {each}\n")
+        errors += wrong
+    if len(errors) == len(files):
+        raise UserError("none of the images could be read and drawn")
+    return 1 if errors else 0
 
 
 def _result_names(files: list[Path]) -> dict[Path, str]:

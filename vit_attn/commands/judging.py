@@ -15,13 +15,14 @@ from torch import Tensor
 from vit_attn.attention_maps.curves import draw_curves
 from vit_attn.attention_maps.faithfulness import Change
 from vit_attn.attention_maps.verdict import Case, Columns, Places, Verdict, judge_network, mean_and_error
-from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
-from vit_attn.commands.networks import pick_device
+from vit_attn.checkpoints.weights import load_weights
+from vit_attn.commands.checkpoints import run_folder
+from vit_attn.commands.networks import network_of_checkpoint, pick_device
 from vit_attn.data import ImageData
+from vit_attn.data.header import MADE_FOR
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError
-from vit_attn.model.weights import load_weights
-from vit_attn.task import build_net, without_pretrained
+from vit_attn.task import build_net
 
 HEADINGS = {
     "deletion": "deletion",
@@ -78,17 +79,21 @@ def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
         raise UserError("a checkpoint brings its own options and weights: leave out --arch_options and --weights")
     if weights is None and not given.get("pretrained"):
         raise UserError("the network would be untrained: add --weights FILE, or --arch_options pretrained=true")
-    known = read_hyperparameters(Path(args.ckpt_path)) if args.arch is None else {}
-    data = _data(args)
-    for name in ("num_classes", "img_size", "in_chans"):
-        here = getattr(data, name)
-        if known and tuple(torch.tensor(known[name]).flatten()) != tuple(torch.tensor(here).flatten()):
-            raise UserError(f"the checkpoint's network has {name}={known[name]}, but the data set has {here}")
-    arch = args.arch or known["arch"]
-    options = without_pretrained(known.get("arch_options")) if known else given
-    net = build_net(arch, data.num_classes, data.img_size, data.in_chans, options)
-    for change in load_weights(net, weights) if weights else ():
-        sys.stderr.write(f"vit-attn: {weights}: {change}\n")
+    if args.arch is None:
+        net, known = network_of_checkpoint(Path(args.ckpt_path))
+        data, arch = _data(args), known.architecture
+        for name in MADE_FOR:
+            here, there = (tuple(torch.tensor(each).flatten()) for each in (getattr(data, name), known.options[name]))
+            if here != there:
+                raise UserError(
+                    f"the checkpoint's network has {name}={known.options[name]}, but the data set has "
+                    f"{getattr(data, name)}"
+                )
+    else:
+        data, arch = _data(args), args.arch
+        net = build_net(arch, data.num_classes, data.img_size, data.in_chans, given)
+        for change in load_weights(net, weights) if weights else ():
+            sys.stderr.write(f"vit-attn: {weights}: {change}\n")
     return case_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)
 
 

@@ -30,9 +30,10 @@ from vit_attn.commands.run_config import RunConfig
 from vit_attn.commands.runs import new_folder
 from vit_attn.commands.slurm import requeue
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
+from vit_attn.commands.trainer_checks import check_callbacks, check_settings, plain_errors
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
-from vit_attn.task import Classifier
+from vit_attn.task import LOGGED, Classifier
 from vit_attn.training import stopping
 from vit_attn.training.launching import prepare_trainer
 
@@ -73,27 +74,28 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
     begun_with = list(options)
     options, folder = resuming.take_resume(options) if verb == "fit" else (options, None)
     try:
-        VitAttnCLI(
-            model_class=Classifier,
-            datamodule_class=ImageData,
-            parser_class=Parser,
-            predictions=predictions,
-            folder=folder,
-            begun_with=begun_with,
-            save_config_callback=RunConfig if verb == "fit" else None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_kwargs={"allow_abbrev": False},
-            trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
-            args=[verb, *_config_of_run(verb, options), *options],
-        )
+        with plain_errors():
+            cli = VitAttnCLI(
+                model_class=Classifier,
+                datamodule_class=ImageData,
+                parser_class=Parser,
+                predictions=predictions,
+                folder=folder,
+                begun_with=begun_with,
+                save_config_callback=RunConfig if verb == "fit" else None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_kwargs={"allow_abbrev": False},
+                trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
+                args=[verb, *_config_of_run(verb, options), *options],
+            )
     except resuming.Finished as finished:
         sys.stdout.write(f"{finished}\n")
+        return 0
     except stopping.Stopped as stopped:
         return stopped.exit_code
-    except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())) from error
-    return 0
+    callbacks = getattr(cli.trainer, "callbacks", [])
+    return int(any(isinstance(each, PredictionWriter) and each.failed for each in callbacks))
 
 
 class Parser(LightningArgumentParser):
@@ -147,6 +149,7 @@ class VitAttnCLI(LightningCLI):
         if self.subcommand == "fit":
             if settings.max_epochs == settings.max_steps == -1:
                 raise UserError("the run needs an end: set trainer.max_epochs or trainer.max_steps")
+            check_settings(settings)
             kwargs |= self._place_of_run(settings.logger)
             extra += self._callbacks_of_run(settings.logger)
         else:
@@ -263,7 +266,10 @@ class VitAttnCLI(LightningCLI):
         resuming.refuse_finished(self.stored, self.changes, path, self.stored["global_step"])
 
     def before_fit(self) -> None:
-        """Refuse a network that cannot be drawn while nothing is written yet, and start the clock."""
+        """Refuse what cannot be drawn or watched while nothing is written yet, and start the clock."""
+        check_callbacks(
+            getattr(self.trainer, "callbacks", []), LOGGED, getattr(self.trainer, "limit_val_batches", 1) != 0
+        )
         for callback in getattr(self.trainer, "callbacks", []):
             if isinstance(callback, AttentionLogger):
                 callback.check(self.datamodule, self.model)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from vit_attn.checkpoints.weights import load_weights, read_weights, save_weights
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
-from vit_attn.model.weights import load_weights, read_weights, save_weights
 from vit_attn.model.zoo import ENTRIES
 
 SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 2, "num_heads": 4}
