@@ -99,13 +99,15 @@ def plain_errors() -> Iterator[None]:
 
     Raises:
         UserError: Instead of such an error.
-        TrainingFailed: If another process of the run has ended.
+        TrainingFailed: If another process of the run has ended, or if an operation made numbers that are none.
     """
     try:
         yield
     except (UserError, TrainingFailed, OSError):
         raise
     except Exception as error:
+        if "returned nan values" in str(error):  # by trainer.detect_anomaly, whose warning has the line of the code
+            raise TrainingFailed(f"step {(_step(error) or 0) + 1}: {' '.join(str(error).split())}") from error
         if _lost_a_rank(error):
             raise TrainingFailed("another rank has ended; why is in what it printed") from error
         if (line := _line_of(error)) is None:
