@@ -2,12 +2,13 @@
 
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from vit_attn import __version__
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.errors import UserError, did_you_mean, one_line, printable
 
 VERBS = {
     "fit": ("vit_attn.commands.lightning_verbs", "train a network, and log its attention to TensorBoard"),
@@ -55,18 +56,30 @@ def main(args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be any bytes
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_printable_record)
     try:
         return _dispatch(args)
     except UserError as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        sys.stderr.write(f"vit-attn: {error}\n")
+        sys.stderr.write(f"vit-attn: {one_line(error)}\n")
         return 2
     except OSError as error:  # no permission, no space: the message names the file
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        sys.stderr.write(f"vit-attn: {error}\n")
+        sys.stderr.write(f"vit-attn: {one_line(error)}\n")
         return 1
+    except RecursionError:  # what is nested so deep was made for it
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        sys.stderr.write("vit-attn: the input is nested too deep to be read\n")
+        return 2
+
+
+def _printable_record(record: logging.LogRecord) -> bool:
+    """Escape what names of files and classes could do to the terminal in a line of the log."""
+    record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    return True
 
 
 def _dispatch(args: list[str]) -> int:

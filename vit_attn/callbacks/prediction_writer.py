@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from vit_attn.callbacks.prediction_table import PredictionTable, guesses
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, printable
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -58,7 +58,7 @@ class PredictionWriter(BasePredictionWriter):
         """Finish the file and say where it is."""
         if self.table is not None:
             self.table.close()
-            sys.stdout.write(f"predictions of {self.table.count:,} images: {self.path}\n")
+            sys.stdout.write(printable(f"predictions of {self.table.count:,} images: {self.path}") + "\n")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Keep what was done."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, one_line, printable, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def run(verb: str, options: list[str]) -> int:
         failed += sum(isinstance(each, str) for each in read)
         for each in read:
             if isinstance(each, str):
-                sys.stderr.write(f"vit-attn: {each}\n")
+                sys.stderr.write(f"vit-attn: {one_line(each)}\n")
         whole = [
             (path, each)
             for path, each in zip(files[start : start + args.batch_size], read, strict=True)
@@ -94,12 +94,17 @@ def _write(base: Path, path: Path, picture: "np.ndarray", view: "View", network:
     import numpy as np
     from PIL import Image
 
-    guess = f"{network.name_of(view.predicted)} ({view.probabilities[view.predicted]:.0%})"
+    guess = f"{_title(network, view.predicted)} ({view.probabilities[view.predicted]:.0%})"
     drawing, numbers = base.with_name(base.name + ".attention.png"), base.with_name(base.name + ".attention.npz")
-    Image.fromarray(draw(picture, view, guess, network.name_of(view.target))).save(drawing, optimize=True)
+    Image.fromarray(draw(picture, view, guess, _title(network, view.target))).save(drawing, optimize=True)
     names = np.array(network.class_names or [f"class {i}" for i in range(len(view.probabilities))])
     np.savez_compressed(numbers, image=picture, class_names=names, path=str(path), **vars(view))
-    sys.stdout.write(f"{path}: {guess} -> {drawing}\n")
+    sys.stdout.write(printable(f"{path}: {guess} -> {drawing}") + "\n")
+
+
+def _title(network: "Network", index: int) -> str:
+    """A class's name, as long as there is space for."""
+    return shortened(printable(network.name_of(index)), 80)
 
 
 def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.ndarray":

@@ -19,7 +19,7 @@ from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
 from vit_attn.commands.networks import pick_device
 from vit_attn.data import ImageData
 from vit_attn.data.module import Probe
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, one_line
 from vit_attn.model.weights import load_weights
 from vit_attn.task import build_net, without_pretrained
 
@@ -88,7 +88,7 @@ def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
     options = without_pretrained(known.get("arch_options")) if known else given
     net = build_net(arch, data.num_classes, data.img_size, data.in_chans, options)
     for change in load_weights(net, weights) if weights else ():
-        sys.stderr.write(f"vit-attn: {weights}: {change}\n")
+        sys.stderr.write(f"vit-attn: {one_line(f'{weights}: {change}')}\n")
     return case_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)
 
 

@@ -24,7 +24,7 @@ from vit_attn.commands.checkpoints import run_folder, take_checkpoint
 from vit_attn.commands.parse_errors import explain
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
 from vit_attn.data import ImageData
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, printable
 from vit_attn.task import Classifier
 
 CHECKPOINT_DEFAULTS = {
@@ -234,7 +234,7 @@ class VitAttnCLI(LightningCLI):
 
 def _in_one_line(message: Warning | str, *_place: Any, **_line: Any) -> str:
     """A warning without the place in the code that gave it."""
-    return f"warning: {message}\n"
+    return printable(f"warning: {message}\n", keep="\n")
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:

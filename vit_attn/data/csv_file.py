@@ -29,7 +29,8 @@ def csv_source(table: Path) -> Source:
     """The data set in a CSV file with the columns ``path``, ``label`` and, if wanted, ``split``.
 
     Paths are relative to the file. Labels are names or whole numbers; classes are in order of their labels. Without
-    ``split``, a tenth of each class is held out for validation and as much for the test, always in the same way.
+    ``split``, a tenth of each class is held out for validation and as much for the test, always in the same way. Cells
+    are read as they stand: an apostrophe before a name, as ``predict`` writes it before ``=``, belongs to the name.
 
     Raises:
         UserError: If the table cannot be read or has no classes, or if its splits have other classes.
