@@ -17,6 +17,8 @@ from vit_attn.attention_maps.faithfulness import Change
 from vit_attn.attention_maps.verdict import Case, Columns, Places, Verdict, judge_network, mean_and_error
 from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
 from vit_attn.commands.networks import pick_device
+from vit_attn.commands.run_config import read_run_config, settings_to_measure
+from vit_attn.commands.yaml_limits import load_yaml
 from vit_attn.data import ImageData
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError, one_line
@@ -192,8 +194,7 @@ def _dataset(args: argparse.Namespace) -> str:
 def _settings(args: argparse.Namespace) -> Mapping[str, Any]:
     """What the run of the checkpoint says of its data."""
     folder = _run_of(args)
-    content = yaml.safe_load((folder / "config.yaml").read_text()) if folder else None
-    return content.get("data", {}) if isinstance(content, dict) else {}
+    return settings_to_measure(read_run_config(folder / "config.yaml")).get("data", {}) if folder else {}
 
 
 def _run_of(args: argparse.Namespace) -> Path | None:
@@ -204,4 +205,7 @@ def _key_values(pairs: Sequence[str]) -> dict[str, Any]:
     """``depth=3`` as YAML reads it."""
     if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
         raise UserError(f"arch_options must be KEY=VALUE, got {', '.join(wrong)}")
-    return {name: yaml.safe_load(value) for name, _, value in (pair.partition("=") for pair in pairs)}
+    try:
+        return {name: load_yaml(value) for name, _, value in (pair.partition("=") for pair in pairs)}
+    except yaml.YAMLError as error:
+        raise UserError(f"arch_options must be KEY=VALUE: {' '.join(str(error).split())}") from error

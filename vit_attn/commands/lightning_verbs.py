@@ -22,7 +22,10 @@ from vit_attn.callbacks.hparams import chosen_settings
 from vit_attn.callbacks.prediction_table import check_output
 from vit_attn.commands.checkpoints import run_folder, take_checkpoint
 from vit_attn.commands.parse_errors import explain
+from vit_attn.commands.run_config import options_of_run
+from vit_attn.commands.run_name import check_run_name, check_runs_folder
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
+from vit_attn.commands.yaml_limits import limit_jsonargparse
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError, printable
 from vit_attn.task import Classifier
@@ -64,6 +67,7 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
     own = [option for option in options if option.startswith("--model.")]
     if own and verb != "fit":
         raise UserError(f"{verb} measures the checkpoint's network as it was trained: leave out {own[0]}")
+    limit_jsonargparse()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = _in_one_line
@@ -167,6 +171,8 @@ class VitAttnCLI(LightningCLI):
             raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
         if self.config.subcommand == "fit":
             settings = self.config.fit
+            check_runs_folder(settings.runs)
+            check_run_name(settings.name)
             if start_of(settings.model) is not None:
                 verb, *options = args
                 given = parser.parse_args([verb, f"--seed_everything={seed}", *options], defaults=False)
@@ -249,7 +255,7 @@ def _config_of_run(verb: str, options: list[str]) -> list[str]:
     position = names.index("--ckpt_path")
     _, given, value = options[position].partition("=")
     folder = run_folder(value if given else (options[position + 1 : position + 2] or [None])[0])
-    return ["--config", str(folder / "config.yaml")] if folder else []
+    return options_of_run(folder) if folder else []
 
 
 def _refuse_other_settings(asked: dict[str, Any], stored: dict[str, Any], path: str) -> None:
