@@ -80,4 +80,4 @@ def limit_jsonargparse() -> None:
             except ValueError as error:
                 raise LimitError(str(error).partition(";")[0]) from error
 
-    jsonargparse_loaders.yaml_default_loader = Limited
+    vars(jsonargparse_loaders)["yaml_default_loader"] = Limited  # it has no public place for one
