@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from vit_attn.commands.stored_network import check_hyperparameters
 from vit_attn.data.sources import SOURCES
 from vit_attn.data.statistics import find_statistics
 from vit_attn.errors import UserError
@@ -27,7 +28,10 @@ def read_hyperparameters(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint not found: {path}")
     try:
         checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        check_hyperparameters(path, checkpoint["hyper_parameters"])
         return dict(checkpoint["hyper_parameters"])
+    except UserError:
+        raise
     except Exception as error:  # a damaged file can fail in any way that unpickling can
         raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
 

@@ -20,6 +20,8 @@ from vit_attn.commands.networks import pick_device
 from vit_attn.commands.run_config import read_run_config, settings_to_measure
 from vit_attn.commands.yaml_limits import load_yaml
 from vit_attn.data import ImageData
+from vit_attn.data.card import Card
+from vit_attn.data.header import find_header
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError, one_line
 from vit_attn.model.weights import load_weights
@@ -86,12 +88,21 @@ def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
         here = getattr(data, name)
         if known and tuple(torch.tensor(known[name]).flatten()) != tuple(torch.tensor(here).flatten()):
             raise UserError(f"the checkpoint's network has {name}={known[name]}, but the data set has {here}")
+    _check_classes(weights, data)
     arch = args.arch or known["arch"]
     options = without_pretrained(known.get("arch_options")) if known else given
     net = build_net(arch, data.num_classes, data.img_size, data.in_chans, options)
     for change in load_weights(net, weights) if weights else ():
         sys.stderr.write(f"vit-attn: {one_line(f'{weights}: {change}')}\n")
     return case_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)
+
+
+def _check_classes(weights: str | None, data: ImageData) -> None:
+    """Refuse weights that say they are of other classes, or of these in another order, and normalise as they say."""
+    said = find_header(weights) if weights else None
+    if said is not None and said.class_names and said.mean and len(said.class_names) == data.num_classes:
+        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct)
+        data.load_state_dict(card.state())
 
 
 def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> Case:

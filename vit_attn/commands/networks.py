@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.callbacks.prediction_writer import unique_names
+from vit_attn.commands.checkpoints import read_hyperparameters
+from vit_attn.commands.stored_network import check_network
 from vit_attn.data.card import card_of
 from vit_attn.data.folder import entries, files_below
 from vit_attn.data.header import read_header
@@ -120,6 +122,7 @@ def open_network(model: str, weights: str | None = None, img_size: int | None = 
 
 def _of_export(path: Path) -> Network:
     known = read_header(path)
+    check_network(path, known.architecture, known.options)
     try:
         net = timm.create_model(known.architecture, pretrained=False, **known.options)
     except Exception as error:  # a network that this timm does not have, or other options
@@ -140,6 +143,7 @@ def _of_export(path: Path) -> Network:
 def _of_checkpoint(path: Path) -> Network:
     if not path.is_file():
         raise UserError(f"checkpoint not found: {path}")
+    read_hyperparameters(path)  # which refuses those that are not ours
     try:
         task = Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
         card = card_of(torch.load(path, map_location="cpu", weights_only=True))

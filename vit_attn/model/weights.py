@@ -1,12 +1,10 @@
 """Weights of a network from and to a file, ours and timm's alike; nothing is ever unpickled."""
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import safetensors.torch
 import timm
@@ -15,6 +13,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.model.downloads import downloaded
 
 WRAPPERS = ("state_dict_ema", "state_dict", "model")
 """Keys under which timm, Lightning and others keep the weights in a checkpoint."""
@@ -37,7 +36,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: A file, or its ``https://`` or ``http://`` address, or a name of timm's registry; what was downloaded
-            stays in the hubs' folders.
+            stays in the hubs' folders, unless it is refused.
 
     Raises:
         UserError: If there is no such file or name, if it holds no weights, or if reading it would run code.
@@ -45,7 +44,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if names_network(path):
         with pretrained_weights(str(path)):
             return timm.create_model(str(path), pretrained=True).state_dict()
-    path = _downloaded(str(path)) if str(path).startswith(("https://", "http://")) else Path(path)
+    if str(path).startswith(("https://", "http://")):
+        with downloaded(str(path)) as file:
+            return read_weights(file)
+    path = Path(path)
     if not path.is_file():
         raise UserError(f"weights not found: {path}{_like_a_network(path)}")
     try:
@@ -119,19 +121,6 @@ def changes_of_pretrained(net: Any, num_classes: int, img_size: tuple[int, int])
 def head_left_out(before: int | str, after: int) -> str:
     """What becomes of a head of other classes."""
     return f"the head of {before} classes was left out; the new one of {after} is untrained"
-
-
-def _downloaded(url: str) -> Path:
-    """Where the file of this address lies; it is downloaded once."""
-    name = Path(urlsplit(url).path).name or "weights"
-    path = Path(torch.hub.get_dir(), "vit_attn", hashlib.sha256(url.encode()).hexdigest()[:16], name)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except (OSError, ValueError) as error:  # urllib's errors are OSErrors
-            raise UserError(f"weights could not be downloaded from {url}: {error}") from error
-    return path
 
 
 def load_weights(net: nn.Module, path: str | Path) -> list[str]:

@@ -135,7 +135,9 @@ class AttentionPlugin(base_plugin.TBPlugin):
         if last is None:
             blobs = self._blobs(request, image_tag(_number(request, "image")), lambda keys: keys[1:])
         else:
-            blobs = self._blobs(request, image_tag(_number(request, "image")), lambda keys: _part(keys[1:], first, last))
+            blobs = self._blobs(
+                request, image_tag(_number(request, "image")), lambda keys: _part(keys[1:], first, last)
+            )
         for i, blob in enumerate(blobs):
             try:
                 check_maps(blob)
