@@ -39,7 +39,7 @@ def test_the_command_line_refuses_them_before_anything_is_written(option: str, t
     inside = tmp_path / "a" / "b"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
-    assert main(["fit", "--data.dataset=coins", option]) == 2
+    assert main(["fit", "--data.dataset=coins", "--trainer.max_steps=1", "--trainer.limit_val_batches=0", option]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"vit-attn: {option[2:6]} must ")
     assert error.count("\n") == 1

@@ -1,6 +1,7 @@
 """``vit-attn attend IMAGE…``: where a trained network looks in pictures of your own."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from vit_attn.attention_maps.view import View
     from vit_attn.commands.networks import Network
 
+MOST_BYTES = 200
 DEFAULT = "vit_attn_cifar10_patch4_32"
 DESCRIPTION = f"""Draw where a network looks: for each image NAME a picture OUT/NAME.attention.png with the image, the
 last layer's attention, attention rollout, relevance for a class, and the row of every layer and head; and the numbers
@@ -74,13 +76,18 @@ def run(verb: str, options: list[str]) -> int:
 
 def _result_names(files: list[Path]) -> dict[Path, str]:
     """A name for each file's results; files of one name in several folders get their number."""
-    stems, names = [path.stem for path in files], {}
-    for number, path in enumerate(files):
-        name = path.stem if stems.count(path.stem) == 1 else f"{path.stem}_{number}"
-        while name in names.values() or (name != path.stem and name in stems):
+    stems, names = [_fitting(path.stem) for path in files], {}
+    for number, (path, stem) in enumerate(zip(files, stems, strict=True)):
+        name = stem if stems.count(stem) == 1 else f"{stem}_{number}"
+        while name in names.values() or (name != stem and name in stems):
             name += "_"
         names[path] = name
     return names
+
+
+def _fitting(stem: str) -> str:
+    """The beginning of a name that leaves room for ours, of 255 bytes that a file system takes."""
+    return os.fsdecode(os.fsencode(stem)[:MOST_BYTES])
 
 
 def _look(pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace) -> "list[View]":
