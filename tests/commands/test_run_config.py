@@ -2,10 +2,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vit_attn.cli import main
 from vit_attn.commands.run_config import read_run_config, settings_to_measure
+from vit_attn.data.card import KEY
 from vit_attn.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -108,3 +110,14 @@ def test_data_devices_and_seed_are_all_that_is_taken():
     assert settings_to_measure({"trainer": {"accelerator": "CPUAccelerator", "devices": "auto"}}) == {
         "trainer": {"devices": "auto"}
     }
+
+
+@pytest.mark.parametrize("verb", MEASURE)
+def test_no_verb_measures_a_checkpoint_whose_classes_are_in_another_order(verb: str, run: Path, capsys):
+    path = run / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint[KEY]["class_names"].reverse()
+    torch.save(checkpoint, path)
+    assert main([verb, f"--ckpt_path={path}", *MEASURE[verb]]) == 2
+    assert "the checkpoint is of other classes than coins: class 0 is " in capsys.readouterr().err
+    assert not {"test.json", "predictions.csv", "judge"} & {each.name for each in run.iterdir()}
