@@ -119,3 +119,12 @@ def test_the_networks_that_come_along_say_how_they_were_made():
     with torch.no_grad():
         predicted = coins((images - 0.25) / 0.18).argmax(dim=-1)
     assert (predicted == torch.tensor([Coins("test")[i][1] for i in range(100)])).float().mean() > 0.98
+
+
+def test_names_as_long_as_a_file_system_takes_have_results_of_their_own(folder: Path):
+    for number, end in enumerate("ab"):
+        (folder / f"coins_{number}.png").rename(folder / f"{'x' * 250}{end}.png")
+    files = [str(path) for path in sorted(folder.glob("x*"))]
+    out = folder.parent / "out"
+    assert main(["attend", *files, "--model", "vit_attn_coins_patch4_32", "--out", str(out)]) == 0
+    assert len(list(out.iterdir())) == 4

@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from vit_attn.callbacks.prediction_table import NOT_FINITE, PredictionTable, guesses
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, printable
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -69,7 +69,7 @@ class PredictionWriter(BasePredictionWriter):
         if self.failed == table.count:
             raise UserError(f"{NOT_FINITE} for all {table.count:,} images; {self.path} says so of each")
         apart = f"; for {self.failed:,} of them {NOT_FINITE}" if self.failed else ""
-        sys.stdout.write(f"predictions of {table.count:,} images: {self.path}{apart}\n")
+        sys.stdout.write(printable(f"predictions of {table.count:,} images: {self.path}{apart}") + "\n")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Keep what was done."""

@@ -1,19 +1,17 @@
 """Weights of a network from and to a file, ours and timm's alike; nothing is ever unpickled."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import safetensors.torch
 import timm
-import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from vit_attn.checkpoints.finite import refuse_not_finite
 from vit_attn.checkpoints.io import read_checkpoint, read_safetensors
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.model.downloads import downloaded
 from vit_attn.model.pretrained import head_left_out, names_network, pretrained_weights
 
 WRAPPERS = ("state_dict_ema", "state_dict", "model")
@@ -37,7 +35,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: A file, or its ``https://`` or ``http://`` address, or a name of timm's registry; what was downloaded
-            stays in the hubs' folders.
+            stays in the hubs' folders, unless it is refused.
 
     Raises:
         UserError: If there is no such file or name, if it holds no weights, or if reading it would run code.
@@ -45,7 +43,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if names_network(path):
         with pretrained_weights(str(path)):
             return timm.create_model(str(path), pretrained=True).state_dict()
-    path = _downloaded(str(path)) if str(path).startswith(("https://", "http://")) else Path(path)
+    if str(path).startswith(("https://", "http://")):
+        with downloaded(str(path)) as file:
+            return read_weights(file)
+    path = Path(path)
     if not path.exists():
         raise UserError(f"weights not found: {path}{_like_a_network(path)}")
     if path.suffix == ".safetensors":
@@ -67,19 +68,6 @@ def _like_a_network(path: Path) -> str:
     if len(path.parts) > 1 or path.suffix in (".ckpt", ".safetensors", ".pt", ".pth", ".bin"):
         return ""
     return did_you_mean(path.name.partition(".")[0], timm.list_models()) or ", neither a file nor a network's name"
-
-
-def _downloaded(url: str) -> Path:
-    """Where the file of this address lies; it is downloaded once."""
-    name = Path(urlsplit(url).path).name or "weights"
-    path = Path(torch.hub.get_dir(), "vit_attn", hashlib.sha256(url.encode()).hexdigest()[:16], name)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except (OSError, ValueError) as error:  # urllib's errors are OSErrors
-            raise UserError(f"weights could not be downloaded from {url}: {error}") from error
-    return path
 
 
 def load_weights(net: nn.Module, path: str | Path) -> list[str]:

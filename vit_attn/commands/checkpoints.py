@@ -6,6 +6,7 @@ from typing import Any
 from vit_attn.callbacks.run_checkpoint import RUN_KEY
 from vit_attn.checkpoints.contents import hyperparameters_of, refuse_unloadable, weights_of
 from vit_attn.checkpoints.io import read_checkpoint
+from vit_attn.commands.stored_network import check_hyperparameters
 from vit_attn.data.header import header_of
 from vit_attn.data.sources import SOURCES
 from vit_attn.data.statistics import find_statistics
@@ -39,6 +40,7 @@ def take_checkpoint(verb: str, settings: Any, path: str) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     header_of(checkpoint, Path(path))
     stored, model, data = hyperparameters_of(checkpoint, path), settings.model, settings.data
+    check_hyperparameters(Path(path), stored)
     refuse_unloadable(checkpoint, path, resume=verb == "fit")
     weights_of(checkpoint, path)
     model.arch_options, model.weights = without_pretrained(model.arch_options), None

@@ -26,13 +26,16 @@ from vit_attn.commands import resuming
 from vit_attn.commands.checkpoints import read_run, run_folder, take_checkpoint
 from vit_attn.commands.fit_report import report_end, report_stop
 from vit_attn.commands.parse_errors import explain
-from vit_attn.commands.run_config import RunConfig
+from vit_attn.commands.run_config import options_of_run
+from vit_attn.commands.run_name import check_run_name, check_runs_folder
 from vit_attn.commands.runs import new_folder
+from vit_attn.commands.save_config import RunConfig
 from vit_attn.commands.slurm import requeue
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
 from vit_attn.commands.trainer_checks import check_callbacks, check_settings, plain_errors
+from vit_attn.commands.yaml_limits import limit_jsonargparse
 from vit_attn.data import ImageData
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, printable
 from vit_attn.task import LOGGED, Classifier
 from vit_attn.training import stopping
 from vit_attn.training.launching import prepare_trainer
@@ -67,6 +70,7 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
     own = [option for option in options if option.startswith("--model.")]
     if own and verb != "fit":
         raise UserError(f"{verb} measures the checkpoint's network as it was trained: leave out {own[0]}")
+    limit_jsonargparse()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = _in_one_line
@@ -224,6 +228,8 @@ class VitAttnCLI(LightningCLI):
             raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
         if self.config.subcommand == "fit":
             settings = self.config.fit
+            check_runs_folder(settings.runs)
+            check_run_name(settings.name)
             if start_of(settings.model) is not None and self.folder is None:
                 verb, *options = args
                 given = parser.parse_args([verb, f"--seed_everything={seed}", *options], defaults=False)
@@ -302,7 +308,7 @@ class VitAttnCLI(LightningCLI):
 
 def _in_one_line(message: Warning | str, *_place: Any, **_line: Any) -> str:
     """A warning without the place in the code that gave it."""
-    return f"warning: {message}\n"
+    return printable(f"warning: {message}\n", keep="\n")
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
@@ -317,7 +323,9 @@ def _config_of_run(verb: str, options: list[str]) -> list[str]:
     position = names.index("--ckpt_path")
     _, given, value = options[position].partition("=")
     folder = run_folder(value if given else (options[position + 1 : position + 2] or [None])[0])
-    return ["--config", str(folder / "config.yaml")] if folder else []
+    if folder is None:
+        return []
+    return ["--config", str(folder / "config.yaml")] if verb == "fit" else options_of_run(folder)
 
 
 def _refuse_other_settings(asked: dict[str, Any], stored: dict[str, Any], path: str) -> None:

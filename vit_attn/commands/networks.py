@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.callbacks.prediction_writer import unique_names
-from vit_attn.checkpoints.contents import weights_of
+from vit_attn.checkpoints.contents import hyperparameters_of, weights_of
 from vit_attn.checkpoints.io import read_checkpoint
 from vit_attn.checkpoints.weights import load_exactly, load_weights
+from vit_attn.commands.stored_network import check_hyperparameters, check_network
 from vit_attn.data.folder import entries, files_below
 from vit_attn.data.header import MADE_FOR, Header, header_of, read_header
 from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
@@ -123,6 +124,7 @@ def open_network(model: str, weights: str | None = None, img_size: int | None = 
 
 def _of_export(path: Path) -> Network:
     known = read_header(path)
+    check_network(path, known.architecture, known.options)
     try:
         net = timm.create_model(known.architecture, pretrained=False, **known.options)
     except Exception as error:  # a network that this timm does not have, or other options
@@ -160,6 +162,7 @@ def network_of_checkpoint(path: Path) -> tuple[nn.Module, Header]:
     if not path.exists():
         raise UserError(f"checkpoint not found: {path}")
     checkpoint = read_checkpoint(path)
+    check_hyperparameters(path, hyperparameters_of(checkpoint, path))
     known, state = header_of(checkpoint, path), weights_of(checkpoint, path)
     options = {name: value for name, value in without_pretrained(known.options).items() if name not in MADE_FOR}
     made_for: dict[str, Any] = {name: known.options[name] for name in MADE_FOR}

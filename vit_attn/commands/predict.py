@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, one_line, printable
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +29,9 @@ or of the test images of a run's data set, with the options of `vit-attn test`,
 
 The table has a row an image: `image`, its path, or its number in the test images; `label`, the true class, of test
 images only; `class_1`, `probability_1` and so on, the likeliest classes from the best on; and `error`, what is wrong
-with a file that cannot be read or with what the network gives for it. JSON is a list of objects with these names.
+with a file that cannot be read or with what the network gives for it. JSON is a list of objects with these names. In
+CSV, names that a spreadsheet would execute, such as =1+2.png, have an apostrophe before them; JSON and Parquet have
+them as they are.
 """
 EPILOG = """\
 The exit code is 0 if all images could be read and named, 1 if some could not, and 2 if none could or the command was
@@ -96,14 +98,14 @@ def run(verb: str, options: list[str]) -> int:
             rows = _rows(batch, network, device, top_k)
             table.write(rows)
             for error in [row["error"] for row in rows if "error" in row]:
-                sys.stderr.write(f"vit-attn: {error}\n")
+                sys.stderr.write(f"vit-attn: {one_line(error)}\n")
                 errors.append(error)
     failed = len(errors)
     done = "read and named" if any(NOT_FINITE in error for error in errors) else "read"
     if failed == len(files):
         raise UserError(f"none of the {failed} images could be {done}; {args.output} says why")
     apart = f"; {failed} of them could not be {done}" if failed else ""
-    sys.stdout.write(f"predictions of {len(files):,} images: {args.output}{apart}\n")
+    sys.stdout.write(printable(f"predictions of {len(files):,} images: {args.output}{apart}") + "\n")
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from vit_attn.commands import slurm
+from vit_attn.commands.yaml_limits import load_yaml
 from vit_attn.errors import UserError
 
 LAST = Path("checkpoints", "last.ckpt")
@@ -86,7 +87,7 @@ def _asked(options: Sequence[str]) -> dict[str, str]:
 
 def _of_file(path: Path) -> dict[str, str]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}  # the parser says what is wrong with it
     known = content if isinstance(content, dict) else {}
