@@ -1,7 +1,7 @@
 """The two checkpoints of a run: its best weights and its last state."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,8 @@ class RunCheckpoint(ModelCheckpoint):
     ``last.ckpt`` is written after every validation, every few minutes of training beside that, and when the run ends or
     is stopped. Weights that are not finite are never the best.
 
+    ``guard`` is called before anything is written, and may refuse the state.
+
     Args:
         minutes: Minutes of training after which the last state is written between validations; 0 for never.
         monitor: Metric by which the best is chosen; None to keep checkpoints of all epochs or of the last.
@@ -81,6 +83,7 @@ class RunCheckpoint(ModelCheckpoint):
         self.minutes, self.keeps_last = minutes, save_last
         self.settings: Mapping[str, Any] = {}
         self.options: list[str] = []
+        self.guard: Callable[[], None] = lambda: None
         self.accuracy: Best | None = None
         self.monitored: Best | None = None
         self.validation_pending = False
@@ -134,6 +137,7 @@ class RunCheckpoint(ModelCheckpoint):
         """Write the last state; all ranks must call it at the same step."""
         if not self.keeps_last or _is_trial(trainer):
             return
+        self.guard()
         self.last_model_path = str(self.last_path)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
@@ -153,6 +157,10 @@ class RunCheckpoint(ModelCheckpoint):
         if chosen and current is not None and self._is_best(current):
             self.monitored = Best(float(current), trainer.global_step, trainer.current_epoch)
         return chosen
+
+    def _save_topk_checkpoint(self, trainer: L.Trainer, monitor_candidates: dict[str, torch.Tensor]) -> None:
+        self.guard()
+        super()._save_topk_checkpoint(trainer, monitor_candidates)
 
     def _is_best(self, current: torch.Tensor) -> bool:
         if self.monitored is None:

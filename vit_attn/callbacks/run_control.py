@@ -61,6 +61,7 @@ class RunControl(Checkpoint):
         self.consensus = Consensus(3, trainer.world_size)
         if trainer.world_size > 1:
             self.request.deadline = stopping.DEADLINE
+        self.checkpoint.guard = lambda: self._refuse_bad_steps(trainer, pl_module)
         self.request.under_way = True
 
     def on_train_batch_start(
@@ -80,12 +81,13 @@ class RunControl(Checkpoint):
             self.leaving = stop
             return
         if stop or due or _ends_within_epoch(trainer):
-            self._write(trainer, pl_module)
+            self.checkpoint.write_last(trainer)
         self.leaving = stop
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave before the validation, which is run when the run goes on."""
         if _is_in_fit(trainer):
+            self._refuse_bad_steps(trainer, pl_module)
             self._stop_validation(trainer, pl_module)
 
     def on_validation_batch_end(
@@ -106,10 +108,11 @@ class RunControl(Checkpoint):
         stop, due = self._agree(trainer, 0)
         self.leaving = stop or self.leaving
         if (self.leaving or due) and self.checkpoint.saved_at_step != trainer.global_step:
-            self._write(trainer, pl_module)
+            self.checkpoint.write_last(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Settle with all ranks whether a last signal came; from here on one ends the process at once."""
+        self._refuse_bad_steps(trainer, pl_module)
         stop, _, _ = self.consensus.settle((self.request.signum, 0, 0))
         self.leaving = stop or self.leaving
         self.request.under_way = False
@@ -141,13 +144,12 @@ class RunControl(Checkpoint):
             self.checkpoint.validation_pending = True
             for each in averages:  # are validated in place of the network's own weights
                 each._swap_models(pl_module)
-            self._write(trainer, pl_module)
+            self.checkpoint.write_last(trainer)
             self.leave()
 
-    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def _refuse_bad_steps(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if bad := self._bad_step(trainer, pl_module, now=True):
             raise TrainingFailed(self._not_finite(trainer, bad))
-        self.checkpoint.write_last(trainer)
 
     def leave(self) -> None:
         """End the training, if that was agreed and the state is written.
