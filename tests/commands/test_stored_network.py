@@ -1,12 +1,15 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
+from vit_attn.checkpoints.contents import hyperparameters_of
+from vit_attn.checkpoints.io import read_checkpoint
 from vit_attn.cli import main
-from vit_attn.commands.checkpoints import read_hyperparameters
+from vit_attn.commands.stored_network import check_hyperparameters
 from vit_attn.errors import UserError
 
 PARAMETERS = {"arch": "vit_attn_tiny_patch4_32", "arch_options": {"depth": 1}, "num_classes": 3, "img_size": (32, 32)}
@@ -33,15 +36,21 @@ def kept(path: Path, **changes) -> Path:
     return path
 
 
+def read(path: Path) -> dict[str, Any]:
+    stored = hyperparameters_of(read_checkpoint(path), path)
+    check_hyperparameters(path, stored)
+    return stored
+
+
 def test_what_a_checkpoint_of_ours_keeps_is_taken(tmp_path: Path):
-    assert read_hyperparameters(kept(tmp_path / "a.ckpt"))["num_classes"] == 3
+    assert read(kept(tmp_path / "a.ckpt"))["num_classes"] == 3
 
 
 @pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_checkpoint_that_would_build_anything_else_is_one_line(changes, tmp_path: Path, capsys):
     path = kept(tmp_path / "a.ckpt", **changes)
     with pytest.raises(UserError, match=r"a\.ckpt(:| does)"):
-        read_hyperparameters(path)
+        read(path)
     for options in (
         ["test", f"--ckpt_path={path}"],
         ["export", f"--model={path}", f"--to={tmp_path / 'b.safetensors'}"],

@@ -87,6 +87,16 @@ class AttentionLogger(Beside):
         self.layers, self.methods, self.faithfulness_every = layers, tuple(methods), faithfulness_every
         self.tab_megabytes, self.tab, self.loggings = tab_megabytes, AttentionTab(tab_megabytes), 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """How often was logged, and what of the budget is left, so that a resumed run goes on alike."""
+        return {"loggings": self.loggings, "budget": vars(self.tab.budget).copy()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there; a budget that was changed is begun anew."""
+        self.loggings = state_dict["loggings"]
+        if state_dict["budget"]["total"] == self.tab.budget.total:
+            vars(self.tab.budget).update(state_dict["budget"])
+
     def check(self, data: Any, pl_module: L.LightningModule) -> None:
         """Record a blank image to no file, so that what cannot be drawn is refused before anything is written.
 
