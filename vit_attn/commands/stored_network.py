@@ -6,6 +6,7 @@ from typing import Any
 
 import timm
 
+import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.errors import UserError, one_line
 
 MOST = {"img_size": 4096, "in_chans": 64, "num_classes": 100_000, "depth": 256}
