@@ -257,17 +257,17 @@ class VitAttnCLI(LightningCLI):
         if path is None:
             return
         settings = self.config[self.config.subcommand]
-        if self.config.subcommand == "fit":
-            self._compare(Path(path))
+        asked = self._plain_config()
         stored = take_checkpoint(self.config.subcommand, settings, path)
         if self.config.subcommand == "fit":
+            self._compare(asked, Path(path))
             _refuse_other_settings(settings.model.as_dict(), stored, path)
         super()._parse_ckpt_path()
 
-    def _compare(self, path: Path) -> None:
+    def _compare(self, asked: dict[str, Any], path: Path) -> None:
         """Find what is set otherwise than in the run that is resumed, and refuse what it cannot go on with."""
         self.stored = read_run(path)
-        self.changes = resuming.changes(self.stored.get("settings", {}), self._plain_config())
+        self.changes = resuming.changes(self.stored.get("settings", {}), asked)
         resuming.refuse_fixed(self.changes, path)
         resuming.refuse_finished(self.stored, self.changes, path, self.stored["global_step"])
 
