@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from vit_attn.data import ImageData, streams
+from vit_attn.data.evaluation import DealtStream
 from vit_attn.data.sources import SOURCES, find_source
-from vit_attn.data.store import Store
 from vit_attn.data.streams import Stream
 from vit_attn.data.timm_sets import split_names
+from vit_attn.data.transforms import Centre
 from vit_attn.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
@@ -319,9 +320,26 @@ def test_torch_is_another_way_to_say_torchvisions_names(picture_folder):
         find_source("torch/cifar12")
 
 
-def test_a_stream_in_the_memory_of_several_devices_is_refused(monkeypatch):
-    store = Store(SOURCES["coins"], Path(), (8, 8), 3, "memory", 1.0, False)
+def test_each_device_has_all_of_a_stream_in_its_memory(shards: Path, monkeypatch):
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    with pytest.raises(UserError, match="wds/a cannot be kept in the memory of several devices"):
-        store._read_stream(Stream("wds/a", None, "train", 4), "training")
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda *_: 2)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda *_: 1)
+    data = of(shards, loader="memory")
+    data.setup("fit")
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 24, "val": 16, "test": 16}
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [5, 16, 17, 25])
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_measure_every_image_of_a_stream_once_in_as_many_batches(monkeypatch, ranks: int, count: int, size: int):
+    class Items(list):
+        reader = Reader()
+
+    picture = np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr(streams, "create_dataset", lambda *_, **__: Items([(picture, i) for i in range(count)]))
+    stream = Stream("hfids/a", None, "val", count)
+    found = [list(DealtStream(stream, Centre((4, 4)), 3, size, (ranks, rank))) for rank in range(ranks)]
+    assert {len(batches) for batches in found} == {-(-count // (ranks * size))}
+    assert all(1 <= len(batch.labels) <= size for batches in found for batch in batches)
+    assert sorted(int(label) for batches in found for batch in batches for label in batch.labels) == list(range(count))

@@ -91,7 +91,10 @@ class Picks(Dataset[Pick]):
 
 
 class ShuffledBatches(DistributedSampler):
-    """Addresses of the images in an order drawn from (seed, epoch), shared out among the ranks, a batch at a time.
+    """Addresses of the images in an order drawn from (seed, epoch), a batch at a time.
+
+    Each step takes the next images of the order for all ranks together, and rank r has the r-th block of them. So two
+    ranks see in each step what one with twice the batch sees, and an epoch has as many batches.
 
     Args:
         images: What has a length, that of the split.
@@ -115,15 +118,18 @@ class ShuffledBatches(DistributedSampler):
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return self.num_samples // self.batch_size
+        return len(cast(Sized, self.dataset)) // (self.batch_size * self.num_replicas)
 
     def __iter__(self) -> Iterator[Int64[Tensor, " B"]]:
         """Addresses, a batch at a time."""
         # a generator, since lightning makes the iterator before it restores the epoch that it resumes
-        count = len(cast(Sized, self.dataset))
-        order = self.order(torch.Generator().manual_seed(self.seed + self.epoch))
-        own = order.repeat(2)[: self.total_size][self.rank :: self.num_replicas] + self.epoch * count
-        yield from own.split(self.batch_size)[self.taken() : len(self)]
+        yield from self.addresses(self.epoch)[self.taken() :]
+
+    def addresses(self, epoch: int) -> Int64[Tensor, "batches B"]:
+        """All batches of an epoch on this rank."""
+        order = self.order(torch.Generator().manual_seed(self.seed + epoch))
+        dealt = order[: len(self) * self.num_replicas * self.batch_size].view(-1, self.num_replicas, self.batch_size)
+        return dealt[:, self.rank] + epoch * len(cast(Sized, self.dataset))
 
 
 class ResumableLoader(DataLoader):

@@ -252,7 +252,7 @@ class ImageData(L.LightningDataModule):
         return self._in_order("test")
 
     def _in_order(self, name: str) -> DataLoader:
-        return self._loaders.in_order(name, self.place.devices)
+        return self._loaders.in_order(name, self.place)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """End the run over a file that a worker could not read."""

@@ -106,10 +106,6 @@ class Store:
 
     def _read_stream(self, stream: Stream, called: str) -> Split:
         """All images of a stream; what is missing was damaged, which webdataset's reader does not tell."""
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:  # timm's readers share it out
-            raise UserError(
-                f"{stream.name} cannot be kept in the memory of several devices: set data.loader to workers"
-            )
         whole = Split(*stream.first(stream.count, self.size, self.channels, self.skip_damaged))
         if missing := stream.count - len(whole):
             lost = f"{missing} of the {stream.count:,} {called} images of {stream.name}"
