@@ -14,6 +14,7 @@ from jaxtyping import Float
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from vit_attn.errors import UserError, did_you_mean
@@ -92,6 +93,8 @@ class Classifier(L.LightningModule):
         self.parts = Parts(self.net, tuning)
         self.probe_steps: int | None = None
         self.register_buffer("class_weights", weigh, persistent=False)
+        # averages of images, on all devices: lightning's own of a number takes the mean batch size for a whole number
+        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
@@ -133,22 +136,25 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss without smoothing, and top-1 accuracy."""
-        self._measure("val", self.val_accuracy, batch)
+        self._measure("val", self.val_loss, self.val_accuracy, batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
         """Loss without smoothing, and top-1 accuracy; the logits, for callbacks that measure more."""
-        return self._measure("test", self.test_accuracy, batch)
+        return self._measure("test", self.test_loss, self.test_accuracy, batch)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
         """Probabilities of the classes."""
         images, _ = batch
         return self(images).float().softmax(dim=-1)
 
-    def _measure(self, stage: str, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _measure(
+        self, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]
+    ) -> Tensor:
         images, labels = batch
         logits = self(images)
         accuracy(logits, labels)
-        self.log(f"{stage}/loss", F.cross_entropy(logits, labels), sync_dist=True)
+        loss.update(F.cross_entropy(logits, labels, reduction="none"))
+        self.log(f"{stage}/loss", loss)
         self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
         return logits
 

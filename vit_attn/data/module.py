@@ -206,6 +206,11 @@ class ImageData(L.LightningDataModule):
         if stage != "fit":
             return
         _ = self.statistics  # computed, and told, before the first batch
+        if (self.augment.mixup or self.augment.cutmix) and self.batch_size % 2 and self.place.ranks[0] > 1:
+            rank_zero_info(
+                f"augment: mixup and cutmix pair the images of a device, and batch_size={self.batch_size} is odd: "
+                "one device with the batch of all would pair others"
+            )
         if self.balance != "none":
             rank_zero_info(f"balance: {self.balance}; {imbalance(self._labels(), self.class_names)}")
 
