@@ -1,9 +1,8 @@
 """Two ranks train on what one trains on with twice the batch."""
 
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
-import lightning as L
 import pytest
 import torch
 from torch.testing import assert_close
@@ -29,38 +28,19 @@ ON_DEVICE = {"flip_alternating"}
 """What needs all images on the device."""
 
 
-def trainer_at(ranks: int, rank: int, epoch: int = 0, taken: int = 0) -> L.Trainer:
-    """A trainer that says what the data asks of it, and nothing else."""
-    progress = SimpleNamespace(current=SimpleNamespace(ready=taken))
-    loop = SimpleNamespace(batch_progress=progress, total_batch_idx=-1)
-    answers = {
-        "__init__": lambda self: None,
-        "training": True,
-        "world_size": ranks,
-        "global_rank": rank,
-        "num_devices": 1,
-        "current_epoch": epoch,
-        "global_step": 0,
-        "estimated_stepping_batches": 10,
-        "fit_loop": SimpleNamespace(epoch_loop=loop),
-        "state": SimpleNamespace(fn="fit"),
-    }
-    return type("Answers", (L.Trainer,), answers)()
-
-
-def data_of(root: Path, ranks: int, rank: int, epoch: int = 0, taken: int = 0, **options) -> ImageData:
+def data_of(root: Path, trainer, ranks: int, **options) -> ImageData:
     settings = {"img_size": 16, "batch_size": 8 // ranks, "normalize": "imagenet", "num_workers": 0, "seed": 3}
     data = ImageData("folder", str(root), **(settings | options))
-    data.trainer = trainer_at(ranks, rank, epoch, taken)
+    data.trainer = trainer
     data.setup("fit")
     return data
 
 
-def epoch_on(root: Path, ranks: int, rank: int, **options) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def epoch_on(root: Path, trainer, ranks: int, **options) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The batches of an epoch as the network takes them."""
-    data = data_of(root, ranks, rank, **options)
+    data = data_of(root, trainer, ranks, **options)
     loader, batches = data.train_dataloader(), []
-    loader.sampler.set_epoch(options.get("epoch", 0))
+    loader.sampler.set_epoch(trainer.current_epoch)
     for batch in loader:
         data.trainer.fit_loop.epoch_loop.total_batch_idx += 1
         batch = data.on_before_batch_transfer(batch, 0)
@@ -68,14 +48,20 @@ def epoch_on(root: Path, ranks: int, rank: int, **options) -> list[tuple[torch.T
     return batches
 
 
-def together(root: Path, ranks: int, **options) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    parts = [epoch_on(root, ranks, rank, **options) for rank in range(ranks)]
-    return [tuple(torch.cat(each) for each in zip(*step, strict=True)) for step in zip(*parts, strict=True)]
+@pytest.fixture
+def together(trainer_at) -> Callable[..., list[tuple[torch.Tensor, torch.Tensor]]]:
+    """The batches of all ranks, put together."""
+
+    def join(root: Path, ranks: int, epoch: int = 0, taken: int = 0, **options):
+        parts = [epoch_on(root, trainer_at(ranks, rank, epoch, taken), ranks, **options) for rank in range(ranks)]
+        return [tuple(torch.cat(each) for each in zip(*step, strict=True)) for step in zip(*parts, strict=True)]
+
+    return join
 
 
 @pytest.mark.parametrize("loader", ["memory", "workers"])
 @pytest.mark.parametrize("name", ALL)
-def test_ranks_together_see_what_one_sees_with_all_of_the_batch(picture_folder, name: str, loader: str):
+def test_ranks_together_see_what_one_sees_with_all_of_the_batch(picture_folder, together, name: str, loader: str):
     if loader == "workers" and name in ON_DEVICE:
         pytest.skip("needs all images on the device")
     root = picture_folder()
@@ -90,8 +76,18 @@ def test_ranks_together_see_what_one_sees_with_all_of_the_batch(picture_folder, 
 
 
 @pytest.mark.parametrize("balance", ["none", "sampling"])
-def test_ranks_share_the_order_of_an_epoch(picture_folder, balance: str):
+def test_ranks_share_the_order_of_an_epoch(picture_folder, together, balance: str):
     root = picture_folder({"bright": 20, "dark": 7})
     whole = together(root, 1, balance=balance, augment=Augment(flip=0.0, random_resized_crop=0.0))
     parts = together(root, 2, balance=balance, augment=Augment(flip=0.0, random_resized_crop=0.0))
     assert_close(parts, whole, rtol=0, atol=0)
+
+
+def test_a_run_that_goes_on_within_an_epoch_with_other_batches_is_told_so(picture_folder, trainer_at):
+    root = picture_folder()
+    stopped = data_of(root, trainer_at(1, 0), 1).train_dataloader().state_dict()
+    assert stopped == data_of(root, trainer_at(2, 1), 2).train_dataloader().state_dict() == {"step_images": 8}
+    loader = data_of(root, trainer_at(2, 1, 0, 1), 1).train_dataloader()
+    loader.load_state_dict(stopped)
+    with pytest.warns(UserWarning, match="stopped within an epoch with 8 images a step, and goes on with 16"):
+        list(loader)

@@ -1,5 +1,4 @@
 import gc
-import io
 import sys
 import tarfile
 from pathlib import Path
@@ -26,28 +25,6 @@ pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
 def _collected():
     yield
     gc.collect()
-
-
-@pytest.fixture
-def shards(picture_folder, tmp_path: Path) -> Path:
-    """Tar files of pictures and labels, as webdataset keeps them."""
-    root = picture_folder({"bright": 20, "dark": 20})
-    order = np.random.default_rng(0).permutation(sorted(root.rglob("*.*")))
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    for name, paths in {"train-00": order[:12], "train-01": order[12:24], "val-00": order[24:]}.items():
-        with tarfile.open(folder / f"photos-{name}.tar", "w") as tar:
-            for number, path in enumerate(paths):
-                label = ["bright", "dark"].index(path.parent.name)
-                for end, content in (
-                    (path.suffix[1:].replace("png", "webp"), path.read_bytes()),
-                    ("cls", b"%d" % label),
-                ):
-                    info = tarfile.TarInfo(f"{number:04d}.{end}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-    (folder / "classes.txt").write_text("bright\ndark\n")
-    return folder
 
 
 def of(folder: Path, **options) -> ImageData:

@@ -60,10 +60,13 @@ class Loaders:
         ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
         batches = ShuffledBatches(split.labels, self.batch_size, lambda: place.taken, order, **ranks)
         if self.store.in_memory:
-            return ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
-        augmented = Augmented(self.store.size, self.augment)
-        images = Images(split, augmented, self.store.channels, self.seed, self.batch_size)
-        return ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(place.devices))
+            loader = ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
+        else:
+            augmented = Augmented(self.store.size, self.augment)
+            images = Images(split, augmented, self.store.channels, self.seed, self.batch_size)
+            loader = ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(place.devices))
+        loader.place = place
+        return loader
 
     def _streamed(self, stream: Stream, place: Place) -> DataLoader:
         if self.balance == "sampling":

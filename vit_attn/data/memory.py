@@ -4,17 +4,19 @@ On the device, the loader hands out :class:`Pick`, addresses alone, and :class:`
 workers read the images of the same addresses in the same order.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Int64, UInt8
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from vit_attn.data.draws import to_device
+from vit_attn.data.place import Place
 from vit_attn.errors import UserError
 
 Loader = Literal["auto", "memory", "workers"]
@@ -133,18 +135,35 @@ class ShuffledBatches(DistributedSampler):
 
 
 class ResumableLoader(DataLoader):
-    """A loader whose sampler finds its place by itself; lightning asks a resumable loader for a state."""
+    """A loader whose sampler finds its place by itself; lightning asks a resumable loader for a state.
+
+    It is made as any loader, since lightning makes it anew from its attributes for ``overfit_batches``.
+    """
+
+    place = Place(None)
+    """Tells, whenever it is asked, how much of the epoch the run that is resumed had taken."""
+    dealt: Mapping[str, int] = MappingProxyType({})
 
     def __iter__(self) -> Any:
         """Batches; workers begin with the first that is asked for, when lightning has restored the epoch."""
+        now = self.state_dict().get("step_images")
+        then = (self.dealt or self.place.dealt).get("step_images", now)
+        if self.place.taken and then != now:
+            rank_zero_warn(
+                f"the run was stopped within an epoch with {then} images a step, and goes on with {now}: of this "
+                "epoch, some images come twice or not at all"
+            )
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        """Nothing: lightning keeps the epoch and the batches that were taken."""
-        return {}
+        """Images of a step on all devices; lightning keeps the epoch and the batches that were taken."""
+        batches = self.sampler
+        known = isinstance(batches, ShuffledBatches)
+        return {"step_images": batches.batch_size * batches.num_replicas} if known else {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing."""
+        """Keep the state of the run that is resumed."""
+        self.dealt = dict(state)
 
 
 class Resident:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,7 @@ class Split:
             self,
             images=None if self.images is None else self.images[chosen],
             labels=self.labels[chosen],
-            answer=None if self.answer is None else _reordered(self.answer, indices),
+            answer=None if self.answer is None else partial(_answer, self.answer, indices),
             pictures=None if self.pictures is None else self.pictures.take(indices),
         )
 
@@ -209,5 +210,5 @@ class Source:
     in_chans: int = 3
 
 
-def _reordered(answer: Callable[[int], Answer], indices: np.ndarray) -> Callable[[int], Answer]:
-    return lambda index: answer(int(indices[index]))
+def _answer(answer: Callable[[int], Answer], indices: np.ndarray, index: int) -> Answer:
+    return answer(int(indices[index]))

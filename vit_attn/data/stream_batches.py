@@ -121,18 +121,23 @@ class StreamLoader(DataLoader):
                 f"stopped, some of the images of the first {taken} batches come again"
             )
             return 0
+        stopped = self.dealt or self.place.dealt
         for name, now in self.state_dict().items():
-            if (then := self.dealt.get(name, now)) != now:
+            if (then := stopped.get(name, now)) != now:
                 raise UserError(
-                    f"the run was stopped within an epoch of {stream.name} with {name}={then}: only with as many, not "
-                    f"{now}, can it go on with the images that are left of the epoch"
+                    f"the run was stopped within an epoch of {stream.name}, and what is left of it depends on {name}: "
+                    f"it is {now} here and was {then}; set --{name}={then}"
                 )
         return taken
 
     def state_dict(self) -> dict[str, int]:
         """By what the images of an epoch are dealt; lightning keeps the epoch and the batches that were taken."""
         ranks, _ = self.place.ranks
-        return {"num_workers": self.num_workers, "batch_size": self.batch_size or 1, "devices": ranks}
+        return {
+            "data.num_workers": self.num_workers,
+            "data.batch_size": self.batch_size or 1,
+            "trainer.devices": ranks,
+        }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Keep by what they were dealt in the run that is resumed."""
