@@ -54,11 +54,7 @@ class Loaders:
         split = self.store.ready("train")
         if split.stream is not None and not self.store.in_memory:
             return self._streamed(split.stream, place)
-        order = balanced(split.labels) if self.balance == "sampling" else None
-        # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
-        world_size, rank = place.ranks
-        ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
-        batches = ShuffledBatches(split.labels, self.batch_size, lambda: place.taken, order, **ranks)
+        batches = self.batches(split, place)
         if self.store.in_memory:
             loader = ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
         else:
@@ -67,6 +63,14 @@ class Loaders:
             loader = ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(place.devices))
         loader.place = place
         return loader
+
+    def batches(self, split: Split, place: Place) -> ShuffledBatches:
+        """How the training images are shuffled and dealt to the ranks."""
+        order = balanced(split.labels) if self.balance == "sampling" else None
+        # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
+        world_size, rank = place.ranks
+        ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
+        return ShuffledBatches(split.labels, self.batch_size, lambda: place.taken, order, **ranks)
 
     def _streamed(self, stream: Stream, place: Place) -> DataLoader:
         if self.balance == "sampling":

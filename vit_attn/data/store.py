@@ -55,6 +55,7 @@ class Store:
         self.source, self.root, self.size, self.channels = source, root, size, channels
         self.loader, self.budget_gb, self.skip_damaged = loader, budget_gb, skip_damaged
         self.splits: dict[str, Split] = {}
+        self.found: dict[str, Split] = {}
         self.tested_on = "test"
         self._checked: set[str] = set()
 
@@ -66,7 +67,7 @@ class Store:
         """
         if self.splits:
             return
-        loaded = self.source.load(self.root, download)
+        self.found = loaded = self.source.load(self.root, download)
         self.splits = {name: self._sized(split) for name, split in loaded.items()}
         if "test" not in self.splits:
             self.splits["test"], self.tested_on = self.splits["val"], "val"

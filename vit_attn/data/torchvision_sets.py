@@ -67,7 +67,7 @@ def _split(name: str, items: Any, class_names: tuple[str, ...], reopened: Items)
     labels = torch.as_tensor(np.asarray(recipe.labels(items)).astype(np.int64))
     if recipe.arrays:
         return Split(torch.from_numpy(np.array(recipe.arrays(items))), labels, class_names=class_names)
-    pictures = FilePictures(recipe.files(items)) if recipe.files else None
+    pictures = FilePictures(recipe.files(items), reopened.root) if recipe.files else None
     pictures = pictures or ItemPictures(reopened, name, np.arange(len(items)))
     return Split(None, labels, pictures=pictures, class_names=class_names)
 
