@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.testing import assert_close
 
 from vit_attn.cli import main
 from vit_attn.data.evaluation import EvaluationBatches
@@ -43,7 +44,7 @@ def on_two(folder: Path, *commands: list[str]) -> str:
     done = subprocess.run(
         call, capture_output=True, text=True, check=False, timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-9000:]
     return done.stdout + done.stderr
 
 
@@ -88,6 +89,31 @@ def test_two_devices_train_and_measure_as_one_with_twice_the_batch(picture_folde
     for name in alone.keys() - {"checkpoint", "step"}:
         exact = name in ("dataset", "split", "classes", "confusion", "images", "calibration_bins")
         assert together[name] == (alone[name] if exact else pytest.approx(alone[name], abs=1e-6)), name
+
+
+def test_a_network_that_is_sharded_trains_resumes_and_is_drawn_as_a_whole_one(picture_folder, tmp_path: Path, capsys):
+    root, runs = picture_folder({"bright": 35, "dark": 51}), tmp_path / "runs"
+    short = ["--trainer.max_epochs=3", "--attention.num_images=1", "--attention.max_cost=1"]
+    keep = ["--checkpoint.save_top_k=-1", "--checkpoint.filename={epoch}"]
+    fit = ["fit", *SETTINGS, *TRAINING, *short, *keep, f"--data.root={root}", f"--runs={runs}"]
+
+    def kept(name: str, epoch: int) -> Path:
+        return run_of(runs, name) / "checkpoints" / f"{epoch}.ckpt"
+
+    assert main([*fit, "--name=one", "--data.batch_size=32"]) == 0
+    sharded = [*fit, "--data.batch_size=16", "--trainer.strategy=fsdp2"]
+    on_two(tmp_path, [*sharded, "--name=two"], [*sharded, "--name=to two", f"--ckpt_path={kept('one', 0)}"])
+    assert main([*fit, "--name=to one", "--data.batch_size=32", f"--ckpt_path={kept('two', 0)}"]) == 0
+    whole = torch.load(kept("one", 2), weights_only=True)
+    for name in ("two", "to two", "to one"):
+        assert kept(name, 2).is_file()  # as every command reads it
+        found = torch.load(kept(name, 2), weights_only=True)
+        for state in ("state_dict", "optimizer_states"):
+            assert_close(found[state], whole[state], rtol=0, atol=2e-6)
+    tags = [EventAccumulator(str(run_of(runs, name))).Reload().Tags() for name in ("one", "two")]
+    drawn = [{tag for tag in each["scalars"] + each["images"] if tag.startswith("attention")} for each in tags]
+    assert drawn[0] == drawn[1]
+    assert len(drawn[0]) > 5
 
 
 @pytest.mark.parametrize("count", [8, 9, 16, 17, 35, 64])

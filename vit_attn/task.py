@@ -23,6 +23,7 @@ from vit_attn.model.weights import changes_of_pretrained, load_weights, names_ne
 from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
 from vit_attn.training.optim import build_optimizer
 from vit_attn.training.schedule import phased
+from vit_attn.training.sharding import shard
 from vit_attn.training.tuning import Part, Parts, Tuning
 
 Options = dict[str, bool | int | float | str | list[int] | None]
@@ -107,6 +108,11 @@ class Classifier(L.LightningModule):
         if self.hparams["compile"]:
             self.net.compile()
 
+    def configure_model(self) -> None:
+        """Shard the network where the strategy asks for it."""
+        if self.device_mesh is not None:
+            shard(self.net, self.device_mesh)
+
     def on_train_start(self) -> None:
         """Rest what is frozen; a run that is resumed after its probe is past it."""
         self.parts.rest()
@@ -189,6 +195,8 @@ class Classifier(L.LightningModule):
         if data is not None and (card := checkpoint.get(type(data).__qualname__)):
             data.load_state_dict(card)  # lightning loads it after the weights, of which the head would tell less
         self.probe_steps = checkpoint.get("probe_steps")
+        if "state_dict" not in checkpoint:  # a strategy that shards has loaded the weights, each device its own part
+            return
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
         for name in (*ours, *theirs):
             mine, other = (tuple(state[name].shape) if name in state else None for state in (ours, theirs))
