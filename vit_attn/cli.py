@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from vit_attn import __version__
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.errors import TrainingFailed, UserError, did_you_mean
+from vit_attn.training import stopping
 
 VERBS = {
     "fit": ("vit_attn.commands.lightning_verbs", "train a network, and log its attention to TensorBoard"),
@@ -22,6 +23,8 @@ VERBS = {
     "export": ("vit_attn.commands.export", "write a network for timm (.safetensors), ONNX (.onnx) or torch (.pt2)"),
     "export-html": ("vit_attn.commands.export_html", "write a run's Attention tab as one HTML file"),
 }
+LIGHTNING = {"fit", "validate", "test"}
+"""Verbs whose signals are answered between steps, or end them at once."""
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
 
 HELP = f"""usage: vit-attn [--help] [--version] VERB [options]
@@ -50,7 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
         args: Arguments after the program's name; by default those of the process.
 
     Returns:
-        The exit code: 0; 2 after a mistake of the user and 1 after one of the machine, told in one line.
+        The exit code: 0; 2 after a mistake of the user and 1 after one of the machine, told in one line; 128 and
+        the number of the signal after a stop.
     """
     args = list(sys.argv[1:] if args is None else args)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -62,7 +66,10 @@ def main(args: Sequence[str] | None = None) -> int:
             raise
         sys.stderr.write(f"vit-attn: {error}\n")
         return 2
-    except OSError as error:  # no permission, no space: the message names the file
+    except KeyboardInterrupt:
+        sys.stderr.write("vit-attn: stopped by SIGINT\n")
+        return 130
+    except (OSError, TrainingFailed) as error:  # no permission, no space: the message names the file
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
         sys.stderr.write(f"vit-attn: {error}\n")
@@ -81,4 +88,7 @@ def _dispatch(args: list[str]) -> int:
     if verb not in VERBS:
         raise UserError(f"unknown verb {verb!r}{did_you_mean(verb, VERBS)}; verbs are {', '.join(VERBS)}")
     module, _ = VERBS[verb]
+    if verb in LIGHTNING:
+        with stopping.listening():
+            return importlib.import_module(module).run(verb, options)
     return importlib.import_module(module).run(verb, options)

@@ -8,6 +8,10 @@ class UserError(ValueError):
     """A mistake that the user can mend. The command line prints its message as one line, without a traceback."""
 
 
+class TrainingFailed(RuntimeError):
+    """A training that cannot go on. The command line prints its message as one line and returns 1."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint to append to an error about an unknown name: the closest known names, or nothing.
 

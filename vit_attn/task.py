@@ -3,23 +3,27 @@
 import contextlib
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
 from vit_attn.model.weights import changes_of_pretrained, load_weights, names_network, pretrained_weights
+from vit_attn.training.finite import UpdateGate, gradient_norm
 from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
 from vit_attn.training.optim import build_optimizer
 from vit_attn.training.schedule import phased
@@ -55,6 +59,8 @@ class Classifier(L.LightningModule):
         layer_decay: By what the learning rate of a block is smaller than that of the next one; the head has ``lr``.
             0.65 to 0.9 is usual for fine-tuning, 1 has all alike.
         class_weights: Weight of each class in the loss; on the command line they come from the data.
+        nonfinite: What follows an update that is not finite, which is never applied: ``stop`` ends the run within 50
+            steps with the weights before it; ``skip`` leaves it out and counts.
 
     Raises:
         UserError: If the network or the optimiser does not exist, if the network cannot be built as asked, if the
@@ -80,6 +86,7 @@ class Classifier(L.LightningModule):
         probe: float = 0.0,
         layer_decay: float = 1.0,
         class_weights: list[float] | None = None,
+        nonfinite: Literal["stop", "skip"] = "stop",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -93,6 +100,8 @@ class Classifier(L.LightningModule):
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # told before the data is loaded
         self.parts = Parts(self.net, tuning)
         self.probe_steps: int | None = None
+        self.gate: UpdateGate | None = None
+        self.seed = 0
         self.register_buffer("class_weights", weigh, persistent=False)
         # averages of images, on all devices: lightning's own of a number takes the mean batch size for a whole number
         self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
@@ -103,7 +112,7 @@ class Classifier(L.LightningModule):
         """Freeze what does not train yet; compile the network, in place so that its parameters keep their names."""
         if stage != "fit":
             return
-        self.probe_steps = None
+        self.probe_steps, self.seed = None, torch.initial_seed() % 2**63
         self.parts.begin(self.trainer.strategy if self._trainer else None)
         if self.hparams["compile"]:
             self.net.compile()
@@ -114,13 +123,43 @@ class Classifier(L.LightningModule):
             shard(self.net, self.device_mesh)
 
     def on_train_start(self) -> None:
-        """Rest what is frozen; a run that is resumed after its probe is past it."""
+        """Rest what is frozen; a run that is resumed after its probe is past it, and has the rate of its schedule."""
         self.parts.rest()
         self._leave_probe()
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None  # skips bad steps of its own
+        self.gate = UpdateGate(self.device, sticky=self.hparams["nonfinite"] == "stop" and not scaled)
+        _set_rates(self.trainer.lr_scheduler_configs)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Let the rest train from the step on that ends the probe."""
+        """Let the rest train from the step on that ends the probe; what a step draws depends on its number alone."""
         self._leave_probe()
+        address = (self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0] >> 1))
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradients, by the norm that decides whether the step is applied."""
+        norm = gradient_norm(self.trainer.precision_plugin.main_params(optimizer))
+        if self.gate is not None:
+            self.gate.before_step(optimizer, norm)
+        plain = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        if plain and gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
+            parameters = list(self.trainer.precision_plugin.main_params(optimizer))
+            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
+    ) -> None:
+        """Step, and undo it on the device if it was not finite."""
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.gate is not None:
+            self.gate.after_step(getattr(optimizer, "optimizer", optimizer), self.trainer.global_step + 1)
 
     def _leave_probe(self) -> None:
         if self.parts.probing and self.trainer.global_step >= (self.probe_steps or 0):
@@ -182,8 +221,8 @@ class Classifier(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the length of the probe."""
-        checkpoint["probe_steps"] = self.probe_steps
+        """Keep the length of the probe, and by what the steps draw."""
+        checkpoint["probe_steps"], checkpoint["step_seed"] = self.probe_steps, self.seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse weights of other classes, or of another network by the first name that does not fit.
@@ -195,6 +234,7 @@ class Classifier(L.LightningModule):
         if data is not None and (card := checkpoint.get(type(data).__qualname__)):
             data.load_state_dict(card)  # lightning loads it after the weights, of which the head would tell less
         self.probe_steps = checkpoint.get("probe_steps")
+        self.seed = checkpoint.get("step_seed", self.seed)
         if "state_dict" not in checkpoint:  # a strategy that shards has loaded the weights, each device its own part
             return
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
@@ -210,6 +250,16 @@ class Classifier(L.LightningModule):
 def without_pretrained(options: Options | None) -> Options:
     """Options of a network whose weights come from elsewhere."""
     return {name: value for name, value in (options or {}).items() if name != "pretrained"}
+
+
+def _set_rates(configs: Sequence[Any]) -> None:
+    """Give the optimisers the rates that their schedules have at this step; a resumed optimiser has those of before."""
+    for config in configs:
+        scheduler = config.scheduler
+        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
+            rates = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+            for group, base, share in rates:
+                group["lr"] = base * share(scheduler.last_epoch)
 
 
 def _started(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
@@ -12,9 +11,10 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 API: Any = api_pb2
 DATA: Any = plugin_data_pb2  # generated modules, which a type checker sees nothing of
 Value = float | str | None
+BEST, LOSS = "final/best_val_accuracy", "final/val_loss"
 METRICS = {
-    "final/best_val_accuracy": "best val accuracy",
-    "final/val_loss": "last val loss",
+    BEST: "best val accuracy",
+    LOSS: "last val loss",
     "test/accuracy": "test accuracy",
 }
 """Tags of the scalars that are the table's results, and their headings; ``test`` writes the last."""
@@ -46,13 +46,35 @@ class HParams(L.Callback):
 
     Args:
         settings: What to show of the configuration, by name.
+        begins: Whether the run begins here; the events of one that goes on have its settings.
     """
 
-    def __init__(self, settings: Mapping[str, Value]) -> None:
-        self.settings = dict(settings)
+    def __init__(self, settings: Mapping[str, Value], begins: bool = True) -> None:
+        self.settings, self.begins = dict(settings), begins
+        self.results: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The results so far."""
+        return dict(self.results)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the results of the run."""
+        self.results = dict(state_dict)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Keep the best accuracy, whatever checkpoints are kept by, and the last loss."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        accuracy, loss = (trainer.callback_metrics.get(name) for name in ("val/accuracy", "val/loss"))
+        if accuracy is not None:
+            self.results[BEST] = max(float(accuracy), self.results.get(BEST, 0.0))
+        if loss is not None:
+            self.results[LOSS] = float(loss)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the settings; without them a run that breaks off would not be in the table."""
+        if not self.begins:
+            return
         parameters = sum(each.numel() for each in pl_module.parameters())
         settings = self.settings | {"parameters": parameters}
         start = DATA.SessionStartInfo()
@@ -69,13 +91,9 @@ class HParams(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the results."""
-        best, loss = trainer.checkpoint_callback, trainer.callback_metrics.get("val/loss")
-        score = best.best_model_score if isinstance(best, ModelCheckpoint) else None
         for writer in _writers(trainer):
-            if score is not None:
-                writer.add_scalar("final/best_val_accuracy", float(score), trainer.global_step)
-            if loss is not None:
-                writer.add_scalar("final/val_loss", float(loss), trainer.global_step)
+            for tag, value in self.results.items():
+                writer.add_scalar(tag, value, trainer.global_step)
         end = DATA.SessionEndInfo(status=API.STATUS_SUCCESS)
         _write(trainer, metadata.SESSION_END_INFO_TAG, DATA.HParamsPluginData(session_end_info=end))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from vit_attn.callbacks.run_checkpoint import RUN_KEY
 from vit_attn.data.sources import SOURCES
 from vit_attn.data.statistics import find_statistics
 from vit_attn.errors import UserError
@@ -63,3 +64,19 @@ def _is_known(statistics: str) -> bool:
     except UserError:
         return False
     return True
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its run: settings, data, the steps it has taken and has to take; empty for older ones.
+
+    Raises:
+        UserError: If there is no such file, or if it is no whole checkpoint of ours.
+    """
+    if not path.is_file():
+        raise UserError(f"checkpoint not found: {path}")
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        run = dict(checkpoint.get(RUN_KEY, {}))
+        return run | {name: int(checkpoint[name]) for name in ("global_step", "epoch")}
+    except Exception as error:  # a damaged file can fail in any way that unpickling can
+        raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error

@@ -1,46 +1,47 @@
 """``fit``, ``validate``, ``test`` and ``predict``: Lightning's verbs on our task and data."""
 
 import logging
-import secrets
 import sys
 import time
 import warnings
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+import yaml
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.callbacks import AttentionLogger, HParams, PredictionWriter, TestReport, TuningComparison
 from vit_attn.callbacks.hparams import chosen_settings
 from vit_attn.callbacks.prediction_table import check_output
-from vit_attn.commands.checkpoints import run_folder, take_checkpoint
+from vit_attn.callbacks.resume_check import ResumeCheck
+from vit_attn.callbacks.run_checkpoint import RunCheckpoint
+from vit_attn.callbacks.run_control import LeaveBeforeStep, RunControl
+from vit_attn.commands import resuming
+from vit_attn.commands.checkpoints import read_run, run_folder, take_checkpoint
+from vit_attn.commands.fit_report import report_end, report_stop
 from vit_attn.commands.parse_errors import explain
+from vit_attn.commands.run_config import RunConfig
+from vit_attn.commands.runs import new_folder
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier
+from vit_attn.training import stopping
+from vit_attn.training.launching import prepare_trainer
 
-CHECKPOINT_DEFAULTS = {
-    "monitor": "val/accuracy",
-    "mode": "max",
-    "filename": "best",
-    "save_last": True,
-    "auto_insert_metric_name": False,
-    "enable_version_counter": False,
-}
 NOISE = (
     ".*does not have many workers",  # the data is in memory already
     "LightningCLI's args parameter",  # it is given the process's own arguments
     ".*isinstance.treespec, LeafSpec.",  # lightning 2.6 against newer torch
     "The dirpath has changed",  # every run has a folder of its own; after_fit says what the best is the best of
     "Be aware that when using `ckpt_path`",  # measuring needs no callback of the training
+    "Checkpoint directory .* exists and is not empty",  # that of the run which goes on
     "Precision bf16-mixed is not supported by the model summary",
 )
 """Warnings that say nothing to a user of the command line."""
@@ -68,19 +69,27 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = _in_one_line
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_no_advertisement)
+    begun_with = list(options)
+    options, folder = resuming.take_resume(options) if verb == "fit" else (options, None)
     try:
         VitAttnCLI(
             model_class=Classifier,
             datamodule_class=ImageData,
             parser_class=Parser,
             predictions=predictions,
-            save_config_callback=SaveConfigCallback if verb == "fit" else None,
+            folder=folder,
+            begun_with=begun_with,
+            save_config_callback=RunConfig if verb == "fit" else None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={"allow_abbrev": False},
             trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
             args=[verb, *_config_of_run(verb, options), *options],
         )
+    except resuming.Finished as finished:
+        sys.stdout.write(f"{finished}\n")
+    except stopping.Stopped as stopped:
+        return stopped.exit_code
     except MisconfigurationException as error:
         raise UserError(" ".join(str(error).split())) from error
     return 0
@@ -99,8 +108,16 @@ class Parser(LightningArgumentParser):
 class VitAttnCLI(LightningCLI):
     """Lightning's command line with our task, data, callbacks, and a folder of its own for every run."""
 
-    def __init__(self, *args: Any, predictions: Mapping[str, Any], **options: Any) -> None:
-        self.predictions = predictions
+    def __init__(
+        self,
+        *args: Any,
+        predictions: Mapping[str, Any],
+        folder: Path | None = None,
+        begun_with: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        self.predictions, self.folder, self.begun_with = predictions, folder, begun_with or []
+        self.changes: list[resuming.Change] = []
         super().__init__(*args, **options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -109,8 +126,15 @@ class VitAttnCLI(LightningCLI):
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs; a run goes to RUNS/NAME/….")
         parser.add_lightning_class_args(AttentionLogger, "attention")
         parser.add_lightning_class_args(TuningComparison, "comparison")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-        parser.set_defaults({f"checkpoint.{name}": value for name, value in CHECKPOINT_DEFAULTS.items()})
+        parser.add_argument(
+            "--resume",
+            type=str | None,
+            default=None,
+            metavar="RUN",
+            help="Go on with a run, in its folder: that folder, `last` for the newest of --name, or `auto` for that if "
+            "there is one. Settings are those of the run, but for what is given beside it.",
+        )
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
         for name in ("num_classes", "img_size", "in_chans", "class_weights"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
@@ -122,13 +146,8 @@ class VitAttnCLI(LightningCLI):
         if self.subcommand == "fit":
             if settings.max_epochs == settings.max_steps == -1:
                 raise UserError("the run needs an end: set trainer.max_epochs or trainer.max_steps")
-            run = f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-            runs, name = self._setting("runs"), self._setting("name")
-            kwargs["default_root_dir"] = str(Path(runs, name, run))
-            if settings.logger in (None, True):
-                kwargs["logger"] = TensorBoardLogger(runs, name, run, default_hp_metric=False)
-            if settings.logger is not False:
-                extra += [LearningRateMonitor("step"), HParams(chosen_settings(self._config()))]
+            kwargs |= self._place_of_run(settings.logger)
+            extra += self._callbacks_of_run(settings.logger)
         else:
             kwargs |= {"logger": False, "callbacks": []}
         if self.subcommand == "test":
@@ -139,9 +158,43 @@ class VitAttnCLI(LightningCLI):
             extra.append(PredictionWriter(str(path), self.predictions.get("top_k")))
         self.trainer_defaults["callbacks"] = extra
         try:
-            return super().instantiate_trainer(**kwargs)
+            trainer = prepare_trainer(super().instantiate_trainer(**kwargs))
         except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # an impossible combination
             raise UserError(" ".join(str(error).split())) from error
+        callbacks: Any = getattr(trainer, "callbacks", [])
+        for control in [each for each in callbacks if isinstance(each, RunControl)]:
+            callbacks.insert(0, LeaveBeforeStep(control))
+        return trainer
+
+    def _place_of_run(self, logger: Any) -> dict[str, Any]:
+        """Folder and logger: new ones, or those of the run that goes on, whose curves end where its state is."""
+        folder = self.folder or new_folder(self._setting("runs"), self._setting("name"))
+        place: dict[str, Any] = {"default_root_dir": str(folder)}
+        if logger in (None, True):
+            where = str(folder.parent.parent), folder.parent.name, folder.name
+            purge: dict[str, Any] = {} if self.folder is None else {"purge_step": self._first_step()}
+            place["logger"] = TensorBoardLogger(*where, default_hp_metric=False, **purge)
+        return place
+
+    def _first_step(self) -> int:
+        """The first step whose curves are drawn anew."""
+        return int(self.stored["global_step"]) + (0 if self.stored.get("validation_pending") else 1)
+
+    def _callbacks_of_run(self, logger: Any) -> list[Callback]:
+        checkpoint = self._setting("checkpoint")
+        checkpoint.settings, checkpoint.options = self._plain_config(), self.begun_with
+        callbacks: list[Callback] = [RunControl(checkpoint)]
+        if self._setting("ckpt_path") is not None:
+            callbacks.append(ResumeCheck(self.stored, [str(change) for change in self.changes]))
+        if logger is not False:
+            settings = chosen_settings(self._config())
+            callbacks += [LearningRateMonitor("step"), HParams(settings, begins=self.folder is None)]
+        return callbacks
+
+    def _plain_config(self) -> dict[str, Any]:
+        """The configuration of the command as a file would have it."""
+        parser = self._subcommand_parsers[self.config.subcommand]
+        return yaml.safe_load(parser.dump(self.config[self.config.subcommand], skip_none=False, skip_validation=True))
 
     def _config(self) -> Any:
         config: Any = self.config
@@ -167,7 +220,7 @@ class VitAttnCLI(LightningCLI):
             raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
         if self.config.subcommand == "fit":
             settings = self.config.fit
-            if start_of(settings.model) is not None:
+            if start_of(settings.model) is not None and self.folder is None:
                 verb, *options = args
                 given = parser.parse_args([verb, f"--seed_everything={seed}", *options], defaults=False)
                 take_start(settings, given.fit)
@@ -194,10 +247,19 @@ class VitAttnCLI(LightningCLI):
         if path is None:
             return
         settings = self.config[self.config.subcommand]
+        if self.config.subcommand == "fit":
+            self._compare(Path(path))
         stored = take_checkpoint(self.config.subcommand, settings, path)
         if self.config.subcommand == "fit":
             _refuse_other_settings(settings.model.as_dict(), stored, path)
         super()._parse_ckpt_path()
+
+    def _compare(self, path: Path) -> None:
+        """Find what is set otherwise than in the run that is resumed, and refuse what it cannot go on with."""
+        self.stored = read_run(path)
+        self.changes = resuming.changes(self.stored.get("settings", {}), self._plain_config())
+        resuming.refuse_fixed(self.changes, path)
+        resuming.refuse_finished(self.stored, self.changes, path, self.stored["global_step"])
 
     def before_fit(self) -> None:
         """Refuse a network that cannot be drawn while nothing is written yet, and start the clock."""
@@ -216,20 +278,17 @@ class VitAttnCLI(LightningCLI):
         settings: Any = self.config_init
         settings.predict.return_predictions = False
 
+    def fit(self, **arguments: Any) -> None:
+        """Train; what a signal stops says how it goes on."""
+        try:
+            self.trainer.fit(**arguments)
+        except stopping.Stopped as stopped:
+            report_stop(self.trainer, stopped)
+            raise
+
     def after_fit(self) -> None:
         """Say how well it went, how long it took, where the result is, and how to look at it."""
-        checkpoint = self.trainer.checkpoint_callback
-        if not (self.trainer.is_global_zero and isinstance(checkpoint, ModelCheckpoint)):
-            return
-        seconds, score = round(time.monotonic() - self.started), checkpoint.best_model_score
-        accuracy = "none, nothing was validated" if score is None else f"{score:.4f}"
-        since = " since it was resumed" if self.config.fit.ckpt_path else ""
-        sys.stdout.write(
-            f"\nbest validation accuracy{since}: {accuracy}\n"
-            f"time: {seconds // 60} min {seconds % 60} s\n"
-            f"checkpoint: {checkpoint.best_model_path or checkpoint.last_model_path or 'none'}\n"
-            f"look at it: tensorboard --logdir {self.config.fit.runs}\n"
-        )
+        report_end(self.trainer, time.monotonic() - self.started, self.config.fit.runs)
 
 
 def _in_one_line(message: Warning | str, *_place: Any, **_line: Any) -> str:
@@ -244,7 +303,7 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
 def _config_of_run(verb: str, options: list[str]) -> list[str]:
     """The configuration with which a checkpoint was trained, unless the user names one."""
     names = [option.partition("=")[0] for option in options]
-    if verb == "fit" or "--ckpt_path" not in names or {"-c", "--config", "-h", "--help"} & set(names):
+    if "--ckpt_path" not in names or {"-c", "--config", "-h", "--help"} & set(names):
         return []
     position = names.index("--ckpt_path")
     _, given, value = options[position].partition("=")
@@ -256,7 +315,7 @@ def _refuse_other_settings(asked: dict[str, Any], stored: dict[str, Any], path: 
     other = [
         f"model.{name} is {value} here and {stored[name]} there"
         for name, value in asked.items()
-        if name in stored and stored[name] != value
+        if name in stored and stored[name] != value and f"model.{name}" not in resuming.FREE
     ]
     if other:
         raise UserError(f"{path} can only be resumed with its own settings: {'; '.join(other)}")

@@ -1,0 +1,133 @@
+"""Files that are whole or not there, whatever happens while they are written."""
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+UNFINISHED = ".unfinished"
+"""Ending of a file that is being written; the next write to the same name takes it over."""
+REASONS = {
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk is read-only",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EFBIG: "the file is larger than the system allows",
+    errno.EIO: "the disk reports an error",
+}
+
+
+_pending: set[Path] = set()
+"""Files that are being written by this process."""
+
+
+class WriteError(OSError):
+    """A file could not be written; what was there before is still there. The command line prints it as one line."""
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, what: str = "file") -> Iterator[BinaryIO]:
+    """Open a binary file that takes its name when it is complete and on the disk.
+
+    It is written beside its target, flushed to the disk with its folder, and renamed: a reader, a killed process or a
+    power cut sees the old content or the new one. If the block fails, the old content stays and the new one is removed.
+
+    Args:
+        path: The file.
+        what: What messages call it.
+
+    Raises:
+        WriteError: If the system refuses; the message names the file, the reason and the disk.
+    """
+    unfinished = path.with_name(path.name + UNFINISHED)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _pending.add(unfinished)
+        with unfinished.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        if cause := _system_error(error):
+            raise WriteError(f"{what} {path} could not be written: {_reason(cause)} ({disk_of(path)})") from error
+        raise
+    finally:
+        _pending.discard(unfinished)
+
+
+def remove_pending() -> None:
+    """Remove what this process is writing, before it ends at once."""
+    for path in tuple(_pending):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can do that."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def disk_of(path: Path) -> str:
+    """The disk of a file or folder in words: where it is mounted, and what of it is free."""
+    place = next(each for each in (path, *path.absolute().parents) if each.exists()).absolute()
+    usage = shutil.disk_usage(place)
+    while place != place.parent and not os.path.ismount(place):
+        place = place.parent
+    return f"disk {place}, {usage.free / 1e9:.2f} of {usage.total / 1e9:.2f} GB free"
+
+
+def check_folder(folder: Path, needed: int) -> None:
+    """Refuse a folder that files cannot be written to, before work is done that would be lost.
+
+    Args:
+        folder: It is made if it is not there.
+        needed: Bytes that must be free.
+
+    Raises:
+        WriteError: If the folder cannot be made or written to, or if its disk has less room.
+    """
+    probe = folder / ("probe" + UNFINISHED)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\0" * 4096)
+        probe.unlink()
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+        raise WriteError(f"folder {folder} cannot be written to: {_reason(error)} ({disk_of(folder)})") from error
+    if free < needed:
+        raise WriteError(
+            f"folder {folder} has too little room: checkpoints need {needed / 1e9:.2f} GB ({disk_of(folder)})"
+        )
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """The system's refusal behind an error; torch reports one of its writer as a RuntimeError."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, WriteError):
+            return None
+        if isinstance(seen, OSError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _reason(error: OSError) -> str:
+    return REASONS.get(error.errno or 0) or error.strerror or str(error)

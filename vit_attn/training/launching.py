@@ -1,0 +1,30 @@
+"""What a trainer needs so that its run can be stopped and its files are whole."""
+
+import os
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+
+from vit_attn.training.checkpoint_io import WholeCheckpointIO
+from vit_attn.training.stopping import PARENT_VARIABLE
+
+
+def prepare_trainer(trainer: Trainer) -> Trainer:
+    """Leave signals to :mod:`vit_attn.training.stopping`, and write whole checkpoints where one process writes them.
+
+    Lightning's own handler for SIGTERM talks to the other ranks from wherever the program is, and its loop asks the
+    first rank for the signal in every step, which waits for the device.
+    """
+    trainer._signal_connector.register_signal_handlers = _do_nothing
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing
+    strategy = trainer.strategy
+    if isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)) and strategy._checkpoint_io is None:
+        strategy.checkpoint_io = WholeCheckpointIO()
+    if strategy.launcher is not None and "LOCAL_RANK" not in os.environ:
+        os.environ[PARENT_VARIABLE] = str(os.getpid())  # for the ranks that this process launches
+    return trainer
+
+
+def _do_nothing(*_: Any) -> None:
+    """Take the place of what Lightning would do."""

@@ -1,0 +1,167 @@
+"""Orderly stops: a signal asks, the training loop answers at the next boundary of a step.
+
+A handler that saves or talks to other ranks acts in the middle of whatever the program was doing. Here it only notes
+the request. A thread watches the system's own signal pipe, so that a process that waits inside a collective can be
+ended, and so that no rank survives the process that started it. Free of torch: it is in place before slow imports.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+
+from vit_attn.files import remove_pending
+
+PARENT_VARIABLE = "VIT_ATTN_PARENT"
+"""Process that launched this rank; when it is gone, the rank ends."""
+REQUEUE = getattr(signal, "SIGUSR1", None)
+"""What SLURM is asked to send before a job's time is over: save, and queue the job again."""
+DEADLINE = 40.0
+"""Seconds within which one of several ranks must reach a boundary; then it ends without saving."""
+GONE = 137
+"""Exit code of a rank whose launcher is gone."""
+
+
+class Stopped(BaseException):
+    """The training was stopped by a signal, and its state is saved.
+
+    Args:
+        signum: The signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """As a shell has it: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signum
+
+
+class StopRequest:
+    """What was asked of this process by signals.
+
+    Before the training and after it, a signal ends the process at once. While it is under way, the first signal is
+    noted in ``signum`` and the second ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self.under_way = False
+        self.deadline = float("inf")
+        self._noted_at = float("inf")
+
+    def note(self, signum: int) -> None:
+        """Take a signal."""
+        if not self.under_way or self.signum:
+            leave(128 + signum, "" if self.signum else _nothing_saved(signum))
+        self.signum, self._noted_at = signum, time.monotonic()
+
+    def clear(self) -> None:
+        """Forget the request: it is being answered, and the next signal ends the process."""
+        self._noted_at = float("inf")
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the request was not answered within the deadline."""
+        return time.monotonic() - self._noted_at > self.deadline
+
+
+_request: StopRequest | None = None
+
+
+def current() -> StopRequest:
+    """The request of the command that runs; one that is never made where no command listens."""
+    return _request or StopRequest()
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[StopRequest]:
+    """Take signals over inside the block: SIGINT, SIGTERM, SIGHUP unless it is ignored (``nohup``), and SIGUSR1.
+
+    Python lets only the main thread do that; in another one, signals stay as they are.
+    """
+    global _request
+    if threading.current_thread() is not threading.main_thread() or _request is not None:
+        yield current()
+        return
+    request = _request = StopRequest()
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+    before = {number: signal.signal(number, _noted_by_the_watcher) for number in _signals()}
+    pipe = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    over = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(request, reader, over, set(before)), name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield request
+    finally:
+        over.set()
+        watcher.join()
+        signal.set_wakeup_fd(pipe)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        reader.close()
+        writer.close()
+        _request = None
+
+
+def ignore_signals(_worker: int = 0) -> None:
+    """Leave signals to the process of the training; for its reading workers, which a signal to all would kill first."""
+    for number in _signals():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _forget() -> None:
+    """Take signals as usual in a forked child, whose pipe would be that of its parent."""
+    if _request is None:
+        return
+    signal.set_wakeup_fd(-1)
+    for number in _signals():
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def leave(code: int, line: str = "") -> None:
+    """End the process at once, with a last line, leaving no half-written file."""
+    remove_pending()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        os.write(2, f"vit-attn: {line}\n".encode() if line else b"")
+    os._exit(code)
+
+
+def _signals() -> list[int]:
+    known = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None), REQUEUE]
+    return [int(each) for each in known if each is not None and signal.getsignal(each) is not signal.SIG_IGN]
+
+
+def _noted_by_the_watcher(signum: int, frame: FrameType | None) -> None:
+    """Do nothing: Python must only have a handler for the signal to reach the pipe."""
+
+
+def _watch(request: StopRequest, pipe: socket.socket, over: threading.Event, signals: set[int]) -> None:
+    launcher = int(os.environ.get(PARENT_VARIABLE, "0")) if "LOCAL_RANK" in os.environ else 0
+    while not over.wait(0.05):
+        with contextlib.suppress(BlockingIOError):
+            for signum in pipe.recv(64):
+                if signum in signals:
+                    request.note(signum)
+        if request.overdue:
+            leave(128 + request.signum, f"no step ended within {request.deadline:.0f} s: stopped without saving")
+        if launcher and os.getppid() != launcher:
+            leave(GONE, "the process that started this one is gone")
+
+
+def _nothing_saved(signum: int) -> str:
+    return f"stopped by {signal.Signals(signum).name} before the first step or after the last: nothing was lost"
