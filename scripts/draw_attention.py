@@ -26,13 +26,13 @@ from torch import Tensor
 from vit_attn.attention_maps import raw_rows, record, rollout
 from vit_attn.attention_maps.overlay import MARK_COLOUR
 from vit_attn.attention_maps.page import COLOURS
+from vit_attn.checkpoints.weights import load_weights
 from vit_attn.data import ImageData
 from vit_attn.data.coins import GRID, PATCH, Answer
 from vit_attn.model import Attention, VisionTransformer
 from vit_attn.model.attention import hard_weights
 from vit_attn.model.places import local_scope
 from vit_attn.model.scores import AFFINITIES, Scores, only_top
-from vit_attn.model.weights import load_weights
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 8.3

@@ -29,9 +29,9 @@ import yaml
 from torch import Tensor, nn
 
 from vit_attn.attention_maps import raw_rows, record, rollout
+from vit_attn.checkpoints.weights import save_weights
 from vit_attn.data import ImageData
 from vit_attn.model.scores import AFFINITIES, Scores
-from vit_attn.model.weights import save_weights
 from vit_attn.task import Classifier
 
 ROOT = Path(__file__).parent.parent

@@ -23,9 +23,9 @@ from PIL import Image
 
 from vit_attn.attention_maps.curves import draw_curves
 from vit_attn.attention_maps.verdict import Columns, judge_network
+from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.judging import case_of, knockouts
 from vit_attn.data import ImageData
-from vit_attn.model.weights import load_weights
 from vit_attn.task import build_net
 
 ROOT = Path(__file__).parent.parent

@@ -14,8 +14,8 @@ from pathlib import Path
 import timm
 from safetensors.torch import save_file
 
+from vit_attn.checkpoints.weights import load_weights
 from vit_attn.data.sources import find_source
-from vit_attn.model.weights import load_weights
 from vit_attn.model.zoo import TRAINED
 
 

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from vit_attn.data.pictures import FORMATS
 from vit_attn.model import VisionTransformer
 from vit_attn.model.scores import AFFINITIES
 
@@ -80,3 +81,18 @@ def test_the_links_within_the_story_lead_to_headings():
         re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)", text, re.M)
     }
     assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_every_threat_names_tests_that_exist():
+    text = (ROOT / "docs/security.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 10
+    for row in rows:
+        paths = re.findall(r"`(tests/[\w/]+\.py)`", row)
+        assert paths, row
+        assert all((ROOT / path).is_file() for path in paths), row
+
+
+def test_the_formats_that_are_read_are_those_of_the_page():
+    text = (ROOT / "docs/security.md").read_text().replace(" ", "").upper()
+    assert all(name in text for name in FORMATS)

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
+from vit_attn.checkpoints.weights import save_weights
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
-from vit_attn.model.weights import save_weights
 from vit_attn.task import Classifier
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}

@@ -2,12 +2,13 @@
 
 import importlib
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
 from vit_attn import __version__
-from vit_attn.errors import TrainingFailed, UserError, did_you_mean
+from vit_attn.errors import TrainingFailed, UserError, did_you_mean, is_out_of_memory, one_line, printable
 from vit_attn.training import stopping
 
 VERBS = {
@@ -59,21 +60,38 @@ def main(args: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may be any bytes
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_printable_record)
     try:
         return _dispatch(args)
-    except UserError as error:
-        if os.environ.get(TRACEBACK_VARIABLE):
+    except (Exception, KeyboardInterrupt) as error:
+        explained = _explain(error)
+        if explained is None or os.environ.get(TRACEBACK_VARIABLE):
             raise
-        sys.stderr.write(f"vit-attn: {error}\n")
-        return 2
-    except KeyboardInterrupt:
-        sys.stderr.write("vit-attn: stopped by SIGINT\n")
-        return 130
-    except (OSError, TrainingFailed) as error:  # no permission, no space: the message names the file
-        if os.environ.get(TRACEBACK_VARIABLE):
-            raise
-        sys.stderr.write(f"vit-attn: {error}\n")
-        return 1
+        code, line = explained
+        sys.stderr.write(f"vit-attn: {line}\n")
+        return code
+
+
+def _explain(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and line for an error; nothing for one of ours, whose traceback says more."""
+    if isinstance(error, UserError):
+        return 2, one_line(error)
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped by SIGINT"
+    if isinstance(error, (OSError, TrainingFailed)):  # no permission, no space: the message names the file
+        return 1, one_line(error)
+    if isinstance(error, RecursionError):  # what is nested so deep was made for it
+        return 2, "the input is nested too deep to be read"
+    if is_out_of_memory(error):
+        reason = (str(error).strip().splitlines() or ["of the machine"])[0]
+        return 1, f"out of memory: take fewer images at a time ({reason})"
+    return None
+
+
+def _printable_record(record: logging.LogRecord) -> bool:
+    """Escape what names of files and classes could do to the terminal in a line of the log."""
+    record.msg, record.args = printable(record.getMessage(), keep="\n\t"), ()
+    return True
 
 
 def _dispatch(args: list[str]) -> int:

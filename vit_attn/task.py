@@ -20,9 +20,10 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from vit_attn.checkpoints.weights import load_weights
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
-from vit_attn.model.weights import changes_of_pretrained, load_weights, names_network, pretrained_weights
+from vit_attn.model.pretrained import changes_of_pretrained, names_network, pretrained_weights
 from vit_attn.training.finite import UpdateGate, gradient_norm
 from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
 from vit_attn.training.optim import build_optimizer
@@ -31,6 +32,8 @@ from vit_attn.training.sharding import shard
 from vit_attn.training.tuning import Part, Parts, Tuning
 
 Options = dict[str, bool | int | float | str | list[int] | None]
+LOGGED = {"train/loss": "min", "val/loss": "min", "val/accuracy": "max"}
+"""What is logged while a network trains, and which end of it is better: what a callback can watch."""
 
 
 class Classifier(L.LightningModule):

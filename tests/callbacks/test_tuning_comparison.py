@@ -11,9 +11,9 @@ from torch import Tensor
 from vit_attn.attention_maps.measures import divergence
 from vit_attn.attention_maps.record import record
 from vit_attn.callbacks import TuningComparison
+from vit_attn.checkpoints.weights import save_weights
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
-from vit_attn.model.weights import save_weights
 from vit_attn.task import Classifier, build_net
 
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}

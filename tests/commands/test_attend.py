@@ -89,7 +89,7 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["{folder}", "--model=vit_attn_coin_patch4_32"], "did you mean 'vit_attn_coins_patch4_32'"),
         (["{folder}", "--model=resnet18", "--weights=none"], "ResNet has no attention modules to record"),
         (["{folder}", "--model=none.ckpt"], "checkpoint not found: none.ckpt"),
-        (["{folder}", "--model={folder}/notes.txt"], "notes.txt is not a whole checkpoint of vit-attn"),
+        (["{folder}", "--model={folder}/notes.txt"], "notes.txt is not a whole checkpoint"),
         (["{folder}", "--img_size=30"], "img_size must be a multiple of patch_size"),
         (["{folder}", "--device=gpux"], "device 'gpux' cannot be used"),
         (["{folder}", "--device=meta"], "device 'meta' cannot be used"),
@@ -119,3 +119,12 @@ def test_the_networks_that_come_along_say_how_they_were_made():
     with torch.no_grad():
         predicted = coins((images - 0.25) / 0.18).argmax(dim=-1)
     assert (predicted == torch.tensor([Coins("test")[i][1] for i in range(100)])).float().mean() > 0.98
+
+
+def test_names_as_long_as_a_file_system_takes_have_results_of_their_own(folder: Path):
+    for number, end in enumerate("ab"):
+        (folder / f"coins_{number}.png").rename(folder / f"{'x' * 250}{end}.png")
+    files = [str(path) for path in sorted(folder.glob("x*"))]
+    out = folder.parent / "out"
+    assert main(["attend", *files, "--model", "vit_attn_coins_patch4_32", "--out", str(out)]) == 0
+    assert len(list(out.iterdir())) == 4

@@ -11,11 +11,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch.testing import assert_close
 
+from vit_attn.checkpoints.weights import load_weights
 from vit_attn.cli import main
 from vit_attn.commands import exporting
 from vit_attn.commands.networks import Network, open_network
 from vit_attn.data.sources import find_source
-from vit_attn.model.weights import load_weights
 
 NAME = "vit_attn_cifar10_patch4_32"
 MODEL = f"--model={NAME}"
@@ -137,7 +137,10 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
         ([MODEL, "--to=there.onnx"], "there.onnx exists already: name another file, or add --overwrite"),
         (["--model=nope", "--to=m.onnx"], "unknown network 'nope'"),
         (["--model=none.safetensors", "--to=m.onnx"], "weights not found: none.safetensors"),
-        (["--model=there.safetensors", "--to=m.onnx"], "there.safetensors does not say what network it is of"),
+        (
+            ["--model=there.safetensors", "--to=m.onnx"],
+            "there.safetensors holds no weights that can be read: it is damaged",
+        ),
     ],
 )
 def test_mistakes_are_told_in_one_line(options, message, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):

@@ -224,3 +224,21 @@ def test_pixels_are_normalised_as_the_network_was_trained(tmp_path: Path):
     pixels = network.normalised([network.read(tmp_path / "a.png")], torch.device("cpu"))
     assert pixels.shape == (1, 3, 32, 32)
     torch.testing.assert_close(pixels, torch.full_like(pixels, (200 / 255 - 0.25) / 0.18))
+
+
+def test_names_of_files_cannot_write_to_the_terminal_or_to_a_spreadsheet(folder: Path, monkeypatch, capsys):
+    odd = folder.parent / "odd"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    (odd / "=1+2.png").write_bytes((folder / "a0.png").read_bytes())
+    (odd / "\x1b[2J.png").write_bytes((folder / "a0.png").read_bytes())
+    (odd / "\x1b[31m.png").write_bytes(b"damaged")
+    names = sorted(path.name for path in odd.iterdir())
+    assert main(["predict", *names, MODEL, f"--output={folder.parent / 'p.csv'}"]) == 1
+    assert main(["attend", *names, MODEL, f"--out={folder.parent / 'drawn'}"]) == 1
+    told = capsys.readouterr()
+    assert "\x1b" not in told.out + told.err
+    assert "\\x1b[31m.png cannot be read as an image" in told.err
+    assert "\\x1b[2J.png: " in told.out
+    with (folder.parent / "p.csv").open(newline="") as file:
+        assert [row["image"] for row in csv.DictReader(file)] == ["\\x1b[2J.png", "\\x1b[31m.png", "'=1+2.png"]

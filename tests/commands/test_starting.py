@@ -9,10 +9,10 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.commands.starting import take_start
 from vit_attn.data.card import card_of
-from vit_attn.model.weights import save_weights
 from vit_attn.task import Classifier, build_net
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "finetune.yaml"
@@ -251,7 +251,9 @@ def test_weights_of_another_network_are_one_line(tmp_path, monkeypatch, source, 
     told = error_of(capsys, COINS, f"--model.weights={source}", "--model.arch_options.depth=3")
     assert "do not fit the network: 12 missing (blocks.2." in told
     (tmp_path / "damaged.ckpt").write_bytes(b"not a checkpoint")
-    assert "damaged.ckpt holds no weights that can be read" in error_of(capsys, COINS, "--model.weights=damaged.ckpt")
+    assert "damaged.ckpt is not a whole checkpoint: it holds no weights that can be read" in error_of(
+        capsys, COINS, "--model.weights=damaged.ckpt"
+    )
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, capsys):

@@ -56,7 +56,7 @@ def test_numbers_are_classes_in_their_order(table):
     assert csv_source(table(*rows)).class_names == ("2", "9", "10")
 
 
-@pytest.mark.parametrize("label", ["--1", "-", "²"])
+@pytest.mark.parametrize("label", ["--1", "-", "²", "9" * 5000], ids=["signs", "sign", "power", "digits"])
 def test_what_is_no_whole_number_is_a_name(table, label: str):
     rows = [f"pictures/dark/{number}.png,{each}" for number, each in enumerate((label, "10", "9"))]
     assert csv_source(table(*rows)).class_names == tuple(sorted((label, "10", "9")))

@@ -1,3 +1,4 @@
+import os
 import struct
 import subprocess
 import sys
@@ -126,3 +127,62 @@ def test_a_large_photograph_is_decoded_no_larger_than_needed(tmp_path: Path):
     assert as_picture(lambda: Image.open(path), least=601).size == (1600, 1200)
     difference = fit_picture(whole, (64, 64)).astype(int) - fit_picture(small, (64, 64))
     assert np.abs(difference).max() <= 4
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Ghostscript that leaves a file where it is run: the file."""
+    program, ran = tmp_path / "bin" / "gs", tmp_path / "ghostscript_ran"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {ran}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    return ran
+
+
+def test_postscript_under_any_name_is_no_image_and_ghostscript_is_not_run(tmp_path: Path, ghostscript: Path):
+    for name in ("photo.jpg", "photo.eps"):
+        (tmp_path / name).write_bytes(POSTSCRIPT)
+        with pytest.raises(UserError, match=f"{name} cannot be read as an image: its kind is unknown; known are JPEG,"):
+            read_picture(tmp_path / name)
+    with pytest.raises(UserError, match="its kind is EPS; known are JPEG"):  # what another reader has opened
+        as_picture(lambda: Image.open(tmp_path / "photo.jpg"))
+    with pytest.raises(OSError, match="Ghostscript"), Image.open(tmp_path / "photo.jpg") as opened:
+        opened.load()
+    assert not ghostscript.exists()
+
+
+@pytest.mark.parametrize("form", ["ICO", "TGA", "PCX", "SGI", "XBM"])
+def test_formats_that_are_not_named_are_refused(tmp_path: Path, form: str):
+    Image.new("1" if form == "XBM" else "RGB", (4, 4)).save(tmp_path / "a.png", form)
+    with pytest.raises(UserError, match="cannot be read as an image: its kind is unknown"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_every_format_that_is_named_is_read(tmp_path: Path):
+    for form in pictures.FORMATS:
+        Image.new("RGB", (16, 12), "red").save(tmp_path / "file", form)
+        assert read_picture(tmp_path / "file").size == (16, 12), form
+    one, two = Image.new("RGB", (16, 12)), Image.new("RGB", (16, 12))
+    one.save(tmp_path / "two.jpg", "MPO", save_all=True, append_images=[two])
+    assert read_picture(tmp_path / "two.jpg").size == (16, 12)
+
+
+def test_every_ending_that_is_taken_is_of_a_format_that_is_named():
+    known = Image.registered_extensions()
+    assert {known[suffix] for suffix in pictures.SUFFIXES} <= set(pictures.FORMATS)
+
+
+def test_nothing_in_the_package_opens_pictures_of_any_kind():
+    package = Path(pictures.__file__).parent.parent
+    opening = [
+        (path.name, line.strip())
+        for path in package.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "Image.open(" in line
+    ]
+    assert [name for name, _ in opening] == ["pictures.py"]
+    assert "formats=" in opening[0][1]

@@ -1,4 +1,6 @@
 import gc
+import io
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -320,3 +322,39 @@ def test_ranks_measure_every_image_of_a_stream_once_in_as_many_batches(monkeypat
     assert {len(batches) for batches in found} == {-(-count // (ranks * size))}
     assert all(1 <= len(batch.labels) <= size for batches in found for batch in batches)
     assert sorted(int(label) for batches in found for batch in batches for label in batch.labels) == list(range(count))
+
+
+def test_a_folder_of_tar_files_is_never_a_command(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Webdataset runs what follows ``pipe:``."""
+    pytest.importorskip("webdataset")
+    monkeypatch.chdir(tmp_path)
+    folder = shards.rename(tmp_path / "pipe:touch ran #")
+    of(Path(folder.name), loader="memory").setup("fit")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_postscript_in_tar_files_and_on_the_hub_reaches_no_program(
+    shards: Path, picture_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    pytest.importorskip("datasets").disable_progress_bars()
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n%%EOF\n"
+    with tarfile.open(shards / "photos-train-01.tar", "w") as tar:
+        for number in range(24):
+            for end, content in (("jpg", script), ("cls", b"0")):
+                info = tarfile.TarInfo(f"{number:04d}.{end}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    with pytest.raises(UserError, match="24 of the 36 training images of wds/photos cannot be read"):
+        of(shards, loader="memory").setup("fit")
+    root = picture_folder({"bright": 10, "dark": 10}, "hub")
+    for path in sorted((root / "dark").iterdir()):
+        path.write_bytes(script)
+    data = ImageData(f"hfds/{root}", root=str(tmp_path / "cache"), img_size=8, batch_size=4)
+    with pytest.raises(UserError, match="cannot be read as an image: its kind is unknown"):
+        data.setup("fit")
+    assert not (tmp_path / "ran").exists()

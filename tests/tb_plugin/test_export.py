@@ -1,11 +1,18 @@
+import json
 import re
 import shutil
+import struct
 import subprocess
 
+import numpy as np
 import pytest
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from vit_attn.cli import main
+from vit_attn.tb_plugin import crc32c
 from vit_attn.tb_plugin.export import bundle
+from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
+from vit_attn.tb_plugin.summary import _write
 
 
 @pytest.fixture
@@ -77,3 +84,69 @@ def test_a_damaged_run_and_a_file_that_is_being_written(run, damage, capsys):
     damage(run)
     assert main(["export-html", str(run), "--steps", "0"]) == 2
     assert "wrong checksum" in capsys.readouterr().err
+
+
+def header(length: int, checksum: int | None = None) -> bytes:
+    packed = struct.pack("<Q", length)
+    return packed + struct.pack("<I", masked_crc32c(packed) if checksum is None else checksum)
+
+
+def test_a_length_is_believed_only_with_its_checksum_and_within_the_file(run, capsys):
+    file = max(run.iterdir())
+    whole = file.read_bytes()
+    file.write_bytes(whole + header(2**62, 0) + b"x" * 50)
+    assert main(["export-html", str(run)]) == 2
+    error = capsys.readouterr().err
+    assert f"{file} is damaged at byte {len(whole)}: wrong checksum of a record's length" in error
+    assert error.count("\n") == 1
+    file.write_bytes(whole + header(2**62) + b"x" * 50)  # as a record that is being written, but for its size
+    assert main(["export-html", str(run)]) == 0
+    assert "steps 0, 20, 30" in capsys.readouterr().out
+
+
+def test_a_record_with_a_wrong_checksum_and_one_that_is_no_event_are_one_line(run, capsys):
+    file = max(run.iterdir())
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
+    assert main(["export-html", str(run)]) == 2
+    assert re.search(r"damaged at byte \d+: wrong checksum of a record of \d+ bytes\n$", capsys.readouterr().err)
+    file.write_bytes(whole + header(5) + b"\xff" * 5 + struct.pack("<I", masked_crc32c(b"\xff" * 5)))
+    assert main(["export-html", str(run)]) == 2
+    assert f"damaged at byte {len(whole) + 12}: the record is no event" in capsys.readouterr().err
+
+
+INDEX = {"version": 1, "images": [{}]}
+
+
+@pytest.mark.parametrize(
+    ("index", "image", "message"),
+    [
+        ([], [b"png"], "damaged index (IndexError)"),
+        ([b"{"], [b"png"], "damaged index (JSONDecodeError)"),
+        ([b"[" * 100_000], [b"png"], "damaged index (RecursionError)"),
+        ([b"3"], [b"png"], "damaged index (TypeError)"),
+        ([json.dumps({"version": 1}).encode()], [b"png"], "damaged index (KeyError)"),
+        ([json.dumps(INDEX | {"images": 3}).encode()], [b"png"], "damaged index (images are no list)"),
+        ([json.dumps(INDEX | {"version": 10**400}).encode()], [b"png"], "is of format version 1000"),
+        ([json.dumps(INDEX).encode()], [], "has no attention_maps/image_0 at step 1"),
+        ([json.dumps(INDEX).encode()], [b"png", b"VATN"], "not a layer of maps"),
+    ],
+)
+def test_hostile_records_are_one_line(index, image, message, tmp_path, capsys):
+    _write(str(tmp_path), 1, {image_tag(0): image, INDEX_TAG: index})
+    assert main(["export-html", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_number_of_thousands_of_digits_is_no_number(run, capsys):
+    for option in ("--steps", "--images"):
+        assert main(["export-html", str(run), option, "9" * 5000]) == 2
+        assert "expected a number from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("length", [0, 1, 8, 4095, 8192, 8193, 16_000, 512 * 33, 100_001])
+def test_checksums_are_tensorboards(length):
+    data = np.random.default_rng(length).bytes(length)
+    assert crc32c.masked_crc32c(data) == masked_crc32c(data)

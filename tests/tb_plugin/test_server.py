@@ -9,9 +9,12 @@ import pytest
 
 from vit_attn.tb_plugin import metadata
 from vit_attn.tb_plugin.blobs import decode_maps, encode_maps
+from vit_attn.tb_plugin.metadata import image_tag
 from vit_attn.tb_plugin.plugin import STATIC, AttentionLoader
+from vit_attn.tb_plugin.summary import _write
 
 STEPS = [0, *range(7, 7 * 24, 7)]
+DIGITS = "9" * 5000
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +24,8 @@ def logdir(tmp_path_factory, write_step, damage):
         write_step(folder / "good" / "a", step)
     write_step(folder / "damaged", 3)
     damage(folder / "damaged")
+    for step, blobs in enumerate(([], [b"[" * 100_000, b"odd"], [b'{"version": [1]}']), start=1):
+        _write(str(folder / "hostile"), step, {image_tag(0): blobs, metadata.INDEX_TAG: blobs})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "VERSION", 2)
         write_step(folder / "newer", 0)
@@ -94,6 +99,20 @@ def test_a_damaged_layer_is_named_and_the_others_are_served(routes):
         ("maps", {"run": "good/a", "step": 7, "image": 99}, 404, "has no attention_maps/image_99"),
         ("maps", {"run": "good/a", "step": "x", "image": 0}, 422, "step must be a number, got 'x'"),
         ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "a"}, 422, "layers must be first-last, got 'a'"),
+        ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "1-0"}, 422, "layers must be first-last"),
+        ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "0-99999999999"}, 422, "must be within 0-1"),
+        ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": f"0-{DIGITS}"}, 422, "layers must be first-last"),
+        ("maps", {"run": "good/a", "step": DIGITS, "image": 0}, 422, "step must be a number, got '99"),
+        ("maps", {"run": "good/a", "step": 0, "image": DIGITS}, 422, "image must be a number, got '99"),
+        ("maps", {"run": "good/a", "step": 0, "image": "\u00b2"}, 422, "image must be a number"),
+        ("maps", {"run": "good/a", "step": 0, "image": "\u0663"}, 422, "image must be a number"),
+        ("maps", {"run": "good/a", "step": "-1", "image": 0}, 422, "step must be a number, got '-1'"),
+        ("step", {"run": "good/a", "step": 10**18 - 1}, 404, "has no attention_maps/index at step"),
+        ("steps", {"run": b"\xff\x00\n\x1b"}, 404, "has no attention_maps/index"),
+        ("steps", {"run": "x" * 20_000}, 404, "has no attention_maps/index"),
+        ("step", {"run": "hostile", "step": 2}, 422, "damaged index"),
+        ("step", {"run": "hostile", "step": 3}, 422, "index of format version [1]"),
+        ("maps", {"run": "hostile", "step": 2, "image": 0}, 422, "layer 0: not a layer of maps"),
         ("maps", {}, 422, "missing parameter"),
         ("static/../plugin.py", {}, 404, ""),
     ],
@@ -102,6 +121,13 @@ def test_bad_requests_are_told_in_one_line(routes, route, parameters, status, me
     found, body = routes(route, **parameters)
     assert found == status
     assert message in body.decode()
+    assert status == 200 or (len(body) < 1000 and b"\n" not in body)
+
+
+@pytest.mark.parametrize("route", ["step", "image"])
+def test_a_step_at_which_nothing_was_written_is_no_fault_of_the_server(routes, route):
+    found, body = routes(route, run="hostile", step=1, image=0)  # the fast reader leaves it out
+    assert (found, body[:8]) in [(422, b"damaged:"), (404, b"Not foun"), (404, b"run 'hos")]
 
 
 def test_every_file_of_the_page_is_served(routes):

@@ -69,6 +69,17 @@ class AttentionCall:
             output=of(self.output, True),
         )
 
+    def on_host(self) -> "AttentionCall":
+        """The same attention in the host's memory, without its output."""
+
+        def of(x: Tensor | None) -> Any:
+            if x is None:
+                return None
+            own = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.stride())]
+            return own.cpu().expand(x.shape)
+
+        return replace(self, q=of(self.q), k=of(self.k), v=of(self.v), mask=of(self.mask), output=None)
+
     def parts(self, by_head: bool = False) -> Iterator[tuple[slice, slice]]:
         """Images and heads, together all, whose weights fit the workspace; one image has all its heads by default."""
         batch, heads, queries, _ = self.q.shape
@@ -222,12 +233,13 @@ class Recording:
             start = stop
         return [list(of_layer) for of_layer in zip(*by_forward, strict=True)]
 
-    def without_graph(self) -> "Recording":
-        """The same recording without what gradients need, which holds on to the network's activations."""
-        bare = [
-            Forward(tuple((name, replace(call, output=None)) for name, call in each.calls)) for each in self.forwards
-        ]
-        return replace(self, gradients=False, forwards=bare)
+    def on_host(self) -> "Recording":
+        """The same recording in the host's memory, without what gradients need, which holds the network's activations.
+
+        Only queries, keys, values and masks are copied, and of a mask that is broadcast what it is broadcast from.
+        """
+        forwards = [Forward(tuple((name, call.on_host()) for name, call in each.calls)) for each in self.forwards]
+        return replace(self, gradients=False, forwards=forwards)
 
     def _all(self) -> list[Layer]:
         if not self.forwards:

@@ -106,9 +106,14 @@ def judge_network(case: Case, seed: int = 0, steps: int = 16) -> Verdict:
         case: What is judged on what.
         seed: Seed of the random patches and of the weights of the randomised network.
         steps: Points of the curves of deletion and insertion.
+
+    Raises:
+        UserError: If the network's logits are not finite, of which nothing could be said.
     """
     net, images, labels, places = case
     logits = logits_by_batch(net, images)
+    if broken := int((~logits.isfinite()).any(dim=-1).sum()):
+        raise UserError(f"the network gives NaN or infinity for {broken} of {len(images)} images: it cannot be judged")
     target = logits.argmax(dim=-1)
     verdict = Verdict((target == labels).double().mean().item())
     drawn = (1, len(parts_of(net)))

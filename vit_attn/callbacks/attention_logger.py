@@ -151,10 +151,9 @@ class AttentionLogger(Beside):
             verdicts = self._judge(trainer, pl_module, images, views, last=always)
             if not (writers and trainer.is_global_zero):
                 return
-            taken = Taken(
-                trainer.global_step, recording.without_graph(), logits, views, between, verdicts, probe, always
-            )
-        self.drawer.draw(self._draw, writers, taken, data.class_names)
+            step, recording = trainer.global_step, recording.on_host()
+            taken = Taken(step, recording, logits.cpu(), views, between, verdicts, probe, always)
+            self.drawer.draw(step, self._draw, writers, taken, data.class_names)
 
     def _record(self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor) -> tuple[Recording, Tensor]:
         net = net_of(pl_module)

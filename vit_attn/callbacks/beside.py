@@ -1,8 +1,9 @@
 """Looking at a network beside its training, which must not notice."""
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import lightning as L
@@ -13,28 +14,65 @@ from torch import nn
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.errors import UserError
 
+MOST_WAITING = 2
+"""Drawings that may be undone at a time, each with what was recorded of its images in memory."""
+
 
 class Drawer:
-    """A thread of its own for what can be done while training goes on; one thing after the other."""
+    """A thread of its own for what can be done while training goes on; one thing after the other.
 
-    def __init__(self) -> None:
+    Where ``MOST_WAITING`` drawings are still undone, the training waits for the oldest: none is lost, and what is kept
+    in memory stays bounded. What a drawing is given must be in the host's memory, so that none of a device's is held.
+
+    Args:
+        what: What is drawn, for warnings.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
         self.thread: ThreadPoolExecutor | None = None
-        self.drawings: list[Future[None]] = []
+        self.drawings: deque[tuple[int, Future[None]]] = deque()
+        self.failures: dict[str, list[int]] = {}
+        """Steps whose drawing failed, by the reason."""
 
-    def draw(self, function: Callable[..., None], *args: Any) -> None:
-        """Call the function there, when what came before is done."""
+    def draw(self, step: int, function: Callable[..., None], *args: Any) -> None:
+        """Call the function there, when what came before is done.
+
+        Args:
+            step: Training step that is drawn.
+            function: What draws it.
+            args: Its arguments.
+        """
+        self.warn()
+        if len(self.drawings) >= MOST_WAITING:
+            wait([self.drawings[0][1]])
+            self.warn()
         self.thread = self.thread or ThreadPoolExecutor(1, "attention-pictures")
-        self.drawings.append(self.thread.submit(function, *args))
+        self.drawings.append((step, self.thread.submit(function, *args)))
 
-    def finish(self, what: str) -> bool:
+    def warn(self) -> None:
+        """Warn of drawings that have failed since; of more that failed for the same reason ``finish`` tells."""
+        while self.drawings and self.drawings[0][1].done():
+            step, drawing = self.drawings.popleft()
+            if error := drawing.exception():
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                steps = self.failures.setdefault(reason, [])
+                steps.append(step)
+                if len(steps) == 1:
+                    rank_zero_warn(f"{self.what} could not be drawn: {reason} (step {step}; the training goes on)")
+
+    def finish(self) -> bool:
         """Wait for all, and tell what failed; whether there was anything."""
         if self.thread is None:
             return False
         self.thread.shutdown(wait=True)
-        for drawing in self.drawings:
-            if error := drawing.exception():
-                rank_zero_warn(f"{what} could not be drawn: {error}")
-        self.thread, self.drawings = None, []
+        self.thread = None
+        self.warn()
+        failures, self.failures = self.failures, {}
+        for reason, (_, *more) in failures.items():
+            if more:
+                times = f"{len(more)} more time{'s' * (len(more) > 1)}"
+                rank_zero_warn(f"{self.what} could not be drawn: {reason} ({times}, last in step {more[-1]})")
         return True
 
 
@@ -49,7 +87,7 @@ class Beside(L.Callback):
     def __init__(self, meter: CostMeter, every_n_epochs: int) -> None:
         self.meter, self.every_n_epochs = meter, every_n_epochs
         self.logged: int | None = None
-        self.drawer = Drawer()
+        self.drawer = Drawer(f"pictures of {meter.what}")
 
     def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Look at the network; unless ``always``, if that is not too much."""
@@ -58,6 +96,12 @@ class Beside(L.Callback):
     def at_epoch(self, epoch: int) -> bool:
         """Whether it looks at the end of that epoch, counted from 1."""
         return epoch % self.every_n_epochs == 0
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Warn of a drawing that has failed meanwhile."""
+        self.drawer.warn()
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the network that is about to be validated; averaged weights are in place by now."""
@@ -87,7 +131,7 @@ class Beside(L.Callback):
         return True
 
     def _finish(self) -> None:
-        if self.drawer.finish(f"pictures of {self.meter.what}"):
+        if self.drawer.finish():
             rank_zero_info(f"{self.meter.what}: logging took {self.meter.share:.1%} of the time, drawing included")
 
 

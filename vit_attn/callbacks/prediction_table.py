@@ -3,7 +3,9 @@
 import csv
 import importlib
 import json
+import math
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,9 +14,14 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.errors import UserError, did_you_mean, printable
 
 Row = dict[str, Any]
+NOT_FINITE = "the network gives NaN or infinity"
+"""What is wrong with an image for which there are no probabilities."""
+FORMULA = re.compile("[=+\\-@\uff1d\uff0b\uff0d\uff20]")
+"""How a text begins that a spreadsheet computes, or sends somewhere, instead of showing it."""
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
 
 
 def columns(top_k: int, labelled: bool) -> list[str]:
@@ -28,7 +35,7 @@ def columns(top_k: int, labelled: bool) -> list[str]:
 
 
 def guesses(probabilities: Float[Tensor, "B classes"], top_k: int, name_of: Callable[[int], str]) -> list[Row]:
-    """The likeliest classes of each image, best first, under the names of their columns.
+    """The likeliest classes of each image, best first, under the names of their columns; or an error.
 
     Args:
         probabilities: Of each class.
@@ -39,6 +46,9 @@ def guesses(probabilities: Float[Tensor, "B classes"], top_k: int, name_of: Call
     rows: list[Row] = []
     for shares, classes in zip(best.values.tolist(), best.indices.tolist(), strict=True):
         row: Row = {}
+        if not all(map(math.isfinite, shares)):  # those of softmax are all finite, or none is
+            rows.append({"error": NOT_FINITE})
+            continue
         for rank, (share, index) in enumerate(zip(shares, classes, strict=True), start=1):
             row |= {f"class_{rank}": name_of(index), f"probability_{rank}": round(share, 6)}
         rows.append(row)
@@ -82,7 +92,8 @@ class PredictionTable:
     """A table that grows on the disk; it takes its name when it is whole.
 
     Until then it is called ``NAME.unfinished``, so that what an interrupted run had done is not lost. A row has the
-    columns of :func:`columns`; what is not known is empty, or null.
+    columns of :func:`columns`; what is not known is empty, or null. JSON and Parquet keep every text as it is, CSV as
+    :func:`cell` has it.
 
     Args:
         path: The file; its ending says which of CSV, JSON and Parquet it is. JSON is one list with an object a row.
@@ -124,7 +135,7 @@ class _Csv:
         self.rows.writeheader()
 
     def write(self, rows: Sequence[Row]) -> None:
-        self.rows.writerows({name: _decimal(value) for name, value in row.items()} for row in rows)
+        self.rows.writerows({name: cell(_decimal(value)) for name, value in row.items()} for row in rows)
         self.file.flush()
 
     def close(self) -> None:
@@ -171,6 +182,21 @@ class _Parquet:
         if self.waiting:
             self._flush()
         self.file.close()
+
+
+def cell(value: Any) -> Any:
+    r"""What a CSV file holds of a value: an apostrophe stands before a text that a spreadsheet would execute.
+
+    A file or a class can be called ``=HYPERLINK(…)``. Numbers stay numbers; control characters become ``\r`` and so on.
+    The apostrophe is part of the text for what reads the file again; where that matters, JSON and Parquet have none.
+
+    >>> cell("=1+2"), cell("-0.5"), cell("a=b"), cell(3)
+    ("'=1+2", '-0.5', 'a=b', 3)
+    """
+    if not isinstance(value, str):
+        return value
+    text = printable(value)  # a bare carriage return would begin a new row
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
 
 
 def _text(value: Any) -> Any:

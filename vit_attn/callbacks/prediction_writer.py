@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from vit_attn.callbacks.prediction_table import PredictionTable, guesses
-from vit_attn.errors import UserError
+from vit_attn.callbacks.prediction_table import NOT_FINITE, PredictionTable, guesses
+from vit_attn.errors import UserError, printable
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -24,6 +24,7 @@ class PredictionWriter(BasePredictionWriter):
         super().__init__(write_interval="batch")
         self.path, self.top_k = Path(path), top_k
         self.table: PredictionTable | None = None
+        self.failed = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse several devices, each of which would have a part of the images, and more classes than there are."""
@@ -52,13 +53,23 @@ class PredictionWriter(BasePredictionWriter):
         rows = guesses(prediction, self.top_k or 1, names.__getitem__)
         for number, (row, label) in enumerate(zip(rows, batch[1].tolist(), strict=True), start=self.table.count):
             row |= {"image": number, "label": names[label]}
+            self.failed += "error" in row
         self.table.write(rows)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Finish the file and say where it is."""
-        if self.table is not None:
-            self.table.close()
-            sys.stdout.write(f"predictions of {self.table.count:,} images: {self.path}\n")
+        """Finish the file and say where it is.
+
+        Raises:
+            UserError: If there is no prediction in it.
+        """
+        table, self.table = self.table, None
+        if table is None:
+            return
+        table.close()
+        if self.failed == table.count:
+            raise UserError(f"{NOT_FINITE} for all {table.count:,} images; {self.path} says so of each")
+        apart = f"; for {self.failed:,} of them {NOT_FINITE}" if self.failed else ""
+        sys.stdout.write(printable(f"predictions of {table.count:,} images: {self.path}{apart}") + "\n")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Keep what was done."""

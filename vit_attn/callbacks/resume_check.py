@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from vit_attn.callbacks.run_checkpoint import RUN_KEY
+from vit_attn.checkpoints.io import forget_files
 from vit_attn.errors import UserError
 
 
@@ -45,6 +46,7 @@ class ResumeCheck(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say where the run goes on, with what that is other than before."""
+        forget_files()
         total = int(trainer.estimated_stepping_batches)
         rank_zero_info(f"resumed at step {trainer.global_step} of {total}, epoch {trainer.current_epoch + 1}")
         if self.changes:

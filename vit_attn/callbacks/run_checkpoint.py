@@ -164,7 +164,7 @@ class RunCheckpoint(ModelCheckpoint):
         """Only where nothing is validated; else the best is kept with its validation, which a stop may follow."""
         if self._save_on_train_epoch_end is not None:
             return self._save_on_train_epoch_end
-        return not trainer.enable_validation or sum(trainer.num_val_batches) == 0
+        return not trainer.enable_validation
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Say of what run the checkpoint is, and that its validation is to come where it was written before that."""

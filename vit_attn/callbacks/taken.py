@@ -18,7 +18,7 @@ from vit_attn.callbacks.attention_pictures import MOST_TOKENS
 
 @dataclass(frozen=True)
 class Taken:
-    """What one logging took from the network, to be drawn and written when there is time."""
+    """What one logging took from the network, in the host's memory, to be drawn and written when there is time."""
 
     step: int
     recording: Recording

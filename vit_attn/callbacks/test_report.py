@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 
 from vit_attn.callbacks.attention_pictures import add_picture
 from vit_attn.callbacks.confusion import draw_confusion
+from vit_attn.errors import UserError, printable, shortened
 
 BINS = 15
 MOST_CLASSES = 1000
@@ -28,6 +29,8 @@ SUREST = 1 - 2**-24
 """The largest float below 1: torchmetrics counts what is 1 in a bin of its own beyond the last."""
 WORST = 10
 """Classes of the table in the terminal, where there are more."""
+MOST_NAME = 60
+"""Characters of a class's name in that table."""
 
 
 class TestReport(L.Callback):
@@ -80,8 +83,17 @@ class TestReport(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Count a batch, of which ``test_step`` returned the logits."""
+        """Count a batch, of which ``test_step`` returned the logits.
+
+        Raises:
+            UserError: If they are not finite: what is measured of them would look like a network that guesses.
+        """
         logits, labels = outputs.float(), batch[1]
+        if not bool(logits.isfinite().all()):
+            raise UserError(
+                f"the network gives NaN or infinity for images of test batch {batch_idx}: if it overflows in 16 bits, "
+                "measure it with --trainer.precision=32-true"
+            )
         self.metrics.update(logits.softmax(dim=-1).clamp(max=SUREST), labels)
         self.loss.update(F.cross_entropy(logits, labels, reduction="none"))
 
@@ -110,7 +122,7 @@ class TestReport(L.Callback):
             Image.fromarray(picture).save(written[-1], optimize=True)
         if self.events:
             self._log(report, picture)
-        sys.stdout.write(table(report) + f"\nwritten: {', '.join(map(str, written))}\n")
+        sys.stdout.write(table(report) + printable(f"\nwritten: {', '.join(map(str, written))}\n", keep="\n"))
 
     def _log(self, report: dict[str, Any], picture: Any) -> None:
         with SummaryWriter(str(self.folder), filename_suffix=".test") as writer:
@@ -161,11 +173,11 @@ def table(report: dict[str, Any]) -> str:
     if len(classes) > 2 * WORST:
         shown = sorted(classes, key=lambda pair: pair[1]["accuracy"])[:WORST]
         title = f"the {WORST} worst of {len(classes)} classes"
-    width = max(len(title), *(len(each["name"]) for _, each in shown))
+    width = max(len(title), *(len(_name(each)) for _, each in shown))
     lines.append(f"\n  {title:<{width}}  images  accuracy  commonest mistake")
     for number, each in shown:
         mistake = _mistake(report, number)
-        lines.append(f"  {each['name']:<{width}}  {each['images']:>6}  {each['accuracy']:>8.4f}  {mistake}".rstrip())
+        lines.append(f"  {_name(each):<{width}}  {each['images']:>6}  {each['accuracy']:>8.4f}  {mistake}".rstrip())
     return "\n".join(lines) + "\n"
 
 
@@ -181,7 +193,12 @@ def _mistake(report: dict[str, Any], number: int) -> str:
     row = list(report["confusion"][number])
     row[number] = 0
     most = max(range(len(row)), key=row.__getitem__)
-    return f"{report['classes'][most]['name']} ({row[most]})" if row[most] else ""
+    return f"{_name(report['classes'][most])} ({row[most]})" if row[most] else ""
+
+
+def _name(of_class: dict[str, Any]) -> str:
+    """A class's name, as long as a column of the table may be."""
+    return shortened(printable(of_class["name"]), MOST_NAME)
 
 
 def _data(trainer: L.Trainer) -> Any:

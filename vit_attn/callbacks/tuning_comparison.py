@@ -74,7 +74,7 @@ class TuningComparison(Beside):
         try:
             with self.meter.spending():
                 source = pl_module if trainer.global_step == 0 else self._source_again(pl_module)
-                self.before, _ = self._record(trainer, source)
+                self.before, *_ = self._record(trainer, source)
         except UserError as error:
             rank_zero_warn(f"the comparison with {self.source} is off: {error}")
             return
@@ -90,14 +90,15 @@ class TuningComparison(Beside):
         parameter = next(pl_module.parameters())
         return source.to(parameter.device, parameter.dtype)
 
-    def _record(self, trainer: L.Trainer, task: L.LightningModule) -> tuple[Recording, Tensor]:
-        """Attention on the probe images, and the logits."""
+    def _record(self, trainer: L.Trainer, task: L.LightningModule) -> tuple[Recording, Tensor, Any]:
+        """Attention on the probe images, in the host's memory, the logits, and the images."""
         data, net = _data(trainer), net_of(task)
-        images = data.probe(self.num_images).images.to(next(net.parameters()).device)
+        probe = data.probe(self.num_images)
+        images = probe.images.to(next(net.parameters()).device)
         with evaluating(net), torch.inference_mode(False), trainer.precision_plugin.forward_context():
             with record(net) as recording:
                 logits = task(data.normalize(images))
-        return recording, logits
+        return recording.on_host(), logits, probe
 
     def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""
@@ -105,20 +106,26 @@ class TuningComparison(Beside):
         if self.before is None or (trainer.world_size == 1 and not writers) or not self.due(trainer, always):
             return
         with self.meter.spending():
-            after, logits = self._record(trainer, pl_module)
-        if writers and trainer.is_global_zero:
-            data, guesses = _data(trainer), logits.argmax(dim=-1).tolist()
-            self.drawer.draw(self._draw, writers, trainer.global_step, self.before, after, guesses, data)
+            after, logits, probe = self._record(trainer, pl_module)
+            if writers and trainer.is_global_zero:
+                step, names, guesses = trainer.global_step, _data(trainer).class_names, logits.argmax(dim=-1).tolist()
+                self.drawer.draw(step, self._draw, writers, step, self.before, after, guesses, probe, names)
 
     def _draw(
-        self, writers: Sequence[Any], step: int, before: Recording, after: Recording, guesses: list[int], data: Any
+        self,
+        writers: Sequence[Any],
+        step: int,
+        before: Recording,
+        after: Recording,
+        guesses: list[int],
+        probe: Any,
+        class_names: Sequence[str],
     ) -> None:
         """Everything of one step, away from the training."""
         with self.meter.spending(more=True):
             apart = divergence(before, after).cpu()
             pictures = {"attention_divergence/heads": draw_heads(apart.numpy(), "divergence from the source", "nats")}
-            probe = data.probe(self.num_images)
-            for i, picture in enumerate(_side_by_side(before, after, probe, guesses, data.class_names)):
+            for i, picture in enumerate(_side_by_side(before, after, probe, guesses, class_names)):
                 pictures[f"attention_source_and_tuned/image_{i}"] = picture
             for writer in writers:
                 for layer, heads in enumerate(apart):

@@ -1,13 +1,15 @@
 """``vit-attn attend IMAGE…``: where a trained network looks in pictures of your own."""
 
 import argparse
+import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, printable, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from vit_attn.attention_maps.view import View
     from vit_attn.commands.networks import Network
 
+MOST_BYTES = 200
 DEFAULT = "vit_attn_cifar10_patch4_32"
 DESCRIPTION = f"""Draw where a network looks: for each image NAME a picture OUT/NAME.attention.png with the image, the
 last layer's attention, attention rollout, relevance for a class, and the row of every layer and head; and the numbers
@@ -39,7 +42,7 @@ def run(verb: str, options: list[str]) -> int:
     """Run the verb.
 
     Returns:
-        0, or 1 if some image could not be read; the others are drawn.
+        0, or 1 if some image could not be read, or drawn; the others are.
 
     Raises:
         UserError: For a mistake in the options, or if there is nothing to draw.
@@ -52,35 +55,39 @@ def run(verb: str, options: list[str]) -> int:
     files = networks.image_files(args.images)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
     args.out.mkdir(parents=True, exist_ok=True)
-    names, failed = _result_names(files), 0
+    names, errors = _result_names(files), []
     for start in range(0, len(files), args.batch_size):
-        read = [network.read(path) for path in files[start : start + args.batch_size]]
-        failed += sum(isinstance(each, str) for each in read)
-        for each in read:
-            if isinstance(each, str):
-                sys.stderr.write(f"vit-attn: {each}\n")
-        whole = [
-            (path, each)
-            for path, each in zip(files[start : start + args.batch_size], read, strict=True)
-            if not isinstance(each, str)
-        ]
-        if whole:
-            for (path, picture), view in zip(whole, _look([p for _, p in whole], network, device, args), strict=True):
+        read = [(path, network.read(path)) for path in files[start : start + args.batch_size]]
+        whole = [(path, each) for path, each in read if not isinstance(each, str)]
+        wrong = [each for _, each in read if isinstance(each, str)]
+        views = _look([picture for _, picture in whole], network, device, args) if whole else []
+        for (path, picture), view in zip(whole, views, strict=True):
+            if math.isfinite(view.probabilities.sum()):
                 _write(args.out / names[path], path, picture, view, network)
-    if failed == len(files):
-        raise UserError("none of the images could be read")
-    return 1 if failed else 0
+            else:
+                wrong.append(f"{path}: the network gives NaN or infinity")
+        for each in wrong:
+            sys.stderr.write(f"vit-attn: {each}\n")
+        errors += wrong
+    if len(errors) == len(files):
+        raise UserError("none of the images could be read and drawn")
+    return 1 if errors else 0
 
 
 def _result_names(files: list[Path]) -> dict[Path, str]:
     """A name for each file's results; files of one name in several folders get their number."""
-    stems, names = [path.stem for path in files], {}
-    for number, path in enumerate(files):
-        name = path.stem if stems.count(path.stem) == 1 else f"{path.stem}_{number}"
-        while name in names.values() or (name != path.stem and name in stems):
+    stems, names = [_fitting(path.stem) for path in files], {}
+    for number, (path, stem) in enumerate(zip(files, stems, strict=True)):
+        name = stem if stems.count(stem) == 1 else f"{stem}_{number}"
+        while name in names.values() or (name != stem and name in stems):
             name += "_"
         names[path] = name
     return names
+
+
+def _fitting(stem: str) -> str:
+    """The beginning of a name that leaves room for ours, of 255 bytes that a file system takes."""
+    return os.fsdecode(os.fsencode(stem)[:MOST_BYTES])
 
 
 def _look(pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace) -> "list[View]":
@@ -94,12 +101,17 @@ def _write(base: Path, path: Path, picture: "np.ndarray", view: "View", network:
     import numpy as np
     from PIL import Image
 
-    guess = f"{network.name_of(view.predicted)} ({view.probabilities[view.predicted]:.0%})"
+    guess = f"{_title(network, view.predicted)} ({view.probabilities[view.predicted]:.0%})"
     drawing, numbers = base.with_name(base.name + ".attention.png"), base.with_name(base.name + ".attention.npz")
-    Image.fromarray(draw(picture, view, guess, network.name_of(view.target))).save(drawing, optimize=True)
+    Image.fromarray(draw(picture, view, guess, _title(network, view.target))).save(drawing, optimize=True)
     names = np.array(network.class_names or [f"class {i}" for i in range(len(view.probabilities))])
     np.savez_compressed(numbers, image=picture, class_names=names, path=str(path), **vars(view))
-    sys.stdout.write(f"{path}: {guess} -> {drawing}\n")
+    sys.stdout.write(printable(f"{path}: {guess} -> {drawing}") + "\n")
+
+
+def _title(network: "Network", index: int) -> str:
+    """A class's name, as long as there is space for."""
+    return shortened(printable(network.name_of(index)), 80)
 
 
 def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.ndarray":

@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vit_attn.callbacks.run_checkpoint import RUN_KEY
+from vit_attn.checkpoints.contents import hyperparameters_of, refuse_unloadable, weights_of
+from vit_attn.checkpoints.io import read_checkpoint
+from vit_attn.commands.stored_network import check_hyperparameters
+from vit_attn.data.header import header_of
 from vit_attn.data.sources import SOURCES
 from vit_attn.data.statistics import find_statistics
 from vit_attn.errors import UserError
@@ -16,21 +18,6 @@ def run_folder(ckpt_path: str | None) -> Path | None:
     """The folder of the run that wrote a checkpoint, if it still lies in one."""
     folder = Path(ckpt_path).parent.parent if ckpt_path else Path()
     return folder if ckpt_path and (folder / "config.yaml").is_file() else None
-
-
-def read_hyperparameters(path: Path) -> dict[str, Any]:
-    """The settings of the network that a checkpoint was made with.
-
-    Raises:
-        UserError: If there is no such file, or if it is no whole checkpoint of ours.
-    """
-    if not path.is_file():
-        raise UserError(f"checkpoint not found: {path}")
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
-        return dict(checkpoint["hyper_parameters"])
-    except Exception as error:  # a damaged file can fail in any way that unpickling can
-        raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
 
 
 def take_checkpoint(verb: str, settings: Any, path: str) -> dict[str, Any]:
@@ -45,15 +32,28 @@ def take_checkpoint(verb: str, settings: Any, path: str) -> dict[str, Any]:
         The settings of the network that the checkpoint was made with.
 
     Raises:
-        UserError: If there is no such file, or if it is no whole checkpoint of ours.
+        UserError: If there is no such file, if it is no whole checkpoint of ours, if its weights are not finite, if no
+            run can be resumed from it, or if it is of images of another size than was asked for.
     """
-    stored, model, data = read_hyperparameters(Path(path)), settings.model, settings.data
+    if not Path(path).exists():
+        raise UserError(f"checkpoint not found: {path}")
+    checkpoint = read_checkpoint(path)
+    header_of(checkpoint, Path(path))
+    stored, model, data = hyperparameters_of(checkpoint, path), settings.model, settings.data
+    check_hyperparameters(Path(path), stored)
+    refuse_unloadable(checkpoint, path, resume=verb == "fit")
+    weights_of(checkpoint, path)
     model.arch_options, model.weights = without_pretrained(model.arch_options), None
     if data.normalize is not None and not _is_known(data.normalize):
         data.normalize = path  # which keeps what its images were normalised by, wherever its source has gone
+    (height, width), channels = stored["img_size"], stored["in_chans"]
+    if data.img_size is not None and not data.img_size == height == width:
+        raise UserError(
+            f"{path} is of a network for images of {height}x{width} pixels, and data.img_size={data.img_size} asks for "
+            "others: leave it out"
+        )
     if verb != "fit":
-        (height, width), channels = stored["img_size"], stored["in_chans"]
-        data.img_size = height if data.img_size is None and height == width else data.img_size
+        data.img_size = height if height == width else None
         data.channels = channels if data.channels is None else data.channels
     return stored
 
@@ -72,11 +72,10 @@ def read_run(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If there is no such file, or if it is no whole checkpoint of ours.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"checkpoint not found: {path}")
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        run = dict(checkpoint.get(RUN_KEY, {}))
-        return run | {name: int(checkpoint[name]) for name in ("global_step", "epoch")}
-    except Exception as error:  # a damaged file can fail in any way that unpickling can
-        raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
+    checkpoint = read_checkpoint(path)
+    run, steps = checkpoint.get(RUN_KEY, {}), {name: checkpoint.get(name) for name in ("global_step", "epoch")}
+    if not isinstance(run, dict) or not all(isinstance(each, int) for each in steps.values()):
+        raise UserError(f"{path} is not a whole checkpoint of vit-attn: it does not say its step")
+    return run | steps

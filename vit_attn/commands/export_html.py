@@ -4,8 +4,11 @@ import sys
 from pathlib import Path
 
 from vit_attn.commands.parse_errors import OneLineParser
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, some_of
 from vit_attn.tb_plugin.export import export_page, find_steps
+
+MOST_DIGITS = 18
+"""Digits of a number: steps have 64 bits."""
 
 
 def run(verb: str, options: list[str]) -> int:
@@ -44,11 +47,11 @@ def _steps(asked: str, logged: list[int]) -> list[int]:
     named = {"first": logged[:1], "middle": [logged[len(logged) // 2]], "last": logged[-1:], "all": logged}
     steps = {step for each in asked.split(",") for step in named.get(each) or [_number(each, 0)]}
     if unknown := sorted(steps - set(logged)):
-        raise UserError(f"step {unknown[0]} was not logged; logged are {', '.join(map(str, logged))}")
+        raise UserError(f"step {unknown[0]} was not logged; logged are {some_of(logged, 50)}")
     return sorted(steps)
 
 
 def _number(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
+    if not (text.isdecimal() and len(text) <= MOST_DIGITS) or int(text) < least:
         raise UserError(f"expected a number from {least}, got {text!r}")
     return int(text)

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vit_attn.checkpoints.weights import read_weights, save_weights
 from vit_attn.commands.networks import Network
 from vit_attn.data.header import Header
 from vit_attn.errors import UserError
-from vit_attn.model.weights import read_weights, save_weights
 
 OPSET = 20
 """Version of ONNX's operators, of 2023: the first with gelu as one operator."""
@@ -122,12 +122,18 @@ def samples(network: Network, pixels: str | None, count: int) -> Tensor:
 
 @torch.no_grad()
 def compare(net: nn.Module, again: Run, network: Network, pixels: str | None) -> tuple[float, float]:
-    """Largest difference of a logit between a network and what was written, and the largest logit."""
+    """Largest difference of a logit between a network and what was written, and the largest logit.
+
+    Raises:
+        UserError: If what was written gives other shapes, or if the network gives what is not finite.
+    """
     difference = largest = 0.0
     for count in BATCHES:
         images = samples(network, pixels, count)
         for batch in (images, images[:1]):
             theirs, ours = again(batch), net(batch)
+            if not ours.isfinite().all():
+                raise UserError("the network gives NaN or infinity for ordinary images: it is not worth a file")
             if theirs.shape != ours.shape:
                 raise UserError(f"what was written gives {tuple(theirs.shape)} instead of {tuple(ours.shape)}")
             apart = (theirs - ours).abs().max().item()

@@ -15,13 +15,17 @@ from torch import Tensor
 from vit_attn.attention_maps.curves import draw_curves
 from vit_attn.attention_maps.faithfulness import Change
 from vit_attn.attention_maps.verdict import Case, Columns, Places, Verdict, judge_network, mean_and_error
-from vit_attn.commands.checkpoints import read_hyperparameters, run_folder
-from vit_attn.commands.networks import pick_device
+from vit_attn.checkpoints.weights import load_weights
+from vit_attn.commands.checkpoints import run_folder
+from vit_attn.commands.networks import network_of_checkpoint, pick_device
+from vit_attn.commands.run_config import read_run_config, settings_to_measure
+from vit_attn.commands.yaml_limits import load_yaml
 from vit_attn.data import ImageData
+from vit_attn.data.card import Card
+from vit_attn.data.header import MADE_FOR, find_header
 from vit_attn.data.module import Probe
-from vit_attn.errors import UserError
-from vit_attn.model.weights import load_weights
-from vit_attn.task import build_net, without_pretrained
+from vit_attn.errors import UserError, one_line
+from vit_attn.task import build_net
 
 HEADINGS = {
     "deletion": "deletion",
@@ -78,18 +82,32 @@ def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
         raise UserError("a checkpoint brings its own options and weights: leave out --arch_options and --weights")
     if weights is None and not given.get("pretrained"):
         raise UserError("the network would be untrained: add --weights FILE, or --arch_options pretrained=true")
-    known = read_hyperparameters(Path(args.ckpt_path)) if args.arch is None else {}
-    data = _data(args)
-    for name in ("num_classes", "img_size", "in_chans"):
-        here = getattr(data, name)
-        if known and tuple(torch.tensor(known[name]).flatten()) != tuple(torch.tensor(here).flatten()):
-            raise UserError(f"the checkpoint's network has {name}={known[name]}, but the data set has {here}")
-    arch = args.arch or known["arch"]
-    options = without_pretrained(known.get("arch_options")) if known else given
-    net = build_net(arch, data.num_classes, data.img_size, data.in_chans, options)
-    for change in load_weights(net, weights) if weights else ():
-        sys.stderr.write(f"vit-attn: {weights}: {change}\n")
+    if args.arch is None:
+        net, known = network_of_checkpoint(Path(args.ckpt_path))
+        data, arch = _data(args), known.architecture
+        for name in MADE_FOR:
+            here, there = (tuple(torch.tensor(each).flatten()) for each in (getattr(data, name), known.options[name]))
+            if here != there:
+                raise UserError(
+                    f"the checkpoint's network has {name}={known.options[name]}, but the data set has "
+                    f"{getattr(data, name)}"
+                )
+        _check_classes(args.ckpt_path, data)
+    else:
+        data, arch = _data(args), args.arch
+        _check_classes(weights, data)
+        net = build_net(arch, data.num_classes, data.img_size, data.in_chans, given)
+        for change in load_weights(net, weights) if weights else ():
+            sys.stderr.write(f"vit-attn: {one_line(f'{weights}: {change}')}\n")
     return case_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)
+
+
+def _check_classes(weights: str | None, data: ImageData) -> None:
+    """Refuse weights that say they are of other classes, or of these in another order, and normalise as they say."""
+    said = find_header(weights) if weights else None
+    if said is not None and said.class_names and said.mean and len(said.class_names) == data.num_classes:
+        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct)
+        data.load_state_dict(card.state())
 
 
 def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> Case:
@@ -192,8 +210,7 @@ def _dataset(args: argparse.Namespace) -> str:
 def _settings(args: argparse.Namespace) -> Mapping[str, Any]:
     """What the run of the checkpoint says of its data."""
     folder = _run_of(args)
-    content = yaml.safe_load((folder / "config.yaml").read_text()) if folder else None
-    return content.get("data", {}) if isinstance(content, dict) else {}
+    return settings_to_measure(read_run_config(folder / "config.yaml")).get("data", {}) if folder else {}
 
 
 def _run_of(args: argparse.Namespace) -> Path | None:
@@ -204,4 +221,7 @@ def _key_values(pairs: Sequence[str]) -> dict[str, Any]:
     """``depth=3`` as YAML reads it."""
     if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
         raise UserError(f"arch_options must be KEY=VALUE, got {', '.join(wrong)}")
-    return {name: yaml.safe_load(value) for name, _, value in (pair.partition("=") for pair in pairs)}
+    try:
+        return {name: load_yaml(value) for name, _, value in (pair.partition("=") for pair in pairs)}
+    except yaml.YAMLError as error:
+        raise UserError(f"arch_options must be KEY=VALUE: {' '.join(str(error).split())}") from error

@@ -26,12 +26,17 @@ from vit_attn.commands import resuming
 from vit_attn.commands.checkpoints import read_run, run_folder, take_checkpoint
 from vit_attn.commands.fit_report import report_end, report_stop
 from vit_attn.commands.parse_errors import explain
-from vit_attn.commands.run_config import RunConfig
+from vit_attn.commands.run_config import options_of_run
+from vit_attn.commands.run_name import check_run_name, check_runs_folder
 from vit_attn.commands.runs import new_folder
+from vit_attn.commands.save_config import RunConfig
+from vit_attn.commands.slurm import requeue
 from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
+from vit_attn.commands.trainer_checks import check_callbacks, check_settings, plain_errors
+from vit_attn.commands.yaml_limits import limit_jsonargparse
 from vit_attn.data import ImageData
-from vit_attn.errors import UserError
-from vit_attn.task import Classifier
+from vit_attn.errors import UserError, printable
+from vit_attn.task import LOGGED, Classifier
 from vit_attn.training import stopping
 from vit_attn.training.launching import prepare_trainer
 
@@ -65,6 +70,7 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
     own = [option for option in options if option.startswith("--model.")]
     if own and verb != "fit":
         raise UserError(f"{verb} measures the checkpoint's network as it was trained: leave out {own[0]}")
+    limit_jsonargparse()
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.formatwarning = _in_one_line
@@ -72,27 +78,28 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
     begun_with = list(options)
     options, folder = resuming.take_resume(options) if verb == "fit" else (options, None)
     try:
-        VitAttnCLI(
-            model_class=Classifier,
-            datamodule_class=ImageData,
-            parser_class=Parser,
-            predictions=predictions,
-            folder=folder,
-            begun_with=begun_with,
-            save_config_callback=RunConfig if verb == "fit" else None,
-            seed_everything_default=0,
-            auto_configure_optimizers=False,
-            parser_kwargs={"allow_abbrev": False},
-            trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
-            args=[verb, *_config_of_run(verb, options), *options],
-        )
+        with plain_errors():
+            cli = VitAttnCLI(
+                model_class=Classifier,
+                datamodule_class=ImageData,
+                parser_class=Parser,
+                predictions=predictions,
+                folder=folder,
+                begun_with=begun_with,
+                save_config_callback=RunConfig if verb == "fit" else None,
+                seed_everything_default=0,
+                auto_configure_optimizers=False,
+                parser_kwargs={"allow_abbrev": False},
+                trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
+                args=[verb, *_config_of_run(verb, options), *options],
+            )
     except resuming.Finished as finished:
         sys.stdout.write(f"{finished}\n")
+        return 0
     except stopping.Stopped as stopped:
         return stopped.exit_code
-    except MisconfigurationException as error:
-        raise UserError(" ".join(str(error).split())) from error
-    return 0
+    callbacks = getattr(cli.trainer, "callbacks", [])
+    return int(any(isinstance(each, PredictionWriter) and each.failed for each in callbacks))
 
 
 class Parser(LightningArgumentParser):
@@ -146,6 +153,7 @@ class VitAttnCLI(LightningCLI):
         if self.subcommand == "fit":
             if settings.max_epochs == settings.max_steps == -1:
                 raise UserError("the run needs an end: set trainer.max_epochs or trainer.max_steps")
+            check_settings(settings)
             kwargs |= self._place_of_run(settings.logger)
             extra += self._callbacks_of_run(settings.logger)
         else:
@@ -220,6 +228,8 @@ class VitAttnCLI(LightningCLI):
             raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
         if self.config.subcommand == "fit":
             settings = self.config.fit
+            check_runs_folder(settings.runs)
+            check_run_name(settings.name)
             if start_of(settings.model) is not None and self.folder is None:
                 verb, *options = args
                 given = parser.parse_args([verb, f"--seed_everything={seed}", *options], defaults=False)
@@ -262,7 +272,10 @@ class VitAttnCLI(LightningCLI):
         resuming.refuse_finished(self.stored, self.changes, path, self.stored["global_step"])
 
     def before_fit(self) -> None:
-        """Refuse a network that cannot be drawn while nothing is written yet, and start the clock."""
+        """Refuse what cannot be drawn or watched while nothing is written yet, and start the clock."""
+        check_callbacks(
+            getattr(self.trainer, "callbacks", []), LOGGED, getattr(self.trainer, "limit_val_batches", 1) != 0
+        )
         for callback in getattr(self.trainer, "callbacks", []):
             if isinstance(callback, AttentionLogger):
                 callback.check(self.datamodule, self.model)
@@ -284,6 +297,8 @@ class VitAttnCLI(LightningCLI):
             self.trainer.fit(**arguments)
         except stopping.Stopped as stopped:
             report_stop(self.trainer, stopped)
+            if stopped.signum == stopping.REQUEUE and self.trainer.is_global_zero:
+                sys.stderr.write(f"vit-attn: {requeue()}\n")
             raise
 
     def after_fit(self) -> None:
@@ -293,7 +308,7 @@ class VitAttnCLI(LightningCLI):
 
 def _in_one_line(message: Warning | str, *_place: Any, **_line: Any) -> str:
     """A warning without the place in the code that gave it."""
-    return f"warning: {message}\n"
+    return printable(f"warning: {message}\n", keep="\n")
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:
@@ -308,7 +323,9 @@ def _config_of_run(verb: str, options: list[str]) -> list[str]:
     position = names.index("--ckpt_path")
     _, given, value = options[position].partition("=")
     folder = run_folder(value if given else (options[position + 1 : position + 2] or [None])[0])
-    return ["--config", str(folder / "config.yaml")] if folder else []
+    if folder is None:
+        return []
+    return ["--config", str(folder / "config.yaml")] if verb == "fit" else options_of_run(folder)
 
 
 def _refuse_other_settings(asked: dict[str, Any], stored: dict[str, Any], path: str) -> None:

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.callbacks.prediction_writer import unique_names
-from vit_attn.data.card import card_of
+from vit_attn.checkpoints.contents import hyperparameters_of, weights_of
+from vit_attn.checkpoints.io import read_checkpoint
+from vit_attn.checkpoints.weights import load_exactly, load_weights
+from vit_attn.commands.stored_network import check_hyperparameters, check_network
 from vit_attn.data.folder import entries, files_below
-from vit_attn.data.header import read_header
+from vit_attn.data.header import MADE_FOR, Header, header_of, read_header
 from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
 from vit_attn.errors import UserError
-from vit_attn.model.weights import load_weights
-from vit_attn.task import Classifier, build_net
+from vit_attn.task import build_net, without_pretrained
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ def open_network(model: str, weights: str | None = None, img_size: int | None = 
             raise UserError("a checkpoint has its own weights and image size: leave out --weights and --img_size")
         return _of_export(Path(model)) if model.endswith(".safetensors") else _of_checkpoint(Path(model))
     if not timm.is_model(model.partition(".")[0]):
+        if Path(model).is_dir():
+            read_checkpoint(model)  # which says what to name instead
         build_net(model, 1, (1, 1), 1, {})  # which says what is close to it
     options: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
     try:
@@ -120,11 +124,23 @@ def open_network(model: str, weights: str | None = None, img_size: int | None = 
 
 def _of_export(path: Path) -> Network:
     known = read_header(path)
+    check_network(path, known.architecture, known.options)
     try:
         net = timm.create_model(known.architecture, pretrained=False, **known.options)
     except Exception as error:  # a network that this timm does not have, or other options
         raise UserError(f"{path}: its network {known.architecture} cannot be built here: {error}") from error
     load_weights(net, path)
+    return _network(net, known)
+
+
+def _of_checkpoint(path: Path) -> Network:
+    net, known = network_of_checkpoint(path)
+    if not known.mean:
+        raise UserError(f"{path} does not say what data it was trained on")
+    return _network(net, known)
+
+
+def _network(net: nn.Module, known: Header) -> Network:
     return Network(
         net.eval(),
         known.class_names,
@@ -137,23 +153,23 @@ def _of_export(path: Path) -> Network:
     )
 
 
-def _of_checkpoint(path: Path) -> Network:
-    if not path.is_file():
+def network_of_checkpoint(path: Path) -> tuple[nn.Module, Header]:
+    """The network of a checkpoint of ours with its weights, and what is known of it.
+
+    Raises:
+        UserError: If there is no such checkpoint, or if its weights are not those of its network.
+    """
+    if not path.exists():
         raise UserError(f"checkpoint not found: {path}")
-    try:
-        task = Classifier.load_from_checkpoint(path, map_location="cpu", weights_only=True)
-        card = card_of(torch.load(path, map_location="cpu", weights_only=True))
-    except UserError:
-        raise
-    except Exception as error:  # a damaged or hostile file can fail in any way
-        raise UserError(f"{path} is not a whole checkpoint of vit-attn ({type(error).__name__})") from error
-    if card is None:
-        raise UserError(f"{path} does not say what data it was trained on")
-    names = ("num_classes", "img_size", "in_chans")
-    options = {**task.hparams["arch_options"], **{name: task.hparams[name] for name in names}}
-    return Network(
-        task.net.eval(), card.class_names, card.mean, card.std, card.img_size, card.crop, task.hparams["arch"], options
-    )
+    checkpoint = read_checkpoint(path)
+    check_hyperparameters(path, hyperparameters_of(checkpoint, path))
+    known, state = header_of(checkpoint, path), weights_of(checkpoint, path)
+    options = {name: value for name, value in without_pretrained(known.options).items() if name not in MADE_FOR}
+    made_for: dict[str, Any] = {name: known.options[name] for name in MADE_FOR}
+    net = build_net(known.architecture, **made_for, options=options)
+    of_net = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
+    load_exactly(net, of_net, path)
+    return net, known
 
 
 def _class_names(net: Any) -> tuple[str, ...] | None:

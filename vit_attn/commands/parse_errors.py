@@ -7,6 +7,9 @@ from typing import NoReturn
 
 from vit_attn.errors import UserError, did_you_mean
 
+FORMS_OF_A_CLASS = ("Not a valid subclass", "a class path (str)", "a dict with")
+"""What jsonargparse lists beside the real reason why an object cannot be made."""
+
 
 class OneLineParser(ArgumentParser):
     """argparse, but a mistake is one line."""
@@ -59,13 +62,22 @@ def _alternatives(message: str) -> list[str]:
     """What each type of a union had against the value; that it was not null goes without saying."""
     errors = message.partition("Errors:")[2].partition("Given value type:")[0]
     each = [" ".join(part.split()) for part in re.split(r"^\s*- ", errors, flags=re.MULTILINE)]
-    told = [part for part in each if part and "NoneType" not in part]
+    told = [part for part in each if part and "NoneType" not in part and not part.startswith(FORMS_OF_A_CLASS)]
     return list(dict.fromkeys(told)) or [" ".join(message.split())]
+
+
+def _no_such_class(name: str) -> str:
+    import lightning.pytorch as pl  # at hand wherever classes are named; too slow for other commands
+
+    rooms = (pl.callbacks, pl.loggers, pl.profilers, pl.plugins, pl.strategies)
+    hint = did_you_mean(name, {each for room in rooms for each in room.__all__})
+    return f"Lightning has no {name}{hint}; one of your own needs its module, as in package.module.{name}"
 
 
 def _plain(text: str) -> str:
     text = " ".join(text.split())
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
+    text = re.sub(r"Expected a dot import path string: (\w+)", lambda m: _no_such_class(m[1]), text)
     text = re.sub(r"Problem with given class_path '[\w.]+': ", "", text)
     text = re.sub(
         r"Expected an? (?:typing\.Literal\[(.*?)\]|([^\s;,.]+))(?=[.;,]|$)", lambda m: f"expected {m[1] or m[2]}", text

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, one_line, printable
 
 if TYPE_CHECKING:
     import torch
@@ -29,10 +29,13 @@ or of the test images of a run's data set, with the options of `vit-attn test`,
 
 The table has a row an image: `image`, its path, or its number in the test images; `label`, the true class, of test
 images only; `class_1`, `probability_1` and so on, the likeliest classes from the best on; and `error`, what is wrong
-with a file that cannot be read. JSON is a list of objects with these names.
+with a file that cannot be read or with what the network gives for it. JSON is a list of objects with these names. In
+CSV, names that a spreadsheet would execute, such as =1+2.png, have an apostrophe before them; JSON and Parquet have
+them as they are.
 """
 EPILOG = """\
-The exit code is 0 if all images could be read, 1 if some could not, and 2 if none could or the command was wrong.
+The exit code is 0 if all images could be read and named, 1 if some could not, and 2 if none could or the command was
+wrong.
 """
 OF_A_RUN = {"--ckpt_path", "-c", "--config", "--print_config"}
 WORKERS = 4
@@ -70,10 +73,10 @@ def run(verb: str, options: list[str]) -> int:
         options: What followed the verb on the command line.
 
     Returns:
-        0, or 1 if some image could not be read; the others are in the table.
+        0, or 1 if some image could not be read, or named; the others are in the table.
 
     Raises:
-        UserError: For a mistake in the options, or if no image could be read.
+        UserError: For a mistake in the options, or if no image could be read and named.
     """
     if OF_A_RUN & {option.partition("=")[0] for option in options}:
         return _of_run(verb, options)
@@ -81,7 +84,7 @@ def run(verb: str, options: list[str]) -> int:
     for name, value in (("batch_size", args.batch_size), ("top_k", args.top_k)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    from vit_attn.callbacks.prediction_table import PredictionTable, check_output
+    from vit_attn.callbacks.prediction_table import NOT_FINITE, PredictionTable, check_output
     from vit_attn.callbacks.prediction_writer import check_top_k
     from vit_attn.commands import networks  # torch takes seconds to import: only when there is something to do
 
@@ -89,18 +92,20 @@ def run(verb: str, options: list[str]) -> int:
     files = networks.image_files(args.images, within=True)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
     network.net.to(device)
-    top_k, failed = check_top_k(args.top_k, network.num_classes), 0
+    top_k, errors = check_top_k(args.top_k, network.num_classes), []
     with PredictionTable(args.output, top_k) as table:
         for batch in read_ahead(files, network, args.batch_size):
             rows = _rows(batch, network, device, top_k)
             table.write(rows)
             for error in [row["error"] for row in rows if "error" in row]:
-                sys.stderr.write(f"vit-attn: {error}\n")
-                failed += 1
+                sys.stderr.write(f"vit-attn: {one_line(error)}\n")
+                errors.append(error)
+    failed = len(errors)
+    done = "read and named" if any(NOT_FINITE in error for error in errors) else "read"
     if failed == len(files):
-        raise UserError(f"none of the {failed} images could be read; {args.output} says why")
-    apart = f"; {failed} of them could not be read" if failed else ""
-    sys.stdout.write(f"predictions of {len(files):,} images: {args.output}{apart}\n")
+        raise UserError(f"none of the {failed} images could be {done}; {args.output} says why")
+    apart = f"; {failed} of them could not be {done}" if failed else ""
+    sys.stdout.write(printable(f"predictions of {len(files):,} images: {args.output}{apart}") + "\n")
     return 1 if failed else 0
 
 
@@ -148,7 +153,7 @@ def _rows(
     """A row of the table for each file of a batch."""
     import torch
 
-    from vit_attn.callbacks.prediction_table import guesses
+    from vit_attn.callbacks.prediction_table import NOT_FINITE, guesses
 
     pictures = [picture for _, picture in batch if not isinstance(picture, str)]
     named: list[dict[str, Any]] = []
@@ -156,8 +161,10 @@ def _rows(
         with torch.inference_mode():
             probabilities = network.net(network.normalised(pictures, device)).float().softmax(dim=-1)
         named = guesses(probabilities, top_k, network.unique_name_of)
-    following = iter(named)
-    return [
-        {"image": str(path)} | ({"error": picture} if isinstance(picture, str) else next(following))
-        for path, picture in batch
-    ]
+    following, rows = iter(named), []
+    for path, picture in batch:
+        row = {"error": picture} if isinstance(picture, str) else next(following)
+        if row.get("error") == NOT_FINITE:
+            row["error"] = f"{path}: {NOT_FINITE}"
+        rows.append({"image": str(path)} | row)
+    return rows

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from vit_attn.commands.checkpoints import read_run, run_folder
-from vit_attn.commands.runs import LAST, find_run, find_run_of_job, was_requeued
+from vit_attn.commands.runs import LAST, find_run, find_run_of_job
+from vit_attn.commands.slurm import was_requeued
 from vit_attn.errors import UserError
 
 FIXED = {

@@ -1,6 +1,5 @@
 """Folders of runs: a new one for each, and the one to go on with."""
 
-import os
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
@@ -9,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from vit_attn.commands import slurm
+from vit_attn.commands.yaml_limits import load_yaml
 from vit_attn.errors import UserError
 
 LAST = Path("checkpoints", "last.ckpt")
@@ -18,20 +19,8 @@ DEFAULTS = {"name": "vit", "runs": "runs"}
 
 def new_folder(runs: str, name: str) -> Path:
     """A folder that no other run has: its date and time, and the SLURM job or something random."""
-    job = slurm_job()
+    job = slurm.job_id()
     return Path(runs, name, f"{datetime.now():%Y%m%d-%H%M%S}-{f'job{job}' if job else secrets.token_hex(2)}")
-
-
-def slurm_job() -> str | None:
-    """The number of the SLURM job that this is part of, with that of its task in an array."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
-    return job if job and job.replace("_", "").isalnum() else None
-
-
-def was_requeued() -> bool:
-    """Whether this SLURM job was started before."""
-    return slurm_job() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
 def find_run(which: str, options: Sequence[str]) -> Path | None:
@@ -65,7 +54,7 @@ def find_run_of_job(options: Sequence[str], command_of: Any) -> Path | None:
         command_of: Tells with what options the run of a ``last.ckpt`` was begun.
     """
     asked = _asked(options)
-    paths = Path(asked["runs"], asked["name"]).glob(f"*-job{slurm_job()}/{LAST.as_posix()}")
+    paths = Path(asked["runs"], asked["name"]).glob(f"*-job{slurm.job_id()}/{LAST.as_posix()}")
     own = [path.parent.parent for path in sorted(paths) if command_of(path) == list(options)]
     return own[-1] if own else None
 
@@ -98,7 +87,7 @@ def _asked(options: Sequence[str]) -> dict[str, str]:
 
 def _of_file(path: Path) -> dict[str, str]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}  # the parser says what is wrong with it
     known = content if isinstance(content, dict) else {}

@@ -14,6 +14,8 @@ from vit_attn.data.splits import FilePictures, Source, Split
 from vit_attn.errors import UserError, did_you_mean
 
 COLUMNS = ("path", "label")
+MOST_DIGITS = 1000
+"""Digits of a label that is ordered as a number; Python itself refuses some thousands of them."""
 
 
 class Row(NamedTuple):
@@ -29,7 +31,8 @@ def csv_source(table: Path) -> Source:
     """The data set in a CSV file with the columns ``path``, ``label`` and, if wanted, ``split``.
 
     Paths are relative to the file. Labels are names or whole numbers; classes are in order of their labels. Without
-    ``split``, a tenth of each class is held out for validation and as much for the test, always in the same way.
+    ``split``, a tenth of each class is held out for validation and as much for the test, always in the same way. Cells
+    are read as they stand: an apostrophe before a name, as ``predict`` writes it before ``=``, belongs to the name.
 
     Raises:
         UserError: If the table cannot be read or has no classes, or if its splits have other classes.
@@ -101,7 +104,7 @@ def _row(table: Path, line: int, values: dict[str, str | None]) -> Row:
 
 def _in_order(labels: set[str]) -> list[str]:
     """By number where all are whole numbers, else by name."""
-    if all(label.removeprefix("-").isdecimal() for label in labels):
+    if all(label.removeprefix("-").isdecimal() and len(label) <= MOST_DIGITS for label in labels):
         return sorted(sorted(labels), key=int)  # 01 before 1, not as the set has them
     return sorted(labels)
 

@@ -1,14 +1,14 @@
 """What a file of ours says of its network, which is all that is needed to use it."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import torch
-
-from vit_attn.data.card import card_of
+from vit_attn.checkpoints.contents import hyperparameters_of, is_ours, is_size
+from vit_attn.checkpoints.io import read_checkpoint, read_safetensors
+from vit_attn.data.card import card_of, check_statistics
 from vit_attn.errors import UserError
 
 MADE_FOR = ("num_classes", "img_size", "in_chans")
@@ -48,46 +48,79 @@ def read_header(path: Path) -> Header:
     Raises:
         UserError: If there is no such file, or if it says nothing, as one of another program.
     """
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"weights not found: {path}")
+    metadata, _ = read_safetensors(path)
     try:
-        with safetensors.safe_open(str(path), "pt") as file:
-            said = {name: json.loads(text) for name, text in (file.metadata() or {}).items() if name != "format"}
-        fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
-        return Header(**fields)
-    except Exception as error:  # a damaged file, or one of another program
-        raise UserError(
-            f"{path} does not say what network it is of, as a file of `vit-attn export` does: name the network with "
-            "--model and the file with --weights"
-        ) from error
+        said = {name: json.loads(text) for name, text in metadata.items() if name != "format"}
+    except ValueError as error:
+        raise UserError(_of_another_program(path)) from error
+    if said.keys() != {each.name for each in fields(Header)}:
+        raise UserError(_of_another_program(path))
+    found: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
+    check_statistics(found["mean"], found["std"], f"{path}: its header")
+    kinds = isinstance(found["architecture"], str) and isinstance(found["options"], dict)
+    if not (kinds and is_size(found["img_size"])):
+        raise UserError(f"{path}: its header is damaged: architecture, options or img_size is of another kind")
+    options: dict[str, Any] = found["options"]
+    found["options"] = {
+        name: tuple(value) if name == "img_size" and is_size(value) else value for name, value in options.items()
+    }
+    return Header(**found)
+
+
+def _of_another_program(path: Path) -> str:
+    return (
+        f"{path} is not a file of `vit-attn export`, so it does not say what network it is of: name the network with "
+        "--model and the file with --weights"
+    )
 
 
 def find_header(path: str | Path) -> Header | None:
     """What a checkpoint or an export of ours says of its network; nothing if this is no such file.
 
     Args:
-        path: A file, of any name. One that cannot be read says nothing: that is told where its weights are read.
+        path: A file, of any name, or what is none.
+
+    Raises:
+        UserError: If the file is damaged, or if it is one of ours that does not hold what it must.
     """
     path = Path(path)
     if not path.is_file():
         return None
-    try:
-        if path.suffix == ".safetensors":
-            return read_header(path)
-        return _of_checkpoint(torch.load(path, weights_only=True, map_location="cpu"))
-    except Exception:  # a damaged or hostile file can fail in any way
-        return None
+    if path.suffix == ".safetensors":
+        return read_header(path) if "architecture" in read_safetensors(path)[0] else None
+    checkpoint = read_checkpoint(path)
+    return header_of(checkpoint, path) if is_ours(checkpoint) else None
 
 
-def _of_checkpoint(checkpoint: dict[str, Any]) -> Header:
-    stored, card = checkpoint["hyper_parameters"], card_of(checkpoint)
-    made_for = {name: stored[name] for name in MADE_FOR}
+def header_of(checkpoint: Mapping[str, Any], path: Path) -> Header:
+    """What a checkpoint of ours says of its network.
+
+    Raises:
+        UserError: If it does not hold what it must, or if its network and its data disagree.
+    """
+    stored, card = hyperparameters_of(checkpoint, path), card_of(checkpoint, path)
+    size, channels = tuple(stored["img_size"]), stored["in_chans"]
+    if card is not None and tuple(card.img_size) != size:
+        raise UserError(
+            f"{path}: its network takes images of {_by(size)} pixels, but its data has {_by(card.img_size)}"
+        )
+    if card is not None and len(card.mean) != channels:
+        raise UserError(
+            f"{path}: its network takes images of {channels} channels, but its data has mean and deviation of "
+            f"{len(card.mean)}"
+        )
     return Header(
         architecture=stored["arch"],
-        options={**(stored.get("arch_options") or {}), **made_for},
+        options={**(stored.get("arch_options") or {}), **{name: stored[name] for name in MADE_FOR}},
         class_names=card.class_names if card else None,
         mean=card.mean if card else (),
         std=card.std if card else (),
-        img_size=tuple(stored["img_size"]),
+        img_size=size,
         crop_pct=card.crop if card else 1.0,
     )
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))

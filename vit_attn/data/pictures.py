@@ -2,20 +2,26 @@
 
 import warnings
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
 
 from vit_attn.errors import UserError
 
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Formats that are read, by Pillow's names; a file's content decides, not its ending. None of them runs a program."""
+READ = frozenset({*FORMATS, "MPO", None})
+"""Formats of pictures that are open: a JPEG of several pictures is MPO, and pixels that are no file have none."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-"""Endings of the files that are taken for images."""
+"""Endings of the files that are taken for images in a folder."""
 MOST_PIXELS = 89_478_485
 """Larger images are refused: a small file can claim any size and fill the memory (Pillow's own bound)."""
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, besides our line
+EpsImagePlugin.gs_binary = False  # readers of data sets open pictures by themselves: Ghostscript is never run
 
 
 def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
@@ -50,6 +56,8 @@ def as_picture(
     """
     try:
         with open_picture() as file:
+            if file.format not in READ:
+                raise ValueError(_other_format(file.format))
             if file.width * file.height > MOST_PIXELS:
                 raise ValueError(f"{file.width}x{file.height} pixels are more than {MOST_PIXELS:,}")
             if least is not None:
@@ -58,7 +66,7 @@ def as_picture(
             return _in_eight_bits(upright).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # damaged files fail in many ways
         unknown = isinstance(error, UnidentifiedImageError)  # whose message names the file again
-        reason = "its kind is unknown" if unknown else (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = _other_format(None) if unknown else (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name} cannot be read as an image: {reason}") from error
 
 
@@ -66,7 +74,23 @@ def open_file(path: str | Path) -> Image.Image:
     """The picture of a file, not yet decoded."""
     if not Path(path).stat().st_size:
         raise ValueError("the file is empty")
-    return Image.open(path)
+    return open_image(path)
+
+
+def open_image(file: str | Path | IO[bytes]) -> Image.Image:
+    """The picture of a file, not yet decoded, if it is of one of ``FORMATS``: any other is not even looked at."""
+    return Image.open(file, formats=[each for each in FORMATS if each in _readable()])
+
+
+@cache
+def _readable() -> frozenset[str]:
+    """Formats that this Pillow reads; older ones know no AVIF."""
+    Image.init()
+    return frozenset(Image.OPEN)
+
+
+def _other_format(name: str | None) -> str:
+    return f"its kind is {name or 'unknown'}; known are {', '.join(FORMATS)}"
 
 
 def fit_picture(

@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from timm.data import constants
 from torch import Tensor
 
+from vit_attn.checkpoints.io import read_checkpoint
 from vit_attn.data.card import card_of
 from vit_attn.data.header import read_header
 from vit_attn.data.splits import Source
@@ -74,13 +75,11 @@ def find_statistics(name: str, sources: Mapping[str, Source]) -> Statistics:
 def _of_file(path: Path) -> Statistics:
     if not path.is_file():
         raise UserError(f"normalize: checkpoint not found: {path}")
-    exported = path.suffix == ".safetensors"
     try:
-        said = read_header(path) if exported else card_of(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # a damaged or hostile file can fail in any way
-        what = "a file of `vit-attn export`" if exported else "a whole checkpoint of vit-attn"
-        raise UserError(f"normalize: {path} is not {what} ({type(error).__name__})") from error
-    if said is None:
+        said = read_header(path) if path.suffix == ".safetensors" else card_of(read_checkpoint(path), path)
+    except UserError as error:
+        raise UserError(f"normalize: {error}") from error
+    if said is None or not said.mean:
         raise UserError(f"normalize: {path} does not say what data it was trained on")
     return Statistics(said.mean, said.std)
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from vit_attn.data.folder import PHOTOS, complete
+from vit_attn.data.pictures import open_image
 from vit_attn.data.shards import class_names, find_shards
 from vit_attn.data.splits import ItemPictures, Source, Split
 from vit_attn.data.streams import Stream, open_timm
@@ -63,6 +64,7 @@ def shards_source(name: str, root: Path | None, _download: bool) -> Source:
     """
     if root is None:
         raise UserError(f"{name} needs to know where: --data.root names the folder of the tar files")
+    root = root.absolute()  # webdataset runs what follows in a relative folder called ``pipe:…``
     shards = find_shards(root)
     names = class_names(root, shards)
     open_timm(name, str(root), shards["train"].split)  # a missing package is told at once
@@ -111,7 +113,7 @@ def _split(name: str, reader: Any, labels: np.ndarray) -> Split:
 
 
 def _open_item(reader: Any, number: int) -> Image.Image:
-    return Image.open(reader[number][0])
+    return open_image(reader[number][0])
 
 
 def split_names(reader: Any) -> dict[str, str]:

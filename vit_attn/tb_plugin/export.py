@@ -3,19 +3,24 @@
 import base64
 import html
 import json
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-module-attribute]
 
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.blobs import VERSION, check_maps
+from vit_attn.tb_plugin.crc32c import masked_crc32c
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag
 from vit_attn.tb_plugin.plugin import read_static
 
+HEADER = struct.Struct("<QI")
+"""Before each record: its length, and the masked CRC-32C of the length; after it stands that of the record."""
 ENTRY = """
 const data = JSON.parse(document.getElementById("data").textContent);
 const page = new Page(document.body, new EmbeddedSource(data), new Store("vit_attn.exported", storage()));
@@ -49,26 +54,37 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -
     Raises:
         UserError: If an image was not logged at a step, or what was logged is damaged.
     """
-    indices = {step: json.loads(blobs[0]) for step, tag, blobs in _blobs(run) if tag == INDEX_TAG and step in steps}
+    wanted = {(step, tag): blobs for step, tag, blobs in _blobs(run) if step in steps}
+    indices = {step: _index(run, step, blobs) for (step, tag), blobs in wanted.items() if tag == INDEX_TAG}
     data: dict[str, Any] = {"run": run.resolve().name, "steps": {}}
     for step, index in sorted(indices.items()):
-        if index.get("version") != VERSION:
-            raise UserError(f"{run} is of format version {index.get('version')}; this version reads {VERSION}")
         chosen = list(range(len(index["images"]))) if images is None else images
         if missing := [image + 1 for image in chosen if image >= len(index["images"])]:
             raise UserError(f"step {step} has images 1 to {len(index['images'])}, not {missing[0]}")
         index["images"] = [index["images"][image] for image in chosen]
         data["steps"][step] = {"index": index, "images": {}}
         for position, image in enumerate(chosen):
-            data["steps"][step]["images"][position] = _image(run, step, image)
+            data["steps"][step]["images"][position] = _image(run, step, image, wanted.get((step, image_tag(image)), ()))
     return _page(data)
 
 
-def _image(run: Path, step: int, image: int) -> dict[str, Any]:
-    tag = image_tag(image)
-    found = next((blobs for at, name, blobs in _blobs(run) if at == step and name == tag), None)
-    if found is None:
-        raise UserError(f"{run} has no {tag} at step {step}")
+def _index(run: Path, step: int, blobs: Sequence[bytes]) -> dict[str, Any]:
+    """What was written of a step beside its images."""
+    try:
+        index = json.loads(blobs[0])
+        version, images = index["version"], index["images"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(f"{run}, step {step}: damaged index ({type(error).__name__})") from error
+    if version != VERSION:
+        raise UserError(f"{run} is of format version {version}; this version reads {VERSION}")
+    if not isinstance(images, list):
+        raise UserError(f"{run}, step {step}: damaged index (images are no list)")
+    return index
+
+
+def _image(run: Path, step: int, image: int, found: Sequence[bytes]) -> dict[str, Any]:
+    if not found:
+        raise UserError(f"{run} has no {image_tag(image)} at step {step}")
     for blob in found[1:]:
         check_maps(blob)
     png, *layers = (base64.b64encode(blob).decode() for blob in found)
@@ -90,14 +106,25 @@ def _blobs(run: Path) -> Iterator[tuple[int, str, Sequence[bytes]]]:
 def _events(file: Path) -> Iterator[Event]:
     """Events of a file until its end or the record that is being written.
 
-    TensorBoard's own reader computes every checksum in Python, 7 MB a second; maps have one of their own.
+    Raises:
+        UserError: At a record that is damaged; its length is believed only with its checksum, and within the file.
     """
     with file.open("rb") as records:
-        while len(header := records.read(12)) == 12:  # length, checksum of the length
-            (length,) = struct.unpack_from("<Q", header)
-            if len(record := records.read(length + 4)) < length + 4:  # event, its checksum
+        size = os.fstat(records.fileno()).st_size
+        while len(header := records.read(HEADER.size)) == HEADER.size:
+            length, checksum = HEADER.unpack(header)
+            at = records.tell()
+            if masked_crc32c(header[:8]) != checksum:
+                raise UserError(f"{file} is damaged at byte {at - HEADER.size}: wrong checksum of a record's length")
+            if length + 4 > size - at or len(record := records.read(length + 4)) < length + 4:
                 return
-            yield Event.FromString(record[:length])
+            event, (checksum,) = record[:length], struct.unpack("<I", record[length:])
+            if masked_crc32c(event) != checksum:
+                raise UserError(f"{file} is damaged at byte {at}: wrong checksum of a record of {length} bytes")
+            try:
+                yield Event.FromString(event)
+            except DecodeError as error:
+                raise UserError(f"{file} is damaged at byte {at}: the record is no event") from error
 
 
 def _page(data: dict[str, Any]) -> str:

@@ -29,6 +29,6 @@ def version_of(content: bytes) -> int | None:
     """The format's version in a time series' plugin content; ``None`` if it cannot be read."""
     try:
         version = json.loads(content)["version"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return version if isinstance(version, int) else None

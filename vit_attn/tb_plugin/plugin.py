@@ -11,7 +11,7 @@ from tensorboard.data.provider import RunTagFilter
 from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, one_line
 from vit_attn.tb_plugin.blobs import VERSION, check_maps
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, version_of
 
@@ -41,6 +41,8 @@ SCRIPTS = (
 """Modules of the page; a fixed list, so that no path is ever joined from a request."""
 STATIC = {name: "text/javascript" for name in SCRIPTS} | {"style.css": "text/css"}
 """Types are said here, since Windows guesses others."""
+MOST_DIGITS = 18
+"""Digits of a number in a request: steps have 64 bits."""
 ALL_STEPS = 1_000_000
 """How many steps are asked of a time series: all that the reader kept."""
 
@@ -113,11 +115,11 @@ class AttentionPlugin(base_plugin.TBPlugin):
 
     def _step(self, request: Request) -> tuple[Any, str]:
         """Labels, predictions, tokens and layers of ``run`` at ``step``."""
-        blob = self._blobs(request, INDEX_TAG, lambda keys: keys[:1])[0]
+        blob = self._blobs(request, INDEX_TAG, _first)[0]
         try:
             index = json.loads(blob)
             version = index["version"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"damaged index: {error}") from error
         if version != VERSION:
             raise UserError(f"index of format version {version}; this version of vit_attn reads {VERSION}")
@@ -125,12 +127,17 @@ class AttentionPlugin(base_plugin.TBPlugin):
 
     def _image(self, request: Request) -> tuple[Any, str]:
         """The picture of ``image``."""
-        return self._blobs(request, image_tag(_number(request, "image")), lambda keys: keys[:1])[0], "image/png"
+        return self._blobs(request, image_tag(_number(request, "image")), _first)[0], "image/png"
 
     def _maps(self, request: Request) -> tuple[Any, str]:
         """Maps of ``image``, the blobs of ``layers`` (``first-last``, all by default) one after another."""
         first, last = _range(request)
-        blobs = self._blobs(request, image_tag(_number(request, "image")), lambda keys: keys[1:][first:last])
+        if last is None:
+            blobs = self._blobs(request, image_tag(_number(request, "image")), lambda keys: keys[1:])
+        else:
+            blobs = self._blobs(
+                request, image_tag(_number(request, "image")), lambda keys: _part(keys[1:], first, last)
+            )
         for i, blob in enumerate(blobs):
             try:
                 check_maps(blob)
@@ -176,9 +183,9 @@ def _application(reply: Callable[[Request], tuple[Any, str]]) -> Any:
         try:
             content, kind = reply(request)
         except errors.NotFoundError as error:
-            return Respond(request, str(error), "text/plain", code=404)
+            return Respond(request, one_line(error), "text/plain", code=404)
         except UserError as error:
-            return Respond(request, str(error), "text/plain", code=422)
+            return Respond(request, one_line(error), "text/plain", code=422)
         return Respond(request, content, kind)
 
     return serve
@@ -206,16 +213,33 @@ def _text(request: Request, name: str) -> str:
 
 def _number(request: Request, name: str) -> int:
     value = _text(request, name)
-    if not value.isdecimal():
+    if not _is_number(value):
         raise UserError(f"{name} must be a number, got {value!r}")
     return int(value)
 
 
-def _range(request: Request) -> tuple[int, int]:
+def _is_number(text: str) -> bool:
+    """Whether these are digits, and no more than a step can have: Python itself refuses some thousands of them."""
+    return text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS
+
+
+def _first(keys: list[Any]) -> list[Any]:
+    if not keys:
+        raise UserError("damaged: nothing was written here")
+    return keys[:1]
+
+
+def _part(layers: list[Any], first: int, last: int) -> list[Any]:
+    if last >= len(layers):
+        raise UserError(f"layers must be within 0-{len(layers) - 1}, got {first}-{last}")
+    return layers[first : last + 1]
+
+
+def _range(request: Request) -> tuple[int, int | None]:
     value = request.args.get("layers")
     if value is None:
-        return 0, ALL_STEPS
+        return 0, None
     first, dash, last = value.partition("-")
-    if not (dash and first.isdecimal() and last.isdecimal()):
+    if not (dash and _is_number(first) and _is_number(last) and int(first) <= int(last)):
         raise UserError(f"layers must be first-last, got {value!r}")
-    return int(first), int(last) + 1
+    return int(first), int(last)

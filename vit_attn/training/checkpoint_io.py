@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning_utilities.core.apply_func import apply_to_collection
 
+from vit_attn.checkpoints.io import read_checkpoint
 from vit_attn.files import whole_file
 
 
@@ -27,3 +29,15 @@ class WholeCheckpointIO(TorchCheckpointIO):
             return
         with whole_file(Path(path), "checkpoint") as file:
             torch.save(checkpoint, file)
+
+    def load_checkpoint(self, path: str | Path, *_: Any, **__: Any) -> dict[str, Any]:
+        """Read a checkpoint, without running what is in it; what an optimiser changes in place is its own copy.
+
+        Raises:
+            UserError: If there is none, or if it is no whole one.
+        """
+        checkpoint = read_checkpoint(path)
+        for name in ("optimizer_states", "current_model_state", "averaging_state"):
+            if name in checkpoint:
+                checkpoint[name] = apply_to_collection(checkpoint[name], torch.Tensor, torch.clone)
+        return checkpoint

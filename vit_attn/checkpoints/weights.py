@@ -1,20 +1,18 @@
 """Weights of a network from and to a file, ours and timm's alike; nothing is ever unpickled."""
 
-import contextlib
-import hashlib
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import safetensors.torch
 import timm
-import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
+from vit_attn.checkpoints.finite import refuse_not_finite
+from vit_attn.checkpoints.io import read_checkpoint, read_safetensors
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.model.downloads import downloaded
+from vit_attn.model.pretrained import head_left_out, names_network, pretrained_weights
 
 WRAPPERS = ("state_dict_ema", "state_dict", "model")
 """Keys under which timm, Lightning and others keep the weights in a checkpoint."""
@@ -37,7 +35,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
     Args:
         path: A file, or its ``https://`` or ``http://`` address, or a name of timm's registry; what was downloaded
-            stays in the hubs' folders.
+            stays in the hubs' folders, unless it is refused.
 
     Raises:
         UserError: If there is no such file or name, if it holds no weights, or if reading it would run code.
@@ -45,21 +43,19 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if names_network(path):
         with pretrained_weights(str(path)):
             return timm.create_model(str(path), pretrained=True).state_dict()
-    path = _downloaded(str(path)) if str(path).startswith(("https://", "http://")) else Path(path)
-    if not path.is_file():
+    if str(path).startswith(("https://", "http://")):
+        with downloaded(str(path)) as file:
+            return read_weights(file)
+    path = Path(path)
+    if not path.exists():
         raise UserError(f"weights not found: {path}{_like_a_network(path)}")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(str(path))
-        content: Any = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # a damaged or hostile file can fail in any way
-        kind = type(error).__name__  # torch's own words advise to run that code
-        raise UserError(f"{path} holds no weights that can be read without running code ({kind})") from error
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[1]
+    content = read_checkpoint(path)
     for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+        if isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    entries = content.items() if isinstance(content, dict) else ()
-    tensors = {str(name): tensor for name, tensor in entries if isinstance(tensor, Tensor)}
+    tensors = {str(name): tensor for name, tensor in content.items() if isinstance(tensor, Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no weights")
     if any(name.startswith("net.") for name in tensors):  # a checkpoint of Classifier
@@ -74,66 +70,6 @@ def _like_a_network(path: Path) -> str:
     return did_you_mean(path.name.partition(".")[0], timm.list_models()) or ", neither a file nor a network's name"
 
 
-def names_network(weights: str | Path) -> bool:
-    """Whether this names a network of timm's registry, perhaps with a tag of its weights, and no file.
-
-    >>> names_network("vit_small_patch16_224.augreg_in1k"), names_network("runs/vit/best.ckpt")
-    (True, False)
-    """
-    return not Path(weights).exists() and timm.is_model(str(weights).partition(".")[0])
-
-
-@contextlib.contextmanager
-def pretrained_weights(name: str) -> Iterator[None]:
-    """One line for what can go wrong with weights of a hub: no network, no such tag, no weights at all.
-
-    Raises:
-        UserError: If something does.
-    """
-    log = logging.getLogger("huggingface_hub.utils._http")  # which tells of each of its ten attempts
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # of the hub's and timm's many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the weights of {name} cannot be had: {reason}; or name a file of them") from error
-    finally:
-        log.setLevel(level)
-
-
-def changes_of_pretrained(net: Any, num_classes: int, img_size: tuple[int, int]) -> list[str]:
-    """What timm changed in weights of its own that were made for other classes or images, a sentence each."""
-    cfg, changes = getattr(net, "pretrained_cfg", {}), []
-    before = tuple(cfg.get("input_size", (3, *img_size))[1:])
-    if before != tuple(img_size):
-        sizes = " to ".join(f"{height}x{width}" for height, width in (before, img_size))
-        changes.append(f"positions were resampled from images of {sizes} pixels")
-    if cfg.get("num_classes", num_classes) != num_classes:
-        changes.append(head_left_out(cfg["num_classes"], num_classes))
-    return changes
-
-
-def head_left_out(before: int | str, after: int) -> str:
-    """What becomes of a head of other classes."""
-    return f"the head of {before} classes was left out; the new one of {after} is untrained"
-
-
-def _downloaded(url: str) -> Path:
-    """Where the file of this address lies; it is downloaded once."""
-    name = Path(urlsplit(url).path).name or "weights"
-    path = Path(torch.hub.get_dir(), "vit_attn", hashlib.sha256(url.encode()).hexdigest()[:16], name)
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(url, str(path), progress=False)
-        except (OSError, ValueError) as error:  # urllib's errors are OSErrors
-            raise UserError(f"weights could not be downloaded from {url}: {error}") from error
-    return path
-
-
 def load_weights(net: nn.Module, path: str | Path) -> list[str]:
     """Load a file's weights into a network, resampling patches and positions to its sizes.
 
@@ -145,17 +81,19 @@ def load_weights(net: nn.Module, path: str | Path) -> list[str]:
         What had to be changed, a sentence each: a head of other classes stays as it was.
 
     Raises:
-        UserError: If a name is missing or unknown, or if a shape cannot be resampled; each is named.
+        UserError: If a name is missing or unknown, or if a shape cannot be resampled; each is named. If a number is not
+            finite.
     """
     theirs, ours, changes = read_weights(path), net.state_dict(), []
     adapt: Any = checkpoint_filter_fn
     try:
         adapted: dict[str, Tensor] = adapt(theirs, net)
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:  # of tensors in shapes that its authors did not think of
         raise UserError(
             f"the patches and positions of {path} cannot be resampled to the network's: {error}; is the file of "
             "that network?"
         ) from error
+    refuse_not_finite({name: theirs.get(name, tensor) for name, tensor in adapted.items()}, path)
     for name in ("patch_embed.proj.weight", "pos_embed"):
         if name in theirs and name in adapted and theirs[name].shape != adapted[name].shape:
             changes.append(f"{name} was resampled from {tuple(theirs[name].shape)} to {tuple(adapted[name].shape)}")
@@ -166,9 +104,23 @@ def load_weights(net: nn.Module, path: str | Path) -> list[str]:
     elif "head.weight" not in ours and "head.weight" in adapted:
         changes.append(f"the head of {adapted['head.weight'].shape[0]} classes was left out")
         adapted = {name: tensor for name, tensor in adapted.items() if not name.startswith("head.")}
-    _refuse_misfits(ours, adapted, path)
-    net.load_state_dict(adapted)
+    load_exactly(net, adapted, path)
     return changes
+
+
+def load_exactly(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
+    """Load weights that are a network's own.
+
+    Args:
+        net: The network.
+        state: Its weights by name.
+        path: The file that they are from.
+
+    Raises:
+        UserError: If a name is missing, unknown or of another shape; each is named.
+    """
+    _refuse_misfits(net.state_dict(), state, path)
+    net.load_state_dict(state)
 
 
 def _refuse_misfits(ours: dict[str, Tensor], theirs: dict[str, Tensor], path: str | Path) -> None:

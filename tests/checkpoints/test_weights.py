@@ -1,5 +1,6 @@
 import functools
 import http.server
+import io
 import pickle
 import threading
 from pathlib import Path
@@ -11,9 +12,9 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
+from vit_attn.checkpoints.weights import load_weights, read_weights, save_weights
 from vit_attn.errors import UserError
-from vit_attn.model import VisionTransformer
-from vit_attn.model.weights import load_weights, read_weights, save_weights
+from vit_attn.model import VisionTransformer, downloads
 from vit_attn.model.zoo import ENTRIES
 
 SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 2, "num_heads": 4}
@@ -174,7 +175,34 @@ def test_weights_come_from_addresses_as_safely_as_from_files(served, tmp_path: P
     assert not (tmp_path / "ran").exists()
     with pytest.raises(UserError, match=r"weights could not be downloaded from .*/none.pt: .*404"):
         read_weights(f"{address}/none.pt")
-    assert not list((tmp_path / "hub").rglob("none.pt"))
+    assert [path.name for path in (tmp_path / "hub").rglob("*") if path.is_file()] == ["a.safetensors"]
+
+
+def test_a_refused_download_does_not_stay(served, tmp_path: Path):
+    folder, address = served
+    net = shaken(VisionTransformer(**SIZES))
+    (folder / "a.safetensors").write_text("<html>come back later</html>")
+    (folder / "a.pt").write_bytes(pickle.dumps(Hostile(tmp_path / "ran")))
+    for name in ("a.safetensors", "a.pt"):
+        with pytest.raises(UserError, match="no weights that can be read without running code"):
+            read_weights(f"{address}/{name}")
+    assert not [path for path in (tmp_path / "hub").rglob("*") if path.is_file()]
+    save_weights(net, folder / "a.safetensors")
+    assert read_weights(f"{address}/a.safetensors").keys() == net.state_dict().keys()
+
+
+def test_half_a_download_is_none(served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder, address = served
+    save_weights(VisionTransformer(**SIZES), folder / "a.safetensors")
+    copy = downloads.shutil.copyfileobj
+
+    def breaks_off(source, target, *length):  # the server, which is in this process too, gives no length
+        copy(io.BytesIO(source.read(1000)) if length else source, target, *length)
+
+    monkeypatch.setattr(downloads.shutil, "copyfileobj", breaks_off)
+    with pytest.raises(UserError, match=r"could not be downloaded from .*: it ended after 1,000 of \d"):
+        read_weights(f"{address}/a.safetensors")
+    assert not [path for path in (tmp_path / "hub").rglob("*") if path.is_file()]
 
 
 def test_files_without_weights_are_refused(tmp_path: Path):

@@ -1,0 +1,268 @@
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.runs import TINY, curves, differences, fit, read, resume, stop_at
+from vit_attn.cli import main
+
+EMA = ["--trainer.callbacks+=vit_attn.training.ema.EMA", "--trainer.callbacks.init_args.decay=0.5"]
+VARIANTS = {
+    "plain": [],
+    "validated within epochs": ["--trainer.val_check_interval=2"],
+    "validated every other epoch": ["--trainer.check_val_every_n_epoch=2"],
+    "not validated": ["--trainer.limit_val_batches=0"],
+    "accumulated": ["--trainer.accumulate_grad_batches=2"],
+    "averaged": EMA,
+    "by steps": ["--trainer.max_epochs=-1", "--trainer.max_steps=13"],
+}
+PLACES = {
+    "within an epoch": ("on_train_batch_end", 7, 1),
+    "at a validation's beginning": ("on_validation_start", 10, 1),
+    "within a validation": ("on_validation_batch_end", 10, 2),
+    "at an epoch's end": ("on_train_epoch_end", 10, 1),
+    "within the last validation": ("on_validation_batch_end", 15, 3),
+}
+MEETS = {
+    "plain": PLACES,
+    "validated within epochs": {
+        "before a validation": ("on_train_batch_end", 7, 1),
+        "within one": ("on_validation_batch_end", 9, 2),
+        "between": ("on_train_batch_end", 8, 1),
+        "at an epoch's end": ("on_train_epoch_end", 10, 1),
+    },
+    "validated every other epoch": {
+        "at an epoch's end without one": ("on_train_epoch_end", 5, 1),
+        "after one": ("on_train_batch_end", 11, 1),
+    },
+    "not validated": {"at an epoch's end": ("on_train_epoch_end", 5, 1)},
+    "accumulated": {"within an epoch": ("on_train_batch_end", 4, 1)},
+    "averaged": PLACES,
+    "by steps": {"within an epoch": ("on_train_batch_end", 12, 1), "in validation": ("on_validation_batch_end", 5, 1)},
+}
+
+
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Uninterrupted runs, made when they are asked for."""
+    folder = tmp_path_factory.mktemp("wholes")
+
+    class Runs(dict[str, Path]):
+        def __missing__(self, name: str) -> Path:
+            self[name] = fit(folder / name, *VARIANTS[name])
+            return self[name]
+
+    return Runs()
+
+
+@pytest.mark.parametrize(("variant", "place"), [(variant, place) for variant in MEETS for place in MEETS[variant]])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
+    variant: str, place: str, wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    hook, step, time = MEETS[variant][place]
+    with monkeypatch.context() as patched:
+        stop_at(patched, hook, step, time)
+        run = fit(tmp_path / "runs", *VARIANTS[variant], code=143)
+    assert read(run)["global_step"] == step
+    resume(run)
+    assert differences(read(run), read(wholes[variant])) == []
+    assert curves(run) == curves(wholes[variant])
+    assert not list(run.glob("**/*.unfinished"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--model.arch_options.drop_path_rate=0.5"],
+        ["--model.arch_options.proj_drop_rate=0.5", "--model.arch_options.drop_path_rate=0.5"],
+        ["--data.augment.mixup=0.8", "--data.augment.cutmix=1.0", "--data.augment.mix_until=0.5"],
+        ["--data.augment.rand_augment=9", "--data.augment.flip=0.5", "--data.augment.erase=0.25"],
+        ["--data.balance=sampling"],
+        [
+            *("--model.arch_options.drop_path_rate=0.5", "--data.augment.mixup=0.8", "--data.augment.rand_augment=9"),
+            *("--data.balance=sampling", "--trainer.accumulate_grad_batches=2", *EMA),
+        ],
+    ],
+    ids=["drop path", "dropout", "mixup and cutmix", "randaugment", "balanced", "all together"],
+)
+@pytest.mark.parametrize("loading", ["memory", "no worker", "two workers"])
+def test_what_is_drawn_at_random_is_the_same_in_a_resumed_run(
+    options: list[str], loading: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if loading != "memory":
+        workers = 0 if loading == "no worker" else 2
+        options = [*options, "--data.loader=workers", f"--data.num_workers={workers}"]
+    options = [*options, "--trainer.max_epochs=2"]
+    whole = fit(tmp_path / "whole", *options)
+    with monkeypatch.context() as patched:
+        stop_at(patched, "on_train_batch_end", 4 if "--trainer.accumulate_grad_batches=2" in options else 7)
+        run = fit(tmp_path / "runs", *options, code=143)
+    resume(run)
+    assert differences(read(run), read(whole)) == []
+
+
+def test_a_probe_is_resumed_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    weights = fit(tmp_path / "source") / "checkpoints" / "best.ckpt"
+    options = ["--trainer.max_epochs=2", "--model.probe=0.5", f"--model.weights={weights}"]
+    whole = fit(tmp_path / "whole", *options)
+    for step in (3, 7):
+        with monkeypatch.context() as patched:
+            stop_at(patched, "on_train_batch_end", step)
+            run = fit(tmp_path / f"runs{step}", *options, code=143)
+        resume(run)
+        assert differences(read(run), read(whole)) == []
+
+
+def test_a_state_that_was_written_in_between_is_one_to_go_on_from(tmp_path: Path, wholes):
+    run = fit(
+        tmp_path / "runs", "--checkpoint.filename={step}", "--checkpoint.save_top_k=-1", "--checkpoint.monitor=null"
+    )
+    for name, step in (("5", 5), ("10", 10)):
+        assert read(run, name)["global_step"] == step
+        path = run / "checkpoints" / f"{name}.ckpt"
+        known = set(run.parent.iterdir())
+        assert main(["fit", f"--ckpt_path={path}", f"--runs={tmp_path / 'runs'}"]) == 0
+        (other,) = set(run.parent.iterdir()) - known
+        assert differences(read(other), read(wholes["plain"])) == []
+
+
+def test_a_finished_run_says_so_and_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture):
+    run = fit(tmp_path / "runs")
+    before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    capsys.readouterr()
+    resume(run)
+    assert f"{run} is finished, after 15 steps; to train longer, set --trainer.max_epochs" in capsys.readouterr().out
+    assert main(["fit", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    assert len(list(run.parent.iterdir())) == 1
+
+
+def test_a_finished_run_trains_longer_and_says_what_the_rate_does(tmp_path: Path, capfd: pytest.CaptureFixture):
+    run = fit(tmp_path / "runs")
+    resume(run, "--trainer.max_epochs=5")
+    told = "".join(capfd.readouterr())
+    assert "changed: trainer.max_epochs 3 -> 5" in told
+    assert "as in a run of 25 steps, and to 0 at the last; it was 0, as in one of 15" in told
+    assert read(run)["global_step"] == 25
+    rates = dict(curves(run)["lr-Muon/pg1"])
+    longer = dict(curves(fit(tmp_path / "longer", "--trainer.max_epochs=5"))["lr-Muon/pg1"])
+    assert [rates[step] for step in range(15, 25)] == [longer[step] for step in range(15, 25)]
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    assert (settings["trainer"]["max_epochs"], settings["ckpt_path"], settings["resume"]) == (5, None, None)
+    assert yaml.safe_load((run / "config.before-1.yaml").read_text())["trainer"]["max_epochs"] == 3
+
+
+def test_the_newest_run_of_a_name_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    runs = tmp_path / "runs"
+    stop_at(monkeypatch, "on_train_batch_end", 4)
+    first, second = (fit(runs, "--name=a", code=143) for _ in range(2))
+    monkeypatch.undo()
+    newest = max(first, second, key=lambda folder: folder.name)
+    assert main(["fit", "--resume=last", "--name=a", f"--runs={runs}"]) == 0
+    assert read(newest)["global_step"] == 15
+    assert {read(folder)["global_step"] for folder in (first, second)} == {4, 15}
+    assert main(["fit", *TINY, "--resume=auto", "--name=b", f"--runs={runs}"]) == 0
+    assert len(list((runs / "b").iterdir())) == 1
+
+
+REFUSED = {
+    "batch": (["--data.batch_size=32"], "a step of the run has 16 images"),
+    "seed": (["--seed_everything=3"], "seed_everything is 3 here and 0 there"),
+    "other pictures": (["--data.img_size=16"], "data.img_size is 16 here and None there"),
+    "normalisation": (["--data.normalize=imagenet"], "data.normalize is imagenet here and None there"),
+    "accumulation": (["--trainer.accumulate_grad_batches=2"], "accumulate_grad_batches is 2 here and 1 there"),
+    "fewer batches": (["--trainer.limit_train_batches=3"], "trainer.limit_train_batches is 3 here and 5 there"),
+    "rate": (["--model.lr=0.5"], "model.lr is 0.5 here and 0.02 there"),
+    "network": (["--model.arch_options.depth=2"], "model.arch_options.depth is 2 here and 1 there"),
+    "balance": (["--data.balance=sampling"], "data.balance is sampling here and none there"),
+}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with pytest.MonkeyPatch.context() as patched:
+        stop_at(patched, "on_train_batch_end", 7)
+        return fit(tmp_path_factory.mktemp("stopped"), code=143)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_run_cannot_go_on_with_is_refused_by_name(name: str, stopped: Path, capsys: pytest.CaptureFixture):
+    options, message = REFUSED[name]
+    before = (stopped / "checkpoints" / "last.ckpt").read_bytes()
+    resume(stopped, *options, code=2)
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    assert (stopped / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_what_a_run_can_go_on_with_is_said_and_done(tmp_path: Path, monkeypatch, capfd: pytest.CaptureFixture):
+    with monkeypatch.context() as patched:
+        stop_at(patched, "on_train_batch_end", 7)
+        run = fit(tmp_path / "runs", code=143)
+    resume(run, "--data.augment.flip=0.5", "--trainer.gradient_clip_val=0.1", "--trainer.precision=bf16-mixed")
+    told = "".join(capfd.readouterr())
+    for change in ("data.augment.flip None -> 0.5", "gradient_clip_val 1.0 -> 0.1", "precision None -> bf16-mixed"):
+        assert change in told
+    assert "resumed at step 7 of 15, epoch 2" in told
+
+
+MISTAKES = {
+    "no folder": ("nowhere", "no such run: nowhere"),
+    "no run": ("{runs}", "is not the folder of a run: it has no config.yaml; it holds runs, the newest of them"),
+    "none of that name": ("last", "has written its state"),
+    "nothing": ("", "--resume needs a value"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_run_that_cannot_be_found_costs_one_line(name: str, stopped: Path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    which, message = MISTAKES[name]
+    assert main(["fit", f"--resume={which.format(runs=stopped.parent)}"]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_a_run_without_a_state_and_a_second_checkpoint_are_refused(stopped: Path, tmp_path: Path, capsys):
+    empty = tmp_path / "runs" / "a" / "b"
+    empty.mkdir(parents=True)
+    (empty / "config.yaml").write_text("name: a\n")
+    assert main(["fit", "--resume", str(empty)]) == 2
+    assert "ended before its state was written" in capsys.readouterr().err
+    assert main(["fit", "--resume", str(stopped), "--ckpt_path=x.ckpt"]) == 2
+    assert "leave out --ckpt_path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_the_last_line_says_the_step_the_file_and_the_command(signum: int, tmp_path: Path, monkeypatch, capsys):
+    stop_at(monkeypatch, "on_train_batch_end", 3, signum=signum)
+    run = fit(tmp_path / "runs", code=128 + signum)
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    path, name = run / "checkpoints" / "last.ckpt", signal.Signals(signum).name
+    expected = f"vit-attn: stopped by {name} at step 3: its state is in {path}; to go on: vit-attn fit --resume {run}"
+    assert last == expected
+
+
+def test_other_pictures_are_refused(tmp_path: Path, monkeypatch, picture_folder, capsys):
+    pictures = picture_folder({"bright": 30, "dark": 30})
+    options = [
+        "--data.dataset=folder",
+        f"--data.root={pictures}",
+        "--data.img_size=32",
+        "--trainer.limit_val_batches=1",
+    ]
+    options += ["--trainer.limit_train_batches=2", "--data.augment.random_resized_crop=0"]
+    with monkeypatch.context() as patched:
+        stop_at(patched, "on_train_batch_end", 3)
+        run = fit(tmp_path / "runs", *options, code=143)
+    more = picture_folder({"bright": 30, "dark": 31}, where="more")
+    resume(run, f"--data.root={more}", code=2)
+    assert "these are not the pictures of the run that is resumed" in capsys.readouterr().err
+    moved = pictures.rename(tmp_path / "moved")
+    resume(run, f"--data.root={moved}")
+    assert torch.isfinite(read(run)["state_dict"]["net.head.weight"]).all()

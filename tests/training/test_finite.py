@@ -1,0 +1,100 @@
+import pytest
+import timm
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+import vit_attn.model  # noqa: F401  registers our sizes
+from vit_attn.training.finite import UpdateGate, gradient_norm
+from vit_attn.training.optim import build_optimizer
+
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def network() -> torch.nn.Module:
+    return timm.create_model("vit_attn_tiny_patch4_32", num_classes=3, embed_dim=16, depth=1, num_heads=2)
+
+
+def step(net: torch.nn.Module, optimizer: Optimizer, gate: UpdateGate, number: int, factor: float = 1.0) -> None:
+    optimizer.zero_grad()
+    (net(IMAGES).square().mean() * factor).backward()
+    gate.before_step(optimizer, gradient_norm(net.parameters()))
+    optimizer.step()
+    gate.after_step(optimizer, number)
+
+
+def everything(net: torch.nn.Module, optimizer: Optimizer) -> list[Tensor]:
+    kept = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    return [each.detach().clone() for each in (*net.parameters(), *kept)]
+
+
+def equal(ones: list[Tensor], others: list[Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
+
+
+@pytest.mark.parametrize("blind", [True, False])
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd", "lion", "lamb"])
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_changes_nothing_and_a_later_one_does(name: str, blind: bool, factor: float):
+    net = network()
+    optimizer, gate = build_optimizer(net, name, 1e-2, 0.05), UpdateGate(torch.device("cpu"), False, blind)
+    untrained = everything(net, optimizer)
+    step(net, optimizer, gate, 1, factor)
+    assert equal(untrained, everything(net, optimizer)[: len(untrained)])
+    step(net, optimizer, gate, 2)
+    before = everything(net, optimizer)
+    step(net, optimizer, gate, 3, factor)
+    assert equal(before, everything(net, optimizer))
+    step(net, optimizer, gate, 4)
+    assert not equal(before, everything(net, optimizer))
+    assert gate.record.tolist() == [2, 1]
+
+
+def test_a_gate_that_sticks_undoes_all_that_follows():
+    net = network()
+    optimizer, gate = build_optimizer(net, "adamw", 1e-2, 0.05), UpdateGate(torch.device("cpu"), True, True)
+    step(net, optimizer, gate, 1)
+    before = everything(net, optimizer)
+    for number, factor in ((2, float("nan")), (3, 1.0), (4, 1.0)):
+        step(net, optimizer, gate, number, factor)
+    assert equal(before, everything(net, optimizer))
+    assert gate.record.tolist() == [3, 2]
+
+
+def test_weights_that_overflow_by_a_finite_gradient_are_undone():
+    net = network()
+    optimizer, gate = build_optimizer(net, "sgd", 1e38, 0.0), UpdateGate(torch.device("cpu"), False)
+    before = everything(net, optimizer)
+    step(net, optimizer, gate, 1, 1e6)
+    assert equal(before, everything(net, optimizer)[: len(before)])
+    assert gate.record.tolist() == [1, 1]
+
+
+def test_finite_steps_are_those_without_a_gate():
+    ends = []
+    for gate in (UpdateGate(torch.device("cpu"), True, True), None):
+        torch.manual_seed(0)
+        net = network()
+        optimizer = build_optimizer(net, "muon", 1e-2, 0.05)
+        for number in range(1, 4):
+            optimizer.zero_grad()
+            net(IMAGES).square().mean().backward()
+            if gate:
+                gate.before_step(optimizer, gradient_norm(net.parameters()))
+            optimizer.step()
+            if gate:
+                gate.after_step(optimizer, number)
+        ends.append(everything(net, optimizer))
+    assert equal(*ends)
+
+
+def test_weights_of_16_bits_are_undone_too():
+    weight = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    optimizer, gate = torch.optim.AdamW([weight], 0.1), UpdateGate(torch.device("cpu"), False, True)
+    for number, gradient in enumerate((1.0, float("nan")), start=1):
+        before = weight.detach().clone()
+        weight.grad = torch.full_like(weight, gradient)
+        gate.before_step(optimizer, gradient_norm([weight]))
+        optimizer.step()
+        gate.after_step(optimizer, number)
+        assert torch.equal(before, weight) == (number == 2)

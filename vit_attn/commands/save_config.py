@@ -1,0 +1,45 @@
+"""The configuration that a run keeps in its folder."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.cli import SaveConfigCallback
+
+from vit_attn.files import whole_file
+
+NAME = "config.yaml"
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes ``config.yaml``, which repeats the run; what a resumed run had before stays beside it."""
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write it on the first rank, unless it is there as it is."""
+        folder = trainer.log_dir  # broadcast among the ranks
+        if self.already_saved or folder is None or not trainer.is_global_zero:
+            return
+        path, content = Path(folder, NAME), self._content(Path(folder))
+        if path.is_file() and (before := path.read_text(encoding="utf-8")) != content:
+            _write(_next(Path(folder)), before)
+        _write(path, content)
+        self.already_saved = True
+
+    def _content(self, folder: Path) -> str:
+        """The configuration without what says that the run in this folder is resumed."""
+        config: Any = self.config.clone()
+        if config.get("ckpt_path") and folder.absolute() in Path(config.ckpt_path).absolute().parents:
+            config.ckpt_path = None
+        config.resume = None
+        return self.parser.dump(config, skip_none=False)
+
+
+def _next(folder: Path) -> Path:
+    """A name for the configuration of before."""
+    count = len(list(folder.glob("config.before-*.yaml")))
+    return folder / f"config.before-{count + 1}.yaml"
+
+
+def _write(path: Path, content: str) -> None:
+    with whole_file(path, "configuration") as file:
+        file.write(content.encode("utf-8"))
