@@ -1,8 +1,12 @@
+import io
 import os
 import pickle
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -67,3 +71,49 @@ def picture_folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / where
 
     return make
+
+
+@pytest.fixture
+def trainer_at() -> Callable[..., L.Trainer]:
+    """Makes a trainer that says what the data asks of it, and nothing else."""
+
+    def make(ranks: int, rank: int, epoch: int = 0, taken: int = 0) -> L.Trainer:
+        progress = SimpleNamespace(current=SimpleNamespace(ready=taken))
+        loop = SimpleNamespace(batch_progress=progress, total_batch_idx=-1)
+        answers = {
+            "__init__": lambda self: None,
+            "training": True,
+            "world_size": ranks,
+            "global_rank": rank,
+            "num_devices": 1,
+            "current_epoch": epoch,
+            "global_step": 0,
+            "estimated_stepping_batches": 10,
+            "fit_loop": SimpleNamespace(epoch_loop=loop),
+            "state": SimpleNamespace(fn="fit"),
+        }
+        return type("Answers", (L.Trainer,), answers)()
+
+    return make
+
+
+@pytest.fixture
+def shards(picture_folder, tmp_path: Path) -> Path:
+    """Tar files of pictures and labels, as webdataset keeps them."""
+    root = picture_folder({"bright": 20, "dark": 20})
+    order = np.random.default_rng(0).permutation(sorted(root.rglob("*.*")))
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for name, paths in {"train-00": order[:12], "train-01": order[12:24], "val-00": order[24:]}.items():
+        with tarfile.open(folder / f"photos-{name}.tar", "w") as tar:
+            for number, path in enumerate(paths):
+                label = ["bright", "dark"].index(path.parent.name)
+                for end, content in (
+                    (path.suffix[1:].replace("png", "webp"), path.read_bytes()),
+                    ("cls", b"%d" % label),
+                ):
+                    info = tarfile.TarInfo(f"{number:04d}.{end}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    (folder / "classes.txt").write_text("bright\ndark\n")
+    return folder

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from vit_attn.checkpoints.weights import load_weights
@@ -27,6 +28,7 @@ from vit_attn.training.finite import UpdateGate, gradient_norm
 from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
 from vit_attn.training.optim import build_optimizer
 from vit_attn.training.schedule import phased
+from vit_attn.training.sharding import shard
 from vit_attn.training.tuning import Part, Parts, Tuning
 
 Options = dict[str, bool | int | float | str | list[int] | None]
@@ -104,6 +106,8 @@ class Classifier(L.LightningModule):
         self.gate: UpdateGate | None = None
         self.seed = 0
         self.register_buffer("class_weights", weigh, persistent=False)
+        # averages of images, on all devices: lightning's own of a number takes the mean batch size for a whole number
+        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
@@ -115,6 +119,11 @@ class Classifier(L.LightningModule):
         self.parts.begin(self.trainer.strategy if self._trainer else None)
         if self.hparams["compile"]:
             self.net.compile()
+
+    def configure_model(self) -> None:
+        """Shard the network where the strategy asks for it."""
+        if self.device_mesh is not None:
+            shard(self.net, self.device_mesh)
 
     def on_train_start(self) -> None:
         """Rest what is frozen; a run that is resumed after its probe is past it, and has the rate of its schedule."""
@@ -175,22 +184,25 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss without smoothing, and top-1 accuracy."""
-        self._measure("val", self.val_accuracy, batch)
+        self._measure("val", self.val_loss, self.val_accuracy, batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
         """Loss without smoothing, and top-1 accuracy; the logits, for callbacks that measure more."""
-        return self._measure("test", self.test_accuracy, batch)
+        return self._measure("test", self.test_loss, self.test_accuracy, batch)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
         """Probabilities of the classes."""
         images, _ = batch
         return self(images).float().softmax(dim=-1)
 
-    def _measure(self, stage: str, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def _measure(
+        self, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]
+    ) -> Tensor:
         images, labels = batch
         logits = self(images)
         accuracy(logits, labels)
-        self.log(f"{stage}/loss", F.cross_entropy(logits, labels), sync_dist=True)
+        loss.update(F.cross_entropy(logits, labels, reduction="none"))
+        self.log(f"{stage}/loss", loss)
         self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
         return logits
 
@@ -226,6 +238,8 @@ class Classifier(L.LightningModule):
             data.load_state_dict(card)  # lightning loads it after the weights, of which the head would tell less
         self.probe_steps = checkpoint.get("probe_steps")
         self.seed = checkpoint.get("step_seed", self.seed)
+        if "state_dict" not in checkpoint:  # a strategy that shards has loaded the weights, each device its own part
+            return
         ours, theirs = self.state_dict(), checkpoint["state_dict"]
         for name in (*ours, *theirs):
             mine, other = (tuple(state[name].shape) if name in state else None for state in (ours, theirs))

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from vit_attn.data import ImageData, streams
+from vit_attn.data.evaluation import DealtStream
 from vit_attn.data.sources import SOURCES, find_source
-from vit_attn.data.store import Store
 from vit_attn.data.streams import Stream
 from vit_attn.data.timm_sets import split_names
+from vit_attn.data.transforms import Centre
 from vit_attn.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
@@ -26,28 +27,6 @@ pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
 def _collected():
     yield
     gc.collect()
-
-
-@pytest.fixture
-def shards(picture_folder, tmp_path: Path) -> Path:
-    """Tar files of pictures and labels, as webdataset keeps them."""
-    root = picture_folder({"bright": 20, "dark": 20})
-    order = np.random.default_rng(0).permutation(sorted(root.rglob("*.*")))
-    folder = tmp_path / "shards"
-    folder.mkdir()
-    for name, paths in {"train-00": order[:12], "train-01": order[12:24], "val-00": order[24:]}.items():
-        with tarfile.open(folder / f"photos-{name}.tar", "w") as tar:
-            for number, path in enumerate(paths):
-                label = ["bright", "dark"].index(path.parent.name)
-                for end, content in (
-                    (path.suffix[1:].replace("png", "webp"), path.read_bytes()),
-                    ("cls", b"%d" % label),
-                ):
-                    info = tarfile.TarInfo(f"{number:04d}.{end}")
-                    info.size = len(content)
-                    tar.addfile(info, io.BytesIO(content))
-    (folder / "classes.txt").write_text("bright\ndark\n")
-    return folder
 
 
 def of(folder: Path, **options) -> ImageData:
@@ -320,12 +299,29 @@ def test_torch_is_another_way_to_say_torchvisions_names(picture_folder):
         find_source("torch/cifar12")
 
 
-def test_a_stream_in_the_memory_of_several_devices_is_refused(monkeypatch):
-    store = Store(SOURCES["coins"], Path(), (8, 8), 3, "memory", 1.0, False)
+def test_each_device_has_all_of_a_stream_in_its_memory(shards: Path, monkeypatch):
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    with pytest.raises(UserError, match="wds/a cannot be kept in the memory of several devices"):
-        store._read_stream(Stream("wds/a", None, "train", 4), "training")
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda *_: 2)
+    monkeypatch.setattr("torch.distributed.get_rank", lambda *_: 1)
+    data = of(shards, loader="memory")
+    data.setup("fit")
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 24, "val": 16, "test": 16}
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [5, 16, 17, 25])
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_measure_every_image_of_a_stream_once_in_as_many_batches(monkeypatch, ranks: int, count: int, size: int):
+    class Items(list):
+        reader = Reader()
+
+    picture = np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr(streams, "create_dataset", lambda *_, **__: Items([(picture, i) for i in range(count)]))
+    stream = Stream("hfids/a", None, "val", count)
+    found = [list(DealtStream(stream, Centre((4, 4)), 3, size, (ranks, rank))) for rank in range(ranks)]
+    assert {len(batches) for batches in found} == {-(-count // (ranks * size))}
+    assert all(1 <= len(batch.labels) <= size for batches in found for batch in batches)
+    assert sorted(int(label) for batches in found for batch in batches for label in batch.labels) == list(range(count))
 
 
 def test_a_folder_of_tar_files_is_never_a_command(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

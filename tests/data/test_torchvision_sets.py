@@ -1,4 +1,5 @@
 import json
+import pickle
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from torchvision import datasets
 from vit_attn.data import ImageData
 from vit_attn.data.recipes import RECIPES
 from vit_attn.data.sources import SOURCES, find_source
+from vit_attn.data.transforms import Centre
+from vit_attn.data.workers import Images
 from vit_attn.errors import UserError
 
 
@@ -132,6 +135,9 @@ def test_a_data_set_of_torchvisions_is_read_from_its_own_files(name: str, tmp_pa
     loaded = SOURCES[name].load(tmp_path, False)
     assert tuple(len(loaded[part]) for part in ("train", "val", "test") if part in loaded) == COUNTS[name]
     assert len(data.class_names) == data.num_classes == len(set(data.class_names))
+    images = Images(loaded["train"], Centre((8, 8)), data.in_chans)
+    handed = pickle.loads(pickle.dumps(images))  # as a worker gets it that is not forked
+    assert torch.equal(handed[torch.tensor([5])].images, images[torch.tensor([5])].images)
     split = data.store.ready("train")
     assert split.decoded().shape[1:] == (data.in_chans, 8, 8)
     assert set(split.labels.tolist()) == set(range(data.num_classes))

@@ -42,8 +42,7 @@ class TestReport(L.Callback):
     (expected, of the named class's probability) with its ``calibration_bins``, ``classes`` (a list of ``name``,
     ``images``, ``accuracy``, null without images, and ``named``, how often it was named) and ``confusion`` (rows are
     true classes, columns what was named; null above 1,000 classes). The same numbers go to TensorBoard beside those of
-    the training. Several devices are counted together; where they do not divide the images, lightning gives some images
-    to two devices, and they count twice.
+    the training. Several devices are counted together, each image once.
 
     Args:
         folder: Where the files go.
@@ -54,7 +53,7 @@ class TestReport(L.Callback):
 
     def __init__(self, folder: Path, events: bool) -> None:
         self.folder, self.events, self.step = folder, events, 0
-        self.metrics, self.loss = MetricCollection({}), MeanMetric()
+        self.metrics, self.loss = MetricCollection({}), MeanMetric(nan_strategy="disable")
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take the step of the training from the checkpoint."""
@@ -73,7 +72,7 @@ class TestReport(L.Callback):
         if classes <= MOST_CLASSES:
             metrics["confusion"] = MulticlassConfusionMatrix(classes)
         self.metrics = MetricCollection(metrics, compute_groups=False).to(pl_module.device)
-        self.loss = MeanMetric().to(pl_module.device)
+        self.loss = MeanMetric(nan_strategy="disable").to(pl_module.device)
 
     def on_test_batch_end(
         self,
@@ -96,7 +95,7 @@ class TestReport(L.Callback):
                 "measure it with --trainer.precision=32-true"
             )
         self.metrics.update(logits.softmax(dim=-1).clamp(max=SUREST), labels)
-        self.loss.update(F.cross_entropy(logits, labels), weight=len(labels))
+        self.loss.update(F.cross_entropy(logits, labels, reduction="none"))
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Gather from all devices; print and write on the first."""

@@ -230,14 +230,30 @@ def mix(
     Both are Beta parameters, 0 for not at all; with both, half of the images each.
     """
     targets = F.one_hot(labels, num_classes).float()
-    shift = draws.integers(1, max(1, len(images) - 1))[0]  # the same for all, so that every image is used twice
-    other = (torch.arange(len(images), device=images.device) + shift) % len(images)
+    other = neighbours(len(images), images.device)
     cut = draws.uniform() < (cutmix > 0) * (0.5 if mixup > 0 else 1.0)
     own = torch.where(cut, draws.beta(cutmix or 1.0), draws.beta(mixup or 1.0))
     boxes = random_boxes(1 - own, (images.shape[-2], images.shape[-1]), draws)
     own = torch.where(cut, 1 - boxes.float().mean(dim=(1, 2, 3)), own)  # a box at the border is cut short
     share = torch.where(cut[:, None, None, None], (~boxes).float(), own[:, None, None, None]).to(images.dtype)
     return share * images + (1 - share) * images[other], own[:, None] * targets + (1 - own[:, None]) * targets[other]
+
+
+def neighbours(count: int, device: torch.device) -> Int64[Tensor, " B"]:
+    """The image with which each of a shuffled batch is mixed: its neighbour, in pairs.
+
+    Pairs are the same however many ranks an even batch is dealt to. The last three of an odd one go round in a circle.
+
+    >>> neighbours(4, torch.device("cpu")).tolist(), neighbours(5, torch.device("cpu")).tolist()
+    ([1, 0, 3, 2], [1, 0, 3, 4, 2])
+    """
+    other = torch.arange(count, device=device) ^ 1
+    if count % 2 and count > 1:
+        other[-2] = count - 1
+        other[-1] = count - 3
+    elif count == 1:
+        other[0] = 0
+    return other
 
 
 def random_boxes(areas: Float[Tensor, " B"], size: tuple[int, int], draws: Draws) -> Bool[Tensor, "B 1 height width"]:

@@ -53,8 +53,7 @@ def csv_source(table: Path) -> Source:
     names = tuple(_in_order(labels[first]))
     if len(names) == 1:
         raise UserError(f"{table} has one class only, {names[0]!r}: a classifier needs at least two")
-    load = partial(_load, table, rows, names)
-    return Source(names, None, None, None, lambda _root, _download: load(), PHOTOS)
+    return Source(names, None, None, None, partial(_load, table, rows, names), PHOTOS)
 
 
 def read_table(table: Path) -> list[Row]:
@@ -110,7 +109,9 @@ def _in_order(labels: set[str]) -> list[str]:
     return sorted(labels)
 
 
-def _load(table: Path, rows: Sequence[Row], class_names: Sequence[str]) -> dict[str, Split]:
+def _load(
+    table: Path, rows: Sequence[Row], class_names: Sequence[str], _root: Path, _download: bool
+) -> dict[str, Split]:
     if missing := [row for row in rows if not row.path.is_file()]:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise UserError(f"{table}, line {missing[0].line}: no such file: {missing[0].path}{more}")

@@ -58,7 +58,7 @@ def decode(split: Split, name: str, size: tuple[int, int], channels: int, skip_d
         return None
 
     kept = _intact(split, name, read, "decoded", skip_damaged)
-    whole = replace(split, images=images, pictures=None)
+    whole = replace(split, images=images)
     return whole if kept is None else whole.take(kept)
 
 

@@ -1,5 +1,9 @@
 """Random numbers that depend on their address only, for the images of all ranks."""
 
+import contextlib
+import random
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -55,3 +59,24 @@ def to_device(values: np.ndarray, device: torch.device | str) -> Tensor:
     if torch.device(device).type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def seed_of(*address: int) -> int:
+    """A seed for an address, the same in every process and build of Python."""
+    return int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@contextlib.contextmanager
+def seeded(*address: int) -> Iterator[None]:
+    """Let torch, numpy and random draw by an address; afterwards they go on as if nothing had been drawn."""
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    seed = seed_of(*address)
+    try:
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reseed the GPU's too, and for good
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])

@@ -47,8 +47,7 @@ def folder_source(root: Path) -> Source:
         raise UserError(
             f"{places[first]} has one class only, {names[0]!r}: a classifier needs at least two sub-folders"
         )
-    load = partial(_load, root=root, places=places, class_names=names)
-    return Source(names, None, None, None, lambda _root, _download: load(), PHOTOS)
+    return Source(names, None, None, None, partial(_load, root, places, names), PHOTOS)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -112,7 +111,9 @@ def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path
     return found
 
 
-def _load(root: Path, places: Mapping[str, Path], class_names: Sequence[str]) -> dict[str, Split]:
+def _load(
+    root: Path, places: Mapping[str, Path], class_names: Sequence[str], _root: Path, _download: bool
+) -> dict[str, Split]:
     others = [path.name for path in _sub_folders(root) if path not in places.values()]
     if others and "all" not in places:
         rank_zero_info(f"folder: left out of {root}, where the splits are {', '.join(places)}: {', '.join(others)}")

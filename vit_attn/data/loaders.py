@@ -10,11 +10,13 @@ from torch.utils.data import DataLoader
 from vit_attn.data.augment import Augment
 from vit_attn.data.balance import balanced
 from vit_attn.data.decoding import cores
+from vit_attn.data.evaluation import DealtStream, EvaluationBatches
 from vit_attn.data.memory import Picks, ResumableLoader, ShuffledBatches
 from vit_attn.data.place import Place
 from vit_attn.data.splits import Split
 from vit_attn.data.store import Store
-from vit_attn.data.streams import Stream, StreamImages, StreamLoader, stacked
+from vit_attn.data.stream_batches import StreamImages, StreamLoader, stacked
+from vit_attn.data.streams import Stream
 from vit_attn.data.transforms import Augmented, Centre
 from vit_attn.data.workers import Images
 from vit_attn.errors import UserError
@@ -52,40 +54,61 @@ class Loaders:
         split = self.store.ready("train")
         if split.stream is not None and not self.store.in_memory:
             return self._streamed(split.stream, place)
+        batches = self.batches(split, place)
+        if self.store.in_memory:
+            loader = ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
+        else:
+            augmented = Augmented(self.store.size, self.augment)
+            images = Images(split, augmented, self.store.channels, self.seed, self.batch_size)
+            loader = ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(place.devices))
+        loader.place = place
+        return loader
+
+    def batches(self, split: Split, place: Place) -> ShuffledBatches:
+        """How the training images are shuffled and dealt to the ranks."""
         order = balanced(split.labels) if self.balance == "sampling" else None
         # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
         world_size, rank = place.ranks
         ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
-        batches = ShuffledBatches(split.labels, self.batch_size, lambda: place.taken, order, **ranks)
-        if self.store.in_memory:
-            return ResumableLoader(Picks(len(split), "train", self.batch_size), batch_size=None, sampler=batches)
-        augmented = Augmented(self.store.size, self.augment)
-        images = Images(split, augmented, self.store.channels, self.seed, self.batch_size)
-        return ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(place.devices))
+        return ShuffledBatches(split.labels, self.batch_size, lambda: place.taken, order, **ranks)
 
     def _streamed(self, stream: Stream, place: Place) -> DataLoader:
         if self.balance == "sampling":
             raise UserError(f"balance=sampling cannot choose among the images of {stream.name}: set loader to memory")
-        augmented = Augmented(self.store.size, self.augment)
+        augmented, (world_size, rank) = Augmented(self.store.size, self.augment), place.ranks
         options = {"training": True, "batch_size": self.batch_size, "seed": self.seed}
-        images = StreamImages(stream, augmented, self.store.channels, **options)
-        reading = self._reading(place.devices) | {"persistent_workers": False}
-        reading["num_workers"] = max(1, reading["num_workers"])  # a reader in this process would not begin anew
-        return StreamLoader(images, lambda: place.epoch, self.seed, batch_size=self.batch_size, **reading)
+        reading = self._reading(place.devices) | {"persistent_workers": False}  # which begin anew in every epoch
+        reading["num_workers"] = max(1, min(reading["num_workers"], stream.most_workers(world_size) or MOST_WORKERS))
+        images = StreamImages(stream, augmented, self.store.channels, rank, **options)
+        return StreamLoader(images, place, self.seed, batch_size=self.batch_size, **reading)
 
-    def in_order(self, name: str, devices: int) -> DataLoader:
-        """All images of a split in their order."""
-        split = self.store.ready(name)
+    def in_order(self, name: str, place: Place) -> DataLoader:
+        """All images of a split in their order; of several ranks, each has its part, and as many batches."""
+        split, (world_size, _) = self.store.ready(name), place.ranks
+        if world_size > 1:
+            return self._dealt(split, name, place)
         if self.store.in_memory:
             return DataLoader(Picks(len(split), name), batch_size=self.batch_size, collate_fn=as_it_is)
         images, collate = self._one_by_one(split)
-        return DataLoader(images, batch_size=self.batch_size, collate_fn=collate, **self._reading(devices))
+        return DataLoader(images, batch_size=self.batch_size, collate_fn=collate, **self._reading(place.devices))
 
     def _one_by_one(self, split: Split) -> tuple[Any, Callable[[Any], Any]]:
         centre = Centre(self.store.size)
         if split.stream is not None:
             return StreamImages(split.stream, centre, self.store.channels), stacked
         return Images(split, centre, self.store.channels), as_it_is
+
+    def _dealt(self, split: Split, name: str, place: Place) -> DataLoader:
+        world_size, rank = place.ranks
+        centre, reading = Centre(self.store.size), self._reading(place.devices)
+        if split.stream is not None and not self.store.in_memory:
+            images: Any = DealtStream(split.stream, centre, self.store.channels, max(2, self.batch_size), place.ranks)
+            return DataLoader(images, batch_size=None, **(reading | {"num_workers": min(1, reading["num_workers"])}))
+        batches = EvaluationBatches(range(len(split)), self.batch_size, name, num_replicas=world_size, rank=rank)
+        if self.store.in_memory:
+            return DataLoader(Picks(len(split), name, self.batch_size), batch_size=None, sampler=batches)
+        images = Images(split, centre, self.store.channels, batch_size=self.batch_size)
+        return DataLoader(images, batch_size=None, sampler=batches, **reading)
 
     def _reading(self, devices: int) -> dict[str, Any]:
         """Options of a loader whose workers read files."""

@@ -4,17 +4,19 @@ On the device, the loader hands out :class:`Pick`, addresses alone, and :class:`
 workers read the images of the same addresses in the same order.
 """
 
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Int64, UInt8
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from vit_attn.data.draws import to_device
+from vit_attn.data.place import Place
 from vit_attn.errors import UserError
 
 Loader = Literal["auto", "memory", "workers"]
@@ -91,7 +93,10 @@ class Picks(Dataset[Pick]):
 
 
 class ShuffledBatches(DistributedSampler):
-    """Addresses of the images in an order drawn from (seed, epoch), shared out among the ranks, a batch at a time.
+    """Addresses of the images in an order drawn from (seed, epoch), a batch at a time.
+
+    Each step takes the next images of the order for all ranks together, and rank r has the r-th block of them. So two
+    ranks see in each step what one with twice the batch sees, and an epoch has as many batches.
 
     Args:
         images: What has a length, that of the split.
@@ -115,30 +120,50 @@ class ShuffledBatches(DistributedSampler):
 
     def __len__(self) -> int:
         """Batches of an epoch."""
-        return self.num_samples // self.batch_size
+        return len(cast(Sized, self.dataset)) // (self.batch_size * self.num_replicas)
 
     def __iter__(self) -> Iterator[Int64[Tensor, " B"]]:
         """Addresses, a batch at a time."""
         # a generator, since lightning makes the iterator before it restores the epoch that it resumes
-        count = len(cast(Sized, self.dataset))
-        order = self.order(torch.Generator().manual_seed(self.seed + self.epoch))
-        own = order.repeat(2)[: self.total_size][self.rank :: self.num_replicas] + self.epoch * count
-        yield from own.split(self.batch_size)[self.taken() : len(self)]
+        yield from self.addresses(self.epoch)[self.taken() :]
+
+    def addresses(self, epoch: int) -> Int64[Tensor, "batches B"]:
+        """All batches of an epoch on this rank."""
+        order = self.order(torch.Generator().manual_seed(self.seed + epoch))
+        dealt = order[: len(self) * self.num_replicas * self.batch_size].view(-1, self.num_replicas, self.batch_size)
+        return dealt[:, self.rank] + epoch * len(cast(Sized, self.dataset))
 
 
 class ResumableLoader(DataLoader):
-    """A loader whose sampler finds its place by itself; lightning asks a resumable loader for a state."""
+    """A loader whose sampler finds its place by itself; lightning asks a resumable loader for a state.
+
+    It is made as any loader, since lightning makes it anew from its attributes for ``overfit_batches``.
+    """
+
+    place = Place(None)
+    """Tells, whenever it is asked, how much of the epoch the run that is resumed had taken."""
+    dealt: Mapping[str, int] = MappingProxyType({})
 
     def __iter__(self) -> Any:
         """Batches; workers begin with the first that is asked for, when lightning has restored the epoch."""
+        now = self.state_dict().get("step_images")
+        then = (self.dealt or self.place.dealt).get("step_images", now)
+        if self.place.taken and then != now:
+            rank_zero_warn(
+                f"the run was stopped within an epoch with {then} images a step, and goes on with {now}: of this "
+                "epoch, some images come twice or not at all"
+            )
         yield from super().__iter__()
 
     def state_dict(self) -> dict[str, int]:
-        """Nothing: lightning keeps the epoch and the batches that were taken."""
-        return {}
+        """Images of a step on all devices; lightning keeps the epoch and the batches that were taken."""
+        batches = self.sampler
+        known = isinstance(batches, ShuffledBatches)
+        return {"step_images": batches.batch_size * batches.num_replicas} if known else {}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing."""
+        """Keep the state of the run that is resumed."""
+        self.dealt = dict(state)
 
 
 class Resident:

@@ -17,6 +17,7 @@ from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch
 from vit_attn.data.balance import imbalance, inverse_frequencies
 from vit_attn.data.card import KEY, Card, card_of
 from vit_attn.data.draws import Draws, to_device
+from vit_attn.data.identity import fingerprint_of, names_of_batch
 from vit_attn.data.loaders import Balance, Loaders
 from vit_attn.data.memory import Loader, Pick, Read, Resident
 from vit_attn.data.place import Place
@@ -206,12 +207,40 @@ class ImageData(L.LightningDataModule):
         if stage != "fit":
             return
         _ = self.statistics  # computed, and told, before the first batch
+        if (self.augment.mixup or self.augment.cutmix) and self.batch_size % 2 and self.place.ranks[0] > 1:
+            rank_zero_info(
+                f"augment: mixup and cutmix pair the images of a device, and batch_size={self.batch_size} is odd: "
+                "one device with the batch of all would pair others"
+            )
         if self.balance != "none":
             rank_zero_info(f"balance: {self.balance}; {imbalance(self._labels(), self.class_names)}")
 
     def probe(self, count: int) -> Probe:
         """``count`` images of the validation split, drawn once: every call and every run gets the same."""
         return self.store.probe(count)
+
+    def batch_names(self, epoch: int, batch: int, limit: int = 8) -> list[str]:
+        """The images of a training batch on this rank: their files, else their numbers; of a stream, the batch alone.
+
+        Args:
+            epoch: The epoch, from 0.
+            batch: The batch in the epoch, from 0.
+            limit: Most images that are named; how many more there are is said in their place.
+        """
+        split = self.store.ready("train")
+        if split.stream is not None:
+            return [f"batch {batch} of epoch {epoch} of {self.dataset}"]
+        batches = self._loaders.batches(split, self.place)
+        names = names_of_batch(split, self.dataset, batches, (epoch, batch))
+        return names if len(names) <= limit else [*names[:limit], f"and {len(names) - limit} more"]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What tells these images from others: data set, numbers of images, classes, a hash of the files' names.
+
+        The files are named from the root on, so that a data set may be moved; no image is read.
+        """
+        self.store.load(self.download)
+        return fingerprint_of(self.store.found, self.dataset, self.class_names)
 
     def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
         """What the network takes: pixels of mean 0 and deviation 1 by channel, over the training images."""
@@ -252,7 +281,7 @@ class ImageData(L.LightningDataModule):
         return self._in_order("test")
 
     def _in_order(self, name: str) -> DataLoader:
-        return self._loaders.in_order(name, self.place.devices)
+        return self._loaders.in_order(name, self.place)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """End the run over a file that a worker could not read."""

@@ -26,6 +26,16 @@ class Place:
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     @property
+    def dealt(self) -> dict[str, int]:
+        """What the training loader of the run that is resumed kept of itself.
+
+        Lightning hands it to a loader that is made after the checkpoint was read; ours is made before, when the
+        schedule asks for the length of an epoch, and lightning keeps it for one that never comes.
+        """
+        states = getattr(self.trainer.fit_loop, "_combined_loader_states_to_load", []) if self.trainer else []
+        return dict(states[0]) if states else {}
+
+    @property
     def step(self) -> int:
         """Batches that training has taken so far, this one among them, whatever the optimiser did with them."""
         return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1 if self.trainer else 1

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,13 @@ class FilePictures(Pictures):
         """The way to the file from the root of the data set."""
         return Path(os.path.relpath(self.name(index), self.root)).as_posix()
 
+    def keys(self) -> list[str]:
+        """Those of all files, faster."""
+        above = "" if self.root is None else os.path.join(str(self.root), "")
+        if not all(path.startswith(above) for path in self.paths.tolist()):
+            return [self.key(index) for index in range(len(self))]
+        return [path[len(above) :].replace(os.sep, "/") for path in self.paths.tolist()]
+
     def take(self, indices: np.ndarray) -> "FilePictures":
         """Some of the files."""
         return FilePictures(self.paths[indices], self.root)
@@ -148,7 +156,7 @@ class Split:
         images: Decoded pixels, or None while the pictures are still to be read.
         labels: Class indices.
         answer: ``answer(i)`` says where the answer stands, for images that know it.
-        pictures: Where the images are read from while they are not decoded.
+        pictures: Where the images are read from while they are not decoded; afterwards it still has their names.
         class_names: Names of the classes, where only the files tell them.
         stream: Where the images come from one after another; ``labels`` may then be empty until they are decoded.
     """
@@ -171,7 +179,7 @@ class Split:
             self,
             images=None if self.images is None else self.images[chosen],
             labels=self.labels[chosen],
-            answer=None if self.answer is None else _reordered(self.answer, indices),
+            answer=None if self.answer is None else partial(_answer, self.answer, indices),
             pictures=None if self.pictures is None else self.pictures.take(indices),
         )
 
@@ -183,7 +191,7 @@ class Split:
 
     def to_read(self) -> Pictures:
         """The images one at a time, decoded or not."""
-        return TensorPictures(self.decoded()) if self.pictures is None else self.pictures
+        return self.pictures if self.images is None and self.pictures is not None else TensorPictures(self.decoded())
 
 
 @dataclass(frozen=True)
@@ -209,5 +217,5 @@ class Source:
     in_chans: int = 3
 
 
-def _reordered(answer: Callable[[int], Answer], indices: np.ndarray) -> Callable[[int], Answer]:
-    return lambda index: answer(int(indices[index]))
+def _answer(answer: Callable[[int], Answer], indices: np.ndarray, index: int) -> Answer:
+    return answer(int(indices[index]))

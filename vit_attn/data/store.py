@@ -55,6 +55,7 @@ class Store:
         self.source, self.root, self.size, self.channels = source, root, size, channels
         self.loader, self.budget_gb, self.skip_damaged = loader, budget_gb, skip_damaged
         self.splits: dict[str, Split] = {}
+        self.found: dict[str, Split] = {}
         self.tested_on = "test"
         self._checked: set[str] = set()
 
@@ -66,7 +67,7 @@ class Store:
         """
         if self.splits:
             return
-        loaded = self.source.load(self.root, download)
+        self.found = loaded = self.source.load(self.root, download)
         self.splits = {name: self._sized(split) for name, split in loaded.items()}
         if "test" not in self.splits:
             self.splits["test"], self.tested_on = self.splits["val"], "val"
@@ -106,10 +107,6 @@ class Store:
 
     def _read_stream(self, stream: Stream, called: str) -> Split:
         """All images of a stream; what is missing was damaged, which webdataset's reader does not tell."""
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:  # timm's readers share it out
-            raise UserError(
-                f"{stream.name} cannot be kept in the memory of several devices: set data.loader to workers"
-            )
         whole = Split(*stream.first(stream.count, self.size, self.channels, self.skip_damaged))
         if missing := stream.count - len(whole):
             lost = f"{missing} of the {stream.count:,} {called} images of {stream.name}"

@@ -1,10 +1,9 @@
 """Images that come one after another, in the order of their files, through timm's readers."""
 
 import logging
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,27 @@ import torch
 from jaxtyping import Int64, UInt8
 from PIL import Image
 from timm.data import create_dataset
+from timm.data.readers.shared_count import SharedCount
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
-from vit_attn.data.memory import Read
 from vit_attn.data.pictures import as_picture, fit_picture
 from vit_attn.errors import UserError
 
 PACKAGES = {"hfds": "datasets", "hfids": "datasets", "wds": "webdataset", "tfds": "tensorflow-datasets"}
 """What reads the sets of each prefix of timm's."""
-Item = tuple[Tensor, int, str | None]
-"""Pixels, label, and what is wrong with the image."""
+
+
+class Epoch(SharedCount):
+    """The epoch as a plain number: timm's own is shared memory, which a spawned worker cannot be handed.
+
+    Args:
+        epoch: The number; workers are started anew for each epoch, and get it then.
+    """
+
+    value = 0
+
+    def __init__(self, epoch: int = 0) -> None:
+        self.value = epoch
 
 
 def open_timm(name: str, root: str | None, split: str, **options: Any) -> Any:
@@ -66,12 +75,38 @@ class Stream:
     count: int
     download: bool = False
 
+    @property
+    def repeats_its_order(self) -> bool:
+        """Whether an epoch that is read again has the same order; TensorFlow's shuffling promises none."""
+        return not self.name.lower().startswith("tfds")
+
+    def most_workers(self, ranks: int) -> int | None:
+        """How many workers of each rank get a tar file of their own, where they share out whole files.
+
+        Raises:
+            UserError: If a rank would get none.
+        """
+        if not self.name.lower().startswith("wds"):
+            return None
+        files = self.split.count("::") + 1
+        if files < ranks:
+            raise UserError(
+                f"{self.name} has {files} tar files for training, fewer than the {ranks} devices, which share out "
+                "whole files: write more and smaller ones, or set loader to memory"
+            )
+        return files // ranks
+
     def open(self, training: bool = False, batch_size: int = 1, seed: int = 0) -> Any:
-        """Timm's data set, shuffled by seed and epoch for training; it shares itself out to workers and ranks."""
+        """Timm's data set: for training shuffled by seed and epoch and shared out to the ranks, else all of it."""
         options = {"is_training": training, "batch_size": batch_size, "seed": seed, "num_samples": self.count}
         if self.name.lower().startswith("tfds"):
             options.pop("num_samples")
-        return open_timm(self.name, self.root, self.split, download=self.download, **options)
+        opened = open_timm(self.name, self.root, self.split, download=self.download, **options)
+        for name in [name for name, each in vars(opened.reader).items() if isinstance(each, SharedCount)]:
+            setattr(opened.reader, name, Epoch())
+        if not training:
+            opened.reader.dist_rank, opened.reader.dist_num_replicas = 0, 1
+        return opened
 
     def first(
         self, count: int, size: tuple[int, int], channels: int, skip_damaged: bool = False
@@ -89,9 +124,9 @@ class Stream:
         """
         images = torch.empty(count, channels, *size, dtype=torch.uint8)
         labels = []
-        for number, (picture, label) in enumerate(islice(_told(self.open(), self.name), count)):
+        for number, (picture, label) in enumerate(islice(told(self.open(), self.name), count)):
             try:
-                pixels = fit_picture(_picture(picture, channels, f"image {number} of {self.name}"), size)
+                pixels = fit_picture(picture_of(picture, channels, f"image {number} of {self.name}"), size)
             except UserError:
                 if not skip_damaged:
                     raise
@@ -103,67 +138,7 @@ class Stream:
         return images[: len(labels)], torch.tensor(labels)
 
 
-class StreamImages(IterableDataset):
-    """The images of a stream, transformed one by one where they are read; what cannot be read ends it, and is told.
-
-    Args:
-        stream: The split.
-        transform: From a picture to pixels, with torch's randomness of the worker.
-        channels: 3 for colour, 1 for grey.
-        options: ``training``, ``batch_size`` and ``seed``, as :meth:`Stream.open` takes them.
-    """
-
-    def __init__(self, stream: Stream, transform: Callable[[Image.Image], Tensor], channels: int, **options: Any):
-        self.stream, self.transform, self.channels = stream, transform, channels
-        self.items, self.batch_size = stream.open(**options), options.get("batch_size", 1)
-
-    def __iter__(self) -> Iterator[Item]:
-        """Pixels and label of each image, and what is wrong with it."""
-        name = self.stream.name
-        try:
-            for picture, label in _told(self.items, name):
-                yield self.transform(_picture(picture, self.channels, f"an image of {name}")), int(label), None
-        except UserError as error:  # raised in a worker, its traceback would be all that the user sees
-            black = self.transform(Image.new("RGB" if self.channels == 3 else "L", (1, 1)))
-            yield from repeat((black, 0, str(error)), self.batch_size)  # a part of a batch would be dropped
-
-
-class StreamLoader(DataLoader):
-    """Training batches of a stream.
-
-    Args:
-        images: A :class:`StreamImages`.
-        epoch: Tells the epoch, by which the reader shuffles.
-        seed: By which, with the epoch, the workers are seeded.
-        **options: Those of ``DataLoader``.
-    """
-
-    def __init__(self, images: Any, epoch: Callable[[], int], seed: int, **options: Any) -> None:
-        # lightning cannot know that timm's readers share the images out to the workers themselves
-        warnings.filterwarnings("ignore", message=".*IterableDataset. has .__len__. defined")
-        self.draws = torch.Generator()
-        super().__init__(images, drop_last=True, collate_fn=stacked, generator=self.draws, **options)
-        self.images, self.epoch, self.seed = images, epoch, seed
-        images.items.set_loader_cfg(num_workers=self.num_workers)
-
-    def __len__(self) -> int:
-        """Batches of an epoch; each worker gives whole ones."""
-        return len(self.images.items) // (self.batch_size or 1)
-
-    def __iter__(self) -> Any:
-        """Batches, from the moment that the first is asked for."""
-        self.images.items.set_epoch(self.epoch())
-        self.draws.manual_seed(hash((self.seed, self.epoch())))
-        yield from super().__iter__()
-
-
-def stacked(items: Sequence[Item]) -> Read:
-    """A batch of single images."""
-    images, labels, faults = zip(*items, strict=True)
-    return Read(torch.stack(images), torch.tensor(labels), tuple(fault for fault in faults if fault is not None))
-
-
-def _told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any]]:
+def told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any]]:
     """The items of a reader, whose failure is a line."""
     try:
         yield from items
@@ -175,7 +150,8 @@ def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _picture(picture: Any, channels: int, name: str) -> Image.Image:
+def picture_of(picture: Any, channels: int, name: str) -> Image.Image:
+    """What a reader gives as a picture, in colour or in grey."""
     return as_picture(
         lambda: picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture)), channels, name
     )

@@ -31,7 +31,7 @@ def hub_source(name: str, root: Path | None, download: bool) -> Source:
     train = open_timm(name, where, "train", download=download)
     found, names = _labels(train.reader, list(train.reader.iter_targets()), None, name)
     load = partial(_load, name, where, train, found, names)
-    return Source(names, None, None, None, lambda _root, _download: load(), PHOTOS)
+    return Source(names, None, None, None, load, PHOTOS)
 
 
 def stream_source(name: str, root: Path | None, download: bool) -> Source:
@@ -86,10 +86,16 @@ def _streamed(
 ) -> Source:
     none = torch.empty(0, dtype=torch.long)
     splits = {ours: Split(None, (labels or {}).get(ours, none), stream=each) for ours, each in streams.items()}
-    return Source(names, None, None, None, lambda _root, _download: dict(splits), PHOTOS)
+    return Source(names, None, None, None, partial(_opened, splits), PHOTOS)
 
 
-def _load(name: str, root: str | None, train: Any, found: np.ndarray, names: tuple[str, ...]) -> dict[str, Split]:
+def _opened(splits: Mapping[str, Split], _root: Path, _download: bool) -> dict[str, Split]:
+    return dict(splits)
+
+
+def _load(
+    name: str, root: str | None, train: Any, found: np.ndarray, names: tuple[str, ...], _root: Path, _download: bool
+) -> dict[str, Split]:
     splits = {"train": _split(name, train.reader, found)}
     for ours, theirs in split_names(train.reader).items():
         if ours != "train":
@@ -102,10 +108,12 @@ def _load(name: str, root: str | None, train: Any, found: np.ndarray, names: tup
 
 
 def _split(name: str, reader: Any, labels: np.ndarray) -> Split:
-    def open_item(number: int) -> Image.Image:
-        return open_image(reader[number][0])
+    pictures = ItemPictures(partial(_open_item, reader), name, np.arange(len(labels)))
+    return Split(None, torch.from_numpy(labels), pictures=pictures)
 
-    return Split(None, torch.from_numpy(labels), pictures=ItemPictures(open_item, name, np.arange(len(labels))))
+
+def _open_item(reader: Any, number: int) -> Image.Image:
+    return open_image(reader[number][0])
 
 
 def split_names(reader: Any) -> dict[str, str]:

@@ -18,11 +18,12 @@ from vit_attn.errors import UserError
 def _source(name: str, recipe: Recipe) -> Source:
     known = recipe.classes
     names = tuple(f"class {number}" for number in range(known)) if isinstance(known, int) else tuple(known)
-    load = partial(_load, name, recipe, names)
+    load = partial(_load, name, names)
     return Source(names, recipe.img_size, recipe.mean, recipe.std, load, recipe.augment, recipe.in_chans)
 
 
-def _load(name: str, recipe: Recipe, class_names: Sequence[str], root: Path, download: bool) -> dict[str, Split]:
+def _load(name: str, class_names: Sequence[str], root: Path, download: bool) -> dict[str, Split]:
+    recipe = RECIPES[name]
     opened = {split: _open(name, recipe, root, download, options) for split, options in recipe.splits.items()}
     names = class_names
     if isinstance(recipe.classes, int):
@@ -30,19 +31,44 @@ def _load(name: str, recipe: Recipe, class_names: Sequence[str], root: Path, dow
         names = [_plain(each) for each in _names_of(first)] or class_names
         if len(names) != recipe.classes:
             raise UserError(f"{name} in {root} has {len(names)} classes, not {recipe.classes}: the files are not whole")
-    splits = {split: _split(name, recipe, items, tuple(names)) for split, items in opened.items()}
+    splits = {}
+    for split, items in opened.items():
+        splits[split] = _split(name, items, tuple(names), Items(name, root, split, items))
     return complete(splits, name, names)
 
 
-def _split(name: str, recipe: Recipe, items: Any, class_names: tuple[str, ...]) -> Split:
+class Items:
+    """The pictures of a split that torchvision hands out by number; each process that reads them opens its own.
+
+    Args:
+        name: The data set.
+        root: Where it is.
+        split: Our name of the split.
+        opened: What torchvision opened, for this process.
+    """
+
+    def __init__(self, name: str, root: Path, split: str, opened: Any) -> None:
+        self.name, self.root, self.split, self.opened = name, root, split, opened
+
+    def __call__(self, number: int) -> Any:
+        """The picture."""
+        if self.opened is None:
+            recipe = RECIPES[self.name]
+            self.opened = recipe.kind(str(self.root), **recipe.splits[self.split])
+        return self.opened[number][0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was opened, which may hold files and modules."""
+        return vars(self) | {"opened": None}
+
+
+def _split(name: str, items: Any, class_names: tuple[str, ...], reopened: Items) -> Split:
+    recipe = RECIPES[name]
     labels = torch.as_tensor(np.asarray(recipe.labels(items)).astype(np.int64))
     if recipe.arrays:
         return Split(torch.from_numpy(np.array(recipe.arrays(items))), labels, class_names=class_names)
-    pictures = (
-        FilePictures(recipe.files(items))
-        if recipe.files
-        else ItemPictures(lambda i: items[i][0], name, np.arange(len(items)))
-    )
+    pictures = FilePictures(recipe.files(items), reopened.root) if recipe.files else None
+    pictures = pictures or ItemPictures(reopened, name, np.arange(len(items)))
     return Split(None, labels, pictures=pictures, class_names=class_names)
 
 

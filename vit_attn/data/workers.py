@@ -7,6 +7,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vit_attn.data.draws import seeded
 from vit_attn.data.memory import Read
 from vit_attn.data.splits import Split
 from vit_attn.data.transforms import Augmented, Centre
@@ -22,7 +23,7 @@ class Images(Dataset[Read]):
 
     Args:
         split: Its images, decoded or not.
-        transform: From a picture to pixels; its torch randomness comes from (seed, address).
+        transform: From a picture to pixels; what is random in it comes from (seed, address).
         channels: 3 for colour, 1 for grey.
         seed: Seed of the transform.
         batch_size: Images of an item; what is left at the end is dropped.
@@ -56,12 +57,5 @@ class Images(Dataset[Read]):
         except UserError as error:
             damaged.append(str(error))
             picture = Image.new("RGB" if self.channels == 3 else "L", (1, 1))
-        return self._seeded(picture, address)
-
-    def _seeded(self, picture: Image.Image, address: int) -> Tensor:
-        before = torch.get_rng_state()
-        try:  # the CPU's generator alone: torch.manual_seed would reseed the GPU's too, and for good
-            torch.default_generator.manual_seed(hash((self.seed, address)))  # of integers: the same in every process
+        with seeded(self.seed, address):
             return self.transform(picture)
-        finally:
-            torch.set_rng_state(before)

@@ -7,6 +7,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from vit_attn.training.checkpoint_io import WholeCheckpointIO
+from vit_attn.training.sharding import FSDP2
 from vit_attn.training.stopping import PARENT_VARIABLE
 
 
@@ -19,7 +20,7 @@ def prepare_trainer(trainer: Trainer) -> Trainer:
     trainer._signal_connector.register_signal_handlers = _do_nothing
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing
     strategy = trainer.strategy
-    if isinstance(strategy, (SingleDeviceStrategy, DDPStrategy)) and strategy._checkpoint_io is None:
+    if isinstance(strategy, (SingleDeviceStrategy, DDPStrategy, FSDP2)) and strategy._checkpoint_io is None:
         strategy.checkpoint_io = WholeCheckpointIO()
     if strategy.launcher is not None and "LOCAL_RANK" not in os.environ:
         os.environ[PARENT_VARIABLE] = str(os.getpid())  # for the ranks that this process launches

@@ -16,8 +16,9 @@ def weighted_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Cross-entropy, in which each class counts by its weight; for mixed targets as for pure ones.
 
-    It is divided by what the targets weigh together. ``F.cross_entropy`` does so for class indices alone, so that with
-    it the same weights would mean another learning rate where images are mixed.
+    It is divided by what the targets weigh together, on all devices. ``F.cross_entropy`` does so for class indices
+    alone, so that with it the same weights would mean another learning rate where images are mixed; and on one device,
+    so that images would count more on a device that has few of the weighty classes.
 
     Args:
         logits: What the network says.
@@ -25,10 +26,14 @@ def weighted_cross_entropy(
         class_weights: Weight of each class; all alike by default.
         label_smoothing: Share of each target that is spread over all classes.
     """
-    if class_weights is None or targets.ndim == 1:
-        return F.cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing)
+    if class_weights is None:
+        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
     total = F.cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing, reduction="sum")
-    return total / (targets @ class_weights).sum()
+    weighed = (class_weights[targets] if targets.ndim == 1 else targets @ class_weights).sum()
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(weighed)  # gradients are averaged over the devices, so this is too
+        weighed = weighed / torch.distributed.get_world_size()
+    return total / weighed
 
 
 def weights_of_classes(weights: list[float] | None, num_classes: int) -> Tensor | None:

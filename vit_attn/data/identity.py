@@ -1,0 +1,52 @@
+"""Which images a run trains on: those of a batch by name, and all of them by a short hash."""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from vit_attn.data.memory import ShuffledBatches
+from vit_attn.data.splits import FilePictures, Split
+
+
+def names_of_batch(split: Split, dataset: str, batches: ShuffledBatches, address: tuple[int, int]) -> list[str]:
+    """The images of a training batch on this rank: their files, else their numbers.
+
+    Args:
+        split: The training images.
+        dataset: Their data set.
+        batches: How they are shuffled and dealt.
+        address: The epoch and the batch in it, both from 0.
+
+    Raises:
+        IndexError: If the epoch has no such batch.
+    """
+    epoch, number = address
+    indices = (batches.addresses(epoch)[number] % len(split)).tolist()
+    if isinstance(split.pictures, FilePictures):
+        return [split.pictures.name(index) for index in indices]
+    return [f"training image {index} of {dataset}" for index in indices]
+
+
+def fingerprint_of(splits: Mapping[str, Split], dataset: str, class_names: Iterable[str]) -> dict[str, Any]:
+    """What tells these images from others without reading one, in values that JSON has.
+
+    Args:
+        splits: As they were found, before anything was left out.
+        dataset: The name of the data set.
+        class_names: Names of the classes.
+    """
+    train = splits["train"]
+    files: Iterable[str] = ()
+    if train.stream is not None:
+        files = train.stream.split.split("::")
+    elif isinstance(train.pictures, FilePictures):
+        files = train.pictures.keys()
+    digest = hashlib.sha256()
+    for each in files:
+        digest.update(each.encode("utf-8", "surrogateescape") + b"\0")
+    return {
+        "dataset": dataset,
+        "images": {name: len(split) for name, split in splits.items()},
+        "class_names": list(class_names),
+        "files": digest.hexdigest()[:16] if files else None,
+    }
