@@ -42,10 +42,14 @@ def hyperparameters_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[
         if name not in stored:
             raise UserError(f"{path} is not a whole checkpoint of vit-attn: {HYPER_PARAMETERS}.{name} is missing")
         if not fits(stored[name]):
-            raise UserError(f"{path}: {HYPER_PARAMETERS}.{name} must be {kind}, got {shortened(repr(stored[name]), 80)}")
+            raise UserError(
+                f"{path}: {HYPER_PARAMETERS}.{name} must be {kind}, got {shortened(repr(stored[name]), 80)}"
+            )
     options = stored.get("arch_options")
     if not (options is None or isinstance(options, Mapping)):
-        raise UserError(f"{path}: {HYPER_PARAMETERS}.arch_options must be options by name, got {shortened(repr(options), 80)}")
+        raise UserError(
+            f"{path}: {HYPER_PARAMETERS}.arch_options must be options by name, got {shortened(repr(options), 80)}"
+        )
     return stored
 
 
