@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -51,14 +52,14 @@ def start(options: list[str], tmpdir: Path) -> tuple[int, int]:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 1)
     os.dup2(os.open(tmpdir / "stderr", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
-    save = RunCheckpoint.write_last
+    save: Any = RunCheckpoint.write_last
 
-    def telling(checkpoint: RunCheckpoint, trainer: object) -> None:
+    def telling(*arguments: Any) -> None:
         os.write(writer, BEGINS)
-        save(checkpoint, trainer)
+        save(*arguments)
         os.write(writer, ENDS)
 
-    RunCheckpoint.write_last = telling
+    setattr(RunCheckpoint, "write_last", telling)  # noqa: B010  which a type checker would not allow
     code = 99
     with contextlib.suppress(SystemExit):
         code = vit_attn(["fit", *options])

@@ -99,6 +99,8 @@ def command_to_go_on(checkpoint: Path) -> str:
 
 def changes(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[Change]:
     """What is set otherwise than before; what only one version of the program knows is left out."""
+    if not stored:  # by an earlier version, which kept the network's alone
+        return []
     before, after = flat(stored), flat(asked)
     options = {name for name in (*before, *after) if name.startswith("model.arch_options.")}
     names = dict.fromkeys((*(name for name in before if name in after), *sorted(options)))
