@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import threading
@@ -88,6 +89,23 @@ def test_a_signal_during_a_save_waits_for_its_end(tmp_path: Path, monkeypatch):
     thread.join()
     assert set(os.listdir(run / "checkpoints")) == {"best.ckpt", "last.ckpt"}
     assert read(run)["global_step"] in (5, 6)
+
+
+def test_a_signal_to_all_processes_of_a_run_does_not_take_its_workers_away(tmp_path: Path, monkeypatch):
+    step = Classifier.training_step
+
+    def train(task: Classifier, batch: Any, batch_idx: int) -> Any:
+        if task.trainer.global_step == 7:
+            workers = multiprocessing.active_children()
+            assert len(workers) >= 2
+            for process in (*(worker.pid for worker in workers), os.getpid()):
+                os.kill(process or 0, signal.SIGTERM)
+            time.sleep(0.3)
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", train)
+    run = fit(tmp_path / "runs", "--data.loader=workers", "--data.num_workers=2", code=143)
+    assert read(run)["global_step"] == 8
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> list[int]:

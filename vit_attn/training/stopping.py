@@ -152,6 +152,7 @@ def _noted_by_the_watcher(signum: int, frame: FrameType | None) -> None:
 
 def _watch(request: StopRequest, pipe: socket.socket, over: threading.Event, signals: set[int]) -> None:
     launcher = int(os.environ.get(PARENT_VARIABLE, "0")) if "LOCAL_RANK" in os.environ else 0
+    launcher = 0 if launcher == os.getpid() else launcher
     while not over.wait(0.05):
         with contextlib.suppress(BlockingIOError):
             for signum in pipe.recv(64):
