@@ -141,7 +141,8 @@ def main() -> int:
     print(f"runs {counts['runs']}, kills {counts['kills']}, of them inside a save {counts['inside']}")
     print(f"kills with TMPDIR on {'another' if different else 'THE SAME'} file system: {counts['elsewhere']}")
     print(f"runs that were not resumed or ended otherwise than the uninterrupted one: {len(wrong)}")
-    print("\n".join(wrong))
+    for line in wrong:
+        print(line)
     return 1 if wrong else 0
 
 
