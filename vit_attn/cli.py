@@ -38,6 +38,7 @@ verbs:
 `vit-attn VERB --help` lists a verb's options. To begin:
   vit-attn fit -c configs/quickstart.yaml     generated images, two minutes on a CPU
   vit-attn fit -c configs/cifar10.yaml        CIFAR-10 on a GPU
+  vit-attn fit --resume runs/NAME/RUN         go on with a run that was stopped
   vit-attn test --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
   vit-attn attend PICTURE.jpg                 where a trained network looks
   vit-attn predict PICTURES/ --model runs/NAME/RUN/checkpoints/best.ckpt

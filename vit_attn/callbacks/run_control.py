@@ -203,12 +203,13 @@ class RunControl(Checkpoint):
             data: Any = getattr(trainer, "datamodule", None)
             if hasattr(data, "batch_names"):
                 images = f"; its images: {', '.join(data.batch_names(at.epoch, at.batch))}"
-        last = self.checkpoint.last_path
-        good = f"last good checkpoint: {last}" if last.is_file() else "no checkpoint was written before"
+        last, told = self.checkpoint.last_path, "no checkpoint was written before it"
+        if last.is_file():
+            again = f"vit-attn fit --resume {last.parent.parent} --trainer.detect_anomaly=true"
+            told = f"last good checkpoint: {last}. To see which operation fails: {again}"
         return (
-            f"step {step}{where}: the update is not finite and was not applied, nor was any after it{images}; {good}. "
-            "To see which operation fails, go on from it with --trainer.detect_anomaly=true; to skip such updates, "
-            "--model.nonfinite=skip; else lower --model.lr"
+            f"step {step}{where}: the update is not finite and was not applied, nor was any after it{images}; {told}. "
+            "To leave such updates out: --model.nonfinite=skip; else lower --model.lr"
         )
 
 

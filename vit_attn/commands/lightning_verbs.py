@@ -98,6 +98,10 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
         return 0
     except stopping.Stopped as stopped:
         return stopped.exit_code
+    except SystemExit as ended:  # by which Lightning answers Ctrl+C
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise ended.__context__ from None
+        raise
     callbacks = getattr(cli.trainer, "callbacks", [])
     return int(any(isinstance(each, PredictionWriter) and each.failed for each in callbacks))
 

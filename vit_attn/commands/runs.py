@@ -27,8 +27,8 @@ def find_run(which: str, options: Sequence[str]) -> Path | None:
     """The folder of the run to go on with.
 
     Args:
-        which: The folder of a run or its ``last.ckpt``; ``last``, the newest of that name; ``auto``, the same, or none
-            where there is none yet.
+        which: The folder of a run or its ``last.ckpt``; ``last``, that of its name which wrote its state last; ``auto``,
+            the same, or none where there is none yet.
         options: The command's options, which may name the run's ``name`` and the folder of all ``runs``.
 
     Raises:
@@ -38,9 +38,8 @@ def find_run(which: str, options: Sequence[str]) -> Path | None:
         return _checked(Path(which))
     asked = _asked(options)
     parent = Path(asked["runs"], asked["name"])
-    found = sorted((path.parent.parent for path in parent.glob(f"*/{LAST.as_posix()}")), key=lambda path: path.name)
-    if found:
-        return found[-1]
+    if found := list(parent.glob(f"*/{LAST.as_posix()}")):
+        return max(found, key=lambda path: path.stat().st_mtime_ns).parent.parent
     if which == "auto":
         return None
     raise UserError(f"no run in {parent} has written its state: --resume names its folder, --name and --runs its place")

@@ -34,6 +34,11 @@ def check_settings(settings: Any) -> None:
     Raises:
         UserError: If there is one.
     """
+    if settings.get("enable_checkpointing") is False:
+        raise UserError(
+            "a run keeps its checkpoints: leave out trainer.enable_checkpointing=false; to keep none, "
+            "--checkpoint.save_top_k=0 --checkpoint.save_last=false"
+        )
     for name in LENGTHS:
         if settings.get(name) == 0:
             raise UserError(f"trainer.{name}=0 trains nothing: set at least 1, or leave it out")
