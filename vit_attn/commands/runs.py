@@ -27,8 +27,8 @@ def find_run(which: str, options: Sequence[str]) -> Path | None:
     """The folder of the run to go on with.
 
     Args:
-        which: The folder of a run or its ``last.ckpt``; ``last``, that of its name which wrote its state last; ``auto``,
-            the same, or none where there is none yet.
+        which: The folder of a run or its ``last.ckpt``; ``last``, the one of its name that wrote its state last;
+            ``auto``, the same, or none where there is none yet.
         options: The command's options, which may name the run's ``name`` and the folder of all ``runs``.
 
     Raises:
