@@ -15,7 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from vit_attn.callbacks.run_checkpoint import RunCheckpoint
 from vit_attn.callbacks.run_control import RunControl
@@ -70,8 +70,9 @@ def main() -> None:
     warnings.simplefilter("ignore")
     images = torch.randn(args.batch_size, 3, 32, 32)
     total = WARM_UP + 2 * args.rounds * args.steps + 1
-    data = DataLoader(TensorDataset(images, torch.arange(args.batch_size) % 10), args.batch_size)
-    repeated = DataLoader([data.dataset[:] for _ in range(total)], batch_size=None)
+    batch = images, torch.arange(args.batch_size) % 10
+    batches: Any = [batch] * total
+    repeated = DataLoader(batches, batch_size=None)
     checkpoint = RunCheckpoint(save_last=False, save_top_k=0, monitor=None)
     control = RunControl(checkpoint)
     turns = InTurn(control, args.steps)

@@ -159,6 +159,8 @@ class RunCheckpoint(ModelCheckpoint):
         return chosen
 
     def _save_topk_checkpoint(self, trainer: L.Trainer, monitor_candidates: dict[str, torch.Tensor]) -> None:
+        if self.monitor is not None and self.monitor not in monitor_candidates and not trainer.enable_validation:
+            return  # what is not validated has no best
         self.guard()
         super()._save_topk_checkpoint(trainer, monitor_candidates)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
-from vit_attn.errors import UserError, printable, shortened
+from vit_attn.errors import UserError, one_line, printable, shortened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,7 @@ def run(verb: str, options: list[str]) -> int:
             else:
                 wrong.append(f"{path}: the network gives NaN or infinity")
         for each in wrong:
-            sys.stderr.write(f"vit-attn: {each}\n")
+            sys.stderr.write(f"vit-attn: {one_line(each)}\n")
         errors += wrong
     if len(errors) == len(files):
         raise UserError("none of the images could be read and drawn")

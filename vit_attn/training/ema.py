@@ -1,8 +1,13 @@
 """Averaged weights: what is validated and saved is smoother than what the last step left."""
 
+import warnings
+
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from vit_attn.errors import UserError
 
 
 class EMA(WeightAveraging):
@@ -20,6 +25,18 @@ class EMA(WeightAveraging):
 
     def __init__(self, decay: float = 0.999) -> None:
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Copy the network.
+
+        Raises:
+            UserError: If its weights are in parts on several devices.
+        """
+        if isinstance(trainer.strategy, ModelParallelStrategy):
+            raise UserError("averaged weights need the whole network on each device: leave EMA or fsdp2 out")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*overrides the configure_model")  # which shards, if anything
+            super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Bring the average to where the network is by now."""
