@@ -44,8 +44,11 @@ def whole_file(path: Path, what: str = "file") -> Iterator[BinaryIO]:
         WriteError: If the system refuses; the message names the file, the reason and the disk.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
+    made = [each for each in path.parents if not each.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for folder in made:
+            sync_folder(folder.parent)
         _pending.add(unfinished)
         with unfinished.open("wb") as file:
             yield file

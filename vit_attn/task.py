@@ -130,7 +130,8 @@ class Classifier(L.LightningModule):
         self.parts.rest()
         self._leave_probe()
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None  # skips bad steps of its own
-        self.gate = UpdateGate(self.device, sticky=self.hparams["nonfinite"] == "stop" and not scaled)
+        sticky = self.hparams["nonfinite"] == "stop" and not scaled
+        self.gate = UpdateGate(self.device, sticky, self.net.buffers())
         _set_rates(self.trainer.lr_scheduler_configs)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -150,6 +151,7 @@ class Classifier(L.LightningModule):
         if self.gate is not None:
             self.gate.before_step(optimizer, norm)
         plain = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        plain &= getattr(self.trainer.precision_plugin, "scaler", None) is None
         if plain and gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
             parameters = list(self.trainer.precision_plugin.main_params(optimizer))
             torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)

@@ -58,8 +58,8 @@ class HParams(L.Callback):
         return dict(self.results)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the results of the run."""
-        self.results = dict(state_dict)
+        """Go on from the results of the run; another run that begins from its state has its own."""
+        self.results = {} if self.begins else dict(state_dict)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the best accuracy, whatever checkpoints are kept by, and the last loss."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from vit_attn.callbacks.run_checkpoint import RUN_KEY
 from vit_attn.checkpoints.io import forget_files
@@ -49,6 +49,8 @@ class ResumeCheck(L.Callback):
         forget_files()
         total = int(trainer.estimated_stepping_batches)
         rank_zero_info(f"resumed at step {trainer.global_step} of {total}, epoch {trainer.current_epoch + 1}")
+        if getattr(trainer, "overfit_batches", 0):
+            rank_zero_warn("trainer.overfit_batches begins each epoch anew: a run stopped within one is not exact")
         if self.changes:
             rank_zero_info(f"changed: {', '.join(self.changes)}")
         before, rates = self.stored.get("total_steps"), [group["lr"] for group in trainer.optimizers[0].param_groups]

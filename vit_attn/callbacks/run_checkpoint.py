@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
-from vit_attn.errors import UserError
+from vit_attn.errors import TrainingFailed, UserError
 from vit_attn.files import check_folder
 
 ACCURACY = "val/accuracy"
@@ -55,7 +55,7 @@ class RunCheckpoint(ModelCheckpoint):
         **options: What else Lightning's ``ModelCheckpoint`` takes.
 
     Raises:
-        UserError: If ``minutes`` is negative.
+        UserError: If ``minutes`` is negative, or if several files would have one name.
     """
 
     def __init__(
@@ -80,6 +80,11 @@ class RunCheckpoint(ModelCheckpoint):
         )
         if minutes < 0:
             raise UserError(f"checkpoint.minutes must be at least 0, got {minutes}")
+        if self.save_top_k not in (0, 1) and "{" not in (filename or "{step}"):
+            raise UserError(
+                f"checkpoint.save_top_k={self.save_top_k} keeps several files, which {filename!r} does not tell apart: "
+                "add --checkpoint.filename={step}"
+            )
         self.minutes, self.keeps_last = minutes, save_last
         self.settings: Mapping[str, Any] = {}
         self.options: list[str] = []
@@ -88,6 +93,8 @@ class RunCheckpoint(ModelCheckpoint):
         self.monitored: Best | None = None
         self.validation_pending = False
         self.saved_at_step, self.saved_as_finished = -1, False
+        self.validated_at_step = -1
+        self._owed, self._metrics = False, {}
         self._saved_at = time.monotonic()
 
     @property
@@ -102,8 +109,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     @property
     def due(self) -> bool:
-        """Whether so many minutes have gone by since the last state was written."""
-        return self.keeps_last and 0 < 60 * self.minutes <= time.monotonic() - self._saved_at
+        """Whether so many minutes have gone by since the last state was written, or it could not be written then."""
+        return self.keeps_last and (self._owed or 0 < 60 * self.minutes <= time.monotonic() - self._saved_at)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse to train where nothing could be written, before the first step.
@@ -113,24 +120,30 @@ class RunCheckpoint(ModelCheckpoint):
         """
         super().on_train_start(trainer, pl_module)
         self._saved_at = time.monotonic()
-        if trainer.is_global_zero and not _is_trial(trainer) and "://" not in str(self.dirpath):
-            check_folder(Path(self.dirpath or ""), _bytes_of_checkpoints(pl_module))
+        trainer._logger_connector._callback_metrics.update(self._metrics)
+        if trainer.is_global_zero and not _is_trial(trainer):
+            files = 1 if self.last_path.is_file() else 3
+            check_folder(Path(self.dirpath or ""), files * _bytes_of_checkpoint(pl_module))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the best, then the last state, which knows of it."""
         if trainer.state.fn != "fit" or trainer.sanity_checking or _is_trial(trainer):
             return
+        self.validated_at_step = trainer.global_step
         accuracy = trainer.callback_metrics.get(ACCURACY)
         if accuracy is not None and (self.accuracy is None or float(accuracy) > self.accuracy.score):
             self.accuracy = Best(float(accuracy), trainer.global_step, trainer.current_epoch)
         super().on_validation_end(trainer, pl_module)
-        self.write_last(trainer)
+        if trainer.fit_loop._should_accumulate():  # the gradients so far would be lost: it is written after the step
+            self._owed = True
+        else:
+            self.write_last(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the last state at the end of the run, before averaged weights take the place of the network's."""
         super().on_train_epoch_end(trainer, pl_module)
         ended = ends_here(trainer) and not (self.saved_as_finished and self.saved_at_step == trainer.global_step)
-        if ended or (self.due and self.saved_at_step != trainer.global_step):
+        if ended:
             self.write_last(trainer)
 
     def write_last(self, trainer: L.Trainer) -> None:
@@ -143,11 +156,16 @@ class RunCheckpoint(ModelCheckpoint):
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 logger.experiment.flush()  # curves reach as far as the state
         trainer.save_checkpoint(self.last_path, weights_only=False)
+        if self.saved_at_step < 0 and trainer.is_global_zero and self.last_path.is_file():
+            _read_back(self.last_path)
         self.saved_at_step, self.saved_as_finished = trainer.global_step, ends_here(trainer)
+        self._owed = False
         self._saved_at = time.monotonic()
 
     def check_monitor_top_k(self, trainer: L.Trainer, current: torch.Tensor | None = None) -> bool:
         """Whether this is among the best; weights or a value that are not finite never are."""
+        if str(self.monitor).startswith("val/") and self.validated_at_step != trainer.global_step:
+            return False  # the value is of other weights
         if current is not None and not (torch.isfinite(current) and all_finite(trainer.lightning_module)):
             rank_zero_warn(
                 f"step {trainer.global_step}: {self.monitor} or weights are not finite: not kept as the best"
@@ -185,12 +203,20 @@ class RunCheckpoint(ModelCheckpoint):
             "data": data.fingerprint() if hasattr(data, "fingerprint") else {},
             "ranks": trainer.world_size,
             "total_steps": int(trainer.estimated_stepping_batches),
+            "metrics": {name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1},
             "validation_pending": self.validation_pending,
             "finished": ends_here(trainer) and not self.validation_pending,
         }
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
         if self.validation_pending:
-            progress = {"total": dict(NOT_BEGUN), "current": dict(NOT_BEGUN), "is_last_batch": False}
-            checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"] = progress
+            progress |= {"total": dict(NOT_BEGUN), "current": dict(NOT_BEGUN), "is_last_batch": False}
+        else:  # one that was run again leaves counts by which the next start would take it for unfinished
+            progress["total"] = dict.fromkeys(progress["total"], progress["total"]["completed"])
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the metrics of the last validation, which callbacks ask for at the end of its epoch."""
+        metrics = checkpoint.get(RUN_KEY, {}).get("metrics", {})
+        self._metrics = {name: torch.tensor(value) for name, value in metrics.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """What is the best so far; files by their names, since a run's folder may be moved."""
@@ -228,7 +254,7 @@ def ends_here(trainer: L.Trainer) -> bool:
     steps, epochs, progress = trainer.max_steps, trainer.max_epochs, trainer.fit_loop.epoch_progress
     done = 0 <= steps <= trainer.global_step
     done |= epochs is not None and 0 <= epochs <= progress.current.state_dict()["processed"]
-    return bool(done or trainer.should_stop)
+    return bool(done or (trainer.should_stop and trainer.fit_loop._can_stop_early))
 
 
 def _is_trial(trainer: L.Trainer) -> bool:
@@ -237,12 +263,28 @@ def _is_trial(trainer: L.Trainer) -> bool:
 
 
 def all_finite(module: nn.Module) -> bool:
-    """Whether every weight is a finite number."""
-    weights = [each.detach() for each in module.parameters() if each.numel()]
+    """Whether every weight, and every running mean and the like, is a finite number."""
+    numbers = (*module.parameters(), *module.buffers())
+    weights = [each.detach() for each in numbers if each.numel() and each.is_floating_point()]
     weights = [each.to_local() if hasattr(each, "to_local") else each for each in weights]
     return all(bool(largest.isfinite()) for largest in torch._foreach_norm(weights, float("inf")))
 
 
-def _bytes_of_checkpoints(module: nn.Module) -> int:
-    """Room for the best and the last, and one of them being written: weights, averages, and two states of each."""
-    return 3 * 4 * sum(each.numel() * each.element_size() for each in module.parameters())
+def _bytes_of_checkpoint(module: nn.Module) -> int:
+    """Room for one file: weights, averages, and two states of each that an optimiser keeps."""
+    return 4 * sum(each.numel() * each.element_size() for each in module.parameters())
+
+
+def _read_back(path: Path) -> None:
+    """Read the first state that was written.
+
+    Raises:
+        TrainingFailed: If it cannot be read, since a callback keeps what a checkpoint must not hold.
+    """
+    try:
+        torch.load(path, weights_only=True, mmap=True, map_location="cpu")
+    except Exception as error:
+        raise TrainingFailed(
+            f"{path} cannot be read back: some callback keeps a state that is not made of numbers, texts and tensors "
+            f"({str(error).splitlines()[0][:200]})"
+        ) from error

@@ -1,8 +1,9 @@
 """What a run decides between its steps: to stop, to write its state, to end where numbers are no numbers."""
 
+import shlex
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from vit_attn.training.consensus import Consensus
 
 CHECK_EVERY = 20
 """Steps from one look at the record of bad steps to the next; each looks at what the one before asked for."""
+MOST_IN_A_ROW = 100
+"""Bad steps in a row that are skipped, where that was asked for or a loss is scaled; more do not mend themselves."""
 REMEMBERED = 64
 """Steps whose addresses are kept: as many as may pass until a bad one is seen."""
 
@@ -28,12 +31,12 @@ class StepAddress:
 
     Args:
         epoch: The epoch, from 0.
-        batch: Its batch of the epoch, from 0.
+        batches: Its batches of the epoch, from 0; several where gradients are accumulated.
         lr: Learning rate of its last group of parameters.
     """
 
     epoch: int
-    batch: int
+    batches: list[int]
     lr: float
 
 
@@ -46,12 +49,21 @@ class RunControl(Checkpoint):
     Args:
         checkpoint: Writes the last state.
         request: What signals asked for; by default of the command that runs.
+        on_stop: Is called with the signal on the first rank, before any rank ends.
     """
 
-    def __init__(self, checkpoint: RunCheckpoint, request: stopping.StopRequest | None = None) -> None:
-        self.checkpoint, self.request = checkpoint, request or stopping.current()
+    def __init__(
+        self,
+        checkpoint: RunCheckpoint,
+        request: stopping.StopRequest | None = None,
+        on_stop: Callable[[int], None] = lambda signum: None,
+    ) -> None:
+        self.checkpoint, self.request, self.on_stop = checkpoint, request or stopping.current(), on_stop
         self.consensus = Consensus(3)
+        self.stop = 0
+        """The signal that all ranks know of."""
         self.leaving = 0
+        """The same, once the state is written."""
         self.addresses: dict[int, StepAddress] = {}
         self._asked: deque[tuple[torch.Tensor, Any]] = deque()
         self._skipped = 0
@@ -69,20 +81,20 @@ class RunControl(Checkpoint):
     ) -> None:
         """Remember where in the run the step is."""
         rate = trainer.optimizers[0].param_groups[-1]["lr"] if trainer.optimizers else 0.0
-        self.addresses[trainer.global_step + 1] = StepAddress(trainer.current_epoch, batch_idx, float(rate))
+        here = StepAddress(trainer.current_epoch, [], float(rate))
+        self.addresses.setdefault(trainer.global_step + 1, here).batches.append(batch_idx)
         self.addresses.pop(trainer.global_step + 1 - REMEMBERED, None)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Act at the end of an optimiser's step, unless a validation or the end of the epoch follows and does."""
-        stop, due = self._agree(trainer, self._bad_step(trainer, pl_module))
+        due = self._agree(trainer, self._bad_step(trainer, pl_module))
         if trainer.fit_loop._should_accumulate() or trainer.is_last_batch or _validation_follows(trainer):
-            self.leaving = stop
             return
-        if stop or due or _ends_within_epoch(trainer):
+        if self.stop or due or _ends_within_epoch(trainer):
             self.checkpoint.write_last(trainer)
-        self.leaving = stop
+        self.leaving = self.stop
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave before the validation, which is run when the run goes on."""
@@ -105,26 +117,28 @@ class RunControl(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the state where no validation did, and leave before the next epoch."""
-        stop, due = self._agree(trainer, 0)
-        self.leaving = stop or self.leaving
-        if (self.leaving or due) and self.checkpoint.saved_at_step != trainer.global_step:
+        due = self._agree(trainer, 0) and self.checkpoint.saved_at_step != trainer.global_step
+        if self.stop or due:
             self.checkpoint.write_last(trainer)
+        self.leaving = self.stop
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Settle with all ranks whether a last signal came; from here on one ends the process at once."""
         self._refuse_bad_steps(trainer, pl_module)
         stop, _, _ = self.consensus.settle((self.request.signum, 0, 0))
-        self.leaving = stop or self.leaving
+        self.stop = stop or self.stop
         self.request.under_way = False
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Let all ranks end together, when the first has drawn and written what was left."""
+        if isinstance(exception, stopping.Stopped) and trainer.is_global_zero:
+            self.on_stop(exception.signum)
         if isinstance(exception, (stopping.Stopped, TrainingFailed)) and trainer.world_size > 1:
             _dismiss_observer()
             self.consensus.settle((0, 0, 0))
 
-    def _agree(self, trainer: L.Trainer, bad_step: int) -> tuple[int, bool]:
-        """The signal that some rank got, and whether the state is to be written.
+    def _agree(self, trainer: L.Trainer, bad_step: int) -> bool:
+        """Learn of a signal that some rank got; whether the state is to be written.
 
         Raises:
             TrainingFailed: If an update was not finite and the run is to end there.
@@ -133,18 +147,21 @@ class RunControl(Checkpoint):
         stop, due, bad = self.consensus.exchange((self.request.signum, int(due), bad_step))
         if bad:
             raise TrainingFailed(self._not_finite(trainer, bad))
-        return stop, bool(due)
+        if stop:
+            self.stop = stop
+            self.request.clear()
+        return bool(due)
 
     def _stop_validation(
         self, trainer: L.Trainer, pl_module: L.LightningModule, averages: Sequence[WeightAveraging] = ()
     ) -> None:
-        stop, _ = self._agree(trainer, 0)
-        self.leaving = stop or self.leaving
-        if self.leaving:
+        self._agree(trainer, 0)
+        if self.stop and not trainer.fit_loop._should_accumulate():  # the gradients so far would be lost
             self.checkpoint.validation_pending = True
             for each in averages:  # are validated in place of the network's own weights
                 each._swap_models(pl_module)
             self.checkpoint.write_last(trainer)
+            self.leaving = self.stop
             self.leave()
 
     def _refuse_bad_steps(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -158,7 +175,6 @@ class RunControl(Checkpoint):
             Stopped: If so.
         """
         if self.leaving:
-            self.request.clear()
             raise stopping.Stopped(self.leaving)
 
     def _bad_step(self, trainer: L.Trainer, pl_module: L.LightningModule, now: bool = False) -> int:
@@ -166,46 +182,45 @@ class RunControl(Checkpoint):
         gate = getattr(pl_module, "gate", None)
         if gate is None or not (now or trainer.global_step % CHECK_EVERY == 0):
             return 0
-        if now:
-            count, first = gate.record.tolist()
-        else:
-            count, first = self._earlier(gate.record)
+        count, first, in_a_row = gate.record.tolist() if now else self._earlier(gate.record)
         if gate.sticky:
             return first if count else 0
+        if in_a_row >= MOST_IN_A_ROW:
+            return trainer.global_step
         if count > self._skipped:
             rank_zero_warn(f"{count - self._skipped} updates were not finite and skipped, {count} so far")
             self._skipped = count
         return 0
 
-    def _earlier(self, record: torch.Tensor) -> tuple[int, int]:
+    def _earlier(self, record: torch.Tensor) -> tuple[int, int, int]:
         """What the copy of the look before says; by now it has arrived. On the host, what is so now."""
         if record.device.type == "cpu":
-            count, first = record.numpy().tolist()
-            return count, first
+            return tuple(record.numpy().tolist())
         host = torch.empty_like(record, device="cpu", pin_memory=True)
         host.copy_(record, non_blocking=True)
         arrived = torch.cuda.Event()
         arrived.record()
         self._asked.append((host, arrived))
         if len(self._asked) < 2:
-            return 0, -1
+            return 0, -1, 0
         before, event = self._asked.popleft()
         event.synchronize()
-        count, first = before.numpy().tolist()
-        return count, first
+        return tuple(before.numpy().tolist())
 
     def _not_finite(self, trainer: L.Trainer, step: int) -> str:
         """What happened, where, and how to go on."""
         at = self.addresses.get(step)
         where, images = "", ""
         if at is not None:
-            where = f" (epoch {at.epoch + 1}, batch {at.batch + 1}, learning rate {at.lr:.3g})"
+            batches = ", ".join(str(batch + 1) for batch in at.batches)
+            where = f" (epoch {at.epoch + 1}, batch {batches}, learning rate {at.lr:.3g})"
             data: Any = getattr(trainer, "datamodule", None)
             if hasattr(data, "batch_names"):
-                images = f"; its images: {', '.join(data.batch_names(at.epoch, at.batch))}"
+                names = [name for batch in at.batches for name in data.batch_names(at.epoch, batch)]
+                images = f"; its images: {', '.join(names)}"
         last, told = self.checkpoint.last_path, "no checkpoint was written before it"
         if last.is_file():
-            again = f"vit-attn fit --resume {last.parent.parent} --trainer.detect_anomaly=true"
+            again = f"vit-attn fit --resume {shlex.quote(str(last.parent.parent))} --trainer.detect_anomaly=true"
             told = f"last good checkpoint: {last}. To see which operation fails: {again}"
         return (
             f"step {step}{where}: the update is not finite and was not applied, nor was any after it{images}; {told}. "
@@ -250,7 +265,8 @@ def _validation_follows(trainer: L.Trainer) -> bool:
 
 def _ends_within_epoch(trainer: L.Trainer) -> bool:
     """Whether the loop leaves the epoch here, which it would then take for a whole one."""
-    return trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+    stops = trainer.should_stop and trainer.fit_loop._can_stop_early
+    return stops or 0 <= trainer.max_steps <= trainer.global_step
 
 
 def _dismiss_observer() -> None:

@@ -103,6 +103,9 @@ def run(verb: str, options: list[str], predictions: Mapping[str, Any] = NOTHING)
             raise ended.__context__ from None
         raise
     callbacks = getattr(cli.trainer, "callbacks", [])
+    if stop := next((each.stop for each in callbacks if isinstance(each, RunControl)), 0):
+        sys.stderr.write(f"vit-attn: {stopping.Stopped(stop)}, when all steps were done\n")
+        return 128 + stop
     return int(any(isinstance(each, PredictionWriter) and each.failed for each in callbacks))
 
 
@@ -181,6 +184,12 @@ class VitAttnCLI(LightningCLI):
     def _place_of_run(self, logger: Any) -> dict[str, Any]:
         """Folder and logger: new ones, or those of the run that goes on, whose curves end where its state is."""
         folder = self.folder or new_folder(self._setting("runs"), self._setting("name"))
+        checkpoint = self._setting("checkpoint")
+        if checkpoint.dirpath is not None:
+            raise UserError(
+                "checkpoint.dirpath: a run keeps its checkpoints in its folder, which --runs and --name choose"
+            )
+        checkpoint.dirpath = str(folder / "checkpoints")
         place: dict[str, Any] = {"default_root_dir": str(folder)}
         if logger in (None, True):
             where = str(folder.parent.parent), folder.parent.name, folder.name
@@ -195,7 +204,7 @@ class VitAttnCLI(LightningCLI):
     def _callbacks_of_run(self, logger: Any) -> list[Callback]:
         checkpoint = self._setting("checkpoint")
         checkpoint.settings, checkpoint.options = self._plain_config(), self.begun_with
-        callbacks: list[Callback] = [RunControl(checkpoint)]
+        callbacks: list[Callback] = [RunControl(checkpoint, on_stop=_queue_again)]
         if self._setting("ckpt_path") is not None:
             callbacks.append(ResumeCheck(self.stored, [str(change) for change in self.changes]))
         if logger is not False:
@@ -301,8 +310,6 @@ class VitAttnCLI(LightningCLI):
             self.trainer.fit(**arguments)
         except stopping.Stopped as stopped:
             report_stop(self.trainer, stopped)
-            if stopped.signum == stopping.REQUEUE and self.trainer.is_global_zero:
-                sys.stderr.write(f"vit-attn: {requeue()}\n")
             raise
 
     def after_fit(self) -> None:
@@ -313,6 +320,12 @@ class VitAttnCLI(LightningCLI):
 def _in_one_line(message: Warning | str, *_place: Any, **_line: Any) -> str:
     """A warning without the place in the code that gave it."""
     return printable(f"warning: {message}\n", keep="\n")
+
+
+def _queue_again(signum: int) -> None:
+    """Have SLURM start the job again, if that is what the signal asks for."""
+    if signum == stopping.REQUEUE:
+        sys.stderr.write(f"vit-attn: {requeue()}\n")
 
 
 def _no_advertisement(record: logging.LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """Going on with a run: which one, with what settings, and what may be changed."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +95,8 @@ def begun_with(path: Path) -> list[str] | None:
 def command_to_go_on(checkpoint: Path) -> str:
     """The command that goes on with the run that wrote a checkpoint."""
     folder = run_folder(str(checkpoint))
-    return f"vit-attn fit --resume {folder}" if folder else f"vit-attn fit --ckpt_path {checkpoint}"
+    option = f"--resume {shlex.quote(str(folder))}" if folder else f"--ckpt_path {shlex.quote(str(checkpoint))}"
+    return f"vit-attn fit {option}"
 
 
 def changes(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[Change]:
@@ -149,10 +151,18 @@ def refuse_finished(run: Mapping[str, Any], found: Sequence[Change], path: Path,
 
     Raises:
         Finished: If so.
+        UserError: If it is asked to train for less than it has.
     """
     if run.get("finished") and not any(change.name in LENGTH or "callbacks" in change.name for change in found):
         which = run_folder(str(path)) or path
-        raise Finished(f"{which} is finished, after {step} steps; to train longer, set --trainer.max_epochs")
+        limits = [name for name in LENGTH[:3] if flat(run.get("settings", {})).get(name) not in (None, -1)]
+        longer = " or ".join(f"--{name}" for name in limits) or "--trainer.max_epochs"
+        raise Finished(f"{which} is finished, after {step} steps; to train longer, set {longer}")
+    for change in found:
+        if change.name == "trainer.max_epochs" and 0 <= (change.after or -1) <= run["epoch"]:
+            raise UserError(
+                f"{path} has trained {run['epoch']} epochs already: trainer.max_epochs={change.after} is less"
+            )
 
 
 def _why_fixed(name: str) -> str | None:

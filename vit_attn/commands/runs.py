@@ -18,9 +18,16 @@ DEFAULTS = {"name": "vit", "runs": "runs"}
 
 
 def new_folder(runs: str, name: str) -> Path:
-    """A folder that no other run has: its date and time, and the SLURM job or something random."""
+    """A folder that no other run has: its date and time, the SLURM job, and something random.
+
+    Raises:
+        UserError: If it would not be on a disk of this machine.
+    """
+    if "://" in runs:
+        raise UserError(f"--runs must be a folder, got {runs}: event files and checkpoints are written to a disk")
     job = slurm.job_id()
-    return Path(runs, name, f"{datetime.now():%Y%m%d-%H%M%S}-{f'job{job}' if job else secrets.token_hex(2)}")
+    end = f"job{job}-{secrets.token_hex(2)}" if job else secrets.token_hex(2)
+    return Path(runs, name, f"{datetime.now():%Y%m%d-%H%M%S}-{end}")
 
 
 def find_run(which: str, options: Sequence[str]) -> Path | None:
@@ -53,7 +60,7 @@ def find_run_of_job(options: Sequence[str], command_of: Any) -> Path | None:
         command_of: Tells with what options the run of a ``last.ckpt`` was begun.
     """
     asked = _asked(options)
-    paths = Path(asked["runs"], asked["name"]).glob(f"*-job{slurm.job_id()}/{LAST.as_posix()}")
+    paths = Path(asked["runs"], asked["name"]).glob(f"*-job{slurm.job_id()}-*/{LAST.as_posix()}")
     own = [path.parent.parent for path in sorted(paths) if command_of(path) == list(options)]
     return own[-1] if own else None
 

@@ -15,9 +15,18 @@ class RunConfig(SaveConfigCallback):
     """Writes ``config.yaml``, which repeats the run; what a resumed run had before stays beside it."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Write it for a new run."""
+        if not Path(trainer.default_root_dir, NAME).exists():
+            self._save(trainer)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write it for a run that goes on, when nothing has refused that."""
+        self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
         """Write it on the first rank, unless it is there as it is."""
-        folder = trainer.log_dir  # broadcast among the ranks
-        if self.already_saved or folder is None or not trainer.is_global_zero:
+        folder = trainer.default_root_dir
+        if self.already_saved or not trainer.is_global_zero or getattr(trainer, "fast_dev_run", False):
             return
         path, content = Path(folder, NAME), self._content(Path(folder))
         if path.is_file() and (before := path.read_text(encoding="utf-8")) != content:

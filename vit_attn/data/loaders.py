@@ -20,7 +20,7 @@ from vit_attn.data.streams import Stream
 from vit_attn.data.transforms import Augmented, Centre
 from vit_attn.data.workers import Images
 from vit_attn.errors import UserError
-from vit_attn.training.stopping import ignore_signals
+from vit_attn.training.stopping import ignore_signals, is_listening
 
 Balance = Literal["none", "loss", "sampling"]
 MOST_WORKERS = 16
@@ -116,7 +116,7 @@ class Loaders:
         workers = max(1, min(cores() // devices, MOST_WORKERS)) if self.num_workers is None else self.num_workers
         pinned = torch.cuda.is_available()
         options = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pinned}
-        return options | {"worker_init_fn": ignore_signals}
+        return options | ({"worker_init_fn": ignore_signals} if is_listening() else {})
 
 
 def as_it_is(batch: Any) -> Any:

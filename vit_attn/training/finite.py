@@ -21,14 +21,19 @@ class UpdateGate:
     Args:
         device: Where the network is.
         sticky: Whether all that follows the first bad step is undone, too, so that the weights stay those before it.
+        buffers: What a forward pass changes beside the weights, such as running means; undone as well.
         blind: Whether the host must not look at the verdict, since it would wait for the device; by default unless that
             is the CPU.
     """
 
-    def __init__(self, device: torch.device, sticky: bool, blind: bool | None = None) -> None:
+    def __init__(
+        self, device: torch.device, sticky: bool, buffers: Iterable[Tensor] = (), blind: bool | None = None
+    ) -> None:
         self.sticky, self.blind = sticky, device.type != "cpu" if blind is None else blind
-        self.record = torch.tensor([0, -1], dtype=torch.int64, device=device)
-        """Bad steps so far, and the number of the first, or -1; on the device."""
+        self.record = torch.tensor([0, -1, 0], dtype=torch.int64, device=device)
+        """Bad steps so far, the number of the first, or -1, and how many of them were the last; on the device."""
+        self._buffers = [each.view(BITS[each.element_size()]) for each in buffers if each.is_floating_point()]
+        self._kept = [each.clone() for each in self._buffers]
         self._norm: Tensor | None = None
         self._live, self._before = _Bits({}), {}
 
@@ -58,18 +63,24 @@ class UpdateGate:
             return
         bad = self._verdict(self._norm, optimizer)
         first = torch.where((self.record[1] < 0) & bad, step, self.record[1])
-        self.record.copy_(torch.stack([self.record[0] + bad, first]))
+        self.record.copy_(torch.stack([self.record[0] + bad, first, (self.record[2] + 1) * bad]))
         self._norm = None
-        if not self.blind and not bad.numpy():
-            return
+        if self.blind or bad.numpy():
+            self._undo(optimizer, bad)
+        for kept, now in _by_kind(self._kept, self._buffers):
+            torch._foreach_copy_(kept, now)
+
+    def _undo(self, optimizer: Optimizer, bad: Tensor) -> None:
+        """Put everything back where ``bad`` is true."""
         self._refresh(optimizer)
         known = [self._live.views[key] for key in self._before]
         made = [each for key, each in self._live.views.items() if key not in self._before]  # by a first step, from 0
-        for (old,) in _by_kind(self._before.values()):
+        before = [*self._before.values(), *self._kept]
+        for (old,) in _by_kind(before):
             torch._foreach_mul_(old, bad.to(old[0].dtype))
-        for (new,) in _by_kind([*known, *made]):
+        for (new,) in _by_kind([*known, *self._buffers, *made]):
             torch._foreach_mul_(new, (~bad).to(new[0].dtype))
-        for old, new in _by_kind(self._before.values(), known):
+        for old, new in _by_kind(before, [*known, *self._buffers]):
             torch._foreach_add_(new, old)
 
     def _verdict(self, norm: Tensor, optimizer: Optimizer) -> Tensor:

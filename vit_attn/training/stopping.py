@@ -113,6 +113,11 @@ def listening() -> Iterator[StopRequest]:
         _request = None
 
 
+def is_listening() -> bool:
+    """Whether a command of this process answers signals."""
+    return _request is not None
+
+
 def ignore_signals(_worker: int = 0) -> None:
     """Leave signals to the process of the training; for its reading workers, which a signal to all would kill first."""
     for number in _signals():
