@@ -41,7 +41,11 @@ MEETS = {
     "not validated": {"at an epoch's end": ("on_train_epoch_end", 5, 1)},
     "accumulated": {"within an epoch": ("on_train_batch_end", 4, 1)},
     "averaged": PLACES,
-    "by steps": {"within an epoch": ("on_train_batch_end", 12, 1), "in validation": ("on_validation_batch_end", 5, 1)},
+    "by steps": {
+        "within an epoch": ("on_train_batch_end", 12, 1),
+        "in validation": ("on_validation_batch_end", 5, 1),
+        "at an epoch's end": ("on_train_epoch_end", 10, 1),
+    },
 }
 
 
@@ -71,6 +75,21 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert differences(read(run), read(wholes[variant])) == []
     assert curves(run) == curves(wholes[variant])
     assert not list(run.glob("**/*.unfinished"))
+
+
+def test_a_run_of_steps_without_validations_goes_on_after_an_epoch_and_for_longer(tmp_path: Path):
+    options = ["--trainer.max_epochs=-1", "--trainer.limit_val_batches=0"]
+    whole = fit(tmp_path / "whole", *options, "--trainer.max_steps=13")
+    with pytest.MonkeyPatch.context() as patched:
+        stop_at(patched, "on_train_epoch_end", 5)
+        run = fit(tmp_path / "runs", *options, "--trainer.max_steps=13", code=143)
+    assert read(run)["global_step"] == 6
+    resume(run)
+    assert differences(read(run), read(whole)) == []
+    ended = fit(tmp_path / "ended", *options, "--trainer.max_steps=10")
+    assert read(ended)["vit_attn"]["finished"]
+    resume(ended, "--trainer.max_steps=13")
+    assert (read(ended)["global_step"], read(ended)["epoch"]) == (13, read(whole)["epoch"])
 
 
 @pytest.mark.parametrize(

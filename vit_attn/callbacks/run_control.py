@@ -90,7 +90,9 @@ class RunControl(Checkpoint):
     ) -> None:
         """Act at the end of an optimiser's step, unless a validation or the end of the epoch follows and does."""
         due = self._agree(trainer, self._bad_step(trainer, pl_module))
-        if trainer.fit_loop._should_accumulate() or trainer.is_last_batch or _validation_follows(trainer):
+        if trainer.fit_loop._should_accumulate() or _validation_follows(trainer):
+            return
+        if trainer.is_last_batch and not (_counts_steps(trainer) and _ends_within_epoch(trainer)):
             return
         if self.stop or due or _ends_within_epoch(trainer):
             self.checkpoint.write_last(trainer)
@@ -117,7 +119,11 @@ class RunControl(Checkpoint):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the state where no validation did, and leave before the next epoch."""
-        due = self._agree(trainer, 0) and self.checkpoint.saved_at_step != trainer.global_step
+        saved = self.checkpoint.saved_at_step == trainer.global_step
+        due = self._agree(trainer, 0) and not saved
+        if _counts_steps(trainer):  # Lightning would take a state of here for an epoch whose end is to come
+            self.leaving = self.stop if saved else 0
+            return
         if self.stop or due:
             self.checkpoint.write_last(trainer)
         self.leaving = self.stop
@@ -261,6 +267,11 @@ def _is_in_fit(trainer: L.Trainer) -> bool:
 def _validation_follows(trainer: L.Trainer) -> bool:
     fetcher: Any = trainer.fit_loop._data_fetcher
     return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def _counts_steps(trainer: L.Trainer) -> bool:
+    """Whether the length of the run is a number of steps."""
+    return trainer.max_steps != -1
 
 
 def _ends_within_epoch(trainer: L.Trainer) -> bool:
