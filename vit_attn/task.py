@@ -138,7 +138,12 @@ class Classifier(L.LightningModule):
         """Let the rest train from the step on that ends the probe; what a step draws depends on its number alone."""
         self._leave_probe()
         address = (self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0] >> 1))
+        seed = int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0] >> 1)
+        torch.default_generator.manual_seed(
+            seed
+        )  # torch.manual_seed would ask all kinds of devices, which takes longer
+        if self.device.type != "cpu":
+            torch.get_device_module(self.device).manual_seed(seed)
 
     def configure_gradient_clipping(
         self,

@@ -8,11 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+SETTLED = 6
+"""Times that an optimiser's tensors must have been the same until that is taken for granted."""
 BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 class UpdateGate:
-    """Undoes an optimiser's step if the norm of its gradients, or a weight after it, is not finite.
+    """Undoes an optimiser's step if the norm of its gradients, or that of the weights after it, is not finite.
 
     Weights, and what the optimiser keeps of them on their device, are copied before a step and put back where it was
     bad. Both are taken as integers of their bits, so that choosing is a multiplication by 0 or 1 that no NaN survives,
@@ -36,6 +38,9 @@ class UpdateGate:
         self._kept = [each.clone() for each in self._buffers]
         self._norm: Tensor | None = None
         self._live, self._before = _Bits({}), {}
+        self._copied: _Bits | None = None
+        self._copies: list[tuple[list[Tensor], ...]] = []
+        self._same, self._size = 0, (0, 0)
 
     def before_step(self, optimizer: Optimizer, norm: Float[Tensor, ""]) -> None:
         """Keep what the step will change.
@@ -45,9 +50,11 @@ class UpdateGate:
             norm: Of all its gradients, over all ranks.
         """
         self._refresh(optimizer)
-        if self._before.keys() != self._live.views.keys():
+        if self._copied is not self._live:
+            self._copied = self._live
             self._before = {key: torch.empty_like(each) for key, each in self._live.views.items()}
-        for old, new in _by_kind(self._before.values(), self._live.views.values()):
+            self._copies = list(_by_kind(self._before.values(), self._live.views.values()))
+        for old, new in self._copies:
             torch._foreach_copy_(old, new)
         self._norm = norm
 
@@ -62,16 +69,18 @@ class UpdateGate:
         if self._norm is None:
             return
         bad = self._verdict(self._norm, optimizer)
-        first = torch.where((self.record[1] < 0) & bad, step, self.record[1])
-        self.record.copy_(torch.stack([self.record[0] + bad, first, (self.record[2] + 1) * bad]))
         self._norm = None
         if self.blind or bad.numpy():
-            self._undo(optimizer, bad)
+            self._undo(optimizer, bad, step)
+        elif self.record.numpy()[2]:
+            self.record[2] = 0
         for kept, now in _by_kind(self._kept, self._buffers):
             torch._foreach_copy_(kept, now)
 
-    def _undo(self, optimizer: Optimizer, bad: Tensor) -> None:
-        """Put everything back where ``bad`` is true."""
+    def _undo(self, optimizer: Optimizer, bad: Tensor, step: int) -> None:
+        """Put everything back where ``bad`` is true, and count it."""
+        first = torch.where((self.record[1] < 0) & bad, step, self.record[1])
+        self.record.copy_(torch.stack([self.record[0] + bad, first, (self.record[2] + 1) * bad]))
         self._refresh(optimizer)
         known = [self._live.views[key] for key in self._before]
         made = [each for key, each in self._live.views.items() if key not in self._before]  # by a first step, from 0
@@ -85,8 +94,8 @@ class UpdateGate:
 
     def _verdict(self, norm: Tensor, optimizer: Optimizer) -> Tensor:
         trained = [each for each in _weights(optimizer) if each.numel()]
-        largest = torch.stack(torch._foreach_norm(trained, float("inf"))).amax()
-        bad = ~(norm.to(largest.device) + largest).isfinite()
+        weights = torch.stack(torch._foreach_norm(trained)).sum()
+        bad = ~(norm.to(weights.device) + weights).isfinite()
         if self.sticky:
             bad = bad | (self.record[0] > 0)
         if any(hasattr(each, "to_local") for group in optimizer.param_groups for each in group["params"]):
@@ -96,9 +105,17 @@ class UpdateGate:
         return bad
 
     def _refresh(self, optimizer: Optimizer) -> None:
-        """Find what the optimiser works on; views are made anew only where it is not what it was."""
-        found = dict(_state(optimizer, self.record.device))
-        if not self._live.is_of(found):
+        """Find what the optimiser works on; views are made anew only where it is not what it was.
+
+        An optimiser that has kept its tensors for some steps is only asked how many it has.
+        """
+        parameters = (each for group in optimizer.param_groups for each in group["params"])
+        size = sum(map(len, optimizer.state.values())), sum(each.grad is not None for each in parameters)
+        if self._same >= SETTLED and size == self._size:
+            return
+        found, self._size = dict(_state(optimizer, self.record.device)), size
+        self._same = self._same + 1 if self._live.is_of(found) else 0
+        if not self._same:
             self._live = _Bits(found)
 
 
