@@ -8,8 +8,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vit_attn import cli
 from vit_attn.callbacks.run_control import RunControl
-from vit_attn.cli import main
+from vit_attn.data import coins
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = ["depth=1", "embed_dim=16", "num_heads=2"]
@@ -20,6 +21,16 @@ TINY = [
     *(f"--model.arch_options.{option}" for option in SMALL),
 ]
 """Three epochs of five steps, each with three batches of validation; a second or two."""
+FEW = {"train": 2048, "val": 128, "test": 128}
+"""Generated images, of which these runs need no more."""
+
+
+def main(arguments: list[str]) -> int:
+    """The program, with few images to generate."""
+    with pytest.MonkeyPatch.context() as patched:
+        for split, count in FEW.items():
+            patched.setitem(coins.SIZES, split, count)
+        return cli.main(arguments)
 
 
 def fit(runs: Path, *options: str, code: int = 0) -> Path:

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.runs import TINY, curves, fit, read, resume
+from tests.runs import TINY, curves, fit, main, read, resume
 from vit_attn.callbacks import run_checkpoint
-from vit_attn.cli import main
 from vit_attn.task import Classifier
 from vit_attn.training.checkpoint_io import WholeCheckpointIO
 
@@ -160,14 +159,14 @@ def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before_it(tmp
 
 
 def test_a_folder_without_room_is_refused_before_the_first_step(tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(run_checkpoint, "_bytes_of_checkpoints", lambda module: 10**15)
+    monkeypatch.setattr(run_checkpoint, "_bytes_of_checkpoint", lambda module: 10**15)
     steps: list[int] = []
     training_step = Classifier.training_step
     monkeypatch.setattr(
         Classifier, "training_step", lambda task, *batch: (steps.append(1), training_step(task, *batch))[1]
     )
     assert main(["fit", *TINY, f"--runs={tmp_path}"]) == 1
-    assert "has too little room: checkpoints need 1000000.00 GB" in capsys.readouterr().err
+    assert "has too little room: checkpoints need 3000000.00 GB" in capsys.readouterr().err
     assert steps == []
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.runs import TINY, fit, read, resume
+from tests.runs import TINY, fit, main, read, resume
 from vit_attn.callbacks.run_checkpoint import RunCheckpoint, all_finite
-from vit_attn.cli import main
 from vit_attn.task import Classifier
 from vit_attn.training.checkpoint_io import WholeCheckpointIO
 

@@ -5,8 +5,7 @@ import pytest
 import torch
 import yaml
 
-from tests.runs import TINY, curves, differences, fit, read, resume, stop_at
-from vit_attn.cli import main
+from tests.runs import TINY, curves, differences, fit, main, read, resume, stop_at
 
 EMA = ["--trainer.callbacks+=vit_attn.training.ema.EMA", "--trainer.callbacks.init_args.decay=0.5"]
 DROP_PATH = ["--model.arch_options.drop_path_rate=0.5", "--model.arch_options.depth=2"]
@@ -95,6 +94,7 @@ def test_a_run_of_steps_without_validations_goes_on_after_an_epoch_and_for_longe
 @pytest.mark.parametrize(
     "options",
     [
+        ["--model.optimizer=adamw", "--model.lr=1e-3"],
         DROP_PATH,
         ["--data.augment.mixup=0.8", "--data.augment.cutmix=1.0", "--data.augment.mix_until=0.5"],
         ["--data.augment.rand_augment=9", "--data.augment.flip=0.5", "--data.augment.erase=0.25"],
@@ -104,7 +104,7 @@ def test_a_run_of_steps_without_validations_goes_on_after_an_epoch_and_for_longe
             *("--data.balance=sampling", "--trainer.accumulate_grad_batches=2", *EMA),
         ],
     ],
-    ids=["drop path", "mixup and cutmix", "randaugment", "balanced", "all together"],
+    ids=["adamw", "drop path", "mixup and cutmix", "randaugment", "balanced", "all together"],
 )
 @pytest.mark.parametrize("loading", ["memory", "no worker", "two workers"])
 def test_what_is_drawn_at_random_is_the_same_in_a_resumed_run(
@@ -115,9 +115,12 @@ def test_what_is_drawn_at_random_is_the_same_in_a_resumed_run(
         options = [*options, "--data.loader=workers", f"--data.num_workers={workers}"]
     options = [*options, "--trainer.max_epochs=2"]
     whole = fit(tmp_path / "whole", *options)
-    with monkeypatch.context() as patched:
-        stop_at(patched, "on_train_batch_end", 4 if "--trainer.accumulate_grad_batches=2" in options else 7)
+    with monkeypatch.context() as patched:  # within an epoch
+        stop_at(patched, "on_train_batch_end", 2)
         run = fit(tmp_path / "runs", *options, code=143)
+    with monkeypatch.context() as patched:  # at its end
+        stop_at(patched, "on_train_epoch_end", 3 if "--trainer.accumulate_grad_batches=2" in options else 5)
+        resume(run, code=143)
     resume(run)
     assert differences(read(run), read(whole)) == []
 

@@ -7,9 +7,8 @@ import lightning as L
 import numpy as np
 import pytest
 
-from tests.runs import TINY, curves, differences, fit, read, resume, stop_at
+from tests.runs import TINY, curves, differences, fit, main, read, resume, stop_at
 from vit_attn.callbacks.run_control import RunControl
-from vit_attn.cli import main
 from vit_attn.task import Classifier
 
 STOPPING = [

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import TINY, differences, fit, read, stop_at
-from vit_attn.cli import main
+from tests.runs import TINY, differences, fit, main, read, stop_at
 from vit_attn.commands import slurm
 from vit_attn.errors import TrainingFailed
 
