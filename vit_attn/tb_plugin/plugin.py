@@ -230,8 +230,8 @@ def _first(keys: list[Any]) -> list[Any]:
 
 
 def _part(layers: list[Any], first: int, last: int) -> list[Any]:
-    if last >= len(layers):
-        raise UserError(f"layers must be within 0-{len(layers) - 1}, got {first}-{last}")
+    if first >= len(layers):  # a page may ask for more than there are, as it goes from one network to another
+        raise UserError(f"layers must begin within 0-{len(layers) - 1}, got {first}-{last}")
     return layers[first : last + 1]
 
 
