@@ -86,7 +86,7 @@ def test_the_links_within_the_story_lead_to_headings():
 @pytest.mark.parametrize("page", ["security", "reliability"])
 def test_every_threat_and_fault_names_tests_that_exist(page: str):
     text = (ROOT / f"docs/{page}.md").read_text()
-    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    rows = [line for line in text.partition("## Measured")[0].splitlines() if line.startswith("| ")][1:]
     assert len(rows) > 10
     for row in rows:
         paths = re.findall(r"`(tests/[\w/]+\.py)`", row)

@@ -100,7 +100,7 @@ def test_a_damaged_layer_is_named_and_the_others_are_served(routes):
         ("maps", {"run": "good/a", "step": "x", "image": 0}, 422, "step must be a number, got 'x'"),
         ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "a"}, 422, "layers must be first-last, got 'a'"),
         ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "1-0"}, 422, "layers must be first-last"),
-        ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "2-99999999999"}, 422, "layers must begin within 0-1"),
+        ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "2-99999999999"}, 422, "must begin within 0-1"),
         ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": f"0-{DIGITS}"}, 422, "layers must be first-last"),
         ("maps", {"run": "good/a", "step": DIGITS, "image": 0}, 422, "step must be a number, got '99"),
         ("maps", {"run": "good/a", "step": 0, "image": DIGITS}, 422, "image must be a number, got '99"),
