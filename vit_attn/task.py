@@ -139,9 +139,8 @@ class Classifier(L.LightningModule):
         self._leave_probe()
         address = (self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank)
         seed = int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0] >> 1)
-        torch.default_generator.manual_seed(
-            seed
-        )  # torch.manual_seed would ask all kinds of devices, which takes longer
+        # torch.manual_seed asks all kinds of devices, which takes longer
+        torch.default_generator.manual_seed(seed)
         if self.device.type != "cpu":
             torch.get_device_module(self.device).manual_seed(seed)
 

@@ -170,4 +170,4 @@ def _watch(request: StopRequest, pipe: socket.socket, over: threading.Event, sig
 
 
 def _nothing_saved(signum: int) -> str:
-    return f"stopped by {signal.Signals(signum).name} before the first step or after the last: nothing was lost"
+    return f"stopped by {signal.Signals(signum).name} while nothing was being trained"
