@@ -54,10 +54,15 @@ def read(folder: Path, name: str = "last") -> dict[str, Any]:
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """All scalars of a run, as TensorBoard's reader has them."""
+    """All scalars of a run, as TensorBoard's reader has them, in the order in which they were written.
+
+    The reader takes the files of a run by their names, which end in a number that counts the writers of a process: here
+    the 10th can come before the 9th. The files of two processes never differ in that number alone.
+    """
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    return {tag: [(each.step, each.value) for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    scalars = {tag: sorted(events.Scalars(tag), key=lambda each: each.wall_time) for tag in events.Tags()["scalars"]}
+    return {tag: [(each.step, each.value) for each in values] for tag, values in scalars.items()}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

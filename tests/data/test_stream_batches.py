@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vit_attn.cli import main
+from tests.runs import curves, differences, fit, read, resume, stop_at
 from vit_attn.data import ImageData, streams
 from vit_attn.data.draws import seeded
 from vit_attn.data.place import Place
@@ -114,30 +114,29 @@ def test_every_generator_is_seeded_and_goes_on_as_if_nothing_had_been_drawn():
     assert (np.random.get_state()[1].tolist(), random.getstate()) == states[1:]
 
 
-def test_a_run_that_is_stopped_within_an_epoch_ends_where_an_uninterrupted_one_ends(
-    shards: Path, tmp_path: Path, capsys
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_is_stopped_ends_where_an_uninterrupted_one_ends(
+    shards: Path, workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):
     pytest.importorskip("webdataset")
     options = (
         f"--data.dataset=wds/photos --data.root={shards} --data.img_size=16 --data.batch_size=4 --data.loader=workers "
-        "--data.num_workers=2 --data.normalize=imagenet --model.arch_options.depth=1 --model.arch_options.embed_dim=32 "
-        "--model.arch_options.num_heads=2 --attention.num_images=0 --trainer.max_epochs=2 --trainer.accelerator=cpu "
-        "--trainer.enable_progress_bar=false --trainer.enable_model_summary=false --trainer.logger=false "
-        "--checkpoint.every_n_train_steps=4 --checkpoint.monitor=null --checkpoint.save_top_k=-1 "
-        "--checkpoint.filename={step}"
+        f"--data.num_workers={workers} --data.normalize=imagenet --trainer.max_epochs=2 "
+        "--trainer.limit_train_batches=1.0"
     ).split()
-
-    def end_of(name: str, *more: str) -> dict[str, torch.Tensor]:
-        assert main(["fit", *options, f"--checkpoint.dirpath={tmp_path / name}", *more]) == 0
-        return torch.load(tmp_path / name / "12.ckpt", weights_only=True)["state_dict"]
-
-    whole = end_of("whole")
-    resumed = end_of("resumed", f"--ckpt_path={tmp_path / 'whole' / '8.ckpt'}")
-    assert not (tmp_path / "resumed" / "4.ckpt").exists()
-    assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
-    more = [f"--ckpt_path={tmp_path / 'whole' / '8.ckpt'}", "--data.num_workers=1"]
-    assert main(["fit", *options, f"--checkpoint.dirpath={tmp_path / 'other'}", *more]) == 2
-    assert "it is 1 here and was 2; set --data.num_workers=2" in capsys.readouterr().err
-    more = [f"--ckpt_path={tmp_path / 'whole' / '8.ckpt'}", "--data.num_workers=1"]
-    assert main(["fit", *options, f"--checkpoint.dirpath={tmp_path / 'other'}", *more]) == 2
-    assert "it is 1 here and was 2; set --data.num_workers=2" in capsys.readouterr().err
+    whole = fit(tmp_path / "whole", *options)
+    assert read(whole)["global_step"] == 12
+    with monkeypatch.context() as patched:  # within an epoch
+        stop_at(patched, "on_train_batch_end", 2)
+        run = fit(tmp_path / "runs", *options, code=143)
+    assert read(run)["global_step"] == 2
+    resume(run, f"--data.num_workers={3 - workers}", code=2)
+    told = f"it is {3 - workers} here and was {workers}; set --data.num_workers={workers}"
+    assert told in capsys.readouterr().err
+    with monkeypatch.context() as patched:  # at its end
+        stop_at(patched, "on_train_epoch_end", 6)
+        resume(run, code=143)
+    assert read(run)["global_step"] == 6
+    resume(run)
+    assert differences(read(run), read(whole)) == []
+    assert curves(run) == curves(whole)

@@ -19,8 +19,10 @@ class RunConfig(SaveConfigCallback):
         if not Path(trainer.default_root_dir, NAME).exists():
             self._save(trainer)
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write it for a run that goes on, when nothing has refused that."""
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Write it for a run that goes on, when nothing has refused that, its first batch not either."""
         self._save(trainer)
 
     def _save(self, trainer: L.Trainer) -> None:
