@@ -24,6 +24,7 @@ from vit_attn.checkpoints.weights import load_weights
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
 from vit_attn.model.pretrained import changes_of_pretrained, names_network, pretrained_weights
+from vit_attn.training.ema import EMA, check_decay
 from vit_attn.training.finite import UpdateGate, gradient_norm
 from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
 from vit_attn.training.optim import build_optimizer
@@ -62,6 +63,8 @@ class Classifier(L.LightningModule):
         layer_decay: By what the learning rate of a block is smaller than that of the next one; the head has ``lr``.
             0.65 to 0.9 is usual for fine-tuning, 1 has all alike.
         class_weights: Weight of each class in the loss; on the command line they come from the data.
+        ema: Share of the old average that each step keeps in an exponential moving average of the weights, such as
+            0.999; the average is then validated, logged and saved instead of the weights. None keeps no average.
         nonfinite: What follows an update that is not finite, which is never applied: ``stop`` ends the run within 50
             steps with the weights before it; ``skip`` leaves it out and counts.
 
@@ -89,11 +92,14 @@ class Classifier(L.LightningModule):
         probe: float = 0.0,
         layer_decay: float = 1.0,
         class_weights: list[float] | None = None,
+        ema: float | None = None,
         nonfinite: Literal["stop", "skip"] = "stop",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         _check(lr=lr, weight_decay=weight_decay, warmup=warmup, label_smoothing=label_smoothing)
+        if ema is not None:
+            check_decay(ema)
         tuning, weigh = Tuning(train, probe, layer_decay), weights_of_classes(class_weights, num_classes)
         self.hparams["arch_options"] = without_pretrained(arch_options)  # a checkpoint brings its own weights,
         self.hparams["weights"] = None  # wherever they came from
@@ -119,6 +125,11 @@ class Classifier(L.LightningModule):
         self.parts.begin(self.trainer.strategy if self._trainer else None)
         if self.hparams["compile"]:
             self.net.compile()
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Average the weights, if that is asked for, while they are trained."""
+        ema = self.hparams["ema"]
+        return [EMA(ema)] if ema is not None and self.trainer.state.fn == "fit" else []
 
     def configure_model(self) -> None:
         """Shard the network where the strategy asks for it."""

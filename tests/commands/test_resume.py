@@ -7,7 +7,7 @@ import yaml
 
 from tests.runs import TINY, curves, differences, fit, main, read, resume, stop_at
 
-EMA = ["--trainer.callbacks+=vit_attn.training.ema.EMA", "--trainer.callbacks.init_args.decay=0.5"]
+EMA = ["--model.ema=0.5"]
 DROP_PATH = ["--model.arch_options.drop_path_rate=0.5", "--model.arch_options.depth=2"]
 VARIANTS = {
     "plain": [],
