@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
+from vit_attn.checkpoints.card import card_of
 from vit_attn.cli import main
-from vit_attn.data.card import card_of
 
 SMALL = [f"--model.arch_options.{each}" for each in ("embed_dim=16", "depth=1", "num_heads=2")]
 QUICK = [

@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from vit_attn.checkpoints.header import Header
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.data import coins
-from vit_attn.data.header import Header
 from vit_attn.task import build_net
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"

@@ -5,9 +5,9 @@ import pytest
 import torch
 import yaml
 
+from vit_attn.checkpoints.card import KEY
 from vit_attn.cli import main
 from vit_attn.commands.run_config import read_run_config, settings_to_measure
-from vit_attn.data.card import KEY
 from vit_attn.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"

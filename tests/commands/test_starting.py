@@ -9,10 +9,10 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vit_attn.checkpoints.card import card_of
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.commands.starting import take_start
-from vit_attn.data.card import card_of
 from vit_attn.task import Classifier, build_net
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "finetune.yaml"

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vit_attn.checkpoints.header import Header
 from vit_attn.checkpoints.weights import read_weights, save_weights
 from vit_attn.commands.networks import Network
-from vit_attn.data.header import Header
 from vit_attn.errors import UserError
 
 OPSET = 20

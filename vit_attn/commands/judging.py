@@ -15,14 +15,14 @@ from torch import Tensor
 from vit_attn.attention_maps.curves import draw_curves
 from vit_attn.attention_maps.faithfulness import Change
 from vit_attn.attention_maps.verdict import Case, Columns, Places, Verdict, judge_network, mean_and_error
+from vit_attn.checkpoints.card import Card
+from vit_attn.checkpoints.header import MADE_FOR, find_header
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.checkpoints import run_folder
 from vit_attn.commands.networks import network_of_checkpoint, pick_device
 from vit_attn.commands.run_config import read_run_config, settings_to_measure
 from vit_attn.commands.yaml_limits import load_yaml
 from vit_attn.data import ImageData
-from vit_attn.data.card import Card
-from vit_attn.data.header import MADE_FOR, find_header
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError, one_line
 from vit_attn.task import build_net

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.callbacks.prediction_writer import unique_names
 from vit_attn.checkpoints.contents import hyperparameters_of, weights_of
+from vit_attn.checkpoints.header import MADE_FOR, Header, header_of, read_header
 from vit_attn.checkpoints.io import read_checkpoint
 from vit_attn.checkpoints.weights import load_exactly, load_weights
 from vit_attn.commands.stored_network import check_hyperparameters, check_network
 from vit_attn.data.folder import entries, files_below
-from vit_attn.data.header import MADE_FOR, Header, header_of, read_header
 from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
 from vit_attn.errors import UserError
 from vit_attn.task import build_net, without_pretrained

@@ -7,7 +7,7 @@ import timm
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vit_attn.data.header import MADE_FOR, find_header
+from vit_attn.checkpoints.header import MADE_FOR, find_header
 from vit_attn.errors import UserError
 from vit_attn.model.pretrained import names_network, pretrained_weights
 from vit_attn.task import without_pretrained

@@ -13,9 +13,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vit_attn.checkpoints.card import KEY, Card, card_of
 from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
 from vit_attn.data.balance import imbalance, inverse_frequencies
-from vit_attn.data.card import KEY, Card, card_of
 from vit_attn.data.draws import Draws, to_device
 from vit_attn.data.identity import fingerprint_of, names_of_batch
 from vit_attn.data.loaders import Balance, Loaders

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vit_attn.checkpoints.card import card_of, check_statistics
 from vit_attn.checkpoints.contents import hyperparameters_of, is_ours, is_size
 from vit_attn.checkpoints.io import read_checkpoint, read_safetensors
-from vit_attn.data.card import card_of, check_statistics
 from vit_attn.errors import UserError
 
 MADE_FOR = ("num_classes", "img_size", "in_chans")
