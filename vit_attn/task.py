@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from vit_attn.checkpoints.start import network_to_start_with
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
@@ -41,11 +42,13 @@ class Classifier(L.LightningModule):
     """Image classification by any network of timm's registry, ours among them.
 
     Args:
-        arch: A registered name, such as ``vit_attn_tiny_patch4_32``; ``timm.list_models("vit_attn_*")`` has ours.
+        arch: A registered name; ``timm.list_models("vit_attn_*")`` has ours. By default the network that the weights
+            say they are of, and ``vit_attn_tiny_patch4_32`` for random ones.
         arch_options: What to change in it, such as ``embed_dim``, ``depth``, ``num_heads`` or ``global_pool``.
-        weights: What to start from: a checkpoint of ours, whose network the command line takes too; a name of timm's
-            registry, such as ``vit_small_patch16_224``; or a file of weights, ours or timm's, or its address
-            (``https://…``). Positions and patches are resampled and a head of other classes left out, which is said.
+        weights: What to start from: a checkpoint or an export of ours, whose network is taken; a name of timm's
+            registry, such as ``vit_small_patch16_224``; or another file of weights, or its address (``https://…``),
+            which needs ``arch``. Positions and patches are resampled and a head of other classes left out, which is
+            said.
         num_classes: Number of classes; on the command line it comes from the data.
         img_size: Height and width of the images in pixels; on the command line it comes from the data.
         in_chans: Channels of the images; on the command line it comes from the data.
@@ -75,7 +78,7 @@ class Classifier(L.LightningModule):
 
     def __init__(  # noqa: PLR0913  one argument a setting of the recipe
         self,
-        arch: str = "vit_attn_tiny_patch4_32",
+        arch: str | None = None,
         arch_options: Options | None = None,
         weights: str | None = None,
         num_classes: int = 10,
@@ -101,9 +104,10 @@ class Classifier(L.LightningModule):
         if ema is not None:
             check_decay(ema)
         tuning, weigh = Tuning(train, probe, layer_decay), weights_of_classes(class_weights, num_classes)
-        self.hparams["arch_options"] = without_pretrained(arch_options)  # a checkpoint brings its own weights,
-        self.hparams["weights"] = None  # wherever they came from
-        self.net, self.start, changes = _started(arch, num_classes, img_size, in_chans, arch_options or {}, weights)
+        arch, arch_options = network_to_start_with(arch, arch_options, weights)
+        self.hparams["arch"], self.hparams["arch_options"] = arch, without_pretrained(arch_options)
+        self.hparams["weights"] = None  # a checkpoint brings its own, wherever they came from
+        self.net, self.start, changes = _started(arch, num_classes, img_size, in_chans, arch_options, weights)
         for change in changes:
             rank_zero_warn(f"{self.start}: {change}")
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # told before the data is loaded

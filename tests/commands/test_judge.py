@@ -105,7 +105,7 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
     [
         ([], "judge needs a network"),
         (["--ckpt_path", "no.ckpt"], "checkpoint not found: no.ckpt"),
-        (["--ckpt_path", "x.safetensors", "--dataset", "coins"], "add --arch NAME"),
+        (["--ckpt_path", "x.safetensors", "--dataset", "coins"], "weights not found: x.safetensors"),
         (["--ckpt_path", "a.ckpt", "--weights", "b"], "leave out --arch_options and --weights"),
         ([*NETWORK, "--dataset", "coins"], "the network would be untrained"),
         ([*NETWORK, "--weights", "no.safetensors", "--dataset", "coins"], "weights not found: no.safetensors"),

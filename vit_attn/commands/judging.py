@@ -17,6 +17,7 @@ from vit_attn.attention_maps.faithfulness import Change
 from vit_attn.attention_maps.verdict import Case, Columns, Places, Verdict, judge_network, mean_and_error
 from vit_attn.checkpoints.card import Card
 from vit_attn.checkpoints.header import MADE_FOR, find_header
+from vit_attn.checkpoints.start import network_to_start_with
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.checkpoints import run_folder
 from vit_attn.commands.networks import network_of_checkpoint, pick_device
@@ -76,13 +77,12 @@ def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
         raise UserError("judge needs a network: --ckpt_path RUN/checkpoints/best.ckpt, or --arch NAME --weights FILE")
     given = _key_values(args.arch_options)
     weights = args.weights or args.ckpt_path
-    if args.arch is None and not str(args.ckpt_path).endswith(".ckpt"):
-        raise UserError(f"{args.ckpt_path} does not say which network its weights are of: add --arch NAME")
-    if args.arch is None and (given or args.weights):
+    is_run = args.arch is None and str(args.ckpt_path).endswith(".ckpt")
+    if is_run and (given or args.weights):
         raise UserError("a checkpoint brings its own options and weights: leave out --arch_options and --weights")
     if weights is None and not given.get("pretrained"):
         raise UserError("the network would be untrained: add --weights FILE, or --arch_options pretrained=true")
-    if args.arch is None:
+    if is_run:
         net, known = network_of_checkpoint(Path(args.ckpt_path))
         data, arch = _data(args), known.architecture
         for name in MADE_FOR:
@@ -94,9 +94,10 @@ def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
                 )
         _check_classes(args.ckpt_path, data)
     else:
-        data, arch = _data(args), args.arch
+        arch, options = network_to_start_with(args.arch, given, weights)
+        data = _data(args)
         _check_classes(weights, data)
-        net = build_net(arch, data.num_classes, data.img_size, data.in_chans, given)
+        net = build_net(arch, data.num_classes, data.img_size, data.in_chans, options)
         for change in load_weights(net, weights) if weights else ():
             sys.stderr.write(f"vit-attn: {one_line(f'{weights}: {change}')}\n")
     return case_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)

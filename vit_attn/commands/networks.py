@@ -16,10 +16,10 @@ from torch import Tensor, nn
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.callbacks.prediction_writer import unique_names
 from vit_attn.checkpoints.contents import hyperparameters_of, weights_of
-from vit_attn.checkpoints.header import MADE_FOR, Header, header_of, read_header
+from vit_attn.checkpoints.header import MADE_FOR, Header, find_header, header_of, read_header
 from vit_attn.checkpoints.io import read_checkpoint
+from vit_attn.checkpoints.stored_network import check_hyperparameters, check_network
 from vit_attn.checkpoints.weights import load_exactly, load_weights
-from vit_attn.commands.stored_network import check_hyperparameters, check_network
 from vit_attn.data.folder import entries, files_below
 from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
 from vit_attn.errors import UserError
@@ -97,6 +97,8 @@ def open_network(model: str, weights: str | None = None, img_size: int | None = 
         if weights is not None or img_size is not None:
             raise UserError("a checkpoint has its own weights and image size: leave out --weights and --img_size")
         return _of_export(Path(model)) if model.endswith(".safetensors") else _of_checkpoint(Path(model))
+    if weights is not None and find_header(weights):
+        raise UserError(f"{weights} says which network it is of: --model {weights} is enough, without --weights")
     if not timm.is_model(model.partition(".")[0]):
         if Path(model).is_dir():
             read_checkpoint(model)  # which says what to name instead
