@@ -1,5 +1,6 @@
 """``fit``, ``validate``, ``test`` and ``predict``: Lightning's verbs on our task and data."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -27,6 +28,7 @@ from vit_attn.commands.checkpoints import read_run, run_folder, take_checkpoint
 from vit_attn.commands.fit_report import report_end, report_stop
 from vit_attn.commands.parse_errors import explain
 from vit_attn.commands.run_config import options_of_run
+from vit_attn.commands.run_lock import hold_run
 from vit_attn.commands.run_name import check_run_name, check_runs_folder
 from vit_attn.commands.runs import new_folder
 from vit_attn.commands.save_config import RunConfig, in_plain_values
@@ -307,8 +309,10 @@ class VitAttnCLI(LightningCLI):
 
     def fit(self, **arguments: Any) -> None:
         """Train; what a signal stops says how it goes on."""
+        alone = self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False)
         try:
-            self.trainer.fit(**arguments)
+            with hold_run(Path(self.trainer.default_root_dir)) if alone else contextlib.nullcontext():
+                self.trainer.fit(**arguments)
         except stopping.Stopped as stopped:
             report_stop(self.trainer, stopped)
             raise
