@@ -1,0 +1,82 @@
+"""What a command says of its data before it begins: what was found, and what of it is left out."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
+
+from vit_attn.data.limits import Limit
+from vit_attn.data.splits import Split
+from vit_attn.errors import printable, shortened
+
+MOST_NAME = 40
+"""Characters of a class's name in the summary."""
+TITLES = {"train": "training", "val": "validation", "test": "test"}
+
+
+def say_what_was_found(
+    name: str, class_names: Sequence[str], splits: Mapping[str, Split], remarks: Iterable[str] = ()
+) -> None:
+    """Log one line for a data set, and one for each remark on what was left out or is missing.
+
+    Args:
+        name: The data set, and where it lies if the user said so.
+        class_names: Names of the classes.
+        splits: As they were found.
+        remarks: On the data set; those on its splits follow.
+    """
+    rank_zero_info(printable(summary(name, class_names, splits)))
+    for remark in dict.fromkeys((*remarks, *_remarks(splits.values()))):
+        rank_zero_info(printable(remark))
+
+
+def summary(name: str, class_names: Sequence[str], splits: Mapping[str, Split]) -> str:
+    """The data set, its classes, and the images of each split with where they were held out from.
+
+    >>> import torch
+    >>> split = Split(None, torch.zeros(30, dtype=torch.long))
+    >>> summary("csv birds.csv", ["crow", "owl"], {"train": split, "val": split})
+    'csv birds.csv: 2 classes (crow, owl), 30 training, 30 validation, no test images'
+    """
+    images = [
+        f"{len(splits[split]):,} {title}{_origin(splits[split])}" for split, title in TITLES.items() if split in splits
+    ]
+    return f"{name}: {classes(class_names)}, {', '.join(images)}{'' if 'test' in splits else ', no test'} images"
+
+
+def classes(names: Sequence[str]) -> str:
+    """Number of classes, with the first and the last.
+
+    >>> classes(["cat", "dog", "owl"])
+    '3 classes (cat … owl)'
+    """
+    ends = [shortened(name, MOST_NAME) for name in (names[0], names[-1])] if names else []
+    between = ", " if len(names) < 3 else " … "
+    return f"{len(names):,} classes ({between.join(ends)})"
+
+
+def _origin(split: Split) -> str:
+    return " (held out from training)" if split.held_out else ""
+
+
+def _remarks(splits: Iterable[Split]) -> Iterator[str]:
+    for split in splits:
+        yield from getattr(split, "remarks", ())
+
+
+def say_limit(limit: Limit | None, split: Split, title: str, consequence: str = "") -> None:
+    """Log that a command takes a part of a split only, if it does; of a stream, that this is no random part.
+
+    Args:
+        limit: What limits it.
+        split: The images.
+        title: What the split is called.
+        consequence: What follows from it.
+    """
+    if limit is None:
+        return
+    part = f"{title} is limited to {limit.images:,} of {limit.of:,} images by {limit.setting}{consequence}"
+    if split.stream is not None:
+        seen = split.labels[: limit.images].unique()
+        known = f", {len(seen)} of {len(split.labels.unique())} classes" if len(split.labels) else ""
+        part += f"; of a stream these are the first{known}, no random part"
+    rank_zero_info(part)
