@@ -235,10 +235,11 @@ class ImageData(L.LightningDataModule):
     def _say_limits(self, stage: str) -> None:
         if self.trainer is None:
             return
-        measured = {"fit": "val", "validate": "val"}.get(stage, stage)
+        measured, title = {"test": ("test", "test"), "predict": ("predict", "prediction")}.get(
+            stage, ("val", "validation")
+        )
         split = self.splits["val" if measured == "val" else "test"]
         limit = limit_of(self.trainer, measured, len(split), self.batch_size)
-        title = {"val": "validation", "predict": "prediction"}.get(measured, measured)
         say_limit(limit, split, title, "; best is chosen by these" if stage == "fit" else "")
 
     def probe(self, count: int) -> Probe:

@@ -77,6 +77,6 @@ def say_limit(limit: Limit | None, split: Split, title: str, consequence: str = 
     part = f"{title} is limited to {limit.images:,} of {limit.of:,} images by {limit.setting}{consequence}"
     if split.stream is not None:
         seen = split.labels[: limit.images].unique()
-        known = f", {len(seen)} of {len(split.labels.unique())} classes" if len(split.labels) else ""
-        part += f"; of a stream these are the first{known}, no random part"
+        known = f", of {len(seen)} of {len(split.labels.unique())} classes," if len(split.labels) else ""
+        part += f"; they are the first of the stream{known} and no random part"
     rank_zero_info(part)
