@@ -1,6 +1,7 @@
 """In which order images are measured, and what a part of them is."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -174,7 +175,9 @@ def test_remarks_on_the_data_follow_what_was_found(ten_classes: Path, caplog):
 
 def test_a_part_of_a_stream_is_said_to_be_its_first_images(caplog):
     split = Split(None, torch.tensor([0] * 8 + [1] * 8), stream=Stream("wds/photos", None, "val", 16))
+    limit = Limit("trainer.limit_val_batches=1", 4, 16)
+    store = SimpleNamespace(in_memory=False)
     with caplog.at_level("INFO"):
-        say_limit(Limit("trainer.limit_val_batches=1", 4, 16), split, "validation")
+        say_limit(SimpleNamespace(limit=lambda stage: limit, splits={"val": split}, store=store), "validate")
     expected = "by trainer.limit_val_batches=1; they are the first of the stream, of 1 of 2 classes, and no random part"
     assert caplog.messages == [f"validation is limited to 4 of 16 images {expected}"]

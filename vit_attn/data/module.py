@@ -19,7 +19,7 @@ from vit_attn.data.balance import imbalance, inverse_frequencies
 from vit_attn.data.card import KEY, Card, card_of
 from vit_attn.data.draws import Draws, file_order, to_device
 from vit_attn.data.identity import fingerprint_of, names_of_batch
-from vit_attn.data.limits import limit_of
+from vit_attn.data.limits import Limit, limit_of
 from vit_attn.data.loaders import Balance, Loaders
 from vit_attn.data.memory import Loader, Pick, Read, Resident
 from vit_attn.data.place import Place
@@ -129,6 +129,11 @@ class ImageData(L.LightningDataModule):
         return (loaded.class_names if loaded else None) or self.source.class_names
 
     @property
+    def title(self) -> str:
+        """The name of the data set, and where it lies if only its files say what it is."""
+        return self.dataset if self.dataset in SOURCES else f"{self.dataset} {self.root}"
+
+    @property
     def num_classes(self) -> int:
         """Number of classes."""
         return len(self.source.class_names)
@@ -201,8 +206,7 @@ class ImageData(L.LightningDataModule):
         if self.splits:
             return
         self.store.load(download)
-        name = self.dataset if self.dataset in SOURCES else f"{self.dataset} {self.root}"
-        say_what_was_found(name, self.class_names, self.store.found, getattr(self.source, "remarks", ()))
+        say_what_was_found(self.title, self.class_names, self.store.found, getattr(self.source, "remarks", ()))
 
     def _check_batch(self, split: Split) -> None:
         ranks, _ = self.place.ranks
@@ -214,7 +218,7 @@ class ImageData(L.LightningDataModule):
         """Load the splits where ``prepare_data`` ran in another process, and read what goes to the memory."""
         self._load(False)
         self.store.parts = self.augment.random_resized_crop if stage == "fit" else None
-        self._say_limits(stage)
+        say_limit(self, stage)
         if stage == "fit":
             _ = self.in_memory  # refused, if so, before any picture is read
         for name in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
@@ -232,15 +236,14 @@ class ImageData(L.LightningDataModule):
         if self.balance != "none":
             rank_zero_info(f"balance: {self.balance}; {imbalance(self._labels(), self.class_names)}")
 
-    def _say_limits(self, stage: str) -> None:
-        if self.trainer is None:
-            return
-        measured, title = {"test": ("test", "test"), "predict": ("predict", "prediction")}.get(
-            stage, ("val", "validation")
-        )
-        split = self.splits["val" if measured == "val" else "test"]
-        limit = limit_of(self.trainer, measured, len(split), self.batch_size)
-        say_limit(limit, split, title, "; best is chosen by these" if stage == "fit" else "")
+    def limit(self, stage: str) -> Limit | None:
+        """What of its split a stage leaves out, and why.
+
+        Args:
+            stage: ``val``, ``test`` or ``predict``.
+        """
+        split = self.splits["val" if stage == "val" else "test"]
+        return limit_of(self.trainer, stage, len(split), self.batch_size) if self.trainer else None
 
     def probe(self, count: int) -> Probe:
         """``count`` images of the validation split, drawn once: every call and every run gets the same."""

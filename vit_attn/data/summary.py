@@ -1,10 +1,10 @@
 """What a command says of its data before it begins: what was found, and what of it is left out."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from vit_attn.data.limits import Limit
 from vit_attn.data.splits import Split
 from vit_attn.errors import printable, shortened
 
@@ -63,20 +63,21 @@ def _remarks(splits: Iterable[Split]) -> Iterator[str]:
         yield from getattr(split, "remarks", ())
 
 
-def say_limit(limit: Limit | None, split: Split, title: str, consequence: str = "") -> None:
+def say_limit(data: Any, stage: str) -> None:
     """Log that a command takes a part of a split only, if it does; of a stream, that this is no random part.
 
     Args:
-        limit: What limits it.
-        split: The images.
-        title: What the split is called.
-        consequence: What follows from it.
+        data: A data module with ``limit(stage)`` and ``splits``.
+        stage: ``fit``, ``validate``, ``test`` or ``predict``.
     """
-    if limit is None:
+    split, title = {"test": ("test", "test"), "predict": ("predict", "prediction")}.get(stage, ("val", "validation"))
+    if (limit := data.limit(split)) is None:
         return
-    part = f"{title} is limited to {limit.images:,} of {limit.of:,} images by {limit.setting}{consequence}"
-    if split.stream is not None:
-        seen = split.labels[: limit.images].unique()
-        known = f", of {len(seen)} of {len(split.labels.unique())} classes," if len(split.labels) else ""
+    part = f"{title} is limited to {limit.images:,} of {limit.of:,} images by {limit.setting}"
+    part += "; best is chosen by these" if stage == "fit" else ""
+    images = data.splits["val" if split == "val" else "test"]
+    if images.stream is not None and not data.store.in_memory:
+        seen, labels = images.labels[: limit.images].unique(), images.labels.unique()
+        known = f", of {len(seen)} of {len(labels)} classes," if len(labels) else ""
         part += f"; they are the first of the stream{known} and no random part"
     rank_zero_info(part)
