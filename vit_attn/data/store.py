@@ -168,7 +168,8 @@ class Store:
         count = min(len(split), SAMPLE, max(64, 50_000_000 // (self.size[0] * self.size[1])))
         indices = lasting_order(len(split))[:count]
         found = measure(self.some("train", indices.tolist()).decoded())
-        of = f"the {count:,}" if count == len(split) else f"{count:,} of the {len(split):,}"
+        first = "the first " if split.stream is not None else ""
+        of = f"the {count:,}" if count == len(split) else f"{first}{count:,} of the {len(split):,}"
         rank_zero_info(
             f"normalize: mean {_short(found.mean)} and deviation {_short(found.std)} of {of} training images"
         )
