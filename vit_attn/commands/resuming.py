@@ -22,6 +22,7 @@ FIXED = {
     "trainer.accumulate_grad_batches": "it bends the schedule",
     "trainer.limit_train_batches": "it bends the schedule",
     "trainer.overfit_batches": "it bends the schedule",
+    "trainer.limit_val_batches": "best would be chosen by other images than before",
 }
 """Settings, or groups of them, that a run goes on with or not at all, and why."""
 FREE = frozenset({"model.compile", "model.nonfinite", "model.weights", "model.arch_options.pretrained"})

@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100, whose files are checked one by one."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def _load(kind: type[CIFAR10], root: Path, download: bool) -> dict[str, Split]:
     kept, held = stratified_split(labelled.targets, VALIDATION_IMAGES)
     return {
         "train": _split(labelled, kept),
-        "val": _split(labelled, held),
+        "val": replace(_split(labelled, held), held_out=True),
         "test": _split(test, np.arange(len(test))),
     }
 

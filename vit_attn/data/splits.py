@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.coins import Answer
 from vit_attn.data.pictures import as_picture, open_file
 from vit_attn.data.streams import Stream
+
+Whole = UInt8[Tensor, "C _ _"]
 
 
 class Pictures:
@@ -45,6 +47,18 @@ class Pictures:
             UserError: If it cannot be read; it is named.
         """
         return as_picture(lambda: self._open(index), channels, self.name(index), least)
+
+    def size(self, index: int, least: int) -> tuple[int, int]:
+        """Height and width of what :meth:`read` gives; of a file no more than its header is decoded.
+
+        Args:
+            index: Which one.
+            least: Shorter side, in pixels, that is enough.
+        """
+        with self._open(index) as picture:
+            picture.draft(None, (least, least))
+            lies = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return (picture.width, picture.height) if lies else (picture.height, picture.width)
 
     def take(self, indices: np.ndarray) -> "Pictures":
         """Some of them, in that order."""
@@ -148,6 +162,21 @@ class TensorPictures(Pictures):
         return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
+class WholePictures:
+    """Pictures of unlike sizes in memory.
+
+    Args:
+        pixels: Those of each.
+    """
+
+    def __init__(self, pixels: Sequence[Whole]) -> None:
+        self.pixels = list(pixels)
+
+    def take(self, indices: np.ndarray) -> "WholePictures":
+        """Some of the pictures."""
+        return WholePictures([self.pixels[index] for index in indices])
+
+
 @dataclass(frozen=True)
 class Split:
     """Images and labels of one split.
@@ -159,6 +188,8 @@ class Split:
         pictures: Where the images are read from while they are not decoded; afterwards it still has their names.
         class_names: Names of the classes, where only the files tell them.
         stream: Where the images come from one after another; ``labels`` may then be empty until they are decoded.
+        whole: The pictures in their own sizes, of which training takes random parts; ``images`` are their centres.
+        held_out: Whether the images were held out of those for training, since the data set has no such split.
     """
 
     images: UInt8[Tensor, "B C height width"] | None
@@ -167,6 +198,8 @@ class Split:
     pictures: Pictures | None = None
     class_names: tuple[str, ...] | None = None
     stream: Stream | None = None
+    whole: WholePictures | None = None
+    held_out: bool = False
 
     def __len__(self) -> int:
         """Number of images."""
@@ -181,6 +214,7 @@ class Split:
             labels=self.labels[chosen],
             answer=None if self.answer is None else partial(_answer, self.answer, indices),
             pictures=None if self.pictures is None else self.pictures.take(indices),
+            whole=None if self.whole is None else self.whole.take(indices),
         )
 
     def decoded(self) -> UInt8[Tensor, "B C height width"]:

@@ -12,10 +12,13 @@ from torch import Tensor
 
 from vit_attn.data.coins import Answer
 from vit_attn.data.decoding import decode, without_damaged
+from vit_attn.data.draws import lasting_order
 from vit_attn.data.memory import Loader, choose_loader
 from vit_attn.data.splits import Source, Split, TensorPictures
 from vit_attn.data.statistics import SAMPLE, Statistics, measure
 from vit_attn.data.streams import Stream
+from vit_attn.data.transforms import least_side
+from vit_attn.data.wholes import decode_whole, read_whole_stream, whole_bytes
 from vit_attn.errors import UserError
 
 
@@ -54,6 +57,8 @@ class Store:
     ) -> None:
         self.source, self.root, self.size, self.channels = source, root, size, channels
         self.loader, self.budget_gb, self.skip_damaged = loader, budget_gb, skip_damaged
+        self.parts: float | None = None
+        """Least share of a picture of which training takes random parts, if it does."""
         self.splits: dict[str, Split] = {}
         self.found: dict[str, Split] = {}
         self.tested_on = "test"
@@ -82,8 +87,18 @@ class Store:
     def in_memory(self) -> bool:
         """Whether all images are kept on the device; decided before any picture is read."""
         own = {name: split for name, split in self.splits.items() if (name, self.tested_on) != ("test", "val")}
-        count = sum(len(split) for split in own.values())
-        return choose_loader(self.loader, count, self.channels * self.size[0] * self.size[1], self.budget_gb)
+        count, each = sum(map(len, own.values())), self.channels * self.size[0] * self.size[1]
+        train = self.splits["train"]
+        if self.loader != "auto" or not self.parts or train.images is not None:
+            return choose_loader(self.loader, count, each, self.budget_gb)
+        whole = whole_bytes(train, self.channels, self._least, self.budget_gb * 1e9)
+        mean = (whole + (count - len(train)) * each) / count
+        return choose_loader("auto", count, mean, self.budget_gb, ", whole for augment.random_resized_crop,")
+
+    @property
+    def _least(self) -> int:
+        """Shorter side of a picture, in pixels, that is enough for the smallest part of it."""
+        return least_side(self.size, self.parts)
 
     def ready(self, name: str) -> Split:
         """The split as its loader takes it: decoded if it goes to the memory, and without what cannot be read.
@@ -95,25 +110,33 @@ class Store:
             UserError: If a picture cannot be read and is not to be left out, or if none is left of some class.
         """
         split, called = self.splits[name], _called(name)
+        whole = name == "train" and bool(self.parts)
         if split.stream is not None:
             if self.in_memory:
-                self._replace(name, self._read_stream(split.stream, called))
+                self._replace(name, self._read_stream(split.stream, called, whole))
         elif split.images is None and self.in_memory:
-            self._replace(name, decode(split, called, self.size, self.channels, self.skip_damaged))
+            options = (split, called, self.size, self.channels)
+            if whole:
+                self._replace(name, decode_whole(*options, self._least, self.skip_damaged))
+            else:
+                self._replace(name, decode(*options, self.skip_damaged))
         elif split.images is None and self.skip_damaged and name not in self._checked:
             self._replace(name, without_damaged(split, called, self.channels))
         self._checked.add(name)
         return self.splits[name]
 
-    def _read_stream(self, stream: Stream, called: str) -> Split:
+    def _read_stream(self, stream: Stream, called: str, whole: bool) -> Split:
         """All images of a stream; what is missing was damaged, which webdataset's reader does not tell."""
-        whole = Split(*stream.first(stream.count, self.size, self.channels, self.skip_damaged))
-        if missing := stream.count - len(whole):
+        if whole:
+            split = read_whole_stream(stream, self.channels, self.size, self.skip_damaged)
+        else:
+            split = Split(*stream.first(stream.count, self.size, self.channels, self.skip_damaged))
+        if missing := stream.count - len(split):
             lost = f"{missing} of the {stream.count:,} {called} images of {stream.name}"
             if not self.skip_damaged:
                 raise UserError(f"{lost} cannot be read; skip with --data.skip_damaged=true")
             rank_zero_info(f"skip_damaged: left out {lost}")
-        return whole
+        return split
 
     def _replace(self, name: str, whole: Split) -> None:
         if gone := set(self.splits[name].labels.tolist()) - set(whole.labels.tolist()):
@@ -134,7 +157,7 @@ class Store:
     def probe(self, count: int) -> Probe:
         """Images of the validation split, drawn once: every call and every run gets the same."""
         split = self.ready("val") if self.skip_damaged else self.splits["val"]
-        indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
+        indices = lasting_order(len(split))[:count]
         chosen = self.some("val", indices.tolist())
         answers = tuple(chosen.answer(i) for i in range(len(chosen))) if chosen.answer else None
         return Probe(chosen.decoded(), chosen.labels, answers)
@@ -143,9 +166,10 @@ class Store:
         """Mean and deviation of the training images, or of some thousand of them, which is said in one line."""
         split = self.ready("train") if self.in_memory or self.skip_damaged else self.splits["train"]
         count = min(len(split), SAMPLE, max(64, 50_000_000 // (self.size[0] * self.size[1])))
-        indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
+        indices = lasting_order(len(split))[:count]
         found = measure(self.some("train", indices.tolist()).decoded())
-        of = f"the {count:,}" if count == len(split) else f"{count:,} of the {len(split):,}"
+        first = "the first " if split.stream is not None else ""
+        of = f"the {count:,}" if count == len(split) else f"{first}{count:,} of the {len(split):,}"
         rank_zero_info(
             f"normalize: mean {_short(found.mean)} and deviation {_short(found.std)} of {of} training images"
         )

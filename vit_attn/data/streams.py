@@ -124,18 +124,34 @@ class Stream:
         """
         images = torch.empty(count, channels, *size, dtype=torch.uint8)
         labels = []
+        for picture, label in self.pictures(count, channels, skip_damaged):
+            images[len(labels)] = torch.from_numpy(fit_picture(picture, size)).permute(2, 0, 1)
+            labels.append(label)
+        return images[: len(labels)], torch.tensor(labels)
+
+    def pictures(self, count: int, channels: int, skip_damaged: bool = False) -> Iterator[tuple[Image.Image, int]]:
+        """The first pictures, in colour or in grey, and their labels.
+
+        Args:
+            count: How many.
+            channels: 3 for colour, 1 for grey.
+            skip_damaged: Whether what cannot be read is left out.
+
+        Raises:
+            UserError: If none can be read, or if one cannot that is not to be left out.
+        """
+        none = True
         for number, (picture, label) in enumerate(islice(told(self.open(), self.name), count)):
             try:
-                pixels = fit_picture(picture_of(picture, channels, f"image {number} of {self.name}"), size)
+                whole = picture_of(picture, channels, f"image {number} of {self.name}")
             except UserError:
                 if not skip_damaged:
                     raise
                 continue
-            images[len(labels)] = torch.from_numpy(pixels).permute(2, 0, 1)
-            labels.append(int(label))
-        if not labels:
+            none = False
+            yield whole, int(label)
+        if none:
             raise UserError(f"{self.name}, split {self.split!r}: no image can be read")
-        return images[: len(labels)], torch.tensor(labels)
 
 
 def told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any]]:
