@@ -1,5 +1,7 @@
 """A trained network by the name that a user types: a checkpoint, an export of ours, or a name of timm's registry."""
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,10 +21,10 @@ from vit_attn.checkpoints.contents import hyperparameters_of, weights_of
 from vit_attn.checkpoints.io import read_checkpoint
 from vit_attn.checkpoints.weights import load_exactly, load_weights
 from vit_attn.commands.stored_network import check_hyperparameters, check_network
-from vit_attn.data.folder import entries, files_below
 from vit_attn.data.header import MADE_FOR, Header, header_of, read_header
+from vit_attn.data.listing import pictures_in, what_is_left_out
 from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, one_line
 from vit_attn.task import build_net, without_pretrained
 
 
@@ -199,27 +201,33 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def image_files(paths: Sequence[str], within: bool = False) -> list[Path]:
-    """The files that are named, and the images in the folders that are named: in the order given, folders sorted.
+def image_files(paths: Sequence[str]) -> list[Path]:
+    """The files that are named, and the pictures in and below the folders that are named: those that ``fit`` takes.
 
-    In a folder, names that begin with a dot are passed over.
+    They are in the order given, those of a folder sorted. What a folder holds besides is counted in a line.
 
     Args:
         paths: Files and folders.
-        within: Whether folders in folders are searched, too.
 
     Raises:
         UserError: If there are none, or if a folder cannot be read.
     """
     found: list[Path] = []
+    left_out: Counter[str] = Counter()
     for path in map(Path, paths):
         if path.is_dir():
-            inside = files_below(path) if within else entries(path)
-            found += sorted(each for each in inside if each.suffix.lower() in SUFFIXES)
+            inside, besides = pictures_in(path)
+            found += sorted(inside)
+            left_out += besides
         elif path.is_file():
             found.append(path)
         else:
             raise UserError(f"no such image or folder: {path}")
+    said = what_is_left_out(left_out)
     if not found:
-        raise UserError(f"no images in {', '.join(paths)}: known are {', '.join(sorted(SUFFIXES))}")
+        raise UserError(
+            f"no images in {', '.join(paths)}{f' ({said})' if said else ''}: known are {', '.join(sorted(SUFFIXES))}"
+        )
+    if said:
+        sys.stderr.write(f"vit-attn: {one_line(said)}\n")
     return found

@@ -89,7 +89,7 @@ def run(verb: str, options: list[str]) -> int:
     from vit_attn.commands import networks  # torch takes seconds to import: only when there is something to do
 
     check_output(args.output, args.overwrite)
-    files = networks.image_files(args.images, within=True)
+    files = networks.image_files(args.images)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
     network.net.to(device)
     top_k, errors = check_top_k(args.top_k, network.num_classes), []

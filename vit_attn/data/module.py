@@ -40,6 +40,7 @@ class ImageData(L.LightningDataModule):
             or one of timm's: ``hfds/NAME``, ``hfids/NAME``, ``wds/…``, ``tfds/NAME``, ``torch/NAME``.
         root: Folder of the data sets' files, by default the variable ``VIT_ATTN_DATA``, else ``data``; the folder
             itself for ``folder``, the file for ``csv``.
+        columns: Which columns of the table of ``csv`` are which, as ``path=file,label=class``; common names are known.
         download: Whether missing files may be downloaded.
         batch_size: Images a step on each device.
         num_workers: Processes that read images where ``loader`` is ``workers``; by default as many as there are cores.
@@ -82,6 +83,7 @@ class ImageData(L.LightningDataModule):
         normalize: str | None = None,
         balance: Balance = "none",
         skip_damaged: bool = False,
+        columns: str | None = None,
     ) -> None:
         super().__init__()
         least = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0), "seed": (seed, 0)}
@@ -90,7 +92,7 @@ class ImageData(L.LightningDataModule):
             if value is not None and value < low:
                 raise UserError(f"{name} must be at least {low}, got {value}")
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
-        self.source = find_source(dataset, Path(root) if root else None, download)
+        self.source = find_source(dataset, Path(root) if root else None, download, columns)
         self.download, self.batch_size, self.seed = download, batch_size, seed
         self.augment, self.balance = augment.over(self.source.augment), balance
         size = (img_size, img_size) if img_size else self.source.img_size or UNLIKE
@@ -116,6 +118,11 @@ class ImageData(L.LightningDataModule):
     def splits(self) -> dict[str, Split]:
         """What was loaded of ``train``, ``val`` and ``test``."""
         return self.store.splits
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the user must know of how the files were understood, a phrase each; all of them once they are loaded."""
+        return [*self.source.remarks, *self.store.remarks]
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 """Formats that are read, by Pillow's names; a file's content decides, not its ending. None of them runs a program."""
 READ = frozenset({*FORMATS, "MPO", None})
 """Formats of pictures that are open: a JPEG of several pictures is MPO, and pixels that are no file have none."""
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-"""Endings of the files that are taken for images in a folder."""
+Image.init()
+SUFFIXES = frozenset(ending for ending, form in Image.registered_extensions().items() if form in READ)
+"""Endings of the files that are taken for images in a folder: all that Pillow has for these formats."""
 MOST_PIXELS = 89_478_485
 """Larger images are refused: a small file can claim any size and fill the memory (Pillow's own bound)."""
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, besides our line

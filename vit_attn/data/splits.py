@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -206,6 +206,7 @@ class Source:
         load: From the folder of the files and whether they may be downloaded, to ``train``, ``val`` and ``test``.
         augment: What training images stand without losing their class.
         in_chans: Channels of the images, 3 for colour and 1 for grey.
+        remarks: What the user must know of how the files were understood, a phrase each.
     """
 
     class_names: tuple[str, ...]
@@ -215,6 +216,7 @@ class Source:
     load: Callable[[Path, bool], dict[str, Split]]
     augment: Augment = OFF
     in_chans: int = 3
+    remarks: list[str] = field(default_factory=list)
 
 
 def _answer(answer: Callable[[int], Answer], indices: np.ndarray, index: int) -> Answer:

@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from vit_attn.data.coins import Answer
+from vit_attn.data.coverage import check_classes
 from vit_attn.data.decoding import decode, without_damaged
 from vit_attn.data.memory import Loader, choose_loader
 from vit_attn.data.splits import Source, Split, TensorPictures
@@ -57,6 +58,7 @@ class Store:
         self.splits: dict[str, Split] = {}
         self.found: dict[str, Split] = {}
         self.tested_on = "test"
+        self.remarks: list[str] = []
         self._checked: set[str] = set()
 
     def load(self, download: bool) -> None:
@@ -68,6 +70,7 @@ class Store:
         if self.splits:
             return
         self.found = loaded = self.source.load(self.root, download)
+        self.remarks = check_classes(loaded, self.source.class_names)
         self.splits = {name: self._sized(split) for name, split in loaded.items()}
         if "test" not in self.splits:
             self.splits["test"], self.tested_on = self.splits["val"], "val"
