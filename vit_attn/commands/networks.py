@@ -229,5 +229,5 @@ def image_files(paths: Sequence[str]) -> list[Path]:
             f"no images in {', '.join(paths)}{f' ({said})' if said else ''}: known are {', '.join(sorted(SUFFIXES))}"
         )
     if said:
-        sys.stderr.write(f"vit-attn: {one_line(said)}\n")
+        sys.stdout.write(f"{one_line(said)}\n")
     return found
