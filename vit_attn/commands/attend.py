@@ -69,6 +69,8 @@ def run(verb: str, options: list[str]) -> int:
         for each in wrong:
             sys.stderr.write(f"vit-attn: {one_line(each)}\n")
         errors += wrong
+    if said := network.say_depths():
+        sys.stdout.write(f"{said}\n")
     if len(errors) == len(files):
         raise UserError("none of the images could be read and drawn")
     return 1 if errors else 0

@@ -106,7 +106,7 @@ def _check_classes(weights: str | None, data: ImageData) -> None:
     """Refuse weights that say they are of other classes, or of these in another order, and normalise as they say."""
     said = find_header(weights) if weights else None
     if said is not None and said.class_names and said.mean and len(said.class_names) == data.num_classes:
-        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct)
+        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct, said.bits)
         data.load_state_dict(card.state())
 
 

@@ -41,6 +41,8 @@ class Network:
         crop: Share of the image that is left by the crop around its centre.
         arch: Its name in timm's registry.
         options: With which ``timm.create_model`` makes it again.
+        bits: Those that grey pictures of more than 8 use, where its training images had some.
+        depths: Of pictures of more than 8 bits that were read by their own values, the bits that each uses.
     """
 
     net: nn.Module
@@ -51,6 +53,8 @@ class Network:
     crop: float
     arch: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    bits: int | None = None
+    depths: list[int] = field(default_factory=list)
 
     @property
     def num_classes(self) -> int:
@@ -73,9 +77,19 @@ class Network:
     def read(self, path: Path) -> UInt8[np.ndarray, "height width channels"] | str:
         """The image in a file as the network sees it; or what is wrong with the file."""
         try:
-            return fit_picture(read_picture(path, len(self.mean)), self.img_size, self.crop)
+            picture = read_picture(path, len(self.mean), self.bits)
         except UserError as error:
             return str(error)
+        if self.bits is None and "bits" in picture.info:
+            self.depths.append(picture.info["bits"])
+        return fit_picture(picture, self.img_size, self.crop)
+
+    def say_depths(self) -> str:
+        """How pictures of more than 8 bits were read, where training does not tell; or nothing."""
+        if not self.depths:
+            return ""
+        each = ", ".join(f"{count} use {bits}" for bits, count in sorted(Counter(self.depths).items()))
+        return f"pictures of 16 bits: each is scaled by the bits that it uses, as the training images had none: {each}"
 
     def normalised(self, pictures: Sequence[np.ndarray], device: torch.device) -> Float[Tensor, "B C height width"]:
         """What the network takes, from what ``read`` gives."""
@@ -152,6 +166,7 @@ def _network(net: nn.Module, known: Header) -> Network:
         known.crop_pct,
         known.architecture,
         known.options,
+        known.bits,
     )
 
 

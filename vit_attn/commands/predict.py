@@ -100,6 +100,8 @@ def run(verb: str, options: list[str]) -> int:
             for error in [row["error"] for row in rows if "error" in row]:
                 sys.stderr.write(f"vit-attn: {one_line(error)}\n")
                 errors.append(error)
+    if said := network.say_depths():
+        sys.stdout.write(f"{said}\n")
     failed = len(errors)
     done = "read and named" if any(NOT_FINITE in error for error in errors) else "read"
     if failed == len(files):

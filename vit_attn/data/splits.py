@@ -1,5 +1,6 @@
 """Splits of a data set: labels at hand, pictures decoded or still in their files."""
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,12 +15,15 @@ from torch import Tensor
 
 from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.coins import Answer
-from vit_attn.data.pictures import as_picture, open_file
+from vit_attn.data.pictures import as_picture, depth_of, open_file
 from vit_attn.data.streams import Stream
 
 
 class Pictures:
     """Pictures that are read one at a time, by index."""
+
+    bits: int | None = None
+    """Those that grey pictures of more than 8 use; None for as many as hold each picture's own values."""
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -44,7 +48,17 @@ class Pictures:
         Raises:
             UserError: If it cannot be read; it is named.
         """
-        return as_picture(lambda: self._open(index), channels, self.name(index), least)
+        return as_picture(lambda: self._open(index), channels, self.name(index), least, self.bits)
+
+    def depth(self, index: int) -> int | None:
+        """Bits that a grey picture of more than 8 uses; None of any other."""
+        return depth_of(lambda: self._open(index))
+
+    def of_bits(self, bits: int | None) -> "Pictures":
+        """The same, read by another depth."""
+        other = copy.copy(self)
+        other.bits = bits
+        return other
 
     def take(self, indices: np.ndarray) -> "Pictures":
         """Some of them, in that order."""
@@ -85,9 +99,9 @@ class FilePictures(Pictures):
             return [self.key(index) for index in range(len(self))]
         return [path[len(above) :].replace(os.sep, "/") for path in self.paths.tolist()]
 
-    def take(self, indices: np.ndarray) -> "FilePictures":
+    def take(self, indices: np.ndarray) -> Pictures:
         """Some of the files."""
-        return FilePictures(self.paths[indices], self.root)
+        return FilePictures(self.paths[indices], self.root).of_bits(self.bits)
 
     def _open(self, index: int) -> Image.Image:
         return open_file(self.name(index))
@@ -113,9 +127,9 @@ class ItemPictures(Pictures):
         """The number of the item."""
         return f"image {self.indices[index]} of {self.label}"
 
-    def take(self, indices: np.ndarray) -> "ItemPictures":
+    def take(self, indices: np.ndarray) -> Pictures:
         """Some of the items."""
-        return ItemPictures(self.open_item, self.label, self.indices[indices])
+        return ItemPictures(self.open_item, self.label, self.indices[indices]).of_bits(self.bits)
 
     def _open(self, index: int) -> Image.Image:
         return self.open_item(int(self.indices[index]))
@@ -182,6 +196,20 @@ class Split:
             answer=None if self.answer is None else partial(_answer, self.answer, indices),
             pictures=None if self.pictures is None else self.pictures.take(indices),
         )
+
+    def of_bits(self, bits: int | None) -> "Split":
+        """The split, its pictures read by that depth."""
+        pictures, stream = self.pictures and self.pictures.of_bits(bits), self.stream
+        return replace(self, pictures=pictures, stream=stream and replace(stream, bits=bits))
+
+    def numbered(self, numbers: Int64[Tensor, " classes"], class_names: tuple[str, ...]) -> "Split":
+        """The split with its classes numbered otherwise.
+
+        Args:
+            numbers: The new number of each class.
+            class_names: Names of the classes by their new numbers.
+        """
+        return replace(self, labels=numbers[self.labels], class_names=self.class_names and class_names)
 
     def decoded(self) -> UInt8[Tensor, "B C height width"]:
         """Pixels of all images."""
