@@ -117,9 +117,14 @@ def test_a_deep_picture_among_others_needs_to_be_told_of(tmp_path: Path):
 
 
 def test_a_network_reads_pictures_by_the_depth_of_its_training(twelve_bits: Path, tmp_path: Path, capsys):
-    run = ["--trainer.max_steps=1", "--trainer.accelerator=cpu", f"--runs={tmp_path / 'runs'}", "--attention.every=0"]
+    run = [
+        "--trainer.max_steps=1",
+        "--trainer.accelerator=cpu",
+        f"--runs={tmp_path / 'runs'}",
+        "--attention.num_images=0",
+    ]
     options = ["--data.dataset=folder", f"--data.root={twelve_bits}", "--data.img_size=8", "--data.channels=1"]
-    small = ["--model.arch=vit_attn_tiny_patch4_32", "--model.arch_options={depth: 1, embed_dim: 8, num_heads: 1}"]
+    small = ["--model.arch=vit_attn_coins_patch4_32", "--model.arch_options={depth: 1, embed_dim: 8, num_heads: 1}"]
     assert main(["fit", *options, *small, *run, "--data.batch_size=4", "--data.bits=12"]) == 0
     (path,) = tmp_path.rglob("last.ckpt")
     card = card_of(torch.load(path, weights_only=True))

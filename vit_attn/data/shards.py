@@ -49,7 +49,7 @@ def find_shards(folder: Path) -> dict[str, Shards]:
         if split not in found:
             refuse_other_root("tar files of webdataset", folder)
             raise UserError(f"no tar file in {folder} has {split!r} in its name, such as {split}-0000.tar")
-    return {split: Shards(tuple(paths), tuple(_labels(paths))) for split, paths in found.items()}
+    return {split: Shards(tuple(paths), tuple(_labels(paths, split))) for split, paths in found.items()}
 
 
 def class_names(folder: Path, shards: dict[str, Shards]) -> tuple[str, ...]:
@@ -68,8 +68,8 @@ def class_names(folder: Path, shards: dict[str, Shards]) -> tuple[str, ...]:
     return names
 
 
-def _labels(paths: Sequence[Path]) -> list[int]:
-    """What the ``.cls`` files say."""
+def _labels(paths: Sequence[Path], split: str) -> list[int]:
+    """What the ``.cls`` files say; a test may have none."""
     labels = []
     for path in paths:
         try:
@@ -80,6 +80,6 @@ def _labels(paths: Sequence[Path]) -> list[int]:
                         labels.append(int(content.read()) if content else -1)
         except (OSError, tarfile.TarError, ValueError) as error:
             raise UserError(f"{path} is not a whole tar file of images with .cls labels: {error}") from error
-    if not labels or min(labels) < 0:
+    if (not labels and split != "test") or min(labels, default=0) < 0:
         raise UserError(f"{paths[0]} has no labels: webdataset keeps them in files that end in .cls, beside the images")
     return labels
