@@ -45,11 +45,14 @@ def test_a_folder_of_pictures_becomes_a_network_that_knows_their_classes(picture
 
 def test_a_table_of_pictures_is_trained_on_and_judged(pictures, tmp_path, capsys):
     rows = [f"pictures/{path.parent.name}/{path.name},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
-    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]))
+    (tmp_path / "table.csv").write_text("\n".join(["photo,bird", *rows]))
     table = ["--data.dataset=csv", f"--data.root={tmp_path / 'table.csv'}", "--data.normalize=imagenet"]
+    table.append("--data.columns=path=photo,label=bird")
     assert main(["fit", *TINY, *table, "--data.balance=sampling", f"--runs={tmp_path / 'runs'}"]) == 0
     (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
     assert card_of(torch.load(best, weights_only=True)).mean == (0.485, 0.456, 0.406)
+    assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+    assert main(["judge", f"--ckpt_path={best}", "--images=2"]) == 0
 
 
 def damaged(pictures) -> None:

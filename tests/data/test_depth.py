@@ -136,6 +136,15 @@ def test_a_network_reads_pictures_by_the_depth_of_its_training(twelve_bits: Path
     assert "its values go up to 5000, above those of 12 bits" in (tmp_path / "p.csv").read_text()
 
 
+def test_a_network_that_knows_no_depth_says_how_pictures_were_read(tmp_path: Path, capsys):
+    saved(tmp_path / "scans/a.png", (np.arange(32 * 32) % 4096).reshape(32, 32))
+    saved(tmp_path / "scans/b.png", np.full((8, 8), 40000))
+    asked = ["predict", str(tmp_path / "scans"), "--model=vit_attn_coins_patch4_32", f"--output={tmp_path / 'p.csv'}"]
+    assert main(asked) == 0
+    line = "pictures of 16 bits: each is scaled by the bits that it uses, as the training images had none: "
+    assert line + "1 use 10, 1 use 16\n" in capsys.readouterr().out
+
+
 def test_networks_of_before_are_read_as_they_were_trained():
     state = {"dataset": "x", "class_names": ["a"], "img_size": [8, 8], "mean": [0.5], "std": [0.5], "crop": 1.0}
     found = card_of({KEY: state})

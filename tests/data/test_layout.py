@@ -62,6 +62,11 @@ def test_splits_are_found_in_folders_around_them(tree, way: str):
     assert found(root) == (("cat", "dog"), {"train": 4, "val": 4}, [f"taken from {root / way}"])
 
 
+def test_splits_are_found_beside_folders_without_pictures(tree):
+    root = tree({"a/b/train/cat": 2, "a/b/train/dog": 2, "a/b/val/cat": 1, "notes": 0, "a/models": 0})
+    assert found(root)[1:] == ({"train": 4, "val": 1}, [f"taken from {root}/a/b"])
+
+
 def test_classes_are_found_in_folders_around_them(tree):
     root = tree({"pets/images/cat": 5, "pets/images/dog": 5, "__MACOSX/pets/images/cat": 5})
     said = [f"taken from {root}/pets/images", "left out 5 files: 5 in __MACOSX"]
@@ -183,6 +188,16 @@ def test_thumbnails_and_notes_are_left_out_and_counted(tree):
         ({"mydata/cat": 1}, r"mydata has one class only, 'cat'"),
         ({"cat": 1, "dog": 0}, r"class folder .*dog is empty: put images there, or remove it"),
         ({"train/cat": 1, "train/dog": 0, "val/cat": 1}, r"class folder .*train/dog is empty"),
+        (
+            {"train/cat": 1, "train/dog": 1, "holdout/cat": 1},
+            r"holdout holds the same folders as train: call it val or",
+        ),
+        (
+            {"data/cat": 1, "data/dog": 1, "notes": 0},
+            r"has pictures in data only: name it with --data.root=.*photos/data",
+        ),
+        ({"images/train": 1, "images/val": 1, "labels": 0}, r"no classes in .*images/train: put the images"),
+        ({"train/cat": 1, "train/dog": 1, "val/Cat": 1}, r"class 'Cat', which .* did you mean 'cat'"),
         ({".cat": 1, "@eaDir": 1}, r"no classes in .*photos: put the images"),
         ({".": 3}, r"no classes in .*photos: put the images"),
     ],
@@ -206,3 +221,10 @@ def test_a_folder_that_links_to_itself_is_left_out(tree):
     (root / "cat/up").symlink_to(root, target_is_directory=True)
     names, _, remarks = found(root)
     assert (names, remarks) == (("cat", "dog"), ["left out 2 files: 1 linked to a folder above, 1 without an ending"])
+
+
+def test_pictures_that_links_put_into_two_splits_are_told(tree):
+    root = tree({"train/cat": 3, "train/dog": 3})
+    (root / "val").symlink_to(root / "train", target_is_directory=True)
+    (root / "train/cat/gone.png").symlink_to("nowhere.png")
+    assert found(root)[2] == [f"6 pictures are there more than once, by links, such as {root}/val/cat/0.png"]

@@ -9,7 +9,7 @@ import torch
 from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.held_out import share_out
 from vit_attn.data.layout import Layout, describe_loose, find_layout, left_out_of
-from vit_attn.data.listing import Folder, scan, what_is_left_out
+from vit_attn.data.listing import Folder, linked_twice, scan, what_is_left_out
 from vit_attn.data.names import class_name, in_natural_order
 from vit_attn.data.roots import refuse_file
 from vit_attn.data.splits import FilePictures, Source, Split
@@ -48,6 +48,9 @@ def folder_source(root: Path) -> Source:
             continue
         refuse_unknown_classes(pictures[split], names, str(place.path))
     remarks += unlabelled_remarks(layout)
+    remarks += linked_twice(
+        found, (path for classes in pictures.values() for files in classes.values() for path in files)
+    )
     lists = {split: pictures["train" if place is first else split] for split, place in layout.places.items()}
     return Source(names, None, None, None, partial(_load, root, lists, names), PHOTOS, remarks=remarks)
 
@@ -75,7 +78,7 @@ def _refuse_empty(place: Folder) -> None:
 
 def _is_unlabelled(classes: Collection[str], known: Sequence[str]) -> bool:
     """Whether a split's only folder is no class but holds all its pictures, such as ``test/images``."""
-    return len(classes) == 1 and not set(classes) & set(known)
+    return len(classes) == 1 and not {name.casefold() for name in classes} & {name.casefold() for name in known}
 
 
 def refuse_unknown_classes(found: Collection[str], known: Sequence[str], where: str) -> None:

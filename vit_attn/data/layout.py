@@ -62,9 +62,14 @@ def _is_split(folder: Folder) -> bool:
 
 
 def _is_wrapper(folder: Folder) -> bool:
-    """Whether nothing is in a folder but another, which has sub-folders with pictures."""
+    """Whether all that is in a folder is in another: the only one, or one that leads to splits."""
     inner = folder.filled
-    return len(folder.folders) == 1 == len(inner) and not inner[0].pictures and bool(inner[0].filled)
+    nested = len(inner) == 1 and not inner[0].pictures and bool(inner[0].filled)
+    return nested and (len(folder.folders) == 1 or _leads_to_splits(inner[0]))
+
+
+def _leads_to_splits(folder: Folder) -> bool:
+    return bool(_divided(folder)) or (len(folder.filled) == 1 and _leads_to_splits(folder.filled[0]))
 
 
 def _splits(here: Folder, divided: Sequence[Folder]) -> Layout:
@@ -83,22 +88,32 @@ def _splits(here: Folder, divided: Sequence[Folder]) -> Layout:
     if "train" not in found:
         _refuse_without_training(here, found, flat, others)
     if others and len(found) + len(flat) == 1:
-        names = some_of([each.name for each in others], 3)
+        names, classes = some_of([each.name for each in others], 3), _class_names(divided[0])
+        if alike := [each.name for each in others if _class_names(each) & classes]:
+            raise UserError(
+                f"{here.path}: {some_of(alike, 3)} holds the same folders as {divided[0].name}: call it val or test, "
+                "or move it elsewhere"
+            )
         raise UserError(
             f"{here.path}: is {divided[0].name} the training split, or a class like {names}? Name the folder of the "
             f"training images with --data.root={divided[0].path}, or call the class otherwise"
         )
     found = {split: found[split] for split in SPLIT_WORDS if split in found}
     places = {"train": _inner(found["train"])}
-    classes = {class_name(each.name) for each in places["train"].filled}
-    places |= {split: _inner(folder, classes) for split, folder in found.items() if split != "train"}
-    remarks = [f"{split} is {place.path.relative_to(here.path).as_posix()}" for split, place in places.items()]
-    remarks = remarks if any(place.name != split for split, place in places.items()) else []
+    places |= {
+        split: _inner(folder, _class_names(places["train"])) for split, folder in found.items() if split != "train"
+    }
+    ways = {split: place.path.relative_to(here.path).as_posix() for split, place in places.items()}
+    remarks = [f"{split} is {way}" for split, way in ways.items() if way != split]
     remarks += [f"{each.name} holds no picture" for each in here.folders if split_of(each.name) and not each.count]
     remarks += describe_loose(here)
     if others:
         remarks.append(f"left out beside the splits: {', '.join(f'{each.name} ({each.count})' for each in others)}")
     return Layout(places, {each.name: each for each in flat}, remarks)
+
+
+def _class_names(folder: Folder) -> set[str]:
+    return {class_name(each.name) for each in folder.filled}
 
 
 def _inner(split: Folder, classes: Collection[str] = ()) -> Folder:
@@ -136,6 +151,13 @@ def _check_classes(here: Folder) -> list[str]:
         _refuse_unclassed(here.path)
     _refuse_nested_splits(here)
     _refuse_twins(here)
+    if len(here.filled) == 1 < len(here.folders) and not here.filled[0].pictures:
+        others = some_of([each.name for each in here.folders if not each.count], 3)
+        only = here.filled[0]
+        raise UserError(
+            f"{here.path} has pictures in {only.name} only: name it with --data.root={only.path}, or put the images of "
+            f"a class into {others}"
+        )
     named = {each.name: split for each in here.filled if (split := split_of(each.name))}
     if len(named) == len(here.folders) == len(set(named.values())):
         _refuse_unclassed(next((each for each in here.filled if named[each.name] == "train"), here.filled[0]).path)
@@ -157,6 +179,8 @@ def _refuse_nested_splits(here: Folder) -> None:
         if any(below.filled for below in inner.values()):
             names = some_of([other.name for other in here.filled], 4)
             raise UserError(f"{here.path} holds several data sets, {names}: name one with --data.root={each.path}")
+        if len(here.filled) == 1:
+            _refuse_unclassed(inner["train"].path)
         train = inner["train"].name
         raise UserError(
             f"{here.path} has splits in each class, such as {each.name}/{train}: make it {train}/{each.name}, or list "
@@ -166,7 +190,7 @@ def _refuse_nested_splits(here: Folder) -> None:
 
 def _refuse_twins(here: Folder) -> None:
     """Refuse would-be classes that have the same sub-folders: those are the classes, and they are splits."""
-    below = [(each, {class_name(inner.name) for inner in each.filled}) for each in here.filled if not each.pictures]
+    below = [(each, _class_names(each)) for each in here.filled if not each.pictures]
     if len(below) > PAIRWISE and len({frozenset(names) for _, names in below}) > 1:
         return
     for number, (one, names) in enumerate(below):

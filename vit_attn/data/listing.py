@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,12 +29,14 @@ class Folder:
         pictures: Files in it that have the ending of a picture, in order.
         folders: Its sub-folders, in order.
         left_out: What else is in it, by kind.
+        links: How many of its files and sub-folders are links.
     """
 
     path: Path
     pictures: list[str] = field(default_factory=list)
     folders: list["Folder"] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    links: int = 0
 
     @property
     def name(self) -> str:
@@ -62,6 +64,10 @@ class Folder:
         """What was left out of it and of all below it, by kind."""
         return sum((folder.all_left_out() for folder in self.folders), Counter(self.left_out))
 
+    def has_links(self) -> bool:
+        """Whether it, or a folder below it, has links."""
+        return self.links > 0 or any(folder.has_links() for folder in self.folders)
+
 
 def scan(folder: Path) -> Folder:
     """All that is in a folder and below it; through links, but not in circles.
@@ -77,6 +83,7 @@ def _scan(path: Path, real: Path, above: tuple[Path, ...]) -> Folder:
     found, above = Folder(path), (*above, real)
     for entry in _entries(path):
         name, place = entry.name, path / entry.name
+        found.links += _is_link(entry)
         if not _is_folder(entry):
             kind = _kind_of_file(name)
             if kind is None:
@@ -137,6 +144,29 @@ def _kind_of_file(name: str) -> str | None:
         return "hidden"
     ending = os.path.splitext(name)[1].lower()
     return None if ending in SUFFIXES else ending or "without an ending"
+
+
+def linked_twice(folder: Folder, pictures: Iterable[str]) -> list[str]:
+    """A remark on pictures that links make be there more than once: one may be of two splits, or of two classes.
+
+    Args:
+        folder: Where they are.
+        pictures: Those that are taken.
+    """
+    if not folder.has_links():
+        return []
+    files: set[tuple[int, int]] = set()
+    again: list[str] = []
+    for path in pictures:
+        try:
+            known = os.stat(path)
+        except OSError:  # a link to nothing, which is named when it is read
+            continue
+        if (known.st_dev, known.st_ino) in files:
+            again.append(path)
+        files.add((known.st_dev, known.st_ino))
+    what = "picture is" if len(again) == 1 else "pictures are"
+    return [f"{len(again)} {what} there more than once, by links, such as {again[0]}"] if again else []
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], Counter[str]]:
