@@ -29,7 +29,7 @@ knows the ten classes of CIFAR-10. Any vision transformer of timm's registry, or
 def make_parser() -> OneLineParser:
     """The options of ``attend``."""
     parser = OneLineParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders, read with all within them")
     add_network_options(parser, DEFAULT)
     parser.add_argument("--query", type=int, help="token that asks, prefix tokens first; by default what is pooled")
     parser.add_argument("--target", type=int, help="class that relevance is of; by default the one that is predicted")
@@ -71,6 +71,8 @@ def run(verb: str, options: list[str]) -> int:
         for each in wrong:
             sys.stderr.write(f"vit-attn: {one_line(each)}\n")
         errors += wrong
+    if said := network.say_depths():
+        sys.stdout.write(f"{said}\n")
     if len(errors) == len(files):
         raise UserError("none of the images could be read and drawn")
     return 1 if errors else 0

@@ -72,6 +72,7 @@ def export(network: Network, path: Path, pixels: str | None, tolerance: float) -
         tuple(network.std),
         tuple(network.img_size),
         network.crop,
+        network.bits,
     )
     net = network.net.cpu().eval() if pixels is None else Normalized(network, 255 if pixels == "uint8" else 1).eval()
     said = header.metadata() | {"pixels": json.dumps(pixels or "normalised")}

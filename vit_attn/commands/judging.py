@@ -107,7 +107,7 @@ def _check_classes(weights: str | None, data: ImageData) -> None:
     """Refuse weights that say they are of other classes, or of these in another order, and normalise as they say."""
     said = find_header(weights) if weights else None
     if said is not None and said.class_names and said.mean and len(said.class_names) == data.num_classes:
-        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct)
+        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct, said.bits)
         data.load_state_dict(card.state())
 
 
@@ -193,7 +193,8 @@ def _aligned(rows: list[list[str]]) -> str:
 def _data(args: argparse.Namespace) -> ImageData:
     name, settings = _dataset(args), _settings(args)
     own = settings if settings.get("dataset") == name else {}
-    kept = {each: own[each] for each in ("img_size", "channels", "normalize", "skip_damaged") if each in own}
+    of_pictures = ("img_size", "channels", "normalize", "skip_damaged", "columns", "bits")
+    kept = {each: own[each] for each in of_pictures if each in own}
     data = ImageData(name, root=args.root or settings.get("root"), batch_size=1, **kept)
     data.prepare_data()
     return data

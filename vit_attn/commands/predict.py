@@ -90,7 +90,7 @@ def run(verb: str, options: list[str]) -> int:
     from vit_attn.commands import networks  # torch takes seconds to import: only when there is something to do
 
     check_output(args.output, args.overwrite)
-    files = networks.image_files(args.images, within=True)
+    files = networks.image_files(args.images)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
     say_what_is_read(files, network, args.model)
     network.net.to(device)
@@ -102,6 +102,8 @@ def run(verb: str, options: list[str]) -> int:
             for error in [row["error"] for row in rows if "error" in row]:
                 sys.stderr.write(f"vit-attn: {one_line(error)}\n")
                 errors.append(error)
+    if said := network.say_depths():
+        sys.stdout.write(f"{said}\n")
     failed = len(errors)
     done = "read and named" if any(NOT_FINITE in error for error in errors) else "read"
     if failed == len(files):

@@ -17,6 +17,8 @@ FIXED = {
     "data.dataset": "these are other pictures",
     "data.img_size": "these are other pictures",
     "data.channels": "these are other pictures",
+    "data.columns": "these are other pictures, or other classes",
+    "data.bits": "the network knows pictures as they were",
     "data.normalize": "the network knows pictures as they were",
     "data.balance": "it gives other images and another loss",
     "trainer.accumulate_grad_batches": "it bends the schedule",

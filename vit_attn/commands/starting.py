@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from vit_attn.checkpoints.header import find_header
 from vit_attn.checkpoints.start import network_to_start_with
+from vit_attn.data.names import class_name
 from vit_attn.errors import UserError
 from vit_attn.model.pretrained import names_network, pretrained_weights
 
@@ -98,7 +99,9 @@ def renew_head(task: Any, class_names: Sequence[str]) -> None:
         known = getattr(timm.get_pretrained_cfg(start), "label_names", None)
     else:
         known = said.class_names if (said := find_header(start)) else None
-    if known is not None and len(known) == len(class_names) and tuple(known) != tuple(class_names):
+    if known is None or len(known) != len(class_names):
+        return
+    if [class_name(name) for name in known] != [class_name(name) for name in class_names]:
         task.net.reset_classifier(len(class_names))
         rank_zero_warn(f"{start}: the head of other classes was left out; the new one is untrained")
 

@@ -12,6 +12,7 @@ from torchvision.datasets.utils import check_integrity
 
 from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.held_out import stratified_split
+from vit_attn.data.roots import refuse_other_root
 from vit_attn.data.splits import Source, Split
 from vit_attn.errors import UserError
 
@@ -58,6 +59,7 @@ def _require(kind: type[CIFAR10], root: Path, download: bool) -> None:
         if bad := [f"{name} is missing" for name in missing] + [f"{name} is damaged" for name in damaged]:
             raise UserError(f"{name} in {folder} is not whole: {', '.join(bad)}; remove that folder to download again")
         return
+    refuse_other_root(name, root)
     how = f"unpack {kind.url} into {root}, or name the folder that holds {kind.base_folder}/ with --data.root"
     if not download:
         raise UserError(f"{name} not found: no {folder}; {how}, or allow --data.download=true")

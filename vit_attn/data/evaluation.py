@@ -13,7 +13,7 @@ from torch.utils.data.distributed import DistributedSampler
 from vit_attn.data.draws import lasting_order
 from vit_attn.data.memory import Numbering, Read
 from vit_attn.data.stream_batches import Item, Transform, batch_of, unread
-from vit_attn.data.streams import Stream, picture_of, told
+from vit_attn.data.streams import Stream, told
 from vit_attn.errors import UserError
 
 
@@ -105,7 +105,7 @@ class DealtStream(IterableDataset):
         try:
             if isinstance(picture, UserError):
                 raise picture
-            image = picture_of(picture, self.channels, f"an image of {self.stream.name}")
+            image = self.stream.picture_of(picture, self.channels)
             return self.transform(image), int(label), None
         except UserError as error:
             return unread(self.transform, self.channels, error)

@@ -17,13 +17,15 @@ from torch.utils.data import DataLoader
 from vit_attn.checkpoints.card import KEY, Card, card_of
 from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
 from vit_attn.data.balance import imbalance, inverse_frequencies
+from vit_attn.data.depth import Bits
 from vit_attn.data.draws import Draws, file_order, to_device
 from vit_attn.data.identity import fingerprint_of, names_of_batch
 from vit_attn.data.limits import Limit, limit_of
 from vit_attn.data.loaders import Balance, Loaders
 from vit_attn.data.memory import Loader, Pick, Read, Resident
+from vit_attn.data.names import class_name
 from vit_attn.data.place import Place
-from vit_attn.data.sources import ROOT_VARIABLE, SOURCES, Split, find_source
+from vit_attn.data.sources import OWN, ROOT_VARIABLE, SOURCES, Source, Split, find_source
 from vit_attn.data.statistics import Statistics, find_statistics
 from vit_attn.data.store import Probe, Store
 from vit_attn.data.summary import say_limit, say_what_was_found
@@ -44,6 +46,7 @@ class ImageData(L.LightningDataModule):
             or one of timm's: ``hfds/NAME``, ``hfids/NAME``, ``wds/…``, ``tfds/NAME``, ``torch/NAME``.
         root: Folder of the data sets' files, by default the variable ``VIT_ATTN_DATA``, else ``data``; the folder
             itself for ``folder``, the file for ``csv``.
+        columns: Which columns of the table of ``csv`` are which, as ``path=file,label=class``; common names are known.
         download: Whether missing files may be downloaded.
         batch_size: Images a step on each device.
         num_workers: Processes that read images where ``loader`` is ``workers``; by default as many as there are cores.
@@ -65,6 +68,8 @@ class ImageData(L.LightningDataModule):
         skip_damaged: Whether files that cannot be read as images are left out and counted, instead of ending the run.
             Where workers read, all are read once before. Of ``wds/…`` workers always leave them out, uncounted, and
             of ``hfids/…`` and ``tfds/…`` never.
+        bits: How many bits grey pictures of 16 use, which makes the largest value of as many white; by default what
+            holds the values of the training pictures, or of a thousand of them. Another that goes beyond is refused.
 
     Raises:
         UserError: If there is no such data set, or if its files are missing or damaged.
@@ -86,6 +91,8 @@ class ImageData(L.LightningDataModule):
         normalize: str | None = None,
         balance: Balance = "none",
         skip_damaged: bool = False,
+        columns: str | None = None,
+        bits: Bits | None = None,
     ) -> None:
         super().__init__()
         least = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0), "seed": (seed, 0)}
@@ -94,12 +101,12 @@ class ImageData(L.LightningDataModule):
             if value is not None and value < low:
                 raise UserError(f"{name} must be at least {low}, got {value}")
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
-        self.source = find_source(dataset, Path(root) if root else None, download)
+        source = find_source(dataset, Path(root) if root else None, download, columns)
         self.download, self.batch_size, self.seed = download, batch_size, seed
-        self.augment, self.balance = augment.over(self.source.augment), balance
-        size = (img_size, img_size) if img_size else self.source.img_size or UNLIKE
-        colours = channels or self.source.in_chans
-        self.store = Store(self.source, self.root, size, colours, loader, memory_budget_gb, skip_damaged)
+        self.augment, self.balance = augment.over(source.augment), balance
+        size = (img_size, img_size) if img_size else source.img_size or UNLIKE
+        colours = channels or source.in_chans
+        self.store = Store(source, self.root, size, colours, loader, memory_budget_gb, skip_damaged, bits)
         self.store.parts = self.augment.random_resized_crop
         self._loaders = Loaders(self.store, self.augment, batch_size, seed, balance, num_workers)
         self._statistics = self._known_statistics(normalize)
@@ -118,9 +125,19 @@ class ImageData(L.LightningDataModule):
         return Place(self.trainer)
 
     @property
+    def source(self) -> Source:
+        """The data set."""
+        return self.store.source
+
+    @property
     def splits(self) -> dict[str, Split]:
         """What was loaded of ``train``, ``val`` and ``test``."""
         return self.store.splits
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the user must know of how the files were understood, a phrase each; all of them once they are loaded."""
+        return self.source.remarks
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -174,7 +191,8 @@ class ImageData(L.LightningDataModule):
     @property
     def card(self) -> Card:
         """What a checkpoint keeps of the data."""
-        return Card(self.dataset, self.class_names, self.img_size, self.statistics.mean, self.statistics.std)
+        mean, std = self.statistics.mean, self.statistics.std
+        return Card(self.dataset, self.class_names, self.img_size, mean, std, bits=self.store.bits or None)
 
     def state_dict(self) -> dict[str, Any]:
         """The card, for the checkpoint."""
@@ -189,12 +207,23 @@ class ImageData(L.LightningDataModule):
         stored = card_of({KEY: state_dict})
         if stored is None:
             return
-        if stored.class_names != self.class_names:
-            raise UserError(
-                f"the checkpoint is of other classes than {self.dataset}: "
-                f"{_first_difference(stored.class_names, self.class_names)}"
-            )
+        self._load(self.download)
+        self._number_as(tuple(map(class_name, stored.class_names)))
+        if stored.bits is not None:
+            self.store.read_by(stored.bits)
+        self._resident.clear()
         self._statistics, self._scaling = Statistics(stored.mean, stored.std), None
+
+    def _number_as(self, stored: tuple[str, ...]) -> None:
+        """Take a checkpoint's order of the classes where ours is a convention, which was another once."""
+        here = tuple(map(class_name, self.class_names))
+        if stored == here:
+            return
+        again = "; an order that changed since cannot be resumed: begin anew" if sorted(stored) == sorted(here) else ""
+        if not again or self.dataset not in OWN or (self.trainer is not None and self.place.trains):
+            difference = _first_difference(stored, here)
+            raise UserError(f"the checkpoint is of other classes than {self.dataset}: {difference}{again}")
+        self.store.renumber(stored)
 
     def prepare_data(self) -> None:
         """Download what is missing, once a node; the splits stay in memory for ``setup``."""
@@ -206,7 +235,7 @@ class ImageData(L.LightningDataModule):
         if self.splits:
             return
         self.store.load(download)
-        say_what_was_found(self.title, self.class_names, self.store.found, getattr(self.source, "remarks", ()))
+        say_what_was_found(self.title, self.class_names, self.store.found, self.remarks)
 
     def _check_batch(self, split: Split) -> None:
         ranks, _ = self.place.ranks

@@ -1,7 +1,7 @@
 """The splits of a data set, loaded once, and decoded once where they fit the memory."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,13 +11,16 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from vit_attn.data.coins import Answer
+from vit_attn.data.coverage import check_classes
 from vit_attn.data.decoding import decode, without_damaged
+from vit_attn.data.depth import NONE_SEEN, Bits
 from vit_attn.data.draws import lasting_order
 from vit_attn.data.memory import Loader, choose_loader
 from vit_attn.data.splits import Source, Split, TensorPictures
 from vit_attn.data.statistics import SAMPLE, Statistics, measure
 from vit_attn.data.streams import Stream
 from vit_attn.data.transforms import least_side
+from vit_attn.data.used_bits import find_bits
 from vit_attn.data.wholes import decode_whole, read_whole_stream, whole_bytes
 from vit_attn.errors import UserError
 
@@ -43,6 +46,7 @@ class Store:
         loader: Where batches are put together.
         budget_gb: Memory, in GB, that the decoded images may take for ``loader: auto``.
         skip_damaged: Whether pictures that cannot be read are left out.
+        bits: Those that grey pictures of more than 8 use; by default they are found in the training pictures.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Store:
         loader: Loader,
         budget_gb: float,
         skip_damaged: bool,
+        bits: Bits | None = None,
     ) -> None:
         self.source, self.root, self.size, self.channels = source, root, size, channels
         self.loader, self.budget_gb, self.skip_damaged = loader, budget_gb, skip_damaged
@@ -62,6 +67,7 @@ class Store:
         self.splits: dict[str, Split] = {}
         self.found: dict[str, Split] = {}
         self.tested_on = "test"
+        self.bits: int | None = bits
         self._checked: set[str] = set()
 
     def load(self, download: bool) -> None:
@@ -72,10 +78,38 @@ class Store:
         """
         if self.splits:
             return
-        self.found = loaded = self.source.load(self.root, download)
-        self.splits = {name: self._sized(split) for name, split in loaded.items()}
+        found = self.source.load(self.root, download)
+        remarks = check_classes(found, self.source.class_names)
+        if self.bits is None:
+            self.bits = used = find_bits(found["train"])
+            if used != NONE_SEEN:
+                remarks.append(f"white of pictures of 16 bits is {2**used - 1:,}: they use {used} bits")
+        self.source = replace(self.source, remarks=[*self.source.remarks, *remarks])
+        self._take(found)
+
+    def _take(self, found: Mapping[str, Split]) -> None:
+        """Begin with splits of which nothing is decoded."""
+        self.found = {name: split.of_bits(self.bits) for name, split in found.items()}
+        self.splits, self._checked = {name: self._sized(split) for name, split in self.found.items()}, set()
         if "test" not in self.splits:
             self.splits["test"], self.tested_on = self.splits["val"], "val"
+
+    def read_by(self, bits: int) -> None:
+        """Read grey pictures of more than 8 bits by the depth with which a network was trained."""
+        if bits == self.bits:
+            return
+        self.bits, seen = bits, self.bits != NONE_SEEN
+        if seen:
+            self._take(self.found)
+        else:  # of what is decoded, nothing is of more than 8 bits
+            self.splits = {name: split.of_bits(bits) for name, split in self.splits.items()}
+
+    def renumber(self, class_names: tuple[str, ...]) -> None:
+        """Number the classes as a network does that was trained on them in another order."""
+        numbers = torch.tensor([class_names.index(name) for name in self.source.class_names])
+        for splits in (self.found, self.splits):
+            splits |= {name: split.numbered(numbers, class_names) for name, split in splits.items()}
+        self.source = replace(self.source, class_names=class_names)
 
     def _sized(self, split: Split) -> Split:
         """The split with its pictures to be read again, where they are of another size or colour than wanted."""

@@ -67,6 +67,7 @@ class Stream:
         split: What the reader calls the split.
         count: Images of it.
         download: Whether missing files may be downloaded.
+        bits: Those that grey pictures of more than 8 use.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Stream:
     split: str
     count: int
     download: bool = False
+    bits: int | None = None
 
     @property
     def repeats_its_order(self) -> bool:
@@ -143,7 +145,7 @@ class Stream:
         none = True
         for number, (picture, label) in enumerate(islice(told(self.open(), self.name), count)):
             try:
-                whole = picture_of(picture, channels, f"image {number} of {self.name}")
+                whole = self.picture_of(picture, channels, f"image {number}")
             except UserError:
                 if not skip_damaged:
                     raise
@@ -152,6 +154,15 @@ class Stream:
             yield whole, int(label)
         if none:
             raise UserError(f"{self.name}, split {self.split!r}: no image can be read")
+
+    def picture_of(self, picture: Any, channels: int, name: str = "an image") -> Image.Image:
+        """What the reader gives as a picture, in colour or in grey."""
+        return as_picture(
+            lambda: picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture)),
+            channels,
+            f"{name} of {self.name}",
+            bits=self.bits,
+        )
 
 
 def told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any]]:
@@ -164,10 +175,3 @@ def told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any
 
 def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def picture_of(picture: Any, channels: int, name: str) -> Image.Image:
-    """What a reader gives as a picture, in colour or in grey."""
-    return as_picture(
-        lambda: picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture)), channels, name
-    )

@@ -1,6 +1,6 @@
 """What a command says of its data before it begins: what was found, and what of it is left out."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
@@ -22,10 +22,10 @@ def say_what_was_found(
         name: The data set, and where it lies if the user said so.
         class_names: Names of the classes.
         splits: As they were found.
-        remarks: On the data set; those on its splits follow.
+        remarks: On the data set.
     """
     rank_zero_info(printable(summary(name, class_names, splits)))
-    for remark in dict.fromkeys((*remarks, *_remarks(splits.values()))):
+    for remark in dict.fromkeys(remarks):
         rank_zero_info(printable(remark))
 
 
@@ -56,11 +56,6 @@ def classes(names: Sequence[str]) -> str:
 
 def _origin(split: Split) -> str:
     return " (held out from training)" if split.held_out else ""
-
-
-def _remarks(splits: Iterable[Split]) -> Iterator[str]:
-    for split in splits:
-        yield from getattr(split, "remarks", ())
 
 
 def say_limit(data: Any, stage: str) -> None:
