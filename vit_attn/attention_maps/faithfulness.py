@@ -158,7 +158,7 @@ def knock_out_top(
     named = members(tokens, order[:, :count].expand(len(images), -1).to(images.device) + layout.num_prefix_tokens)
     cut = named[:, None, :] & ~torch.eye(tokens, dtype=torch.bool, device=images.device)
     pool = None
-    if layout.global_pool == "map":
+    if layout.pools_by_attention:
         pool = named if layout.pool_include_prefix else named[:, layout.num_prefix_tokens :]
     before = logits_by_batch(net, images, batch)
     return effect(before, logits_by_batch(net, images, batch, cut, pool), labels)
