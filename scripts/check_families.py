@@ -22,19 +22,22 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from family_networks import Candidate, candidates, images_of
+from family_networks import Candidate, candidates, images_of  # pyrefly: ignore[missing-import]
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vit_attn.attention_maps import record, relevance, rollout
-from vit_attn.attention_maps.recording import Recording
+from vit_attn.attention_maps.recording import Layer, Recording
+from vit_attn.attention_maps.watch import attention_modules
 from vit_attn.errors import UserError
 
 LARGEST_ERROR = 1e-5
 """Of a recorded weight, which is in float32; the reference is in float64."""
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 SOFTMAX = (Tensor.softmax, torch.softmax, F.softmax)
-QUERIES_AND_KEYS = re.compile(r"qkv\.weight|\bq\.weight|\bk\.weight|\bkv\.weight|q_proj|k_proj|query|key\.|in_proj_weight")
+QUERIES_AND_KEYS = re.compile(
+    r"qkv\.weight|\bq\.weight|\bk\.weight|\bkv\.weight|q_proj|k_proj|query|key\.|in_proj_weight"
+)
 NORMS = re.compile(r"[qk]_?norm\w*\.weight|(query|key)_norm\.weight")
 
 
@@ -64,13 +67,31 @@ class Softmaxes(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func is F.multi_head_attention_forward:  # which returns them
-            output, weights = func(*args, **(kwargs | {"need_weights": True, "average_attn_weights": False}))
+            attend: Any = func
+            output, weights = attend(*args, **(kwargs | {"need_weights": True, "average_attn_weights": False}))
             self.kept.append(weights._base)  # (B H, N, N): what it returns is a view that nothing uses
             return output, weights
+        if func is F.scaled_dot_product_attention:  # where a network has nothing else
+            output, weights = written_out(*args, **kwargs)
+            self.kept.append(weights)
+            return output
         result = func(*args, **kwargs)
         if func in SOFTMAX and result.ndim == 4:
             self.kept.append(result)
         return result
+
+
+def written_out(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, *, scale: float | None = None, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Fused attention by its formula, and its weights."""
+    if options.pop("dropout_p", 0.0) or any(options.values()):
+        raise Wrong(f"attention with {options} is not written out")
+    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
+    weights = scores.softmax(dim=-1)
+    return weights @ v, weights
 
 
 def main() -> int:
@@ -79,7 +100,9 @@ def main() -> int:
     parser.add_argument("--only", default="", help="networks whose library, family and name match")
     parser.add_argument("--write", type=Path, help="document whose table between the markers is replaced")
     args = parser.parse_args()
-    findings = [check(each) for each in candidates() if re.search(args.only, f"{each.library} {each.family} {each.name}")]
+    findings = [
+        check(each) for each in candidates() if re.search(args.only, f"{each.library} {each.family} {each.name}")
+    ]
     print(table(findings))
     wrong = [each for each in findings if each.result == "wrong"]
     for each in findings:
@@ -100,41 +123,52 @@ def check(candidate: Candidate) -> Finding:
         with quiet(), torch.device("meta") if candidate.meta else contextlib.nullcontext():
             net = candidate.build().eval()
     except Exception as error:
-        finding = Finding(candidate, "not built", says=f"{type(error).__name__}: {str(error).splitlines()[0][:150]}")
+        finding = Finding(candidate, "not built", says=first_line(error))
     else:
         with quiet():
             finding = recorded(candidate, net)
     says = "" if finding.result == "recorded" else finding.says
     seconds = time.perf_counter() - start
-    print(f"{seconds:5.1f} s  {finding.result:9} {candidate.family} {candidate.name}  {finding.pool} {says}", file=sys.stderr)
+    print(
+        f"{seconds:5.1f} s  {finding.result:9} {candidate.family} {candidate.name}  {finding.pool} {says}",
+        file=sys.stderr,
+    )
     return finding
+
+
+def first_line(error: Exception) -> str:
+    """An error of a library in a line."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason'])[0][:150]}"
 
 
 def recorded(candidate: Candidate, net: nn.Module) -> Finding:
     """What recording a network gives, and how right it is."""
     try:
         if candidate.meta:
-            with record(net):
-                return Finding(candidate, "not built", says="has attention, and no smallest network is listed")
+            attention_modules(net)
+            net = candidate.build().eval()
         images = images_of(candidate, net).double()
+        if hasattr(net, "text_model"):
+            with record(net):
+                net(input_ids=torch.tensor([[1, 2, 2]] * len(images)), pixel_values=images)
         redraw(net.double(), images)
         with record(net, gradients=True) as recording:
-            output = net(images)
+            net(images)
         with torch.no_grad(), record(net) as plain:
             net(images)
     except UserError as error:
         return Finding(candidate, "refused", says=str(error))
     except Exception as error:  # of the network's own, without us
-        return Finding(candidate, "not run", says=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}")
+        return Finding(candidate, "not run", says=first_line(error))
     try:
-        maps, unfused = softmaxes(net, images)
+        maps, unfused_output = softmaxes(unfused(candidate, net), images)
         error = compare_weights(recording, maps)
         row = default_row(recording, plain)
         check_order(net, images, recording)
         if row is None:
             return Finding(candidate, "recorded", "no default query", weights=error)
-        check_row(net, images, row)
-        related = compare_relevance(recording, maps, unfused, row)
+        check_row(net, images, row, recording.pool)
+        related = compare_relevance(recording, maps, unfused_output, row)
         return Finding(candidate, "recorded", pool_name(recording), weights=error, relevance=related)
     except Wrong as error:
         return Finding(candidate, "wrong", says=str(error))
@@ -166,19 +200,27 @@ def contrasted(weights: Tensor) -> bool:
 
 def softmaxes(net: Any, images: Tensor) -> tuple[list[Tensor], Any]:
     """The weights of the same network without fused attention, and what it returns."""
-    if hasattr(net, "set_attn_implementation"):
-        net.set_attn_implementation("eager")
-    for module in net.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = False
     with Softmaxes() as mode:
         output = net(images)
     return mode.kept, output
 
 
+def unfused(candidate: Candidate, net: nn.Module) -> nn.Module:
+    """The same network without fused attention."""
+    twin = candidate.build(unfused=True).eval().double()
+    twin.load_state_dict(net.state_dict())
+    for module in twin.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False
+    return twin
+
+
 def compare_weights(recording: Recording, maps: list[Tensor]) -> float:
     """The largest error of a recorded weight, the pool's too."""
     layers = [*recording, *([] if recording.pool is None else [recording.pool])]
+    unread = len(maps) == len(layers) + 1 and recording.pool is None and maps[-1].shape[-2] == 1
+    if unread:
+        maps.pop()  # a pool that nothing is read from
     if len(layers) != len(maps):
         raise Wrong(f"{len(layers)} layers were recorded of {len(maps)}")
     errors = []
@@ -210,7 +252,7 @@ def default_row(measured: Recording, plain: Recording) -> Tensor | None:
     return rows[0]
 
 
-def check_row(net: nn.Module, images: Tensor, row: Tensor) -> None:
+def check_row(net: nn.Module, images: Tensor, row: Tensor, pool: Layer | None) -> None:
     """The tokens of the default query are those that the output's random projection has a gradient by."""
     kept: list[Tensor] = []
 
@@ -218,7 +260,11 @@ def check_row(net: nn.Module, images: Tensor, row: Tensor) -> None:
         if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] == row.shape[-1]:
             kept.append(output)
 
-    hooks = [module.register_forward_hook(keep) for module in net.modules()]
+    hooks = [
+        module.register_forward_hook(keep)
+        for name, module in net.named_modules()
+        if pool is None or not name.startswith(pool.name)
+    ]
     said = said_of_images(net(images))
     for hook in hooks:
         hook.remove()
@@ -227,7 +273,12 @@ def check_row(net: nn.Module, images: Tensor, row: Tensor) -> None:
     sizes = gradient.abs().amax(dim=-1)
     read, asked = sizes > 1e-9 * sizes.max(), (row[:, 0] > 0).expand(len(images), -1)
     if not torch.equal(read, asked):
-        raise Wrong(f"the output reads the tokens {read[0].nonzero().flatten().tolist()}, not those of the default query")
+        raise Wrong(
+            f"the output reads the tokens {read[0].nonzero().flatten().tolist()}, not those of the default query"
+        )
+    patches = gradient[:, row[0, 0] == row[0, 0, -1]] if pool is None and row[0, 0, -1] > 0 else gradient[:, :1]
+    if (patches - patches.mean(dim=1, keepdim=True)).abs().max() > 1e-6 * sizes.max():
+        raise Wrong("the output does not read the patches equally, as the default query does")
 
 
 def said_of_images(output: Any) -> Tensor:
@@ -246,22 +297,12 @@ def check_order(net: nn.Module, images: Tensor, recording: Recording) -> None:
     for patch in (0, cols - 1, cols, rows * cols - 2):
         changed, (row, col) = images.clone(), divmod(patch, cols)
         changed[..., row * height : (row + 1) * height, col * width : (col + 1) * width] += 3.0
-        with torch.no_grad(), record(net_with_fused(net)) as again:
+        with torch.no_grad(), record(net) as again:
             net(changed)
         after = again.forwards[0].calls[0][1]
         moved = (after.v - before.v).abs().amax(dim=(0, 1, 3))[recording.num_prefix_tokens :]
         if int(moved.argmax()) != patch:
             raise Wrong(f"patch {patch} of the image is token {int(moved.argmax())} of the patches")
-
-
-def net_with_fused(net: Any) -> Any:
-    """The network as it was before ``softmaxes``."""
-    if hasattr(net, "set_attn_implementation"):
-        net.set_attn_implementation("sdpa")
-    for module in net.modules():
-        if hasattr(module, "fused_attn"):
-            module.fused_attn = True
-    return net
 
 
 def compare_relevance(recording: Recording, maps: list[Tensor], output: Any, row: Tensor) -> float:
@@ -285,7 +326,12 @@ def compare_relevance(recording: Recording, maps: list[Tensor], output: Any, row
 
 def pool_name(recording: Recording) -> str:
     """What the default query is, in words."""
-    names = {"token": "CLS", "prefix": "all prefix tokens", "token+avg": "CLS, and mean of patches", "map": "pool by attention"}
+    names = {
+        "token": "CLS",
+        "prefix": "all prefix tokens",
+        "token+avg": "CLS, and mean of patches",
+        "map": "pool by attention",
+    }
     if recording.global_pool == "avg":
         return "mean of all tokens" if recording.pool_include_prefix else "mean of patches"
     return names.get(recording.global_pool, recording.global_pool)
@@ -298,7 +344,10 @@ def table(findings: list[Finding]) -> str:
         kind = shape_of(each)
         family = "" if "no attention modules" in kind else each.candidate.family
         rows.setdefault((each.candidate.library, family, each.result, each.pool, kind), []).append(each)
-    lines = ["| library | family | networks | result | default query | largest error | of relevance |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| library | family | networks | result | default query | largest error | of relevance |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for (library, family, result, pool, kind), found in sorted(rows.items()):
         names = ", ".join(sorted({each.candidate.name if family else each.candidate.family for each in found}))
         if library == "timm" and family and len(found) > 4:

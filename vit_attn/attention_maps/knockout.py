@@ -162,7 +162,9 @@ class _Knockout(_Surgeon):
         in_pool = name == self.pool_name
         given: Any = self.pool if in_pool else self.cut
         cut = given.to(asked.q.device)
-        cut = cut[:, None, None].expand(-1, -1, asked.q.shape[2], -1) if in_pool else cut.reshape(-1, 1, *cut.shape[-2:])  # (B or 1, 1, M, N)
+        cut = (
+            cut[:, None, None].expand(-1, -1, asked.q.shape[2], -1) if in_pool else cut.reshape(-1, 1, *cut.shape[-2:])
+        )  # (B or 1, 1, M, N)
         shape = (asked.q.shape[0], asked.q.shape[2], asked.k.shape[2])
         if cut.shape[2:] != shape[1:] or cut.shape[0] not in (1, shape[0]):
             raise UserError(

@@ -3,18 +3,23 @@
 import inspect
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.hugging_face import hugging_face_layout
+from vit_attn.attention_maps.hugging_face import hugging_face_layout, refuse_by_name
 from vit_attn.errors import UserError
 
 LIBRARIES = ("timm.", "torchvision.", "transformers.", "vit_attn.")
 """Where the classes come from whose attributes say truly what they pool."""
 POOLING = ("forward", "forward_head", "pool")
 """Methods of those classes that decide what is pooled."""
+
+UNKNOWN_POOL = "a pool by attention and perhaps more"
+"""Of a network that has such a pool, where it is not known whether the output comes from it."""
 
 
 class Layout(NamedTuple):
@@ -40,7 +45,7 @@ class Layout(NamedTuple):
 
 def by_attention(global_pool: str) -> bool:
     """Whether a network with this ``global_pool`` pools by attention: from one query, or from all tokens to all."""
-    return global_pool in ("map", "prr token", "prr avg")
+    return global_pool in ("map", UNKNOWN_POOL, "prr token", "prr avg")
 
 
 def layout_of(net: nn.Module, images: Tensor) -> Layout:
@@ -51,6 +56,8 @@ def layout_of(net: nn.Module, images: Tensor) -> Layout:
     Raises:
         UserError: If the network does not say, or if its tokens are no grid.
     """
+    net = getattr(net, "timm_model", net)  # in a wrapper of Hugging Face's
+    refuse_by_name(net)
     if images.ndim != 4:
         raise UserError(f"images (B, C, height, width) were expected, got {tuple(images.shape)}")
     size: tuple[int, int] = (images.shape[-2], images.shape[-1])
@@ -101,6 +108,35 @@ def rewritten(net: nn.Module) -> bool:
         return False
     owners = [getattr(inspect.getattr_static(type(net), name, None), "__module__", "timm.") for name in POOLING]
     return any(not owner.startswith(LIBRARIES) for owner in owners) or any(name in vars(net) for name in POOLING[1:])
+
+
+def covered(pixels: np.ndarray, layout: Any) -> np.ndarray:
+    """The part of an image, (height, width, channels), that the patches cover; black where they cover more.
+
+    Patches begin at the upper left: of 150 pixels, 9 patches of 16 see 144. What is drawn in a grid of patches over the
+    image is drawn over that part.
+
+    Args:
+        pixels: One image, or several: what comes last are height, width and channels.
+        layout: A layout, a recording or a view.
+    """
+    if layout.patch_size is None:
+        return pixels
+    height, width = (count * size for count, size in zip(layout.grid_size, layout.patch_size, strict=True))
+    part = pixels[..., :height, :width, :]
+    beyond = (height - part.shape[-3], width - part.shape[-2])
+    return np.pad(part, [(0, 0)] * (part.ndim - 3) + [(0, beyond[0]), (0, beyond[1]), (0, 0)]) if any(beyond) else part
+
+
+def on_pixels(values: Float[Tensor, "B P"], layout: Layout, size: tuple[int, int], beside: float) -> Tensor:
+    """One value a patch as one a pixel, (B, 1, height, width), and another for pixels that no patch covers."""
+    grid = values.unflatten(-1, layout.grid_size).unsqueeze(1)
+    if layout.patch_size is None:
+        return F.interpolate(grid, size=size, mode="nearest")
+    for axis, each in zip((-2, -1), layout.patch_size, strict=True):
+        grid = grid.repeat_interleave(each, dim=axis)
+    below, right = size[0] - grid.shape[-2], size[1] - grid.shape[-1]  # negative ones cut
+    return F.pad(grid, (0, right, 0, below), value=beside)
 
 
 def pooled_row(layout: Any) -> Float[Tensor, " N"] | None:

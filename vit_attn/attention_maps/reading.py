@@ -1,15 +1,15 @@
 """Which tokens a network's output is computed from, measured: the gradient of a random projection by the tokens."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vit_attn.attention_maps.layout import Layout
+from vit_attn.attention_maps.layout import UNKNOWN_POOL, Layout
 from vit_attn.attention_maps.recording import AttentionCall
 
+Calls = list[tuple[str, AttentionCall]]
 TOLERANCE = 1e-2
 """Of the largest gradient: tokens of a mean have the same one, up to rounding in 16 bits."""
 
@@ -29,31 +29,46 @@ class TokenReading:
         if isinstance(output, Tensor) and output.ndim == 3 and output.requires_grad:
             self.last[output.shape[1]] = output
 
-    def checked(self, layout: Layout, output: Any) -> Layout:
-        """The layout with what was measured in place of what the class says; as it was where nothing can be measured.
+    def checked(self, layout: Layout, calls: Calls, output: Any) -> tuple[Layout, Calls]:
+        """The layout with what was measured in place of what the class says, and the calls without a pool for nobody.
 
-        Nothing can be where no graph was recorded, where the head is all zeros, or where the output is all tokens.
+        Nothing can be measured where no graph was recorded, where the head is all zeros, or where the output is tokens.
         """
         tokens, pooled = self.last.get(layout.num_tokens), _pooled(output)
         self.last.clear()
-        if layout.pools_by_attention or tokens is None or pooled is None or not pooled.requires_grad:
-            return layout
+        if _ends_with_one_query(calls, layout):
+            call = calls[-1][1]
+            read = _is_read(call, pooled)
+            if read is None and layout.global_pool:
+                read = layout.pools_by_attention
+            if read is not False:
+                whole, name = call.k.shape[2] == layout.num_tokens, "map" if read else UNKNOWN_POOL
+                return layout._replace(global_pool=name, pool_include_prefix=whole), calls
+            calls = calls[:-1]
+        elif layout.pools_by_attention:
+            return layout, calls
         gradient = _projected_gradient(pooled, tokens)
-        if gradient is None or not gradient.any():
-            return layout
-        return _measured(layout, gradient)
+        return (layout if gradient is None or not gradient.any() else _measured(layout, gradient)), calls
 
 
-def layout_with_pool(layout: Layout, calls: Sequence[tuple[str, AttentionCall]]) -> Layout:
-    """The layout, with what the calls show of a pool: the last attention, from one query where others have many."""
+def _ends_with_one_query(calls: Calls, layout: Layout) -> bool:
+    """Whether the last attention has one query, where all others have many."""
     asking = [call.q.shape[2] for _, call in calls]
-    found = asking[-1] == 1 < layout.num_tokens and len(asking) > 1 and 1 not in asking[:-1]
-    if not found:
-        return layout
-    return layout._replace(global_pool="map", pool_include_prefix=calls[-1][1].k.shape[2] == layout.num_tokens)
+    return asking[-1] == 1 < layout.num_tokens and len(asking) > 1 and 1 not in asking[:-1]
 
 
-def _projected_gradient(pooled: Float[Tensor, "B K"], tokens: Float[Tensor, "B N D"]) -> Tensor | None:
+def _is_read(call: AttentionCall, pooled: Tensor | None) -> bool | None:
+    """Whether what a call gave has a part in the output; none where that cannot be measured."""
+    if call.output is None or pooled is None or not pooled.requires_grad:
+        return None
+    gradient = _projected_gradient(pooled, call.output)
+    return False if gradient is None else bool(gradient.any()) or None
+
+
+def _projected_gradient(pooled: Tensor | None, tokens: Tensor | None) -> Tensor | None:
+    """The gradient of a random projection of what is said of each image; none where there is no way to it."""
+    if pooled is None or tokens is None or not pooled.requires_grad:
+        return None
     generator = torch.Generator().manual_seed(0)  # of its own: the random state stays as it is
     projection = torch.randn(pooled.shape[-1], generator=generator).to(pooled.device, pooled.dtype)
     with torch.enable_grad():

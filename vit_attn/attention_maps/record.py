@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.layout import layout_of
-from vit_attn.attention_maps.reading import TokenReading, layout_with_pool
+from vit_attn.attention_maps.reading import TokenReading
 from vit_attn.attention_maps.recording import AttentionCall, Forward, Recording
 from vit_attn.attention_maps.watch import Asked, Watcher
 from vit_attn.errors import UserError
@@ -53,10 +53,10 @@ class _Recorder(Watcher):
         self.calls = []
         self.reading.begin()
 
-    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+    def _leave(self, module: nn.Module, _inputs: Any, output: Any) -> None:
         if self.running:
             self.reading.see(output)
-        super()._leave(module, inputs, output)
+        super()._leave(module, _inputs, output)
 
     def attend(self, name: str, asked: Asked, answer: Callable[[], Tensor]) -> Tensor:
         output, kept = answer(), None
@@ -82,14 +82,14 @@ class _Recorder(Watcher):
             raise UserError(f"attention modules that attend more than once a forward: {', '.join(sorted(twice))}")
         self._lay_out(images, output)
         self._check_tokens()
-        recording = self.recording
+        recording, seen = self.recording, [name for name, _ in self.calls]
         if recording.forwards and seen != [name for name, _ in recording.forwards[0].calls]:
             raise UserError(f"this forward used other attention modules than the first one: {', '.join(seen)}")
         recording.forwards.append(Forward(tuple(self.calls), output if recording.gradients else None))
 
     def _lay_out(self, images: Tensor, output: Any) -> None:
         recording = self.recording
-        layout = self.reading.checked(layout_with_pool(layout_of(self.net, images), self.calls), output)
+        layout, self.calls = self.reading.checked(layout_of(self.net, images), self.calls, output)
         if recording.forwards and layout.grid_size != recording.grid_size:
             raise UserError(f"a recording has one grid, got images of {recording.grid_size} and {layout.grid_size}")
         for name, value in layout._asdict().items():

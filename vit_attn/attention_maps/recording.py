@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from vit_attn.attention_maps.layout import by_attention, pooled_row
+from vit_attn.attention_maps.layout import UNKNOWN_POOL, by_attention, pooled_row
 from vit_attn.errors import UserError
 
 Target = int | Sequence[int] | Int64[Tensor, " B"] | Callable[[Any], Tensor] | None
@@ -196,18 +196,19 @@ class Recording:
         return [query % self.num_tokens for query in queries]
 
     def _pooled_row(self) -> Float[Tensor, "_ 1 N"]:
-        if self.pool is not None:
+        if self.pool is not None and self.global_pool != UNKNOWN_POOL:
             return self.pad_pooled(self.pool.weights().mean(dim=1))
         row = pooled_row(self)
         if row is None:
+            reads = self.global_pool or "its tokens in a way that its class does not say"
             raise UserError(
-                f"no default query for a network that reads {self.global_pool or 'its tokens in a way that is not known'}: "
+                f"no default query for a network that reads {reads}: "
                 "name the queries, or record the whole classifier with gradients=True, which measures what it reads"
             )
         return row.to(self._device())[None, None]
 
     def pad_pooled(self, rows: Float[Tensor, "B M pooled"]) -> Float[Tensor, "B 1 N"]:
-        """What is read of a pool's rows over the tokens that are pooled, as a row over all with nothing on the others."""
+        """What is read of a pool's rows over the tokens that it pools, as a row over all tokens."""
         row = rows[:, :1] if self.global_pool == "prr token" else rows.mean(dim=1, keepdim=True)
         return F.pad(row, (self.num_tokens - row.shape[-1], 0))
 
