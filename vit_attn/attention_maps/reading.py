@@ -1,40 +1,44 @@
 """Which tokens a network's output is computed from, measured: the gradient of a random projection by the tokens."""
 
+from collections import deque
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from vit_attn.attention_maps.layout import UNKNOWN_POOL, Layout
 from vit_attn.attention_maps.recording import AttentionCall
 
 Calls = list[tuple[str, AttentionCall]]
+LAST = 16
+"""Modules that are remembered, since the last to give tokens may be one that nothing is read from."""
+UNEQUAL = "unequal parts of its tokens"
 TOLERANCE = 1e-2
 """Of the largest gradient: tokens of a mean have the same one, up to rounding in 16 bits."""
 
 
 class TokenReading:
-    """Watches for the last module that gives all tokens, and says how the output reads them."""
+    """Watches for the last modules that give all tokens, and says how the output reads them."""
 
     def __init__(self) -> None:
-        self.last: dict[int, Tensor] = {}
+        self.last: deque[Tensor] = deque(maxlen=LAST)
 
     def begin(self) -> None:
         """A forward begins."""
         self.last.clear()
 
     def see(self, output: Any) -> None:
-        """A module gave this; what has a graph is kept if it may be tokens, the last of each number of them."""
+        """A module gave this; it is kept if it has a graph and may be tokens."""
         if isinstance(output, Tensor) and output.ndim == 3 and output.requires_grad:
-            self.last[output.shape[1]] = output
+            self.last.append(output)
 
     def checked(self, layout: Layout, calls: Calls, output: Any) -> tuple[Layout, Calls]:
         """The layout with what was measured in place of what the class says, and the calls without a pool for nobody.
 
         Nothing can be measured where no graph was recorded, where the head is all zeros, or where the output is tokens.
         """
-        tokens, pooled = self.last.get(layout.num_tokens), _pooled(output)
+        pooled, tokens = _pooled(output), [each for each in self.last if each.shape[1] == layout.num_tokens]
         self.last.clear()
         if _ends_with_one_query(calls, layout):
             call = calls[-1][1]
@@ -47,8 +51,14 @@ class TokenReading:
             calls = calls[:-1]
         elif layout.pools_by_attention:
             return layout, calls
-        gradient = _projected_gradient(pooled, tokens)
-        return (layout if gradient is None or not gradient.any() else _measured(layout, gradient)), calls
+        gradients = (_projected_gradient(pooled, each) for each in reversed(tokens))
+        gradient = next((each for each in gradients if each is not None), None)
+        if gradient is None or not gradient.any():
+            return layout, calls
+        by_query = _projected_gradient(pooled, calls[-1][1].output)
+        if by_query is not None and not torch.equal(_read(gradient), _read(by_query.transpose(1, 2).flatten(2))):
+            return layout._replace(global_pool=UNEQUAL, pooled=None), calls  # it reads tokens in another way, too
+        return _measured(layout, gradient), calls
 
 
 def _ends_with_one_query(calls: Calls, layout: Layout) -> bool:
@@ -77,9 +87,14 @@ def _projected_gradient(pooled: Tensor | None, tokens: Tensor | None) -> Tensor 
     return None if gradient is None else gradient.detach().float()
 
 
+def _read(gradient: Float[Tensor, "B N D"]) -> Bool[Tensor, " N"]:
+    """Which tokens have a gradient."""
+    sizes = gradient.abs().amax(dim=(0, 2))
+    return sizes > 1e-6 * sizes.max()
+
+
 def _measured(layout: Layout, gradient: Float[Tensor, "B N D"]) -> Layout:
-    prefix, sizes = layout.num_prefix_tokens, gradient.abs().amax(dim=(0, 2))
-    read = (sizes > 1e-6 * sizes.max()).tolist()
+    prefix, read = layout.num_prefix_tokens, _read(gradient).tolist()
     before, patches = read[:prefix], read[prefix:]
     if not any(patches):
         if read == [True] + [False] * (len(read) - 1):
@@ -87,14 +102,14 @@ def _measured(layout: Layout, gradient: Float[Tensor, "B N D"]) -> Layout:
         row = torch.tensor(read, dtype=torch.float32)
         return layout._replace(global_pool="prefix" if all(before) else "tokens", pooled=row / row.sum())
     if not all(patches) or not _equal(gradient[:, prefix:]):
-        return layout._replace(global_pool="unequal parts of its tokens", pooled=None)
+        return layout._replace(global_pool=UNEQUAL, pooled=None)
     if not any(before):
         return layout._replace(global_pool="avg", pool_include_prefix=False, pooled=None)
     if all(before) and _equal(gradient):
         return layout._replace(global_pool="avg", pool_include_prefix=True, pooled=None)
     if before == [True] + [False] * (prefix - 1):
         return layout._replace(global_pool="token+avg", pool_include_prefix=False, pooled=None)
-    return layout._replace(global_pool="unequal parts of its tokens", pooled=None)
+    return layout._replace(global_pool=UNEQUAL, pooled=None)
 
 
 def _equal(gradient: Float[Tensor, "B N D"]) -> bool:
