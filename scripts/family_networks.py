@@ -42,6 +42,7 @@ SMALLEST = {
     "hieradet_sam2": "sam2_hiera_tiny",
     "levit": "levit_128s",
     "lowformer": "lowformer_b0",
+    "metaformer": "caformer_s18",
     "maxxvit": "maxvit_pico_rw_256",
     "mobilevit": "mobilevit_xxs",
     "mvitv2": "mvitv2_tiny",
@@ -137,7 +138,7 @@ def of_timm() -> Iterator[Candidate]:
             yield Candidate("timm", module, names[0], lambda unfused=False, module=module: _refuse(TOO_LARGE[module]))
         elif module in SMALLEST:
             name = SMALLEST[module]
-            yield Candidate("timm", module, name, lambda unfused=False, name=name: timm.create_model(name))
+            yield Candidate("timm", module, name, lambda unfused=False, name=name: _smallest(name))
         else:
             yield Candidate(
                 "timm", module, names[0], lambda unfused=False, name=names[0]: timm.create_model(name), meta=True
@@ -148,6 +149,11 @@ def of_timm() -> Iterator[Candidate]:
             yield tiny_timm(
                 "vision_transformer", "vit_tiny_patch16_224", label, global_pool=pool, class_token=class_token
             )
+
+
+def _smallest(name: str) -> nn.Module:
+    options: dict[str, Any] = {"img_size": 64} if name.startswith("vitamin") else {}
+    return timm.create_model(name, **options)
 
 
 def _refuse(reason: str) -> nn.Module:
@@ -240,6 +246,7 @@ def images_of(candidate: Candidate, net: nn.Module) -> Tensor:
     shape: tuple[int, ...] = candidate.images
     if not shape and candidate.library != "transformers":
         shape = (2, *getattr(net, "default_cfg", {}).get("input_size", (3, 224, 224)))
+        shape = (2, 3, 64, 64) if candidate.family == "vitamin" else shape
         shape = (2, 3, 224, 224) if shape[-1] > 512 else shape  # as any size is taken
     if not shape:
         config: Any = getattr(net.config, "vision_config", net.config)

@@ -1,11 +1,14 @@
 """Which tokens a network's output is computed from, measured: the gradient of a random projection by the tokens."""
 
+import contextlib
+import threading
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from vit_attn.attention_maps.layout import UNKNOWN_POOL, Layout
 from vit_attn.attention_maps.recording import AttentionCall
@@ -23,14 +26,28 @@ class TokenReading:
 
     def __init__(self) -> None:
         self.last: deque[Tensor] = deque(maxlen=LAST)
+        self.thread: int | None = None
+
+    @contextlib.contextmanager
+    def watching(self, net: nn.Module) -> Iterator[None]:
+        """See what each module gives inside the ``with`` block, in the thread and between the calls that say so."""
+        hooks = [module.register_forward_hook(self._see) for module in net.modules() if module is not net]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self.last.clear()
 
     def begin(self) -> None:
-        """A forward begins."""
+        """A forward begins in this thread."""
         self.last.clear()
+        self.thread = threading.get_ident()
 
-    def see(self, output: Any) -> None:
-        """A module gave this; it is kept if it has a graph and may be tokens."""
-        if isinstance(output, Tensor) and output.ndim == 3 and output.requires_grad:
+    def _see(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
+        if threading.get_ident() != self.thread:
+            return
+        if isinstance(output, Tensor) and output.ndim == 3 and output.requires_grad:  # it may be all tokens
             self.last.append(output)
 
     def checked(self, layout: Layout, calls: Calls, output: Any) -> tuple[Layout, Calls]:
@@ -40,6 +57,7 @@ class TokenReading:
         """
         pooled, tokens = _pooled(output), [each for each in self.last if each.shape[1] == layout.num_tokens]
         self.last.clear()
+        self.thread = None
         if _ends_with_one_query(calls, layout):
             call = calls[-1][1]
             read = _is_read(call, pooled)

@@ -34,7 +34,7 @@ def record(net: nn.Module, gradients: bool = False) -> Iterator[Recording]:
             that did not attend, attended twice or not over all tokens, or attention outside of them; they are listed.
     """
     recorder = _Recorder(net, gradients)
-    with recorder.watching():
+    with recorder.watching(), recorder.reading.watching(net):
         yield recorder.recording
 
 
@@ -52,11 +52,6 @@ class _Recorder(Watcher):
             raise UserError("recording gradients needs them to be enabled: leave out torch.no_grad()")
         self.calls = []
         self.reading.begin()
-
-    def _leave(self, module: nn.Module, _inputs: Any, output: Any) -> None:
-        if self.running:
-            self.reading.see(output)
-        super()._leave(module, _inputs, output)
 
     def attend(self, name: str, asked: Asked, answer: Callable[[], Tensor]) -> Tensor:
         output, kept = answer(), None
