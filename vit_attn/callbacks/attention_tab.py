@@ -7,6 +7,7 @@ import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
+from vit_attn.attention_maps.layout import covered
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.tb_plugin.summary import ProbeImages, Tokens, bytes_of_image, write_attention
 
@@ -92,7 +93,7 @@ class AttentionTab:
         chances = logits[:count].float().softmax(dim=-1).cpu().numpy()
         related = None if relevance is None else relevance[:count]
         judged = None if verdicts is None else list(verdicts[:count])
-        images = _images(probe, class_names, count)
+        images = _images(probe, class_names, count, recording)
         return write_attention(writer, step, images, chances, maps, tokens, related, judged, note)
 
     def _note(self, kept: int, images: int, step: int) -> str:
@@ -109,8 +110,8 @@ class AttentionTab:
         return note
 
 
-def _images(probe: Any, class_names: Sequence[str], count: int) -> ProbeImages:
-    pixels = probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+def _images(probe: Any, class_names: Sequence[str], count: int, recording: Recording) -> ProbeImages:
+    pixels = covered(probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), recording)
     answers = None
     if probe.answers is not None:
         answers = [{"bought": [one.bought], "buyer": [one.buyer]} for one in probe.answers[:count]]

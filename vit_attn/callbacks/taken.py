@@ -62,5 +62,7 @@ def verdicts_of(net: nn.Module, images: Tensor, views: Sequence[View], steps: in
 
 def patch_size(images: Tensor, recording: Recording) -> tuple[float, float]:
     """Height and width of a patch in pixels of these images."""
+    if recording.patch_size is not None:
+        return recording.patch_size
     rows, cols = recording.grid_size
     return images.shape[-2] / rows, images.shape[-1] / cols

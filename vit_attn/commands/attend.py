@@ -127,6 +127,7 @@ def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.nd
         guess: What it names, for the title.
         target: The class that relevance is of.
     """
+    from vit_attn.attention_maps.layout import covered
     from vit_attn.attention_maps.overlay import Map, Mark, draw_overlays, draw_sheet, stack
 
     def prefix(row):
@@ -139,7 +140,8 @@ def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.nd
     patch = view.query - view.num_prefix_tokens
     marks = [Mark("query", patch)] if patch >= 0 else []
     of = "what the network pools" if view.query < 0 else f"token {view.query}"
-    rgb = picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+    seen = covered(picture, view)
+    rgb = seen.repeat(3, axis=2) if seen.shape[2] == 1 else seen
     top = draw_overlays(rgb, guess, maps, marks, dpi=150)
     shares = prefix(view.heads) if view.num_prefix_tokens else None
     return stack([top, draw_sheet(view.patches(view.heads), f"{of}, in each layer and head", shares, dpi=150)])
