@@ -47,10 +47,11 @@ def test_a_root_is_not_made_where_nothing_is(tmp_path: Path, no_download):
     assert not (tmp_path / "deep").exists()
 
 
-def test_coins_do_not_pass_over_photos(picture_folder):
-    with pytest.raises(UserError, match=r"pictures holds pictures, such as .*, and not coins"):
-        find_source("coins", picture_folder({"cat": 1}))
-    assert find_source("coins", Path("nowhere")).class_names
+def test_coins_say_that_photos_are_not_read(picture_folder):
+    root = picture_folder({"cat": 1})
+    said = f"{root} is not read, as coins needs no files: for your own, add --data.dataset=folder, or =csv"
+    assert find_source("coins", root).remarks == [said]
+    assert find_source("coins", Path("nowhere")).remarks == []
 
 
 def test_webdataset_needs_more_than_photos(picture_folder):

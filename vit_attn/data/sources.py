@@ -1,12 +1,13 @@
 """Data sets by name: what is known about each without touching a file, and how its splits are loaded."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from vit_attn.data.cifar import CIFAR_SETS
 from vit_attn.data.coins import GLYPH_NAMES, SPLITS, Coins
 from vit_attn.data.csv_file import csv_source
 from vit_attn.data.folder import folder_source
-from vit_attn.data.roots import refuse_other_root
+from vit_attn.data.roots import own_picture
 from vit_attn.data.splits import Source, Split
 from vit_attn.data.timm_sets import BY_PREFIX
 from vit_attn.data.torchvision_sets import TORCHVISION_SETS
@@ -54,9 +55,9 @@ def find_source(name: str, root: Path | None = None, download: bool = True, colu
     if columns is not None and name != "csv":
         raise UserError(f"columns are those of a table, and {name} has none: leave out --data.columns")
     if name in SOURCES:
-        if name == "coins" and root is not None:
-            refuse_other_root("coins, which needs no files", root)
-        return SOURCES[name]
+        unread = name == "coins" and root is not None and (root.is_file() or own_picture(root) is not None)
+        said = [f"{root} is not read, as coins needs no files: for your own, add --data.dataset=folder, or =csv"]
+        return replace(SOURCES[name], remarks=said) if unread else SOURCES[name]
     if name in OWN:
         if root is None:
             what = "the folder with a sub-folder for each class" if name == "folder" else "the CSV file"
