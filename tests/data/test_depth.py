@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vit_attn.data.card import KEY, card_of
 
+from vit_attn.checkpoints.card import KEY, card_of
 from vit_attn.cli import main
 from vit_attn.data import ImageData
 from vit_attn.data.depth import check_colour
