@@ -27,6 +27,7 @@ class View:
         grid_size: Rows and columns of patches.
         num_prefix_tokens: Tokens before the patches.
         query: The token that asks; -1 is what the network pools.
+        pool: Whether ``last`` is the row of a pool by attention.
     """
 
     heads: Float[np.ndarray, "L H N"]
@@ -38,6 +39,7 @@ class View:
     grid_size: tuple[int, int]
     num_prefix_tokens: int
     query: int = -1
+    pool: bool = False
 
     @property
     def predicted(self) -> int:
@@ -100,6 +102,7 @@ def views_of(
             grid_size=recording.grid_size,
             num_prefix_tokens=recording.num_prefix_tokens,
             query=-1 if queries is None else queries[0],
+            pool=pooled,
         )
         for i in range(len(logits))
     ]
