@@ -76,11 +76,12 @@ def test_thirty_steps_of_training_are_no_measurable_difference():
     assert found.relations(higher_is_better=False) == ("same", "same")
 
 
-def test_differences_that_three_decimals_do_not_show_count_for_nothing():
+def test_differences_below_a_hundredth_count_for_nothing():
     same = torch.full((4,), 0.5)
-    found = compare(same - 5e-4, torch.full((8, 4), 0.5), same)
-    assert found.random_margin == found.centre_margin == 0.001
-    assert found.relations(higher_is_better=False) == ("same", "same")
+    for gain, relation in ((0.009, "same"), (0.011, "better")):
+        found = compare(same - gain, torch.full((8, 4), 0.5), same)
+        assert found.random_margin == found.centre_margin == 0.01
+        assert found.relations(higher_is_better=False) == (relation, relation)
 
 
 def test_what_is_not_a_number_is_unknown_and_no_difference():

@@ -20,8 +20,8 @@ from vit_attn.attention_maps.recording import logits_of
 
 RANDOM_ORDERS = 8
 """Random orders of each image's patches; a random order in reverse is random too, so each gives both areas."""
-SMALLEST_DIFFERENCE = 0.001
-"""Smaller differences count for nothing, since three decimals are shown."""
+SMALLEST_DIFFERENCE = 0.01
+"""Smaller differences count for nothing, however sure: one hundredth of probability, or of a logit."""
 Relation = Literal["better", "same", "worse", "unknown"]
 MEASURES = ("deletion", "insertion")
 
