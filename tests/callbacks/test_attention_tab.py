@@ -5,8 +5,10 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 import pytest
+import timm
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 
 from vit_attn.attention_maps import record
 from vit_attn.attention_maps.view import views_of
@@ -24,19 +26,19 @@ from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
-def look(count: int = 3, step: int = 4, last: bool = False, judged: bool = False, **options) -> tuple[Taken, list[str]]:
+def look(count: int = 3, judged: bool = False, net: nn.Module | None = None, **options) -> tuple[Taken, list[str]]:
     """What a logging takes of probe images, and the names of the classes."""
     data = ImageData("coins")
     data.prepare_data()
     probe = data.probe(count)
     torch.manual_seed(0)
-    net = VisionTransformer(img_size=32, patch_size=4, num_classes=10, **SMALL, **options).eval()
+    net = net or VisionTransformer(img_size=32, patch_size=4, num_classes=10, **SMALL, **options).eval()
     images = data.normalize(probe.images)
     with record(net, gradients=True) as recording:
         logits = net(images).detach()
     views, between = views_of(recording, logits), relevance_between(recording, logits)
     judgement = judge_views(net, images, recording, views) if judged else None
-    return Taken(step, recording, logits, views, between, judgement, probe, last), data.class_names
+    return Taken(4, recording, logits, views, between, judgement, probe, False), data.class_names
 
 
 def test_what_is_written_is_what_was_recorded(tmp_path):
@@ -72,6 +74,28 @@ def test_each_view_of_the_pooled_row_has_its_own_verdict_over_images_and_orders(
             assert min(values[2], values[4]) > 0
     values = [measures["deletion"][0] for measures in judged["methods"].values()]
     assert len(set(values)) == 5
+
+
+def test_eight_images_are_judged_and_the_others_say_nothing(tmp_path):
+    taken, names = look(10, judged=True)
+    AttentionTab(10).write(tmp_path, taken, names)
+    index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
+    assert index["judged"]["images"] == 8
+    assert [len(image["judged"]) for image in index["images"]] == [5] * 8 + [0] * 2
+
+
+def test_the_bought_coin_is_no_sink_though_heads_put_nearly_all_attention_on_it(tmp_path):
+    """Three heads of the quickstart's last layer put 86 to 100 % on it; what is bought is elsewhere in each image."""
+    net = timm.create_model("vit_attn_coins_patch4_32", pretrained=True).eval()
+    taken, names = look(8, net=net)
+    share = [layer.weights().mean(dim=-2).amax(dim=-1) for layer in taken.recording]
+    assert (share[-1] > 0.5).float().mean() > 0.5  # concentrated
+    AttentionTab(10).write(tmp_path, taken, names)
+    index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
+    assert index["sinks"]["images"] == 8
+    bought = {1 + answer.bought for answer in taken.probe.answers}
+    for layer in index["sinks"]["layers"]:
+        assert bought.isdisjoint([token for head in [*layer["heads"], layer["mean"]] for token in head])
 
 
 def test_the_relevance_of_a_pool_by_attention_is_written_as_no_mix_of_tokens(tmp_path):

@@ -120,4 +120,5 @@ def _verdicts(taken: Taken, count: int) -> Verdicts | None:
     judged = taken.judgement
     if judged is None:
         return None
-    return Verdicts(judged.orders, len(judged.by_image), judged.overall, judged.by_image[:count])
+    by_image = [*judged.by_image, *({} for _ in range(count - len(judged.by_image)))]
+    return Verdicts(judged.orders, len(judged.by_image), judged.overall, by_image[:count])

@@ -15,6 +15,9 @@ from vit_attn.attention_maps.rollout import FUSIONS, raw_rows, rollout
 from vit_attn.attention_maps.view import View
 from vit_attn.callbacks.attention_pictures import MOST_TOKENS
 
+MOST_JUDGED = 8
+"""Images on which maps are judged, so that a judgement takes at most 1,120 forwards of an image."""
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -44,7 +47,7 @@ def judge_views(net: nn.Module, images: Tensor, recording: Recording, views: lis
 
     Args:
         net: The network, in evaluation.
-        images: Normalised images.
+        images: Normalised images, of which the first ``MOST_JUDGED`` are judged.
         recording: How it looked at them, with gradients.
         views: The same, by image.
     """
@@ -53,9 +56,10 @@ def judge_views(net: nn.Module, images: Tensor, recording: Recording, views: lis
         "last layer": raw_rows(recording)[:, 0],
         **{f"rollout, {fusion}": rollout(recording, fusion=fusion)[:, 0] for fusion in FUSIONS},
     }
-    maps = {name: each[:, recording.num_prefix_tokens :].detach().float() for name, each in rows.items()}
-    target = torch.tensor([view.predicted for view in views], device=images.device)
-    return judge_maps(net, images, maps, target)
+    prefix, judged = recording.num_prefix_tokens, images[:MOST_JUDGED]
+    maps = {name: each[: len(judged), prefix:].detach().float() for name, each in rows.items()}
+    target = torch.tensor([view.predicted for view in views[: len(judged)]], device=images.device)
+    return judge_maps(net, judged, maps, target)
 
 
 def judged_scalars(judgement: Judgement) -> dict[str, float]:

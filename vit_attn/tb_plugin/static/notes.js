@@ -52,6 +52,7 @@ function sums(here, shown, state) {
   }
   if (!state.hide && sinks) notes.push(`Sinks, which get ten times the uniform share or more in nine of ten of ${here.index.sinks?.images} images: ${sinks}.`);
   if (state.hide && !here.index.sinks?.layers) notes.push("Which patches are sinks is not known: it takes four different images of a step to tell them from what an image shows.");
+  else if (state.hide && state.method !== "raw" && !here.complete) notes.push("No sink is left out: finding those of all layers takes all layers, and not all are loaded.");
   return notes;
 }
 

@@ -45,7 +45,7 @@ export function verdictNotes(maps, state) {
   const whole = state.hide ? ", nothing left out" : "";
   const notes = [];
   const [one, many] = [maps.about.judged?.[name], judged.images > 1];
-  if (many) notes.push(`Verdict on ${NAMES[name]}${whole}, over ${judged.images} images with ${judged.orders} random orders each${CHANCE}: ${measured(overall)}`);
+  if (many || !one) notes.push(`Verdict on ${NAMES[name]}${whole}, over ${judged.images} images with ${judged.orders} random orders each${CHANCE}: ${measured(overall)}`);
   if (one) notes.push(`${many ? "The same of this image alone" : `Verdict on ${NAMES[name]}${whole}, of this image with ${judged.orders} random orders${CHANCE}`}: ${measured(one)}`);
   return notes;
 }
