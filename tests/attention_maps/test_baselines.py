@@ -14,6 +14,9 @@ SIZES = {"img_size": 32, "patch_size": 4, "num_classes": 10, "embed_dim": 48, "d
 IMAGES = torch.randn(5, 3, 32, 32, generator=torch.Generator().manual_seed(1))
 
 
+SAME = "no measurable difference"
+
+
 @pytest.fixture
 def net() -> VisionTransformer:
     torch.manual_seed(0)
@@ -57,7 +60,7 @@ def test_a_map_that_is_itself_a_random_order_is_called_different_in_few_of_many_
         for _ in range(400):
             areas = 0.3 + 0.1 * torch.randn(10, images, generator=generator)  # a map, eight random orders, centre first
             relations = compare(areas[0], areas[1:9], areas[9]).relations(higher_is_better=False)
-            called[images] += relations[0] != "same"
+            called[images] += relations[0] != SAME
     assert 5 <= called[1] <= 40  # 5 % of 400 are 20
     assert called[8] <= 20
 
@@ -73,12 +76,12 @@ def test_thirty_steps_of_training_are_no_measurable_difference():
     """What the tab once called better than random: 0.145 against one random order's 0.154."""
     luck = 0.154 + 0.02 * torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
     found = compare(torch.tensor([0.13, 0.16, 0.15, 0.14]), luck, torch.tensor([0.15, 0.15, 0.14, 0.16]))
-    assert found.relations(higher_is_better=False) == ("same", "same")
+    assert found.relations(higher_is_better=False) == (SAME, SAME)
 
 
 def test_differences_below_a_hundredth_count_for_nothing():
     same = torch.full((4,), 0.5)
-    for gain, relation in ((0.009, "same"), (0.011, "better")):
+    for gain, relation in ((0.009, SAME), (0.011, "better")):
         found = compare(same - gain, torch.full((8, 4), 0.5), same)
         assert found.random_margin == found.centre_margin == 0.01
         assert found.relations(higher_is_better=False) == (relation, relation)
@@ -87,4 +90,4 @@ def test_differences_below_a_hundredth_count_for_nothing():
 def test_what_is_not_a_number_is_unknown_and_no_difference():
     found = compare(torch.tensor([math.nan, 0.1]), torch.rand(8, 2), torch.rand(2))
     assert found.relations(higher_is_better=True) == ("unknown", "unknown")
-    assert Comparison(0.1, 0.2, math.nan, 0.2, 0.1).relations(higher_is_better=False) == ("unknown", "same")
+    assert Comparison(0.1, 0.2, math.nan, 0.2, 0.1).relations(higher_is_better=False) == ("unknown", SAME)

@@ -76,7 +76,7 @@ def test_a_verdict_is_a_table_two_files_and_a_figure(weights: Path, tmp_path: Pa
         assert float(row["value"]) == pytest.approx(float(methods[row["method"]][row["measure"]]), abs=1e-4)
         assert float(row["random"]) == pytest.approx(float(methods["random"][row["measure"]]), abs=1e-4)
         gain = float(row["value"]) - float(row["random"])
-        assert (row["than_random"] == "same") == (abs(gain) <= float(row["random_margin"]))
+        assert (row["than_random"] == "no measurable difference") == (abs(gain) <= float(row["random_margin"]))
         words = WORDS[row["than_random"], row["than_centre_first"]]
         assert re.search(rf"^{re.escape(row['method'])} .*{words}", told, re.MULTILINE)
     assert "over 8 random" in told

@@ -179,7 +179,7 @@ test("a difference within its margin is none, and what is better than one baseli
   assert.deepEqual([0.35, 0.45].map((value) => relation(value, 0.4, 0.0501, true)), ["same", "same"]);
   const note = (deletion, insertion) => verdictNotes(new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true, judged: { orders: 8, images: 4, methods: { relevance: { deletion, insertion } } } }, [null, null], layer(1, 5)), DEFAULTS)[0];
   assert.match(note([0.145, 0.154, 0.02, 0.15, 0.02], [0.14, 0.154, 0.02, 0.2, 0.02]), /no measurable difference from either; insertion .*: no measurable difference from random, worse than centre first\. A map that is not better than both has shown nothing\.$/);
-  assert.match(note([0.1, 0.4, 0.02, 0.4, 0.02], [0.9, 0.4, 0.02, 0.4, 0.02]), /: better than both\.$/);
+  assert.match(note([0.1, 0.4, 0.02, 0.4, 0.02], [0.9, 0.4, 0.02, 0.4, 0.02]), /: better than both\. So it ranks patches as this network uses them, whether the network is right or not\.$/);
   assert.match(note([null, 0.4, 0.02, 0.4, 0.02], [0.9, null, null, 0.4, 0.02]), /deletion not a number .*not comparable, since the network gave NaN/);
 });
 

@@ -22,7 +22,7 @@ RANDOM_ORDERS = 8
 """Random orders of each image's patches; a random order in reverse is random too, so each gives both areas."""
 SMALLEST_DIFFERENCE = 0.01
 """Smaller differences count for nothing, however sure: one hundredth of probability, or of a logit."""
-Relation = Literal["better", "same", "worse", "unknown"]
+Relation = Literal["better", "no measurable difference", "worse", "unknown"]
 MEASURES = ("deletion", "insertion")
 
 
@@ -41,7 +41,7 @@ class Comparison(NamedTuple):
     centre_margin: float
 
     def relations(self, higher_is_better: bool) -> tuple[Relation, Relation]:
-        """How the method stands to random orders and to centre first; ``same`` is no measurable difference."""
+        """How the method stands to random orders and to centre first."""
         sign = 1 if higher_is_better else -1
         return (
             _relation(sign * (self.value - self.random), self.random_margin),
@@ -52,7 +52,9 @@ class Comparison(NamedTuple):
 def _relation(gain: float, margin: float) -> Relation:
     if not (math.isfinite(gain) and math.isfinite(margin)):
         return "unknown"
-    return "same" if abs(gain) <= margin else "better" if gain > 0 else "worse"
+    if abs(gain) <= margin:
+        return "no measurable difference"
+    return "better" if gain > 0 else "worse"
 
 
 def compare(values: Float[Tensor, " B"], random: Float[Tensor, "orders B"], centre: Float[Tensor, " B"]) -> Comparison:

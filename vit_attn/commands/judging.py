@@ -56,13 +56,13 @@ bought, any coin      share of images whose first patch is the bought coin, or a
 """
 WORDS: dict[tuple[Relation, Relation], str] = {
     ("better", "better"): "better than both",
-    ("better", "same"): "better than random only",
-    ("same", "better"): "better than centre only",
+    ("better", "no measurable difference"): "better than random only",
+    ("no measurable difference", "better"): "better than centre only",
     ("better", "worse"): "between the two",
     ("worse", "better"): "between the two",
-    ("same", "same"): "no measurable difference",
-    ("worse", "same"): "worse than random",
-    ("same", "worse"): "worse than centre",
+    ("no measurable difference", "no measurable difference"): "no measurable difference",
+    ("worse", "no measurable difference"): "worse than random",
+    ("no measurable difference", "worse"): "worse than centre",
     ("worse", "worse"): "worse than both",
 }
 """How a method stands to random orders and to centre first; from one that is not named it differs by nothing

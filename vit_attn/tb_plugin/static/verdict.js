@@ -14,6 +14,7 @@ const BOTH = { better: "better than both", same: "no measurable difference from 
 /** @type {Record<string, string>} */
 const NAMES = { "relevance": "relevance", "last layer": "the last layer, mean of heads", "rollout, mean": "rollout, mean of heads", "rollout, max": "rollout, maximum of heads", "rollout, min": "rollout, minimum of heads" };
 const CHANCE = " (± is what chance makes of a difference, 95 %, and at least 0.01)";
+const FAITHFUL = "So it ranks patches as this network uses them, whether the network is right or not.";
 const NOTHING = "A map that is not better than both has shown nothing.";
 
 /** The name under which what a state shows is judged; null for what never is. @param {Maps} maps @param {State} state */
@@ -58,7 +59,7 @@ function measured(measures) {
     const beside = `random ${number(random)} ± ${number(randomMargin)}, centre first ${number(centre)} ± ${number(centreMargin)}`;
     return { better: relations.every((each) => each === "better"), text: `${measure} ${number(value)} (${higher ? "higher" : "lower"} is better; ${beside}): ${words(relations)}` };
   });
-  return `${found.map(({ text }) => text).join("; ")}.${found.every(({ better }) => better) ? "" : ` ${NOTHING}`}`;
+  return `${found.map(({ text }) => text).join("; ")}.${found.every(({ better }) => better) ? ` ${FAITHFUL}` : ` ${NOTHING}`}`;
 }
 
 /** @param {Relation[]} relations to random orders and to centre first */
