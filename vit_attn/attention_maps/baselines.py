@@ -65,7 +65,7 @@ def compare(values: Float[Tensor, " B"], random: Float[Tensor, "orders B"], cent
         random: Of at least two random orders.
         centre: Of centre first.
     """
-    values, random, centre = (each.double().cpu() for each in (values, random, centre))
+    values, random, centre = (each.cpu().double() for each in (values, random, centre))
     orders = len(random)
     by_order = quantile(orders - 1) * random.mean(dim=1).std().item() * math.sqrt(1 + 1 / orders)
     means = random.mean(dim=0)
@@ -135,7 +135,7 @@ def judge_maps(
     """
     grid = layout_of(net, images).grid_size
     shape = (len(images), grid[0] * grid[1])
-    ranked = [order_of(patches) for patches in maps.values()]
+    ranked = [order_of(patches).cpu() for patches in maps.values()]  # a view's is on the host already
     ranked.append(order_of(centre_first(grid)).expand(shape))
     random = [order_of(random_patches(shape, seed)) for seed in range(orders)]
     every = torch.stack([*ranked, *(order.flip(-1) for order in ranked), *random])
