@@ -33,7 +33,7 @@ OPTIONS = [
     *("--trainer.enable_model_summary=false", "--attention.num_images=0", "--checkpoint.minutes=0.001"),
     *("--data.augment.rand_augment=9", "--data.augment.mixup=0.8", "--model.arch_options.drop_path_rate=0.2"),
     *("--model.arch_options.depth=2", "--model.arch_options.embed_dim=16", "--model.arch_options.num_heads=2"),
-    *("--trainer.callbacks+=vit_attn.training.ema.EMA", "--trainer.callbacks.init_args.decay=0.9"),
+    "--model.ema=0.9",
 ]
 SIZES = {"train": 640, "val": 64, "test": 64}
 AVERAGED = "current_model_state"

@@ -9,9 +9,9 @@ import torch
 import yaml
 
 import vit_attn
+from vit_attn.checkpoints.card import KEY, card_of
 from vit_attn.cli import main
 from vit_attn.data import ImageData
-from vit_attn.data.card import KEY, card_of
 from vit_attn.data.coins import GLYPH_NAMES
 from vit_attn.errors import UserError
 

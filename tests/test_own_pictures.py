@@ -1,10 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from vit_attn.checkpoints.card import KEY, card_of
 from vit_attn.cli import main
-from vit_attn.data.card import card_of
 
 SMALL = [f"--model.arch_options.{each}" for each in ("embed_dim=16", "depth=1", "num_heads=2")]
 QUICK = [
@@ -43,11 +45,14 @@ def test_a_folder_of_pictures_becomes_a_network_that_knows_their_classes(picture
 
 def test_a_table_of_pictures_is_trained_on_and_judged(pictures, tmp_path, capsys):
     rows = [f"pictures/{path.parent.name}/{path.name},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
-    (tmp_path / "table.csv").write_text("\n".join(["path,label", *rows]))
+    (tmp_path / "table.csv").write_text("\n".join(["photo,bird", *rows]))
     table = ["--data.dataset=csv", f"--data.root={tmp_path / 'table.csv'}", "--data.normalize=imagenet"]
+    table.append("--data.columns=path=photo,label=bird")
     assert main(["fit", *TINY, *table, "--data.balance=sampling", f"--runs={tmp_path / 'runs'}"]) == 0
     (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
     assert card_of(torch.load(best, weights_only=True)).mean == (0.485, 0.456, 0.406)
+    assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+    assert main(["judge", f"--ckpt_path={best}", "--images=2"]) == 0
 
 
 def damaged(pictures) -> None:
@@ -84,3 +89,61 @@ def test_a_mistake_with_pictures_of_ones_own_costs_one_line(pictures, tmp_path, 
     *_, line = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("vit-attn: ")
     assert told in line
+
+
+def drawn(root, counts: dict[str, int]) -> None:
+    """Pictures in folders, by their paths; those of a class have its grey."""
+    for number, (folder, count) in enumerate(counts.items()):
+        (root / folder).mkdir(parents=True)
+        for i in range(count):
+            Image.new("RGB", (8, 8), (40 * (number % 3) + i,) * 3).save(root / folder / f"{i}.png")
+
+
+def test_a_class_that_validation_lacks_and_an_unlabelled_test_do_not_end_a_run(tmp_path, capsys):
+    root = tmp_path / "photos"
+    drawn(root, {f"train/{name}": 6 for name in ("cat", "dog", "owl")} | {"val/cat": 2, "val/owl": 3, "test": 2})
+    folder = ["--data.dataset=folder", f"--data.root={root}", "--data.balance=loss", f"--runs={tmp_path / 'runs'}"]
+    assert main(["fit", *TINY, *folder]) == 0
+    (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
+    assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+    report = json.loads((best.parent.parent / "test.json").read_text())
+    named = {each["name"]: (each["images"], each["accuracy"] is None) for each in report["classes"]}
+    assert named == {"cat": (2, False), "dog": (0, True), "owl": (3, False)}
+    assert (report["split"], [sum(row) for row in report["confusion"]]) == ("val", [2, 0, 3])
+    known = [each["accuracy"] for each in report["classes"] if each["accuracy"] is not None]
+    assert report["class_accuracy"] == pytest.approx(sum(known) / 2)
+    assert main(["predict", str(root / "test"), f"--model={best}", f"--output={tmp_path / 'p.csv'}"]) == 0
+    capsys.readouterr()
+
+
+def test_a_checkpoint_of_the_old_order_of_classes_is_measured_as_it_was(tmp_path, capsys):
+    names, old = ["0", "1", "2", "10"], ["0", "1", "10", "2"]
+    drawn(tmp_path / "photos", dict.fromkeys(names, 6))
+    folder = ["--data.dataset=folder", f"--data.root={tmp_path / 'photos'}", "--model.lr=1e-2"]
+    assert main(["fit", *TINY, *folder, f"--runs={tmp_path / 'runs'}"]) == 0
+    (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
+    reports = []
+    for renumbered in (False, True):
+        if renumbered:
+            checkpoint = torch.load(best, weights_only=True)
+            order = torch.tensor([names.index(name) for name in old])
+            for name in ("net.head.weight", "net.head.bias"):
+                checkpoint["state_dict"][name] = checkpoint["state_dict"][name][order]
+            checkpoint[KEY]["class_names"] = old
+            torch.save(checkpoint, best)
+        assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+        reports.append(json.loads((best.parent.parent / "test.json").read_text()))
+    classes = [{each["name"]: each for each in report["classes"]} for report in reports]
+    assert classes[0] == classes[1]
+    assert reports[0]["loss"] == pytest.approx(reports[1]["loss"])
+    assert [each["name"] for each in reports[1]["classes"]] == old
+    capsys.readouterr()
+
+
+def test_photos_given_without_their_kind_are_not_downloaded_into(pictures, capsys):
+    assert main(["fit", *TINY, f"--data.root={pictures}", f"--runs={pictures.parent / 'runs'}"]) == 2
+    *_, line = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"vit-attn: {pictures} holds pictures, such as heron/0.png, and not cifar10: ")
+    assert line.endswith("add --data.dataset=folder")
+    assert {path.name for path in pictures.iterdir()} == {"heron", "otter"}
+    assert not (pictures.parent / "runs").exists()

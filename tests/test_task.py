@@ -10,7 +10,7 @@ from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 from vit_attn.task import Classifier
 
-SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+TINY, SMALL = "vit_attn_tiny_patch4_32", {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
 def collate(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,12 +136,30 @@ def test_a_run_can_start_from_the_weights_of_another_with_another_head(tmp_path)
     first, file = classifier(), str(tmp_path / "a.safetensors")
     save_weights(first.net, file)
     with pytest.warns(UserWarning, match="a.safetensors") as told:
-        second = Classifier(arch_options=SMALL, num_classes=3, img_size=(32, 32), weights=file)
+        second = Classifier(TINY, SMALL, num_classes=3, img_size=(32, 32), weights=file)
     assert torch.equal(second.net.blocks[0].attn.qkv.weight, first.net.blocks[0].attn.qkv.weight)
     assert second.net.head.weight.shape == (3, 32)
     assert [str(each.message).split(":")[1].split()[0] for each in told] == ["pos_embed", "the"]
     assert "the head of 4 classes was left out" in str(told[1].message)
     assert second.hparams["weights"] is None  # its checkpoints need the file no more
+
+
+def test_weights_bring_their_network_or_it_is_to_be_named(tmp_path):
+    first = Classifier("vit_attn_tiny_patch4_32", SMALL | {"num_heads": 4, "qk_norm": True}, num_classes=4)
+    checkpoint, bare = str(tmp_path / "a.ckpt"), str(tmp_path / "a.safetensors")
+    torch.save({"hyper_parameters": dict(first.hparams), "state_dict": first.state_dict()}, checkpoint)
+    save_weights(first.net, bare)
+    second = Classifier(weights=checkpoint, num_classes=4)
+    images = torch.randn(2, 3, 32, 32)
+    assert_close(second.eval()(images), first.eval()(images), rtol=0, atol=0)
+    assert (second.hparams["arch"], second.hparams["arch_options"]["num_heads"]) == (TINY, 4)
+    other = Classifier(weights=checkpoint, arch_options={"drop_path_rate": 0.1}, num_classes=4)
+    assert other.hparams["arch_options"] == second.hparams["arch_options"] | {"drop_path_rate": 0.1}
+    with pytest.raises(UserError, match=r"is of the network vit_attn_tiny_patch4_32, not of vit_tiny_patch16_224"):
+        Classifier("vit_tiny_patch16_224", weights=checkpoint)
+    with pytest.raises(UserError, match=r"a.safetensors does not say which network it is of: name that"):
+        Classifier(arch_options=SMALL, weights=bare)
+    assert Classifier().hparams["arch"] == TINY
 
 
 def test_images_take_the_precision_of_the_network():

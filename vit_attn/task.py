@@ -20,10 +20,12 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from vit_attn.checkpoints.start import network_to_start_with
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
 from vit_attn.model.pretrained import changes_of_pretrained, names_network, pretrained_weights
+from vit_attn.training.ema import EMA, check_decay
 from vit_attn.training.finite import UpdateGate, gradient_norm
 from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
 from vit_attn.training.optim import build_optimizer
@@ -40,11 +42,13 @@ class Classifier(L.LightningModule):
     """Image classification by any network of timm's registry, ours among them.
 
     Args:
-        arch: A registered name, such as ``vit_attn_tiny_patch4_32``; ``timm.list_models("vit_attn_*")`` has ours.
+        arch: A registered name; ``timm.list_models("vit_attn_*")`` has ours. By default the network that the weights
+            say they are of, and ``vit_attn_tiny_patch4_32`` for random ones.
         arch_options: What to change in it, such as ``embed_dim``, ``depth``, ``num_heads`` or ``global_pool``.
-        weights: What to start from: a checkpoint of ours, whose network the command line takes too; a name of timm's
-            registry, such as ``vit_small_patch16_224``; or a file of weights, ours or timm's, or its address
-            (``https://…``). Positions and patches are resampled and a head of other classes left out, which is said.
+        weights: What to start from: a checkpoint or an export of ours, whose network is taken; a name of timm's
+            registry, such as ``vit_small_patch16_224``; or another file of weights, or its address (``https://…``),
+            which needs ``arch``. Positions and patches are resampled and a head of other classes left out, which is
+            said.
         num_classes: Number of classes; on the command line it comes from the data.
         img_size: Height and width of the images in pixels; on the command line it comes from the data.
         in_chans: Channels of the images; on the command line it comes from the data.
@@ -62,6 +66,8 @@ class Classifier(L.LightningModule):
         layer_decay: By what the learning rate of a block is smaller than that of the next one; the head has ``lr``.
             0.65 to 0.9 is usual for fine-tuning, 1 has all alike.
         class_weights: Weight of each class in the loss; on the command line they come from the data.
+        ema: Share of the old average that each step keeps in an exponential moving average of the weights, such as
+            0.999; the average is then validated, logged and saved instead of the weights. None keeps no average.
         nonfinite: What follows an update that is not finite, which is never applied: ``stop`` ends the run within 50
             steps with the weights before it; ``skip`` leaves it out and counts.
 
@@ -72,7 +78,7 @@ class Classifier(L.LightningModule):
 
     def __init__(  # noqa: PLR0913  one argument a setting of the recipe
         self,
-        arch: str = "vit_attn_tiny_patch4_32",
+        arch: str | None = None,
         arch_options: Options | None = None,
         weights: str | None = None,
         num_classes: int = 10,
@@ -89,15 +95,19 @@ class Classifier(L.LightningModule):
         probe: float = 0.0,
         layer_decay: float = 1.0,
         class_weights: list[float] | None = None,
+        ema: float | None = None,
         nonfinite: Literal["stop", "skip"] = "stop",
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         _check(lr=lr, weight_decay=weight_decay, warmup=warmup, label_smoothing=label_smoothing)
+        if ema is not None:
+            check_decay(ema)
         tuning, weigh = Tuning(train, probe, layer_decay), weights_of_classes(class_weights, num_classes)
-        self.hparams["arch_options"] = without_pretrained(arch_options)  # a checkpoint brings its own weights,
-        self.hparams["weights"] = None  # wherever they came from
-        self.net, self.start, changes = _started(arch, num_classes, img_size, in_chans, arch_options or {}, weights)
+        arch, arch_options = network_to_start_with(arch, arch_options, weights)
+        self.hparams["arch"], self.hparams["arch_options"] = arch, without_pretrained(arch_options)
+        self.hparams["weights"] = None  # a checkpoint brings its own, wherever they came from
+        self.net, self.start, changes = _started(arch, num_classes, img_size, in_chans, arch_options, weights)
         for change in changes:
             rank_zero_warn(f"{self.start}: {change}")
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # told before the data is loaded
@@ -119,6 +129,11 @@ class Classifier(L.LightningModule):
         self.parts.begin(self.trainer.strategy if self._trainer else None)
         if self.hparams["compile"]:
             self.net.compile()
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """Average the weights, if that is asked for, while they are trained."""
+        ema = self.hparams["ema"]
+        return [EMA(ema)] if ema is not None and self.trainer.state.fn == "fit" else []
 
     def configure_model(self) -> None:
         """Shard the network where the strategy asks for it."""

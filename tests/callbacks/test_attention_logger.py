@@ -97,9 +97,10 @@ def test_no_images_and_no_tensorboard_mean_no_work(tmp_path: Path):
     fit(None, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
 
 
-def test_pictures_show_the_averaged_weights_that_are_validated(tmp_path: Path):
+@pytest.mark.parametrize("order", [1, -1])
+def test_pictures_show_the_averaged_weights_that_are_validated(tmp_path: Path, order: int):
     def pictures_of_two_epochs(name: str, decay: float) -> list[bytes]:
-        fit(tmp_path / name, [EMA(decay), AttentionLogger(num_images=1, max_cost=1.0)], epochs=2)
+        fit(tmp_path / name, [EMA(decay), AttentionLogger(num_images=1, max_cost=1.0)][::order], epochs=2)
         return [event.encoded_image_string for event in events(tmp_path / name).Images("attention/image_0")[1:]]
 
     first, second = pictures_of_two_epochs("still", decay=1.0)  # stays what the first step made it

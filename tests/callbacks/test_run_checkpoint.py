@@ -171,7 +171,7 @@ def test_a_folder_without_room_is_refused_before_the_first_step(tmp_path: Path, 
 
 
 def test_averaged_weights_are_kept_beside_those_that_train(tmp_path: Path, monkeypatch):
-    average = ["--trainer.callbacks+=vit_attn.training.ema.EMA", "--trainer.callbacks.init_args.decay=0.5"]
+    average = ["--model.ema=0.5"]
     run = fit(tmp_path, *average)
     last, best = read(run), read(run, "best")
     name = "net.head.weight"

@@ -9,6 +9,7 @@ from PIL import Image
 from vit_attn.cli import main
 from vit_attn.data import Coins
 from vit_attn.data.coins import GLYPH_NAMES
+from vit_attn.task import Classifier
 
 
 @pytest.fixture
@@ -68,6 +69,14 @@ def test_any_vision_transformer_by_name_and_any_token(folder: Path):
         assert numbers["query"] == 5
         assert numbers["class_names"][281] == "tabby"
         assert numbers["image"].shape == (64, 64, 3)
+
+
+def test_weights_that_bring_their_network_are_not_put_into_another(folder: Path, tmp_path: Path, capsys):
+    task, checkpoint = Classifier(arch_options={"depth": 1, "embed_dim": 16, "num_heads": 2}), tmp_path / "a.ckpt"
+    torch.save({"hyper_parameters": dict(task.hparams), "state_dict": task.state_dict()}, checkpoint)
+    options = ["--model", "vit_tiny_patch16_224", "--weights", str(checkpoint), "--out", str(tmp_path / "out")]
+    assert main(["attend", str(folder / "coins_0.png"), *options]) == 2
+    assert "says which network it is of" in capsys.readouterr().err
 
 
 def test_files_of_one_name_keep_apart(folder: Path):

@@ -108,7 +108,7 @@ KINDS = {
     "not finite": (poisoned, "net.blocks.1.attn.qkv.weight has NaN or infinity in 5 of its 3072 numbers", OURS),
     "not finite, as a start": (poisoned, "blocks.1.attn.qkv.weight has NaN or infinity in 5 of its 3072", ["fit"]),
     "old lightning": (of_old_lightning, "edited.ckpt was written by Lightning 1.5.10, and checkpoints of vit-", OURS),
-    "old lightning, as a start": (of_old_lightning, "the weights of {path} do not fit the network", ["fit"]),
+    "old lightning, as a start": (of_old_lightning, "{path} does not say which network it is of: name that", ["fit"]),
     "no network": (without("hyper_parameters"), "it does not say which network it is of", OURS),
     "no weights": (without("state_dict"), "no weights", ALL),
     "empty weights": (lambda c: c["state_dict"].clear(), "no weights", ALL),

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from vit_attn.checkpoints.header import Header
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.commands.judging import WORDS
 from vit_attn.data import coins
-from vit_attn.data.header import Header
 from vit_attn.task import build_net
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -124,7 +124,7 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
     [
         ([], "judge needs a network"),
         (["--ckpt_path", "no.ckpt"], "checkpoint not found: no.ckpt"),
-        (["--ckpt_path", "x.safetensors", "--dataset", "coins"], "add --arch NAME"),
+        (["--ckpt_path", "x.safetensors", "--dataset", "coins"], "weights not found: x.safetensors"),
         (["--ckpt_path", "a.ckpt", "--weights", "b"], "leave out --arch_options and --weights"),
         ([*NETWORK, "--dataset", "coins"], "the network would be untrained"),
         ([*NETWORK, "--weights", "no.safetensors", "--dataset", "coins"], "weights not found: no.safetensors"),

@@ -18,6 +18,8 @@ from vit_attn.commands.networks import image_files, open_network
 from vit_attn.commands.predict import read_ahead
 from vit_attn.data import Coins
 from vit_attn.data.coins import GLYPH_NAMES
+from vit_attn.data.folder import folder_source
+from vit_attn.data.pictures import SUFFIXES
 
 MODEL = "--model=vit_attn_coins_patch4_32"
 
@@ -90,7 +92,7 @@ def test_no_more_than_three_batches_are_read_ahead(folder: Path):
             begun.append(path)
             return network.read(path)
 
-    files = image_files([str(folder)], within=True) * 5
+    files = image_files([str(folder)]) * 5
     batches = read_ahead(files, Counting(), 2)
     first = next(batches)
     assert [path for path, _ in first] == files[:2]
@@ -128,16 +130,36 @@ def test_a_name_of_any_bytes_is_written(folder: Path, capsys):
 
 def test_links_in_a_circle_end(folder: Path):
     (folder / "b" / "again").symlink_to(folder)
-    assert len(image_files([str(folder)], within=True)) == 8
+    assert len(image_files([str(folder)])) == 8
     (folder / "d").mkdir()
     (folder / "d" / "other").symlink_to(folder / "b")
     (folder / "b" / "other").symlink_to(folder / "d")
-    assert len(image_files([str(folder)], within=True)) == 8 + 3
+    assert len(image_files([str(folder)])) == 8 + 3
 
 
-def test_hidden_files_are_passed_over(folder: Path):
+def test_what_is_no_picture_in_a_folder_is_left_out_and_counted(folder: Path, capsys):
     (folder / ".hidden.png").write_bytes(b"what another system left")
-    assert [len(image_files([str(folder)], within)) for within in (True, False)] == [8, 5]
+    (folder / "b" / "@eaDir").mkdir()
+    for name in ("b/@eaDir/small.jpg", "b/notes.pdf"):
+        (folder / name).touch()
+    assert len(image_files([str(folder)])) == 8
+    told = capsys.readouterr().out
+    assert told.startswith("left out 4 files: ")
+    assert {"1 .pdf", "1 hidden", "1 in @eaDir"} <= set(told.strip().partition(": ")[2].split(", "))
+
+
+def test_a_folder_is_read_as_fit_reads_it(folder: Path, tmp_path: Path, capsys):
+    mixed = tmp_path / "mixed"
+    for name in ("cat", "dog"):
+        (mixed / name).mkdir(parents=True)
+        for ending in sorted(SUFFIXES):
+            (mixed / name / f"a{ending.upper()}").touch()
+        (mixed / name / "notes.txt").touch()
+    trained = folder_source(mixed).load(mixed, False)
+    files = {path for split in trained.values() for path in split.pictures.paths.tolist()}
+    assert files == {str(path) for path in image_files([str(mixed)])}
+    assert len(files) == 2 * len(SUFFIXES)
+    assert capsys.readouterr().out == "left out 2 files: 2 .txt\n"
 
 
 def test_what_an_interrupted_run_had_done_is_kept_aside(tmp_path: Path):

@@ -7,7 +7,7 @@ import yaml
 
 from tests.runs import TINY, curves, differences, fit, main, read, resume, stop_at
 
-EMA = ["--trainer.callbacks+=vit_attn.training.ema.EMA", "--trainer.callbacks.init_args.decay=0.5"]
+EMA = ["--model.ema=0.5"]
 DROP_PATH = ["--model.arch_options.drop_path_rate=0.5", "--model.arch_options.depth=2"]
 VARIANTS = {
     "plain": [],
@@ -291,3 +291,18 @@ def test_other_pictures_are_refused(tmp_path: Path, monkeypatch, picture_folder,
     moved = pictures.rename(tmp_path / "moved")
     resume(run, f"--data.root={moved}")
     assert torch.isfinite(read(run)["state_dict"]["net.head.weight"]).all()
+
+
+def test_a_run_keeps_to_the_images_by_which_its_best_is_chosen(tmp_path: Path, monkeypatch, capsys):
+    with monkeypatch.context() as patched:
+        stop_at(patched, "on_train_batch_end", 7)
+        run = fit(tmp_path / "runs", code=143)
+    resume(run, "--trainer.limit_val_batches=2", code=2)
+    expected = "trainer.limit_val_batches is 2 here and 3 there (best would be chosen by other images than before)"
+    assert expected in capsys.readouterr().err
+    path = run / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)
+    del state["vit_attn"]["validated_in"]  # as versions before wrote it
+    torch.save(state, path)
+    with pytest.warns(UserWarning, match="validated the first 48 of 128 images in the order of their files"):
+        resume(run)

@@ -5,9 +5,10 @@ import pytest
 import torch
 import yaml
 
+from tests.runs import fit
+from vit_attn.checkpoints.card import KEY
 from vit_attn.cli import main
 from vit_attn.commands.run_config import read_run_config, settings_to_measure
-from vit_attn.data.card import KEY
 from vit_attn.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -121,3 +122,12 @@ def test_no_verb_measures_a_checkpoint_whose_classes_are_in_another_order(verb: 
     assert main([verb, f"--ckpt_path={path}", *MEASURE[verb]]) == 2
     assert "the checkpoint is of other classes than coins: class 0 is " in capsys.readouterr().err
     assert not {"test.json", "predictions.csv", "judge"} & {each.name for each in run.iterdir()}
+
+
+def test_callbacks_whose_defaults_are_objects_are_kept_as_words(tmp_path: Path):
+    run = fit(
+        tmp_path, "--trainer.max_epochs=1", "--trainer.callbacks=Timer", "--trainer.callbacks.duration=00:01:00:00"
+    )
+    (timer,) = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
+    assert timer["init_args"]["interval"] == "step"
+    assert main(["fit", "-c", str(run / "config.yaml"), f"--runs={tmp_path / 'again'}"]) == 0

@@ -9,10 +9,10 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from vit_attn.checkpoints.card import card_of
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.commands.starting import take_start
-from vit_attn.data.card import card_of
 from vit_attn.task import Classifier, build_net
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "finetune.yaml"
@@ -164,24 +164,32 @@ def test_weights_of_timms_name_can_go_into_our_blocks(monkeypatch):
     assert torch.equal(ours.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
 
 
+OURS = "vit_attn_tiny_patch16_224"
+
+
 def test_a_network_that_is_named_beside_timms_weights_stays():
-    settings = Namespace(model=Namespace(weights="vit_tiny_patch16_224", arch="x", arch_options=None), data={})
-    take_start(settings, {"model": {"arch": "vit_attn_tiny_patch16_224"}, "data": {"normalize": "clip"}})
-    assert settings.model.arch == "vit_attn_tiny_patch16_224"
+    settings = Namespace(model=Namespace(weights="vit_tiny_patch16_224", arch=OURS, arch_options=None), data={})
+    take_start(settings, {"data": {"normalize": "clip"}})
+    assert settings.model.arch == OURS
     assert settings.data == {"img_size": 224, "channels": 3}
+    settings.model.arch = None
     take_start(settings, {})
     assert (settings.model.arch, settings.data["normalize"]) == ("vit_tiny_patch16_224", "vit_tiny_patch16_224")
 
 
-def test_a_file_of_weights_fills_the_network_that_is_named(tmp_path, cifar10_root):
+def test_a_file_of_weights_fills_the_network_that_is_named(tmp_path, cifar10_root, capsys):
     net = timm.create_model("vit_tiny_patch16_224", depth=1, embed_dim=48, num_heads=3, patch_size=8, img_size=64)
     save_weights(net, tmp_path / "a.safetensors")
     options = [
         "--model.arch_options={depth: 1, embed_dim: 48, num_heads: 3}",
         f"--model.weights={tmp_path}/a.safetensors",
     ]
+    options += ["--model.train=head", "--model.probe=0"]
+    assert main(["fit", "-c", str(CONFIG), *options, f"--data.root={cifar10_root}", f"--runs={tmp_path / 'none'}"]) == 2
+    assert "a.safetensors does not say which network it is of: name that, with model.arch" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
     with pytest.warns(UserWarning, match=r"resampled|left out|does not say"):
-        run = tuned(tmp_path, cifar10_root, *options, "--model.train=head", "--model.probe=0")
+        run = tuned(tmp_path, cifar10_root, *options, "--model.arch=vit_attn_tiny_patch4_32")
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(weights["net.blocks.0.attn.qkv.weight"], net.blocks[0].attn.qkv.weight)
 

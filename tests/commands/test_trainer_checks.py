@@ -55,6 +55,18 @@ MISTAKES = {
         "trainer.limit_val_batches=0 has none",
     ),
     "no such callback": (["--trainer.callbacks=EarlyStoping"], "has no EarlyStoping, did you mean 'EarlyStopping'?"),
+    "a size that is not used": (
+        ["--trainer.callbacks=BatchSizeFinder"],
+        "BatchSizeFinder: the batches are made before",
+    ),
+    "a rate that is not used": (
+        ["--trainer.callbacks=LearningRateFinder"],
+        "LearningRateFinder: the schedule is made before it looks, so the run would not use what it finds: try rates",
+    ),
+    "an average that is not used": (
+        ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=1e-3"],
+        "--model.ema=0.999 averages weights and validates the average",
+    ),
     "no steps": (["--trainer.max_steps=0"], "trainer.max_steps=0 trains nothing"),
     "no epochs": (["--trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
     "no batches": (["--trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 trains nothing"),

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vit_attn.data import ImageData
-from vit_attn.data.folder import files_below, folder_source
+from vit_attn.data.folder import folder_source
+from vit_attn.data.listing import pictures_in
 from vit_attn.data.sources import find_source
 from vit_attn.errors import UserError
 
@@ -72,15 +73,15 @@ def test_a_class_may_be_called_as_a_split_is(picture_folder, name: str):
     source, splits = load(picture_folder({"cat": 3, "dog": 3, name: 3}))
     assert source.class_names == tuple(sorted(("cat", "dog", name)))
     assert sum(len(split) for split in splits.values()) == 9
+    assert source.remarks == [f"{name} is taken for a class, as its pictures are in no sub-folders"]
 
 
-def test_what_is_left_out_beside_the_splits_is_told(picture_folder, caplog):
-    for split in ("train", "val", "valid", "extra"):
+def test_what_is_left_out_beside_the_splits_is_told(picture_folder):
+    for split in ("train", "val", "extra"):
         root = picture_folder({"cat": 3, "dog": 3}, f"all/{split}").parent
-    with caplog.at_level("INFO"):
-        _, splits = load(root)
+    source, splits = load(root)
     assert {name: len(split) for name, split in splits.items()} == {"train": 6, "val": 6}
-    assert caplog.messages == [f"folder: left out of {root}, where the splits are train, val: extra, valid"]
+    assert source.remarks == ["left out beside the splits: extra (6)"]
 
 
 def test_pictures_in_deeper_folders_are_found_and_litter_is_not(picture_folder):
@@ -93,6 +94,7 @@ def test_pictures_in_deeper_folders_are_found_and_litter_is_not(picture_folder):
     source, splits = load(root)
     assert source.class_names == ("cat", "dog")
     assert sum(len(split) for split in splits.values()) == 6
+    assert source.remarks == ["left out 3 files: 1 .DS_Store, 1 Thumbs.db, 1 hidden"]
 
 
 def test_a_link_back_to_a_folder_is_not_followed_in_circles(picture_folder):
@@ -107,9 +109,9 @@ def test_links_between_two_folders_are_not_followed_in_circles(picture_folder):
     root = picture_folder({"cat": 3, "dog": 4})
     (root / "cat/dogs").symlink_to(root / "dog", target_is_directory=True)
     (root / "dog/cats").symlink_to(root / "cat", target_is_directory=True)
-    assert [len(files_below(root / name)) for name in ("cat", "dog")] == [7, 7]
+    assert [len(pictures_in(root / name)[0]) for name in ("cat", "dog")] == [7, 7]
     (root / "cat/all").symlink_to(root, target_is_directory=True)
-    assert len(files_below(root / "cat")) == 7
+    assert len(pictures_in(root / "cat")[0]) == 7
 
 
 def test_nothing_in_the_folder_is_changed(picture_folder):
@@ -153,6 +155,8 @@ def other_classes(root: Path) -> None:
             folder = root / split / name
             folder.mkdir(parents=True)
             (folder / "a.png").write_bytes((root / name / "00.png").read_bytes())
+    for name in ("bright", "dark", "middle"):
+        (root / name).rename(root.parent / name)
 
 
 def splits_without_classes(root: Path) -> None:
@@ -186,7 +190,7 @@ def no_such_folder(root: Path) -> None:
         (one_class, r"has one class only, 'bright': a classifier needs at least two sub-folders"),
         (no_class, r"no classes in .*pictures: put the images of each class into a sub-folder of its name"),
         (few_images, r"class 'dark' of .*pictures has 2 images, too few to split in 3 parts"),
-        (other_classes, r"the classes of .*train and .*val differ: 'dark', 'middle' only in one of them"),
+        (other_classes, r"pictures/val has the class 'middle', which training has not, so the network cannot name it"),
         (splits_without_classes, r"no classes in .*pictures/train: put the images of each class into a sub-folder"),
         (misspelt_training, r"pictures has val, the folder of a split, but no train, did you mean 'trian'\?$"),
         (no_training, r"pictures has val, the folder of a split, but no train$"),
@@ -202,16 +206,18 @@ def test_what_is_wrong_with_a_folder_is_said_in_a_line(picture_folder, spoil, me
 
 
 def test_a_folder_that_may_not_be_read_is_named(picture_folder, monkeypatch: pytest.MonkeyPatch):
-    root, real = picture_folder(), os.listdir
+    root, real = picture_folder(), os.scandir
 
     def refuse(path):
-        if Path(path).name == "dark":
+        if Path(path).name in ("dark", "lost+found"):
             raise PermissionError(13, "Permission denied")
         return real(path)
 
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match=r"folder .*dark cannot be read: Permission denied"):
         load(root)
+    (root / "dark").rename(root / "lost+found")
+    assert load(root)[0].class_names == ("bright", "middle")
 
 
 def test_a_folder_has_to_be_named():

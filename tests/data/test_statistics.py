@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from vit_attn.checkpoints.card import KEY, Card
+from vit_attn.checkpoints.header import Header
 from vit_attn.data import ImageData, statistics
-from vit_attn.data.card import KEY, Card
-from vit_attn.data.header import Header
 from vit_attn.data.sources import SOURCES
 from vit_attn.data.statistics import Statistics, find_statistics, measure
 from vit_attn.errors import UserError

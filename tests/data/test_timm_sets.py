@@ -168,6 +168,39 @@ def test_a_test_split_with_hidden_labels_is_left_out(splits, counts, tested_on, 
     data.prepare_data()
     assert {name: len(split) for name, split in data.splits.items()} == counts
     assert data.store.tested_on == tested_on
+    assert data.remarks == ["test has no classes and is left out (4 images)"]
+
+
+def test_images_of_the_hub_without_a_label_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch):
+    reader = Numbered("train", ("train",))
+    reader.targets = [0, 1, -1, 1, 0, 1, None, 0]
+    monkeypatch.setattr(streams, "create_dataset", lambda _name, **_options: reader)
+    data = ImageData("hfds/pets", img_size=4, batch_size=2)
+    data.prepare_data()
+    every = [(int(i), int(label)) for s in data.splits.values() for i, label in zip(s.pictures.indices, s.labels)]  # noqa: B905
+    assert sorted(every) == [(0, 0), (1, 1), (3, 1), (4, 0), (5, 1), (7, 0)]
+    assert data.remarks == ["left out 2 images without a label in train"]
+
+
+def test_a_test_of_tar_files_without_labels_is_left_out(shards: Path):
+    with tarfile.open(shards / "photos-test-00.tar", "w") as tar:
+        tar.addfile(tarfile.TarInfo("0.png"))
+    data = of(shards)
+    data.store.load(False)
+    assert (data.store.tested_on, data.remarks) == ("val", ["test has no classes and is left out"])
+
+
+def test_a_class_that_tar_files_of_training_lack_is_told_or_refused(shards: Path):
+    (shards / "classes.txt").write_text("bright\ndark\nmiddle\n")
+    data = of(shards)
+    data.store.load(False)
+    assert data.remarks == ["training has no middle"]
+    with tarfile.open(shards / "photos-test-00.tar", "w") as tar:
+        info = tarfile.TarInfo("0.cls")
+        info.size = 1
+        tar.addfile(info, io.BytesIO(b"2"))
+    with pytest.raises(UserError, match=r"the test images have classes that training has none of, middle"):
+        of(shards).store.load(False)
 
 
 class Info:

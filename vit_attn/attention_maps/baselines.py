@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.faithfulness import Classes, Images, Patches, centre_first, order_of, random_patches
-from vit_attn.attention_maps.layout import layout_of
+from vit_attn.attention_maps.layout import layout_of, on_pixels
 from vit_attn.attention_maps.recording import logits_of
 
 RANDOM_ORDERS = 8
@@ -173,23 +172,23 @@ def deletion_areas(
         batch: Masked images at a time.
     """
     count, patches = orders.shape[1:]
-    grid = layout_of(net, images).grid_size
+    layout, size = layout_of(net, images), (images.shape[-2], images.shape[-1])
     ranks = orders.argsort(dim=-1).to(images.device)
     target = target.to(images.device)
     gone = torch.tensor([round(step * patches / steps) for step in range(1, steps)], device=images.device)
 
-    def chances(masked: Tensor, image: Tensor) -> Tensor:
+    def chances(image: Tensor, kept: Tensor) -> Tensor:
+        masked = images[image] * on_pixels(kept.to(images.dtype), layout, size, beside=1.0)
         with torch.no_grad():
             return logits_of(net(masked)).float().softmax(dim=-1).gather(-1, target[image, None])[:, 0]
 
-    each = torch.arange(count, device=images.device)
-    ends = torch.stack(
-        [torch.cat([chances(images[part] * kept, part) for part in each.split(batch)]) for kept in (1.0, 0.0)]
-    )
+    ends = torch.zeros(count, device=images.device)
+    for part in torch.arange(count, device=images.device).split(batch):
+        for kept in (0.0, 1.0):
+            ends[part] += chances(part, torch.full((len(part), patches), kept, device=images.device))
     inner = []
     for part in torch.arange(len(orders) * count * len(gone), device=images.device).split(batch):
         order, image, step = part // (count * len(gone)), part // len(gone) % count, part % len(gone)
-        kept = (ranks[order, image] >= gone[step, None]).to(images.dtype).unflatten(-1, grid).unsqueeze(1)
-        inner.append(chances(images[image] * F.interpolate(kept, size=images.shape[-2:], mode="nearest"), image))
+        inner.append(chances(image, ranks[order, image] >= gone[step, None]))
     between = torch.cat(inner).view(len(orders), count, len(gone)).sum(dim=-1) if inner else 0.0
-    return (ends.sum(dim=0) / 2 + between) / steps
+    return (ends / 2 + between) / steps

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.knockout import knockout, members
-from vit_attn.attention_maps.layout import layout_of
+from vit_attn.attention_maps.layout import layout_of, on_pixels
 from vit_attn.attention_maps.recording import logits_of
 from vit_attn.errors import UserError
 
@@ -94,16 +93,16 @@ def _curve(
 ) -> Curve:
     if steps < 1:
         raise UserError(f"steps must be at least 1, got {steps}")
-    grid = layout_of(net, images).grid_size
-    patches = grid[0] * grid[1]
+    layout = layout_of(net, images)
+    patches = layout.grid_size[0] * layout.grid_size[1]
     if order.shape[-1] != patches or len(order) not in (1, len(images)):
         raise UserError(f"the order must be of {patches} patches for {len(images)} images, got {tuple(order.shape)}")
     rank = order.argsort(dim=-1).expand(len(images), -1).to(images.device)  # the place of each patch in the order
     chosen = predicted(net, images, batch) if target is None else target.to(images.device)
     points = []
     for step in range(steps + 1):
-        kept = keep(rank, round(step * patches / steps)).to(images.dtype).unflatten(-1, grid).unsqueeze(1)
-        mask = F.interpolate(kept, size=images.shape[-2:], mode="nearest")
+        kept = keep(rank, round(step * patches / steps)).to(images.dtype)
+        mask = on_pixels(kept, layout, (images.shape[-2], images.shape[-1]), beside=1.0)
         probabilities = logits_by_batch(net, images * mask, batch).softmax(dim=-1)
         points.append(probabilities.gather(-1, chosen[:, None])[:, 0])
     return Curve(torch.stack(points, dim=-1))
@@ -158,7 +157,7 @@ def knock_out_top(
     named = members(tokens, order[:, :count].expand(len(images), -1).to(images.device) + layout.num_prefix_tokens)
     cut = named[:, None, :] & ~torch.eye(tokens, dtype=torch.bool, device=images.device)
     pool = None
-    if layout.global_pool == "map":
+    if layout.pools_by_attention:
         pool = named if layout.pool_include_prefix else named[:, layout.num_prefix_tokens :]
     before = logits_by_batch(net, images, batch)
     return effect(before, logits_by_batch(net, images, batch, cut, pool), labels)

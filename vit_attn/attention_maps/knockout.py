@@ -105,7 +105,7 @@ class _Surgeon(Watcher):
     def __init__(self, net: nn.Module, layers: Sequence[int] | None) -> None:
         super().__init__(net)
         names = list(self.names.values())
-        self.pool_name = names.pop() if getattr(net, "global_pool", "") == "map" else None
+        self.pool_name = names.pop() if getattr(net, "global_pool", "") in ("map", "prr") else None
         count = len(names)
         if outside := [layer for layer in layers or () if not -count <= layer < count]:
             raise UserError(f"layers must be in 0..{count - 1}, got {outside}")
@@ -162,7 +162,9 @@ class _Knockout(_Surgeon):
         in_pool = name == self.pool_name
         given: Any = self.pool if in_pool else self.cut
         cut = given.to(asked.q.device)
-        cut = cut[:, None, None] if in_pool else cut.reshape(-1, 1, *cut.shape[-2:])  # (B or 1, 1, M, N)
+        cut = (
+            cut[:, None, None].expand(-1, -1, asked.q.shape[2], -1) if in_pool else cut.reshape(-1, 1, *cut.shape[-2:])
+        )  # (B or 1, 1, M, N)
         shape = (asked.q.shape[0], asked.q.shape[2], asked.k.shape[2])
         if cut.shape[2:] != shape[1:] or cut.shape[0] not in (1, shape[0]):
             raise UserError(

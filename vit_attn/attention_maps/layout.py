@@ -1,10 +1,25 @@
 """How the tokens of a network are laid out: how many come before the patches, the grid, and what is pooled."""
 
+import inspect
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.models.eva import Eva
 from torch import Tensor, nn
 
+from vit_attn.attention_maps.hugging_face import hugging_face_layout, refuse_by_name
 from vit_attn.errors import UserError
+
+LIBRARIES = ("timm.", "torchvision.", "transformers.", "vit_attn.")
+"""Where the classes come from whose attributes say truly what they pool."""
+POOLING = ("forward", "forward_head", "pool")
+"""Methods of those classes that decide what is pooled."""
+
+UNKNOWN_POOL = "a pool by attention and perhaps more"
+"""Of a network that has such a pool, where it is not known whether the output comes from it."""
 
 
 class Layout(NamedTuple):
@@ -14,34 +29,126 @@ class Layout(NamedTuple):
     grid_size: tuple[int, int]
     global_pool: str
     pool_include_prefix: bool = False
+    patch_size: tuple[int, int] | None = None
+    pooled: Float[Tensor, " N"] | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Prefix tokens and patches."""
+        return self.num_prefix_tokens + self.grid_size[0] * self.grid_size[1]
+
+    @property
+    def pools_by_attention(self) -> bool:
+        """Whether the last attention is a pool and no layer."""
+        return by_attention(self.global_pool)
+
+
+def by_attention(global_pool: str) -> bool:
+    """Whether a network with this ``global_pool`` pools by attention: from one query, or from all tokens to all."""
+    return global_pool in ("map", UNKNOWN_POOL, "prr token", "prr avg")
 
 
 def layout_of(net: nn.Module, images: Tensor) -> Layout:
     """The layout for these images, of a network of ours, timm's, torchvision's or Hugging Face's.
 
+    What is pooled is what the network's class says, or "" where a subclass rewrote it.
+
     Raises:
-        UserError: If the network does not say.
+        UserError: If the network does not say, or if its tokens are no grid.
     """
+    net = getattr(net, "timm_model", net)  # in a wrapper of Hugging Face's
+    refuse_by_name(net)
+    if images.ndim != 4:
+        raise UserError(f"images (B, C, height, width) were expected, got {tuple(images.shape)}")
     size: tuple[int, int] = (images.shape[-2], images.shape[-1])
-    any_net: Any = net
     try:
-        if hasattr(any_net, "config"):
-            return _hugging_face(any_net, size)
-        if hasattr(any_net, "conv_proj"):  # torchvision
-            return Layout(1, (size[0] // any_net.patch_size, size[1] // any_net.patch_size), "token")
-        embed = any_net.patch_embed
-        dynamic = getattr(any_net, "dynamic_img_size", False) and hasattr(embed, "dynamic_feat_size")
-        rows, cols = embed.dynamic_feat_size(size) if dynamic else embed.grid_size
-        include_prefix = getattr(any_net, "pool_include_prefix", False)
-        return Layout(any_net.num_prefix_tokens, (rows, cols), any_net.global_pool, include_prefix)
+        if hasattr(net, "config"):
+            layout = Layout(*hugging_face_layout(net, size))
+        elif hasattr(net, "conv_proj"):
+            layout = _torchvision(net, size)
+        else:
+            layout = _timm(net, size)
     except (AttributeError, TypeError) as error:
         raise UserError(f"{type(net).__name__} does not say how its tokens are laid out: {error}") from error
+    if by_attention(layout.global_pool) or not rewritten(net):
+        return layout
+    return layout._replace(global_pool="")
 
 
-def _hugging_face(net: Any, size: tuple[int, int]) -> Layout:
-    """CLS and registers before the patches; a classifier reads CLS, or CLS beside the mean over the patches."""
-    patch = net.config.patch_size
-    rows, cols = (patch, patch) if isinstance(patch, int) else patch
-    both = net.config.model_type.startswith("dinov2") and hasattr(net, "classifier")
-    prefix = 1 + getattr(net.config, "num_register_tokens", 0)
-    return Layout(prefix, (size[0] // rows, size[1] // cols), "token+avg" if both else "token")
+def _torchvision(net: Any, size: tuple[int, int]) -> Layout:
+    patch = net.patch_size
+    return Layout(1, (size[0] // patch, size[1] // patch), "token", patch_size=(patch, patch))
+
+
+def _timm(net: Any, size: tuple[int, int]) -> Layout:
+    """A network of ours or timm's, or another with its attributes."""
+    embed: Any = net.embeds if hasattr(net, "embeds") else net.patch_embed  # NaFlexViT's takes any size
+    if hasattr(embed, "dynamic_feat_size"):
+        rows, cols = embed.dynamic_feat_size(size)
+        patch = tuple(embed.feat_ratio(as_scalar=False))
+    elif hasattr(net, "embeds"):
+        patch = embed.patch_size
+        rows, cols = size[0] // patch[0], size[1] // patch[1]
+    else:
+        rows, cols = embed.grid_size
+        patch = (size[0] // rows, size[1] // cols) if size[0] % rows == 0 == size[1] % cols else None
+    pool = net.global_pool
+    if hasattr(net, "head_dist"):  # two heads, averaged
+        pool = "prefix"
+    if pool == "prr":
+        pool = f"prr {net.attn_pool.pool}"
+    takes_all = isinstance(net, Eva) and pool == "map"  # and says nothing of it
+    include = getattr(net, "pool_include_prefix", takes_all)
+    return Layout(net.num_prefix_tokens, (rows, cols), pool, include, patch)
+
+
+def rewritten(net: nn.Module) -> bool:
+    """Whether a subclass, or an assignment, replaced how a library's network pools."""
+    if not any(base.__module__.startswith(LIBRARIES) for base in type(net).__mro__):
+        return False
+    owners = [getattr(inspect.getattr_static(type(net), name, None), "__module__", "timm.") for name in POOLING]
+    return any(not owner.startswith(LIBRARIES) for owner in owners) or any(name in vars(net) for name in POOLING[1:])
+
+
+def covered(pixels: np.ndarray, layout: Any) -> np.ndarray:
+    """The part of an image, (height, width, channels), that the patches cover; black where they cover more.
+
+    Patches begin at the upper left: of 150 pixels, 9 patches of 16 see 144. What is drawn in a grid of patches over the
+    image is drawn over that part.
+
+    Args:
+        pixels: One image, or several: what comes last are height, width and channels.
+        layout: A layout, a recording or a view.
+    """
+    if layout.patch_size is None:
+        return pixels
+    height, width = (count * size for count, size in zip(layout.grid_size, layout.patch_size, strict=True))
+    part = pixels[..., :height, :width, :]
+    beyond = (height - part.shape[-3], width - part.shape[-2])
+    return np.pad(part, [(0, 0)] * (part.ndim - 3) + [(0, beyond[0]), (0, beyond[1]), (0, 0)]) if any(beyond) else part
+
+
+def on_pixels(values: Float[Tensor, "B P"], layout: Layout, size: tuple[int, int], beside: float) -> Tensor:
+    """One value a patch as one a pixel, (B, 1, height, width), and another for pixels that no patch covers."""
+    grid = values.unflatten(-1, layout.grid_size).unsqueeze(1)
+    if layout.patch_size is None:
+        return F.interpolate(grid, size=size, mode="nearest")
+    for axis, each in zip((-2, -1), layout.patch_size, strict=True):
+        grid = grid.repeat_interleave(each, dim=axis)
+    below, right = size[0] - grid.shape[-2], size[1] - grid.shape[-1]  # negative ones cut
+    return F.pad(grid, (0, right, 0, below), value=beside)
+
+
+def pooled_row(layout: Any) -> Float[Tensor, " N"] | None:
+    """The fraction of each token in what is pooled, of a layout or a recording; none where that is no fixed row."""
+    if layout.pooled is not None:
+        return layout.pooled
+    prefix, row = layout.num_prefix_tokens, torch.zeros(layout.num_tokens)
+    if layout.global_pool in ("token", "token+avg"):
+        row[0] = 1.0
+    if layout.global_pool in ("avg", "token+avg"):
+        first = 0 if layout.pool_include_prefix else prefix
+        row[first:] += 1.0 / (layout.num_tokens - first)
+    if layout.global_pool == "prefix":
+        row[:prefix] = 1.0
+    return row / row.sum() if row.any() else None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.layout import layout_of
+from vit_attn.attention_maps.reading import TokenReading
 from vit_attn.attention_maps.recording import AttentionCall, Forward, Recording
 from vit_attn.attention_maps.watch import Asked, Watcher
 from vit_attn.errors import UserError
@@ -33,7 +34,7 @@ def record(net: nn.Module, gradients: bool = False) -> Iterator[Recording]:
             that did not attend, attended twice or not over all tokens, or attention outside of them; they are listed.
     """
     recorder = _Recorder(net, gradients)
-    with recorder.watching():
+    with recorder.watching(), recorder.reading.watching(net):
         yield recorder.recording
 
 
@@ -44,11 +45,13 @@ class _Recorder(Watcher):
         super().__init__(net)
         self.recording = Recording(0, (0, 0), "", gradients=gradients)
         self.calls: list[tuple[str, AttentionCall]] = []
+        self.reading = TokenReading()
 
     def begin(self) -> None:
         if self.recording.gradients and not torch.is_grad_enabled():
             raise UserError("recording gradients needs them to be enabled: leave out torch.no_grad()")
         self.calls = []
+        self.reading.begin()
 
     def attend(self, name: str, asked: Asked, answer: Callable[[], Tensor]) -> Tensor:
         output, kept = answer(), None
@@ -72,15 +75,16 @@ class _Recorder(Watcher):
             )
         if twice := {name for name in seen if seen.count(name) > 1}:
             raise UserError(f"attention modules that attend more than once a forward: {', '.join(sorted(twice))}")
-        self._lay_out(images)
+        self._lay_out(images, output)
         self._check_tokens()
-        recording = self.recording
+        recording, seen = self.recording, [name for name, _ in self.calls]
         if recording.forwards and seen != [name for name, _ in recording.forwards[0].calls]:
             raise UserError(f"this forward used other attention modules than the first one: {', '.join(seen)}")
         recording.forwards.append(Forward(tuple(self.calls), output if recording.gradients else None))
 
-    def _lay_out(self, images: Tensor) -> None:
-        layout, recording = layout_of(self.net, images), self.recording
+    def _lay_out(self, images: Tensor, output: Any) -> None:
+        recording = self.recording
+        layout, self.calls = self.reading.checked(layout_of(self.net, images), self.calls, output)
         if recording.forwards and layout.grid_size != recording.grid_size:
             raise UserError(f"a recording has one grid, got images of {recording.grid_size} and {layout.grid_size}")
         for name, value in layout._asdict().items():
@@ -89,11 +93,11 @@ class _Recorder(Watcher):
     def _check_tokens(self) -> None:
         """Layers attend from all tokens to all; a pool, which comes last, by one query to all that are pooled."""
         recording, calls = self.recording, self.calls
-        batch = calls[0][1].q.shape[0]
+        batch = self.images.shape[0]
         pooled = recording.num_tokens - (0 if recording.pool_include_prefix else recording.num_prefix_tokens)
         wanted = [(batch, recording.num_tokens, recording.num_tokens)] * len(calls)
-        if recording.global_pool == "map":
-            wanted[-1] = (batch, 1, pooled)
+        if recording.pools_by_attention:
+            wanted[-1] = (batch, 1 if recording.global_pool == "map" else pooled, pooled)
         wrong = []
         for (name, call), expected in zip(calls, wanted, strict=True):
             found = (call.q.shape[0], call.q.shape[2], call.k.shape[2])

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from vit_attn.attention_maps.layout import UNKNOWN_POOL, by_attention, pooled_row
 from vit_attn.errors import UserError
 
 Target = int | Sequence[int] | Int64[Tensor, " B"] | Callable[[Any], Tensor] | None
@@ -119,11 +120,15 @@ class Recording:
     Args:
         num_prefix_tokens: Tokens before the patches: CLS and registers.
         grid_size: Rows and columns of patches.
-        global_pool: What the network pools: ``token``, ``avg``, ``map`` (by attention), or
-            ``token+avg``, CLS beside the mean over the patches.
+        global_pool: What the network pools: ``token`` (CLS), ``prefix`` (all prefix tokens, such as CLS and a
+            distillation token), ``avg``, ``token+avg`` (CLS beside the mean over the patches), ``map`` (by attention
+            from one query), or ``prr token`` and ``prr avg`` (by attention of all tokens to all). Measured where the
+            forward had a graph, else what the network's class does.
         pool_include_prefix: Whether the pool reads the prefix tokens too.
         gradients: Whether outputs were kept for gradients.
         forwards: What was recorded.
+        patch_size: Height and width of a patch in pixels, the first at the image's upper left; none if unknown.
+        pooled: The fraction of each token in what is pooled, where ``global_pool`` does not say it.
     """
 
     num_prefix_tokens: int
@@ -132,10 +137,12 @@ class Recording:
     pool_include_prefix: bool = False
     gradients: bool = False
     forwards: list[Forward] = field(default_factory=list)
+    patch_size: tuple[int, int] | None = None
+    pooled: Float[Tensor, " N"] | None = None
 
     def __len__(self) -> int:
         """Number of layers, without the pool."""
-        return len(self._all()) - self._pools
+        return len(self._all()) - self.pools_by_attention
 
     def __getitem__(self, index: int) -> Layer:
         """The layer at ``index``; negative indices count from the last."""
@@ -147,12 +154,13 @@ class Recording:
 
     @property
     def pool(self) -> Layer | None:
-        """The attention by which the network pools its tokens, one query an image, if it pools so."""
-        return self._all()[-1] if self._pools else None
+        """The attention by which the network pools its tokens, if it pools so."""
+        return self._all()[-1] if self.pools_by_attention else None
 
     @property
-    def _pools(self) -> bool:
-        return self.global_pool == "map"
+    def pools_by_attention(self) -> bool:
+        """Whether the last attention is a pool and no layer."""
+        return by_attention(self.global_pool)
 
     @property
     def num_tokens(self) -> int:
@@ -188,20 +196,20 @@ class Recording:
         return [query % self.num_tokens for query in queries]
 
     def _pooled_row(self) -> Float[Tensor, "_ 1 N"]:
-        if self.pool is not None:
+        if self.pool is not None and self.global_pool != UNKNOWN_POOL:
             return self.pad_pooled(self.pool.weights().mean(dim=1))
-        row = torch.zeros(1, 1, self.num_tokens, device=self._device())
-        if self.global_pool in ("token", "token+avg"):
-            row[..., 0] = 1.0
-        if self.global_pool in ("avg", "token+avg"):
-            first = 0 if self.pool_include_prefix else self.num_prefix_tokens
-            row[..., first:] += 1.0 / (self.num_tokens - first)
-        if not row.any():
-            raise UserError(f"no default query for a network that pools by {self.global_pool!r}: name the queries")
-        return row / row.sum()
+        row = pooled_row(self)
+        if row is None:
+            reads = self.global_pool or "its tokens in a way that its class does not say"
+            raise UserError(
+                f"no default query for a network that reads {reads}: "
+                "name the queries, or record the whole classifier with gradients=True, which measures what it reads"
+            )
+        return row.to(self._device())[None, None]
 
-    def pad_pooled(self, row: Float[Tensor, "B 1 pooled"]) -> Float[Tensor, "B 1 N"]:
-        """A row over the tokens that are pooled as a row over all, with nothing on the others."""
+    def pad_pooled(self, rows: Float[Tensor, "B M pooled"]) -> Float[Tensor, "B 1 N"]:
+        """What is read of a pool's rows over the tokens that it pools, as a row over all tokens."""
+        row = rows[:, :1] if self.global_pool == "prr token" else rows.mean(dim=1, keepdim=True)
         return F.pad(row, (self.num_tokens - row.shape[-1], 0))
 
     def output_gradients(self, target: Target = None) -> list[list[Tensor]]:

@@ -206,11 +206,13 @@ def cut_edges(case: Case, before: Float[Tensor, "B classes"], seed: int) -> dict
     changes = {}
     for name, keys in (("bought", places.bought), ("coins", places.coins), ("as many others", noise)):
         cut = pool = None
-        if layout.global_pool == "map":
+        if layout.pools_by_attention:
             first = 0 if layout.pool_include_prefix else prefix
             pool = members(tokens, keys + prefix)[:, first:]
         elif layout.global_pool.startswith("token"):
             cut = edges(tokens, [0], keys + prefix)
+        elif layout.global_pool == "prefix":
+            cut = edges(tokens, range(prefix), keys + prefix)
         else:
             continue  # a mean over the patches has no edges to cut
         changes[f"pooled row → {name}"] = effect(before, logits_by_batch(net, images, 128, cut, pool), labels)

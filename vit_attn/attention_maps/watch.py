@@ -111,19 +111,14 @@ class Watcher(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _multi_head(self, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """What ``nn.MultiheadAttention`` does for self-attention, so that its inside is seen."""
-        query, width, heads = given["query"], given["embed_dim_to_check"], given["num_heads"]
+        """What ``nn.MultiheadAttention`` does, so that its inside is seen."""
+        width, heads = given["embed_dim_to_check"], given["num_heads"]
         unusual = ("bias_k", "bias_v", "key_padding_mask", "static_k", "static_v", "attn_mask")
-        if (
-            given.get("use_separate_proj_weight")
-            or given["add_zero_attn"]
-            or not query is given["key"] is given["value"]
-        ):
-            raise UserError("nn.MultiheadAttention is seen as self-attention of one width only")
+        if given.get("use_separate_proj_weight") or given["add_zero_attn"] or given["key"] is not given["value"]:
+            raise UserError("nn.MultiheadAttention is seen with keys and values of one source and one width only")
         if found := [name for name in unusual if given.get(name) is not None]:
             raise UserError(f"nn.MultiheadAttention is not seen through with {', '.join(found)}")
-        projected = F.linear(query, given["in_proj_weight"], given["in_proj_bias"])  # (N, B, 3 D)
-        q, k, v = projected.unflatten(-1, (3, heads, width // heads)).permute(2, 1, 3, 0, 4)  # each (B, H, N, Dh)
+        q, k, v = (each.unflatten(-1, (heads, width // heads)).permute(1, 2, 0, 3) for each in _projected(given, width))
         drop = given["dropout_p"] if given["training"] else 0.0
         asked = _asked(False, q, k, v, dropout_p=drop)
         output = self.attend(self.inside[-1] if self.inside else "", asked, asked.answer)
@@ -134,6 +129,15 @@ class Watcher(TorchFunctionMode):
             weights = scores.softmax(dim=-1)
             weights = weights.mean(dim=1) if given.get("average_attn_weights", True) else weights
         return F.linear(mixed, given["out_proj_weight"], given["out_proj_bias"]), weights
+
+
+def _projected(given: dict[str, Any], width: int) -> tuple[Tensor, ...]:
+    """Queries, keys and values of ``nn.MultiheadAttention``, each (N, B, D); a pool's queries have another source."""
+    query, memory, weight, bias = (given[name] for name in ("query", "key", "in_proj_weight", "in_proj_bias"))
+    if query is memory:
+        return F.linear(query, weight, bias).split(width, dim=-1)
+    weights, biases = weight.split(width), (None,) * 3 if bias is None else bias.split(width)
+    return tuple(F.linear(x, w, b) for x, w, b in zip((query, memory, memory), weights, biases, strict=True))
 
 
 def _asked(  # noqa: PLR0913  the arguments of torch's scaled_dot_product_attention

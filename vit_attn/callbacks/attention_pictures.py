@@ -11,6 +11,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from torch import Tensor
 
+from vit_attn.attention_maps.layout import covered
 from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays, draw_sheet, shares_of
 from vit_attn.attention_maps.page import Picture
 from vit_attn.attention_maps.recording import Recording
@@ -107,7 +108,7 @@ def overlay(
         "relevance": Map("relevance", shares_of(related), note=f"for {class_names[view.target]}"),
     }
     title = _title(probe, index, view, class_names, "\n")
-    image = _pixels(probe.images[index])
+    image = covered(_pixels(probe.images[index]), view)
     return draw_overlays(image, title, [maps[method] for method in methods], _marks(probe, index), dpi)
 
 

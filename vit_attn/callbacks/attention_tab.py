@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from vit_attn.attention_maps.layout import covered
+from vit_attn.attention_maps.recording import Recording
 from vit_attn.callbacks.taken import Taken
 from vit_attn.tb_plugin.summary import ProbeImages, Tokens, Verdicts, bytes_of_image, write_attention
 
@@ -71,7 +73,7 @@ class AttentionTab:
         return write_attention(
             writer,
             taken.step,
-            _images(probe, class_names, count),
+            _images(probe, class_names, count, recording),
             taken.logits[:count].float().softmax(dim=-1).cpu().numpy(),
             (layer.weights()[:count].cpu().numpy() for layer in recording),
             _tokens(taken, count),
@@ -94,8 +96,8 @@ class AttentionTab:
         return note
 
 
-def _images(probe: Any, class_names: Sequence[str], count: int) -> ProbeImages:
-    pixels = probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+def _images(probe: Any, class_names: Sequence[str], count: int, recording: Recording) -> ProbeImages:
+    pixels = covered(probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), recording)
     answers = None
     if probe.answers is not None:
         answers = [{"bought": [one.bought], "buyer": [one.buyer]} for one in probe.answers[:count]]

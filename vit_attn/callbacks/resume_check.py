@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vit_attn.callbacks.run_checkpoint import RUN_KEY
+from vit_attn.callbacks.run_checkpoint import RUN_KEY, VALIDATED_IN
 from vit_attn.checkpoints.io import forget_files
 from vit_attn.errors import UserError
 
@@ -33,6 +33,8 @@ class ResumeCheck(L.Callback):
         data: Any = getattr(trainer, "datamodule", None)
         if run.get("data") and hasattr(data, "fingerprint"):
             _refuse_other_pictures(run["data"], data.fingerprint())
+        if run.get("data") and run.get("validated_in") != VALIDATED_IN and hasattr(data, "limit"):
+            _warn_of_other_part(data.limit("val"))
         if run.get("settings") and hasattr(data, "batch_size"):
             before = run["settings"]["data"]["batch_size"] * run["ranks"]
             after = data.batch_size * trainer.world_size
@@ -68,3 +70,13 @@ def _refuse_other_pictures(before: Mapping[str, Any], after: Mapping[str, Any]) 
                 f"these are not the pictures of the run that is resumed: {name} is {after[name]!r} here and {value!r} "
                 "there; to begin another run from its weights, use --model.weights"
             )
+
+
+def _warn_of_other_part(limit: Any) -> None:
+    """Say that a limited validation is of other images than by the version that began the run."""
+    if limit is not None:
+        rank_zero_warn(
+            f"the run was begun by a version that validated the first {limit.images} of {limit.of} images in the order "
+            "of their files, mostly of few classes; from here they are a random part, so accuracies from before and "
+            f"after do not compare, and best may be of before: {limit.setting}"
+        )

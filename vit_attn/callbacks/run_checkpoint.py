@@ -19,6 +19,8 @@ from vit_attn.files import check_folder
 ACCURACY = "val/accuracy"
 RUN_KEY = "vit_attn"
 """Key of a checkpoint under which it says of what run it is."""
+VALIDATED_IN = "random order"
+"""What a limited validation takes its images from: before this was kept, the order of the files."""
 NOT_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
 """Progress of a validation that is to be run again from its beginning, as Lightning's loops understand it."""
 
@@ -201,6 +203,7 @@ class RunCheckpoint(ModelCheckpoint):
             "settings": dict(self.settings),
             "options": list(self.options),
             "data": data.fingerprint() if hasattr(data, "fingerprint") else {},
+            "validated_in": VALIDATED_IN,
             "ranks": trainer.world_size,
             "total_steps": int(trainer.estimated_stepping_batches),
             "metrics": {name: float(value) for name, value in trainer.callback_metrics.items() if value.numel() == 1},

@@ -76,5 +76,7 @@ def judged_scalars(judgement: Judgement) -> dict[str, float]:
 
 def patch_size(images: Tensor, recording: Recording) -> tuple[float, float]:
     """Height and width of a patch in pixels of these images."""
+    if recording.patch_size is not None:
+        return recording.patch_size
     rows, cols = recording.grid_size
     return images.shape[-2] / rows, images.shape[-1] / cols

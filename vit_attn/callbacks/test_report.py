@@ -20,6 +20,7 @@ from torchmetrics.classification import (
 
 from vit_attn.callbacks.attention_pictures import add_picture
 from vit_attn.callbacks.confusion import draw_confusion
+from vit_attn.callbacks.report_files import REPORT, files_of_test, other_images
 from vit_attn.errors import UserError, printable, shortened
 
 BINS = 15
@@ -34,15 +35,19 @@ MOST_NAME = 60
 
 
 class TestReport(L.Callback):
-    """Measures a test and writes it to ``test.json`` and ``confusion.png``, over those of an earlier test.
+    """Measures a test and writes it to ``test.json`` and ``confusion.png``, over those of an earlier test of its kind.
+
+    A limited test, one on other images than the run's, and one of another checkpoint have files of their own names, as
+    :func:`~vit_attn.callbacks.report_files.files_of_test` has it; the first two are not shown in TensorBoard.
 
     ``test.json`` has ``checkpoint``, ``dataset``, ``split`` (``val`` where there are no test images), ``step`` (of the
-    training), ``images``, ``loss`` (cross-entropy without smoothing), ``top1``, ``top5`` (of 6 classes or more; else
-    ``top2``, of 3 or more), ``class_accuracy`` (mean over the classes that have images), ``calibration_error``
-    (expected, of the named class's probability) with its ``calibration_bins``, ``classes`` (a list of ``name``,
-    ``images``, ``accuracy``, null without images, and ``named``, how often it was named) and ``confusion`` (rows are
-    true classes, columns what was named; null above 1,000 classes). The same numbers go to TensorBoard beside those of
-    the training. Several devices are counted together, each image once.
+    training), ``images``, ``limited`` (null, or the setting by which these are a part of the split), ``loss``
+    (cross-entropy without smoothing), ``top1``, ``top5`` (of 6 classes or more; else ``top2``, of 3 or more),
+    ``class_accuracy`` (mean over the classes that have images), ``calibration_error`` (expected, of the named class's
+    probability) with its ``calibration_bins``, ``classes`` (a list of ``name``, ``images``, ``accuracy``, null without
+    images, and ``named``, how often it was named) and ``confusion`` (rows are true classes, columns what was named;
+    null above 1,000 classes). The same numbers go to TensorBoard beside those of the training. Several devices are
+    counted together, each image once.
 
     Args:
         folder: Where the files go.
@@ -53,11 +58,13 @@ class TestReport(L.Callback):
 
     def __init__(self, folder: Path, events: bool) -> None:
         self.folder, self.events, self.step = folder, events, 0
+        self.other: str | None = None
         self.metrics, self.loss = MetricCollection({}), MeanMetric(nan_strategy="disable")
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Take the step of the training from the checkpoint."""
+        """Take the step of the training from the checkpoint, and how its images differ from those of the test."""
         self.step = int(checkpoint.get("global_step", 0))
+        self.other = other_images(checkpoint, _data(trainer))
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count."""
@@ -103,26 +110,30 @@ class TestReport(L.Callback):
         if not trainer.is_global_zero:
             return
         data = _data(trainer)
+        limit = data.limit("test") if hasattr(data, "limit") else None
+        checkpoint = str(trainer.ckpt_path or "")
+        files = files_of_test(self.folder, checkpoint, limit, getattr(data, "title", data.dataset), self.other)
         report = {
-            "checkpoint": str(trainer.ckpt_path or ""),
+            "checkpoint": checkpoint,
             "dataset": data.dataset,
             "split": data.store.tested_on,
             "step": self.step,
+            "limited": limit and limit.setting,
             **_summary(computed, loss, data.class_names),
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "test.json").write_text(
-            json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8", "backslashreplace"
-        )
-        written, picture = [self.folder / "test.json"], None
+        text = json.dumps(report, ensure_ascii=False, indent=1) + "\n"
+        files.report.write_text(text, "utf-8", "backslashreplace")
+        written, picture = [files.report], None
         if report["confusion"] is not None:
             title = f"{_what(report)}, top-1 accuracy {report['top1']:.2%}"
             picture = draw_confusion(np.array(report["confusion"]), data.class_names, title)
-            written.append(self.folder / "confusion.png")
-            Image.fromarray(picture).save(written[-1], optimize=True)
-        if self.events:
+            written.append(files.picture)
+            Image.fromarray(picture).save(files.picture, optimize=True)
+        if self.events and files.of_run:
             self._log(report, picture)
-        sys.stdout.write(table(report) + printable(f"\nwritten: {', '.join(map(str, written))}\n", keep="\n"))
+        apart = "".join(f"\nnot {REPORT}: {reason}" for reason in files.apart)
+        sys.stdout.write(table(report) + printable(f"{apart}\nwritten: {', '.join(map(str, written))}\n", keep="\n"))
 
     def _log(self, report: dict[str, Any], picture: Any) -> None:
         with SummaryWriter(str(self.folder), filename_suffix=".test") as writer:
@@ -183,7 +194,8 @@ def table(report: dict[str, Any]) -> str:
 
 def _what(report: dict[str, Any]) -> str:
     split = "validation" if report["split"] == "val" else "test"
-    return f"{report['dataset']}, {report['images']:,} {split} images"
+    limited = f", limited by {report['limited']}" if report.get("limited") else ""
+    return f"{report['dataset']}, {report['images']:,} {split} images{limited}"
 
 
 def _mistake(report: dict[str, Any], number: int) -> str:

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
+from vit_attn.attention_maps.layout import covered
 from vit_attn.attention_maps.measures import divergence
 from vit_attn.attention_maps.overlay import Map
 from vit_attn.attention_maps.page import Picture
@@ -157,7 +158,7 @@ def _side_by_side(
         maps = {
             network: [_map(name, row[i], before) for name, row in rows.items()] for network, rows in networks.items()
         }
-        image = probe.images[i].expand(3, -1, -1).permute(1, 2, 0).numpy()
+        image = covered(probe.images[i].expand(3, -1, -1).permute(1, 2, 0).numpy(), after)
         pictures.append(draw_side_by_side(image, title, maps))
     return pictures
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vit_attn.commands.found import say_what_is_read
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
 from vit_attn.errors import UserError, one_line, printable, shortened
@@ -28,7 +29,7 @@ knows the ten classes of CIFAR-10. Any vision transformer of timm's registry, or
 def make_parser() -> OneLineParser:
     """The options of ``attend``."""
     parser = OneLineParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders of them")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders, read with all within them")
     add_network_options(parser, DEFAULT)
     parser.add_argument("--query", type=int, help="token that asks, prefix tokens first; by default what is pooled")
     parser.add_argument("--target", type=int, help="class that relevance is of; by default the one that is predicted")
@@ -54,6 +55,7 @@ def run(verb: str, options: list[str]) -> int:
 
     files = networks.image_files(args.images)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
+    say_what_is_read(files, network, args.model)
     args.out.mkdir(parents=True, exist_ok=True)
     names, errors = _result_names(files), []
     for start in range(0, len(files), args.batch_size):
@@ -69,6 +71,8 @@ def run(verb: str, options: list[str]) -> int:
         for each in wrong:
             sys.stderr.write(f"vit-attn: {one_line(each)}\n")
         errors += wrong
+    if said := network.say_depths():
+        sys.stdout.write(f"{said}\n")
     if len(errors) == len(files):
         raise UserError("none of the images could be read and drawn")
     return 1 if errors else 0
@@ -123,6 +127,7 @@ def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.nd
         guess: What it names, for the title.
         target: The class that relevance is of.
     """
+    from vit_attn.attention_maps.layout import covered
     from vit_attn.attention_maps.overlay import Map, Mark, draw_overlays, draw_sheet, shares_of, stack
 
     def prefix(row):
@@ -134,7 +139,8 @@ def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.nd
     patch = view.query - view.num_prefix_tokens
     marks = [Mark("query", patch)] if patch >= 0 else []
     of = "what the network pools" if view.query < 0 else f"token {view.query}"
-    rgb = picture.repeat(3, axis=2) if picture.shape[2] == 1 else picture
+    seen = covered(picture, view)
+    rgb = seen.repeat(3, axis=2) if seen.shape[2] == 1 else seen
     top = draw_overlays(rgb, guess, maps, marks, dpi=150)
     shares = prefix(view.heads) if view.num_prefix_tokens else None
     return stack([top, draw_sheet(view.patches(view.heads), f"{of}, in each layer and head", shares, dpi=150)])

@@ -5,9 +5,9 @@ from typing import Any
 
 from vit_attn.callbacks.run_checkpoint import RUN_KEY
 from vit_attn.checkpoints.contents import hyperparameters_of, refuse_unloadable, weights_of
+from vit_attn.checkpoints.header import header_of
 from vit_attn.checkpoints.io import read_checkpoint
-from vit_attn.commands.stored_network import check_hyperparameters
-from vit_attn.data.header import header_of
+from vit_attn.checkpoints.stored_network import check_hyperparameters
 from vit_attn.data.sources import SOURCES
 from vit_attn.data.statistics import find_statistics
 from vit_attn.errors import UserError

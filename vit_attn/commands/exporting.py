@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vit_attn.checkpoints.header import Header
 from vit_attn.checkpoints.weights import read_weights, save_weights
 from vit_attn.commands.networks import Network
-from vit_attn.data.header import Header
 from vit_attn.errors import UserError
 
 OPSET = 20
@@ -72,6 +72,7 @@ def export(network: Network, path: Path, pixels: str | None, tolerance: float) -
         tuple(network.std),
         tuple(network.img_size),
         network.crop,
+        network.bits,
     )
     net = network.net.cpu().eval() if pixels is None else Normalized(network, 255 if pixels == "uint8" else 1).eval()
     said = header.metadata() | {"pixels": json.dumps(pixels or "normalised")}

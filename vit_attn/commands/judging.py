@@ -24,14 +24,15 @@ from vit_attn.attention_maps.verdict import (
     judge_network,
     mean_and_error,
 )
+from vit_attn.checkpoints.card import Card
+from vit_attn.checkpoints.header import MADE_FOR, find_header
+from vit_attn.checkpoints.start import network_to_start_with
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.checkpoints import run_folder
 from vit_attn.commands.networks import network_of_checkpoint, pick_device
 from vit_attn.commands.run_config import read_run_config, settings_to_measure
 from vit_attn.commands.yaml_limits import load_yaml
 from vit_attn.data import ImageData
-from vit_attn.data.card import Card
-from vit_attn.data.header import MADE_FOR, find_header
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError, one_line
 from vit_attn.task import build_net
@@ -103,13 +104,12 @@ def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
         raise UserError("judge needs a network: --ckpt_path RUN/checkpoints/best.ckpt, or --arch NAME --weights FILE")
     given = _key_values(args.arch_options)
     weights = args.weights or args.ckpt_path
-    if args.arch is None and not str(args.ckpt_path).endswith(".ckpt"):
-        raise UserError(f"{args.ckpt_path} does not say which network its weights are of: add --arch NAME")
-    if args.arch is None and (given or args.weights):
+    is_run = args.arch is None and str(args.ckpt_path).endswith(".ckpt")
+    if is_run and (given or args.weights):
         raise UserError("a checkpoint brings its own options and weights: leave out --arch_options and --weights")
     if weights is None and not given.get("pretrained"):
         raise UserError("the network would be untrained: add --weights FILE, or --arch_options pretrained=true")
-    if args.arch is None:
+    if is_run:
         net, known = network_of_checkpoint(Path(args.ckpt_path))
         data, arch = _data(args), known.architecture
         for name in MADE_FOR:
@@ -121,9 +121,10 @@ def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
                 )
         _check_classes(args.ckpt_path, data)
     else:
-        data, arch = _data(args), args.arch
+        arch, options = network_to_start_with(args.arch, given, weights)
+        data = _data(args)
         _check_classes(weights, data)
-        net = build_net(arch, data.num_classes, data.img_size, data.in_chans, given)
+        net = build_net(arch, data.num_classes, data.img_size, data.in_chans, options)
         for change in load_weights(net, weights) if weights else ():
             sys.stderr.write(f"vit-attn: {one_line(f'{weights}: {change}')}\n")
     return case_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)
@@ -133,7 +134,7 @@ def _check_classes(weights: str | None, data: ImageData) -> None:
     """Refuse weights that say they are of other classes, or of these in another order, and normalise as they say."""
     said = find_header(weights) if weights else None
     if said is not None and said.class_names and said.mean and len(said.class_names) == data.num_classes:
-        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct)
+        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct, said.bits)
         data.load_state_dict(card.state())
 
 
@@ -235,7 +236,8 @@ def _aligned(rows: list[list[str]]) -> str:
 def _data(args: argparse.Namespace) -> ImageData:
     name, settings = _dataset(args), _settings(args)
     own = settings if settings.get("dataset") == name else {}
-    kept = {each: own[each] for each in ("img_size", "channels", "normalize", "skip_damaged") if each in own}
+    of_pictures = ("img_size", "channels", "normalize", "skip_damaged", "columns", "bits")
+    kept = {each: own[each] for each in of_pictures if each in own}
     data = ImageData(name, root=args.root or settings.get("root"), batch_size=1, **kept)
     data.prepare_data()
     return data

@@ -1,5 +1,6 @@
 """``fit``, ``validate``, ``test`` and ``predict``: Lightning's verbs on our task and data."""
 
+import contextlib
 import logging
 import sys
 import time
@@ -27,11 +28,12 @@ from vit_attn.commands.checkpoints import read_run, run_folder, take_checkpoint
 from vit_attn.commands.fit_report import report_end, report_stop
 from vit_attn.commands.parse_errors import explain
 from vit_attn.commands.run_config import options_of_run
+from vit_attn.commands.run_lock import hold_run
 from vit_attn.commands.run_name import check_run_name, check_runs_folder
 from vit_attn.commands.runs import new_folder
-from vit_attn.commands.save_config import RunConfig
+from vit_attn.commands.save_config import RunConfig, in_plain_values
 from vit_attn.commands.slurm import requeue
-from vit_attn.commands.starting import refuse_untrained, renew_head, start_of, take_start, warn_of_normalisation
+from vit_attn.commands.starting import refuse_untrained, renew_head, take_start, warn_of_normalisation
 from vit_attn.commands.trainer_checks import check_callbacks, check_settings, plain_errors
 from vit_attn.commands.yaml_limits import limit_jsonargparse
 from vit_attn.data import ImageData
@@ -236,6 +238,7 @@ class VitAttnCLI(LightningCLI):
             super().parse_arguments(parser, args)
         except UnicodeDecodeError as error:
             raise UserError(f"a configuration file is not text: {error}") from error
+        self.config = in_plain_values(self.config)
         seed = self.config[self.config.subcommand].seed_everything
         if seed is True or not 0 <= seed < 2**32:
             raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
@@ -243,7 +246,7 @@ class VitAttnCLI(LightningCLI):
             settings = self.config.fit
             check_runs_folder(settings.runs)
             check_run_name(settings.name)
-            if start_of(settings.model) is not None and self.folder is None:
+            if self.folder is None:
                 verb, *options = args
                 given = parser.parse_args([verb, f"--seed_everything={seed}", *options], defaults=False)
                 take_start(settings, given.fit)
@@ -306,8 +309,10 @@ class VitAttnCLI(LightningCLI):
 
     def fit(self, **arguments: Any) -> None:
         """Train; what a signal stops says how it goes on."""
+        alone = self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False)
         try:
-            self.trainer.fit(**arguments)
+            with hold_run(Path(self.trainer.default_root_dir)) if alone else contextlib.nullcontext():
+                self.trainer.fit(**arguments)
         except stopping.Stopped as stopped:
             report_stop(self.trainer, stopped)
             raise

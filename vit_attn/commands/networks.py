@@ -1,5 +1,7 @@
 """A trained network by the name that a user types: a checkpoint, an export of ours, or a name of timm's registry."""
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,13 +18,13 @@ from torch import Tensor, nn
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.callbacks.prediction_writer import unique_names
 from vit_attn.checkpoints.contents import hyperparameters_of, weights_of
+from vit_attn.checkpoints.header import MADE_FOR, Header, find_header, header_of, read_header
 from vit_attn.checkpoints.io import read_checkpoint
+from vit_attn.checkpoints.stored_network import check_hyperparameters, check_network
 from vit_attn.checkpoints.weights import load_exactly, load_weights
-from vit_attn.commands.stored_network import check_hyperparameters, check_network
-from vit_attn.data.folder import entries, files_below
-from vit_attn.data.header import MADE_FOR, Header, header_of, read_header
+from vit_attn.data.listing import pictures_in, what_is_left_out
 from vit_attn.data.pictures import SUFFIXES, fit_picture, read_picture
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, one_line
 from vit_attn.task import build_net, without_pretrained
 
 
@@ -39,6 +41,8 @@ class Network:
         crop: Share of the image that is left by the crop around its centre.
         arch: Its name in timm's registry.
         options: With which ``timm.create_model`` makes it again.
+        bits: Those that grey pictures of more than 8 use, where its training images had some.
+        depths: Of pictures of more than 8 bits that were read by their own values, the bits that each uses.
     """
 
     net: nn.Module
@@ -49,6 +53,8 @@ class Network:
     crop: float
     arch: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    bits: int | None = None
+    depths: list[int] = field(default_factory=list)
 
     @property
     def num_classes(self) -> int:
@@ -71,9 +77,19 @@ class Network:
     def read(self, path: Path) -> UInt8[np.ndarray, "height width channels"] | str:
         """The image in a file as the network sees it; or what is wrong with the file."""
         try:
-            return fit_picture(read_picture(path, len(self.mean)), self.img_size, self.crop)
+            picture = read_picture(path, len(self.mean), self.bits)
         except UserError as error:
             return str(error)
+        if self.bits is None and "bits" in picture.info:
+            self.depths.append(picture.info["bits"])
+        return fit_picture(picture, self.img_size, self.crop)
+
+    def say_depths(self) -> str:
+        """How pictures of more than 8 bits were read, where training does not tell; or nothing."""
+        if not self.depths:
+            return ""
+        each = ", ".join(f"{count} use {bits}" for bits, count in sorted(Counter(self.depths).items()))
+        return f"pictures of 16 bits: each is scaled by the bits that it uses, as the training images had none: {each}"
 
     def normalised(self, pictures: Sequence[np.ndarray], device: torch.device) -> Float[Tensor, "B C height width"]:
         """What the network takes, from what ``read`` gives."""
@@ -97,6 +113,8 @@ def open_network(model: str, weights: str | None = None, img_size: int | None = 
         if weights is not None or img_size is not None:
             raise UserError("a checkpoint has its own weights and image size: leave out --weights and --img_size")
         return _of_export(Path(model)) if model.endswith(".safetensors") else _of_checkpoint(Path(model))
+    if weights is not None and find_header(weights):
+        raise UserError(f"{weights} says which network it is of: --model {weights} is enough, without --weights")
     if not timm.is_model(model.partition(".")[0]):
         if Path(model).is_dir():
             read_checkpoint(model)  # which says what to name instead
@@ -150,6 +168,7 @@ def _network(net: nn.Module, known: Header) -> Network:
         known.crop_pct,
         known.architecture,
         known.options,
+        known.bits,
     )
 
 
@@ -199,27 +218,33 @@ def pick_device(name: str) -> torch.device:
         raise UserError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def image_files(paths: Sequence[str], within: bool = False) -> list[Path]:
-    """The files that are named, and the images in the folders that are named: in the order given, folders sorted.
+def image_files(paths: Sequence[str]) -> list[Path]:
+    """The files that are named, and the pictures in and below the folders that are named: those that ``fit`` takes.
 
-    In a folder, names that begin with a dot are passed over.
+    They are in the order given, those of a folder sorted. What a folder holds besides is counted in a line.
 
     Args:
         paths: Files and folders.
-        within: Whether folders in folders are searched, too.
 
     Raises:
         UserError: If there are none, or if a folder cannot be read.
     """
     found: list[Path] = []
+    left_out: Counter[str] = Counter()
     for path in map(Path, paths):
         if path.is_dir():
-            inside = files_below(path) if within else entries(path)
-            found += sorted(each for each in inside if each.suffix.lower() in SUFFIXES)
+            inside, besides = pictures_in(path)
+            found += sorted(inside)
+            left_out += besides
         elif path.is_file():
             found.append(path)
         else:
             raise UserError(f"no such image or folder: {path}")
+    said = what_is_left_out(left_out)
     if not found:
-        raise UserError(f"no images in {', '.join(paths)}: known are {', '.join(sorted(SUFFIXES))}")
+        raise UserError(
+            f"no images in {', '.join(paths)}{f' ({said})' if said else ''}: known are {', '.join(sorted(SUFFIXES))}"
+        )
+    if said:
+        sys.stdout.write(f"{one_line(said)}\n")
     return found

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vit_attn.commands.found import say_what_is_read
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
 from vit_attn.errors import UserError, one_line, printable
@@ -89,8 +90,9 @@ def run(verb: str, options: list[str]) -> int:
     from vit_attn.commands import networks  # torch takes seconds to import: only when there is something to do
 
     check_output(args.output, args.overwrite)
-    files = networks.image_files(args.images, within=True)
+    files = networks.image_files(args.images)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
+    say_what_is_read(files, network, args.model)
     network.net.to(device)
     top_k, errors = check_top_k(args.top_k, network.num_classes), []
     with PredictionTable(args.output, top_k) as table:
@@ -100,6 +102,8 @@ def run(verb: str, options: list[str]) -> int:
             for error in [row["error"] for row in rows if "error" in row]:
                 sys.stderr.write(f"vit-attn: {one_line(error)}\n")
                 errors.append(error)
+    if said := network.say_depths():
+        sys.stdout.write(f"{said}\n")
     failed = len(errors)
     done = "read and named" if any(NOT_FINITE in error for error in errors) else "read"
     if failed == len(files):

@@ -17,11 +17,14 @@ FIXED = {
     "data.dataset": "these are other pictures",
     "data.img_size": "these are other pictures",
     "data.channels": "these are other pictures",
+    "data.columns": "these are other pictures, or other classes",
+    "data.bits": "the network knows pictures as they were",
     "data.normalize": "the network knows pictures as they were",
     "data.balance": "it gives other images and another loss",
     "trainer.accumulate_grad_batches": "it bends the schedule",
     "trainer.limit_train_batches": "it bends the schedule",
     "trainer.overfit_batches": "it bends the schedule",
+    "trainer.limit_val_batches": "best would be chosen by other images than before",
 }
 """Settings, or groups of them, that a run goes on with or not at all, and why."""
 FREE = frozenset({"model.compile", "model.nonfinite", "model.weights", "model.arch_options.pretrained"})

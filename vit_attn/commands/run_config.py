@@ -22,6 +22,8 @@ DATA = (
     "channels",
     "normalize",
     "skip_damaged",
+    "columns",
+    "bits",
 )
 """Settings of the data that say which images are measured and how they are read; augmentation is for training."""
 TRAINER = ("accelerator", "devices", "precision")

@@ -1,9 +1,12 @@
 """The configuration that a run keeps in its folder."""
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
+from jsonargparse import Namespace
 from lightning.pytorch.cli import SaveConfigCallback
 
 from vit_attn.files import whole_file
@@ -43,6 +46,19 @@ class RunConfig(SaveConfigCallback):
             config.ckpt_path = None
         config.resume = None
         return self.parser.dump(config, skip_none=False)
+
+
+def in_plain_values(config: Any) -> Any:
+    """A configuration whose defaults are words and numbers, as a file has them; some callbacks' are objects."""
+    if isinstance(config, Namespace):
+        return Namespace(**{name: in_plain_values(value) for name, value in vars(config).items()})
+    if isinstance(config, dict):
+        return {name: in_plain_values(value) for name, value in config.items()}
+    if isinstance(config, list):
+        return [in_plain_values(value) for value in config]
+    if isinstance(config, Enum):
+        return config.value
+    return str(config) if isinstance(config, torch.device) else config
 
 
 def _next(folder: Path) -> Path:

@@ -7,41 +7,37 @@ import timm
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vit_attn.data.header import MADE_FOR, find_header
+from vit_attn.checkpoints.header import find_header
+from vit_attn.checkpoints.start import network_to_start_with
+from vit_attn.data.names import class_name
 from vit_attn.errors import UserError
 from vit_attn.model.pretrained import names_network, pretrained_weights
-from vit_attn.task import without_pretrained
 
 
 def take_start(settings: Any, asked: Any) -> None:
     """Fill in the network, and size, channels and normalisation of the images, from what ``model.weights`` names.
 
     That is a checkpoint or an export of ours, or a name of timm's registry; other files say nothing of these. What the
-    user asked for stays; options of the network are put over those of the file.
+    user asked for stays; options of the network are put over those of the file. Without weights the network alone is
+    filled in.
 
     Args:
         settings: Of the run, with defaults; they are changed.
         asked: Those of them that the user gave.
 
     Raises:
-        UserError: If the weights are a checkpoint of another network than the user asks for.
+        UserError: If the weights are of another network than the user asks for, or do not say of which.
     """
-    model, weights = settings.model, start_of(settings.model)
-    asked_model, asked_data = asked.get("model") or {}, asked.get("data") or {}
-    arch = asked_model.get("arch")
+    model, weights, asked_data = settings.model, start_of(settings.model), asked.get("data") or {}
+    model.arch, options = network_to_start_with(model.arch, model.arch_options, weights)
     if weights is None:
         return
     if names_network(weights):
-        model.arch = arch or weights.partition(".")[0]
         with pretrained_weights(weights):
             config: Any = timm.get_pretrained_cfg(weights)
         channels, *size = config.input_size
     elif said := find_header(weights):
-        if arch not in (None, said.architecture):
-            raise UserError(f"{weights} is of the network {said.architecture}, not of {arch}: leave out model.arch")
-        model.arch = said.architecture
-        stored = {name: value for name, value in without_pretrained(said.options).items() if name not in MADE_FOR}
-        model.arch_options = stored | (asked_model.get("arch_options") or {})
+        model.arch_options = options
         if not said.mean:
             return
         channels, size = len(said.mean), said.img_size
@@ -103,7 +99,9 @@ def renew_head(task: Any, class_names: Sequence[str]) -> None:
         known = getattr(timm.get_pretrained_cfg(start), "label_names", None)
     else:
         known = said.class_names if (said := find_header(start)) else None
-    if known is not None and len(known) == len(class_names) and tuple(known) != tuple(class_names):
+    if known is None or len(known) != len(class_names):
+        return
+    if [class_name(name) for name in known] != [class_name(name) for name in class_names]:
         task.net.reset_classifier(len(class_names))
         rank_zero_warn(f"{start}: the head of other classes was left out; the new one is untrained")
 

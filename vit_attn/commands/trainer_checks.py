@@ -8,7 +8,14 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
+    Callback,
+    EarlyStopping,
+    LearningRateFinder,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -22,6 +29,15 @@ REFUSALS = (RuntimeError, ValueError, TypeError, KeyError, ArithmeticError, Impo
 BETTER = {"min": "lower", "max": "higher"}
 LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "gradient_clip_val": 0, "log_every_n_steps": 0}
 """The least that these settings of the trainer can be; Lightning divides by the first two."""
+UNUSED: dict[type[Callback], str] = {
+    BatchSizeFinder: "the batches are made before it looks, so the run would not use what it finds: try sizes with "
+    "--data.batch_size=… --trainer.max_steps=20",
+    LearningRateFinder: "the schedule is made before it looks, so the run would not use what it finds: try rates with "
+    "--model.lr=… and a short --trainer.max_epochs",
+    StochasticWeightAveraging: "it takes the place of the schedule, and no validation sees its average, so best.ckpt "
+    "would not have it: --model.ema=0.999 averages weights and validates the average",
+}
+"""Callbacks of Lightning whose result a run of ours would not have, and what to do instead."""
 LENGTHS = ("max_epochs", "max_steps", "limit_train_batches")
 
 
@@ -49,7 +65,7 @@ def check_settings(settings: Any) -> None:
 
 
 def check_callbacks(callbacks: Iterable[Any], logged: Mapping[str, str], validates: bool = True) -> None:
-    """Refuse callbacks that watch a metric that no one logs, or for the wrong end.
+    """Refuse callbacks whose result the run would not use, that watch what is not logged, or that keep the worst.
 
     Args:
         callbacks: Of the trainer.
@@ -57,10 +73,13 @@ def check_callbacks(callbacks: Iterable[Any], logged: Mapping[str, str], validat
         validates: Whether the run has validations, in which ``val/…`` is logged.
 
     Raises:
-        UserError: If a metric is unknown, with what is close to it, or if ``mode`` does not fit it.
+        UserError: If there is one; if a metric is unknown, with what is close to it, or if ``mode`` does not fit it.
     """
     callbacks = list(callbacks)
     for callback in callbacks:
+        for kind, reason in UNUSED.items():
+            if isinstance(callback, kind):
+                raise UserError(f"{_name(callback)}: {reason}")
         monitor, mode, name = getattr(callback, "monitor", None), getattr(callback, "mode", None), _name(callback)
         if not isinstance(monitor, str):
             continue

@@ -178,32 +178,33 @@ def crop_and_flip(
     return runs.index_select(0, starts).as_strided(images.shape, (length, plane, row, 1))
 
 
-def random_crops(
-    images: UInt8[Tensor, "B C height width"], least: float, draws: Draws, tries: int = 10
-) -> Float[Tensor, "B 4"]:
+def random_crops(images: UInt8[Tensor, "B C height width"], least: float, draws: Draws) -> Float[Tensor, "B 4"]:
+    """Random parts, as :func:`crops_of` draws them, of images of one size."""
+    return crops_of(np.tile(images.shape[-2:], (len(images), 1)), least, draws)
+
+
+def crops_of(shapes: Int64[np.ndarray, "B 2"], least: float, draws: Draws, tries: int = 10) -> Float[Tensor, "B 4"]:
     """Top, left, height and width in pixels of a random part of each image, as ``RandomResizedCrop`` draws them.
 
     Args:
-        images: The images.
+        shapes: Height and width of each image.
         least: Least share of the area.
         draws: Random parameters of this step.
         tries: Parts that are drawn of each image; where none lies in the image, its centre is taken.
     """
-    height, width = images.shape[-2:]
-    shape = (draws.total, tries)
-    areas = draws.rng.uniform(least, 1.0, shape) * height * width
-    ratios = np.exp(draws.rng.uniform(np.log(3 / 4), np.log(4 / 3), shape))
+    height, width = shapes.T[..., None]
+    areas = draws.host(draws.rng.uniform(least, 1.0, (draws.total, tries))) * height * width
+    ratios = np.exp(draws.host(draws.rng.uniform(np.log(3 / 4), np.log(4 / 3), (draws.total, tries))))
     widths, heights = np.round(np.sqrt(areas * ratios)), np.round(np.sqrt(areas / ratios))
     fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
-    first = np.where(fits.any(axis=1), fits.argmax(axis=1), -1)
-    each = np.arange(draws.total)
-    most = np.array([round(min(height, width * 4 / 3)), round(min(width, height * 4 / 3))])
-    sides = np.where(first[:, None] < 0, most, np.stack([heights[each, first], widths[each, first]], axis=1))
-    spare = np.array([height, width]) - sides
-    corners = np.floor(draws.rng.uniform(0, 1, (draws.total, 2)) * (spare + 1))
-    corners = np.where(first[:, None] < 0, spare // 2, corners)
+    each, first, none = np.arange(len(shapes)), fits.argmax(axis=1), ~fits.any(axis=1)[:, None]
+    most = np.round(np.minimum(shapes, shapes[:, ::-1] * 4 / 3))
+    sides = np.where(none, most, np.stack([heights[each, first], widths[each, first]], axis=1))
+    spare = shapes - sides
+    corners = np.floor(draws.host(draws.rng.uniform(0, 1, (draws.total, 2))) * (spare + 1))
+    corners = np.where(none, spare // 2, corners)
     packed = np.concatenate([corners, sides], axis=1).astype(np.float32)
-    return to_device(draws.host(packed), images.device)
+    return to_device(packed, draws.device)
 
 
 def erase(images: Images, share: float, draws: Draws) -> Images:

@@ -10,13 +10,14 @@ from vit_attn.data.memory import Order
 
 
 def inverse_frequencies(labels: Int64[Tensor, " images"], num_classes: int) -> list[float]:
-    """Weight of each class in the loss: its inverse frequency, 1 in the mean over the classes.
+    """Weight of each class in the loss: its inverse frequency, 1 in the mean over the classes that have images.
 
-    >>> inverse_frequencies(torch.tensor([0, 0, 0, 1]), 2)
-    [0.5, 1.5]
+    >>> inverse_frequencies(torch.tensor([0, 0, 0, 1]), 3)
+    [0.5, 1.5, 0.0]
     """
-    inverse = 1 / labels.bincount(minlength=num_classes).clamp(min=1).double()
-    return (inverse / inverse.mean()).tolist()
+    counts = labels.bincount(minlength=num_classes)
+    inverse = torch.where(counts > 0, 1 / counts.clamp(min=1).double(), 0)
+    return (inverse / inverse[counts > 0].mean()).tolist()
 
 
 def imbalance(labels: Int64[Tensor, " images"], class_names: Sequence[str]) -> str:

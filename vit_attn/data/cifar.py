@@ -1,6 +1,7 @@
 """CIFAR-10 and CIFAR-100, whose files are checked one by one."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torchvision.datasets.utils import check_integrity
 
 from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.held_out import stratified_split
+from vit_attn.data.roots import refuse_other_root
 from vit_attn.data.splits import Source, Split
 from vit_attn.errors import UserError
 
@@ -35,7 +37,7 @@ def _load(kind: type[CIFAR10], root: Path, download: bool) -> dict[str, Split]:
     kept, held = stratified_split(labelled.targets, VALIDATION_IMAGES)
     return {
         "train": _split(labelled, kept),
-        "val": _split(labelled, held),
+        "val": replace(_split(labelled, held), held_out=True),
         "test": _split(test, np.arange(len(test))),
     }
 
@@ -57,6 +59,7 @@ def _require(kind: type[CIFAR10], root: Path, download: bool) -> None:
         if bad := [f"{name} is missing" for name in missing] + [f"{name} is damaged" for name in damaged]:
             raise UserError(f"{name} in {folder} is not whole: {', '.join(bad)}; remove that folder to download again")
         return
+    refuse_other_root(name, root)
     how = f"unpack {kind.url} into {root}, or name the folder that holds {kind.base_folder}/ with --data.root"
     if not download:
         raise UserError(f"{name} not found: no {folder}; {how}, or allow --data.download=true")

@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,13 +10,14 @@ from typing import NamedTuple
 
 import torch
 
-from vit_attn.data.folder import PHOTOS, SPLIT_NAMES, complete
+from vit_attn.data.folder import PHOTOS, complete, refuse_unknown_classes
+from vit_attn.data.names import SPLIT_WORDS, in_natural_order, split_of
 from vit_attn.data.splits import FilePictures, Source, Split
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.data.table import NO_LABEL, Line, labels_of, read_table
+from vit_attn.errors import UserError, did_you_mean, some_of
 
-COLUMNS = ("path", "label")
-MOST_DIGITS = 1000
-"""Digits of a label that is ordered as a number; Python itself refuses some thousands of them."""
+SHOWN = 3
+"""Files that a message names."""
 
 
 class Row(NamedTuple):
@@ -27,94 +29,114 @@ class Row(NamedTuple):
     split: str
 
 
-def csv_source(table: Path) -> Source:
+def csv_source(table: Path, columns: str | None = None) -> Source:
     """The data set in a CSV file with the columns ``path``, ``label`` and, if wanted, ``split``.
 
-    Paths are relative to the file. Labels are names or whole numbers; classes are in order of their labels. Without
-    ``split``, a tenth of each class is held out for validation and as much for the test, always in the same way. Cells
-    are read as they stand: an apostrophe before a name, as ``predict`` writes it before ``=``, belongs to the name.
+    Paths are relative to the file. Labels are names or whole numbers; classes are in natural order. Without ``split``,
+    a tenth of each class is held out for validation and as much for the test, always in the same way. Lines without a
+    label are left out and counted. Other cells are read as they stand: an apostrophe before a name, as ``predict``
+    writes it before ``=``, belongs to the name.
+
+    Args:
+        table: The file.
+        columns: Which column is which, as ``path=file,label=class``; by default common names are known.
 
     Raises:
-        UserError: If the table cannot be read or has no classes, or if its splits have other classes.
+        UserError: If the table cannot be read or has no classes, or if a split has classes that training has not.
     """
-    rows = read_table(table)
+    rows, remarks = read_rows(table, columns)
     splits = {row.split: row for row in rows}
-    labels = {split: {row.label for row in rows if row.split == split} for split in splits}
     if "all" in splits and len(splits) > 1:
         first = splits["all"]
         raise UserError(f"{table}, line {first.line}: no split, but other lines have one")
     if "all" not in splits and "train" not in splits:
-        raise UserError(f"{table}: no line has the split train")
-    first = next(iter({"train", "all"} & set(splits)))
-    for split in splits:
-        if differing := labels[split] ^ labels[first]:
-            names = ", ".join(map(repr, sorted(differing)[:5]))
-            raise UserError(f"{table}: the classes of {first} and {split} differ: {names} only in one of them")
-    names = tuple(_in_order(labels[first]))
+        raise UserError(f"{table}: no line has the split train and a label")
+    first = "all" if "all" in splits else "train"
+    names = tuple(in_natural_order({row.label for row in rows if row.split == first}))
     if len(names) == 1:
         raise UserError(f"{table} has one class only, {names[0]!r}: a classifier needs at least two")
-    return Source(names, None, None, None, partial(_load, table, rows, names), PHOTOS)
+    for split in splits:
+        labels = dict.fromkeys(row.label for row in rows if row.split == split)
+        refuse_unknown_classes(labels, names, f"{table}: the split {split}")
+    return Source(names, None, None, None, partial(_load, table, rows, names), PHOTOS, remarks=remarks)
 
 
-def read_table(table: Path) -> list[Row]:
-    """The lines of a table.
+def read_rows(table: Path, columns: str | None = None) -> tuple[list[Row], list[str]]:
+    """The lines of a table that have a label, and remarks.
 
     Raises:
         UserError: If it is not such a table, if a line is not whole, or if two lines name the same picture.
     """
+    if table.is_dir():
+        raise UserError(f"{table} is a folder: name the CSV file in it, or take --data.dataset=folder")
     if not table.is_file():
         raise UserError(f"no such CSV file: {table}; name it with --data.root")
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            for name in COLUMNS:
-                if name not in columns:
-                    found = ", ".join(columns) or "none"
-                    raise UserError(f"{table} has no column {name!r}{did_you_mean(name, columns)}; it has {found}")
-            reader.fieldnames = columns
-            rows = [_row(table, reader.line_num, values) for values in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines, remarks = read_table(table, columns)
+    except (OSError, csv.Error) as error:
         raise UserError(f"{table} cannot be read as a CSV file: {error}") from error
-    if not rows:
+    if not lines:
         raise UserError(f"{table} names no images: it has no line below its header")
-    _refuse_twins(table, rows)
-    return rows
+    labels, read = labels_of(line.cells["label"] for line in lines)
+    rows = [_row(table, line, label) for line in lines if (label := labels[line.cells["label"]]) is not None]
+    remarks = [*remarks, *read, *_unlabelled(table, [line for line in lines if labels[line.cells["label"]] is None])]
+    if not rows:
+        raise UserError(f"{table} names no images with a label")
+    _refuse_same(table, rows)
+    return rows, remarks
 
 
-def _refuse_twins(table: Path, rows: Sequence[Row]) -> None:
-    """A picture that is named twice could be trained on and tested on."""
-    lines: dict[str, int] = {}
+def _unlabelled(table: Path, lines: Sequence[Line]) -> list[str]:
+    """A remark on lines without a label; each is looked through as the others are."""
+    splits = Counter(_row(table, line, "").split for line in lines)
+    if not lines:
+        return []
+    texts = Counter(line.cells["label"] or "empty" for line in lines)
+    said = ", ".join(f"{count} {text}" for text, count in texts.most_common(SHOWN))
+    where = "" if set(splits) == {"all"} else f" in {', '.join(f'{split} ({splits[split]})' for split in splits)}"
+    return [f"left out {len(lines)} line{'s' * (len(lines) > 1)} without a label{where}: {said}"]
+
+
+def _refuse_same(table: Path, rows: Sequence[Row]) -> None:
+    """A picture that is named twice could be trained on and tested on, or be of two classes."""
+    lines: dict[str, Row] = {}
     for row in rows:
-        first = lines.setdefault(os.path.normpath(row.path), row.line)
-        if first != row.line:
-            raise UserError(f"{table}, lines {first} and {row.line}: the same picture twice, {row.path}; keep one")
+        first = lines.setdefault(os.path.normpath(row.path), row)
+        if first is not row:
+            other = "" if first.label == row.label else f", as {first.label!r} and as {row.label!r}"
+            raise UserError(
+                f"{table}, lines {first.line} and {row.line}: the same picture twice, {row.path}{other}; keep one"
+            )
 
 
-def _row(table: Path, line: int, values: dict[str, str | None]) -> Row:
-    path, label, split = ((values.get(name) or "").strip() for name in (*COLUMNS, "split"))
-    for name, value in (("path", path), ("label", label)):
-        if not value:
-            raise UserError(f"{table}, line {line}: no {name}")
-    if split and split.lower() not in SPLIT_NAMES:
-        hint = did_you_mean(split, SPLIT_NAMES) or "; splits are train, val and test"
-        raise UserError(f"{table}, line {line}: unknown split {split!r}{hint}")
-    return Row(line, table.parent / path, label, SPLIT_NAMES[split.lower()] if split else "all")
+def _row(table: Path, line: Line, label: str) -> Row:
+    path, split = line.cells["path"], line.cells.get("split", "")
+    if not path or path in NO_LABEL:
+        raise UserError(f"{table}, line {line.number}: no path")
+    if split in NO_LABEL:
+        return Row(line.number, table.parent / path, label, "all")
+    if (ours := split_of(split)) is None:
+        known = [word for words in SPLIT_WORDS.values() for word in words]
+        hint = did_you_mean(split, known) or "; splits are train, val and test"
+        raise UserError(f"{table}, line {line.number}: unknown split {split!r}{hint}")
+    return Row(line.number, table.parent / path, label, ours)
 
 
-def _in_order(labels: set[str]) -> list[str]:
-    """By number where all are whole numbers, else by name."""
-    if all(label.removeprefix("-").isdecimal() and len(label) <= MOST_DIGITS for label in labels):
-        return sorted(sorted(labels), key=int)  # 01 before 1, not as the set has them
-    return sorted(labels)
+def _refuse_missing(table: Path, rows: Sequence[Row]) -> None:
+    """Name the first files that are not there."""
+    missing = [row for row in rows if not row.path.is_file()]
+    if not missing:
+        return
+    named = some_of([f"{row.path} (line {row.line})" for row in missing], SHOWN)
+    slashes = ": write / for \\ in paths" if any("\\" in str(row.path) for row in missing[:SHOWN]) else ""
+    what = "no such file" if len(missing) == 1 else f"{len(missing)} of the {len(rows)} files are not there"
+    raise UserError(f"{table}: {what}: {named}; paths are relative to the table's folder{slashes}")
 
 
 def _load(
     table: Path, rows: Sequence[Row], class_names: Sequence[str], _root: Path, _download: bool
 ) -> dict[str, Split]:
-    if missing := [row for row in rows if not row.path.is_file()]:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(f"{table}, line {missing[0].line}: no such file: {missing[0].path}{more}")
+    _refuse_missing(table, rows)
     numbers = {name: number for number, name in enumerate(class_names)}
     splits = {}
     for split in dict.fromkeys(row.split for row in rows):

@@ -57,7 +57,7 @@ def decode(split: Split, name: str, size: tuple[int, int], channels: int, skip_d
         images[index] = torch.from_numpy(pixels).permute(2, 0, 1)
         return None
 
-    kept = _intact(split, name, read, "decoded", skip_damaged)
+    kept = intact(split, name, read, "decoded", skip_damaged)
     whole = replace(split, images=images)
     return whole if kept is None else whole.take(kept)
 
@@ -73,15 +73,15 @@ def without_damaged(split: Split, name: str, channels: int) -> Split:
             return str(error)
         return None
 
-    kept = _intact(split, name, read, "checked", True)
+    kept = intact(split, name, read, "checked", True)
     return split if kept is None else split.take(kept)
 
 
-def _intact(
+def intact(
     split: Split, name: str, read: Callable[[int], str | None], done: str, skip_damaged: bool
 ) -> np.ndarray | None:
     """Indices of the pictures that can be read, or None for all of them."""
-    faults = _in_threads(read, len(split), f"{done} {{}} of {len(split):,} {name} images")
+    faults = in_threads(read, len(split), f"{done} {{}} of {len(split):,} {name} images")
     damaged = [fault for fault in faults if fault is not None]
     if not damaged:
         return None
@@ -100,7 +100,7 @@ def _skipped_line(damaged: Sequence[str], name: str) -> str:
     )
 
 
-def _in_threads(work: Callable[[int], Result], count: int, progress: str) -> list[Result]:
+def in_threads(work: Callable[[int], Result], count: int, progress: str) -> list[Result]:
     """The results in order; reading lets go of Python's lock, so threads do."""
 
     def chunk(start: int) -> list[Result]:

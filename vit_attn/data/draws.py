@@ -1,6 +1,7 @@
 """Random numbers that depend on their address only, for the images of all ranks."""
 
 import contextlib
+import functools
 import random
 from collections.abc import Iterator
 
@@ -59,6 +60,20 @@ def to_device(values: np.ndarray, device: torch.device | str) -> Tensor:
     if torch.device(device).type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+@functools.lru_cache(maxsize=8)
+def lasting_order(count: int) -> Int64[Tensor, " images"]:
+    """Indices of ``count`` images in a random order that is the same in every run, whatever its seed.
+
+    A part of a split that is taken from its beginning is a sample of its classes, which files give one after the other.
+    """
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def file_order(count: int) -> Int64[Tensor, " images"]:
+    """Indices of ``count`` images as their files come."""
+    return torch.arange(count)
 
 
 def seed_of(*address: int) -> int:

@@ -10,14 +10,15 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 from torch.utils.data.distributed import DistributedSampler
 
-from vit_attn.data.memory import Read
+from vit_attn.data.draws import lasting_order
+from vit_attn.data.memory import Numbering, Read
 from vit_attn.data.stream_batches import Item, Transform, batch_of, unread
-from vit_attn.data.streams import Stream, picture_of, told
+from vit_attn.data.streams import Stream, told
 from vit_attn.errors import UserError
 
 
 class EvaluationBatches(DistributedSampler):
-    """All images of a split, each once: a block of them for each rank, a batch at a time.
+    """All images of a split, each once: the next of its order for all ranks together, a batch for each.
 
     A contract that others build on: every rank has the same number of batches, and none of them is empty, so that a
     collective call in each batch, such as agreeing to stop, meets its counterparts. Lightning's own sampler keeps it
@@ -27,15 +28,18 @@ class EvaluationBatches(DistributedSampler):
         images: What has a length, that of the split.
         batch_size: Most images of a batch on each rank; 1 is taken as 2, without which a batch could be empty.
         name: What a message calls the split.
+        order: Gives the indices of that many images in the order in which they are measured.
         **ranks: ``num_replicas`` and ``rank``, as ``DistributedSampler`` takes them.
 
     Raises:
         UserError: If there are fewer images than ranks.
     """
 
-    def __init__(self, images: Sized, batch_size: int, name: str, **ranks: Any) -> None:
+    def __init__(
+        self, images: Sized, batch_size: int, name: str, order: Numbering = lasting_order, **ranks: Any
+    ) -> None:
         super().__init__(cast(Dataset, images), shuffle=False, **ranks)
-        self.count, self.batch_size = len(images), max(2, batch_size)
+        self.count, self.batch_size, self.order = len(images), max(2, batch_size), order
         if self.count < self.num_replicas:
             raise UserError(too_few(f"the {name} split", self.count, self.num_replicas))
 
@@ -45,8 +49,8 @@ class EvaluationBatches(DistributedSampler):
 
     def __iter__(self) -> Iterator[Int64[Tensor, " B"]]:
         """Indices, a batch at a time."""
-        own = torch.arange(self.count).tensor_split(self.num_replicas)[self.rank]
-        yield from own.tensor_split(len(self))
+        for step in self.order(self.count).tensor_split(len(self)):
+            yield step.tensor_split(self.num_replicas)[self.rank]
 
 
 class DealtStream(IterableDataset):
@@ -101,7 +105,7 @@ class DealtStream(IterableDataset):
         try:
             if isinstance(picture, UserError):
                 raise picture
-            image = picture_of(picture, self.channels, f"an image of {self.stream.name}")
+            image = self.stream.picture_of(picture, self.channels)
             return self.transform(image), int(label), None
         except UserError as error:
             return unread(self.transform, self.channels, error)

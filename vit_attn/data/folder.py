@@ -1,27 +1,20 @@
 """``folder``: pictures of one's own, those of each class in a sub-folder."""
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.held_out import share_out
+from vit_attn.data.layout import Layout, describe_loose, find_layout, left_out_of
+from vit_attn.data.listing import Folder, linked_twice, scan, what_is_left_out
+from vit_attn.data.names import class_name, in_natural_order
+from vit_attn.data.roots import refuse_file
 from vit_attn.data.splits import FilePictures, Source, Split
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.errors import UserError, did_you_mean, some_of
 
-SPLIT_FOLDERS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-"""What the folder of a split may be called."""
-SPLIT_NAMES = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
-LITTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
-"""What systems leave in folders; names that begin with a dot are passed over as well."""
 PHOTOS = Augment(random_resized_crop=0.35, flip=0.5).over(OFF)
 """What photographs of unlike sizes stand without losing their class."""
 
@@ -29,104 +22,108 @@ PHOTOS = Augment(random_resized_crop=0.35, flip=0.5).over(OFF)
 def folder_source(root: Path) -> Source:
     """The data set in a folder.
 
-    It holds ``CLASS/…``, or ``train/CLASS/…``, ``val/CLASS/…`` and, if there is a test split, ``test/CLASS/…``. Only
-    names are read here. What is not split is shared out 80 : 10 : 10 for every class, always in the same way.
+    It holds ``CLASS/…``, or ``train/CLASS/…``, ``val/CLASS/…`` and, if there is a test split, ``test/CLASS/…``; the
+    splits may be called otherwise, such as ``training_set``, and may be some folders deeper. Only names are read here.
+    What is not split is shared out 80 : 10 : 10 for every class, always in the same way.
 
     Raises:
-        UserError: If there are no classes, if a class is empty, or if the splits have other classes or are not whole.
+        UserError: If there are no classes, if a class is empty, if a split has a class that training has not, or if
+            it cannot be known what the sub-folders are.
     """
-    places = _split_folders(root)
-    classes = {split: class_folders(place) for split, place in places.items()}
-    first, *others = classes
-    for other in others:
-        if missing := set(classes[first]) ^ set(classes[other]):
-            names = ", ".join(map(repr, sorted(missing)[:5]))
-            raise UserError(f"the classes of {places[first]} and {places[other]} differ: {names} only in one of them")
-    names = tuple(classes[first])
+    refuse_file(root)
+    found = scan(root)
+    layout = find_layout(found)
+    first = next(iter(layout.places.values()))
+    remarks = [*layout.remarks, *left_out_of(found)]
+    pictures = {
+        "train" if first is place else split: _classes(place, remarks) for split, place in layout.places.items()
+    }
+    _refuse_empty(first)
+    names = tuple(in_natural_order(pictures["train"]))
     if len(names) == 1:
-        raise UserError(
-            f"{places[first]} has one class only, {names[0]!r}: a classifier needs at least two sub-folders"
-        )
-    return Source(names, None, None, None, partial(_load, root, places, names), PHOTOS)
+        raise UserError(f"{first.path} has one class only, {names[0]!r}: a classifier needs at least two sub-folders")
+    for split, place in list(layout.places.items())[1:]:
+        if _is_unlabelled(pictures[split], names):
+            layout.unlabelled[place.name] = layout.places.pop(split)
+            continue
+        refuse_unknown_classes(pictures[split], names, str(place.path))
+    remarks += unlabelled_remarks(layout)
+    remarks += linked_twice(
+        found, (path for classes in pictures.values() for files in classes.values() for path in files)
+    )
+    lists = {split: pictures["train" if place is first else split] for split, place in layout.places.items()}
+    return Source(names, None, None, None, partial(_load, root, lists, names), PHOTOS, remarks=remarks)
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """The folders of the splits; or the root as ``all``, where its sub-folders are classes: one may be called ``test``.
-
-    Raises:
-        UserError: If some folder is a split's, by its name and its sub-folders, and there is none to train on.
-    """
-    folders = _sub_folders(root)
-    named = {split: [path for path in folders if path.name.lower() in names] for split, names in SPLIT_FOLDERS.items()}
-    found = {split: paths[0] for split, paths in named.items() if paths}
-    others = [path.name for path in folders if path.name.lower() not in SPLIT_NAMES]
-    divided = next((path for path in found.values() if _sub_folders(path)), None)
-    if not found or (others and divided is None):
-        return {"all": root}
-    if "train" not in found:
-        hint = did_you_mean("train", others)
-        raise UserError(f"{root} has {(divided or folders[0]).name}, the folder of a split, but no train{hint}")
+def _classes(place: Folder, remarks: list[str]) -> dict[str, list[str]]:
+    """The pictures of each class; folders whose names differ in their Unicode form only are one class, and told."""
+    found: dict[str, list[str]] = {}
+    for each in place.filled:
+        if (name := class_name(each.name)) in found:
+            remarks.append(f"two folders of {place.path} are the class {name!r}, spelt alike")
+        found.setdefault(name, []).extend(each.all_pictures())
+    remarks += describe_loose(place)
     return found
 
 
-def _sub_folders(folder: Path) -> list[Path]:
-    return [path for path in entries(folder) if path.is_dir()]
+def _refuse_empty(place: Folder) -> None:
+    if not place.folders:
+        raise UserError(f"no classes in {place.path}: put the images of each class into a sub-folder of its name")
+    for each in place.folders:
+        if not each.count:
+            holds = what_is_left_out(each.all_left_out())
+            what = f"holds no picture ({holds})" if holds else "is empty"
+            raise UserError(f"class folder {each.path} {what}: put images there, or remove it")
 
 
-def class_folders(place: Path) -> list[str]:
-    """Names of the sub-folders, in order.
-
-    Raises:
-        UserError: If there are none, or if the folder cannot be read.
-    """
-    names = [path.name for path in _sub_folders(place)]
-    if not names:
-        raise UserError(f"no classes in {place}: put the images of each class into a sub-folder of its name")
-    return names
+def _is_unlabelled(classes: Collection[str], known: Sequence[str]) -> bool:
+    """Whether a split's only folder is no class but holds all its pictures, such as ``test/images``."""
+    return len(classes) == 1 and not {name.casefold() for name in classes} & {name.casefold() for name in known}
 
 
-def entries(folder: Path) -> list[Path]:
-    """What a folder holds, in order, without what systems leave there."""
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError as error:
-        raise UserError(f"folder {folder} cannot be read: {error.strerror or error}") from error
-    return [folder / name for name in names if not name.startswith(".") and name.lower() not in LITTER]
-
-
-def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
-    """All files of a folder and of its sub-folders, in order; through links, but not in circles.
+def refuse_unknown_classes(found: Collection[str], known: Sequence[str], where: str) -> None:
+    """Refuse classes that training has not: a network cannot name them, so they would count as mistakes, or not at all.
 
     Args:
-        folder: Where to look.
-        above: The folders, without links, through which it was reached; none of them is entered again.
+        found: Classes of another split.
+        known: Those of training.
+        where: The split, for the message.
+
+    Raises:
+        UserError: If there are any.
     """
-    above |= {folder.resolve()}
-    found: list[Path] = []
-    for path in entries(folder):
-        if not path.is_dir():
-            found.append(path)
-        elif not any(each.is_relative_to(path.resolve()) for each in above):
-            found += files_below(path, above)
-    return found
+    if unknown := [name for name in found if name not in set(known)]:
+        several = "classes" if len(unknown) > 1 else "class"
+        named = some_of([repr(name) for name in unknown], 5)
+        raise UserError(
+            f"{where} has the {several} {named}, which training has not, so the network cannot name it"
+            f"{did_you_mean(unknown[0], known)}: add it to the training images, or take it out of there"
+        )
+
+
+def unlabelled_remarks(layout: Layout) -> list[str]:
+    """Remarks on splits without classes."""
+    return [
+        f"{name} has no classes and is left out ({each.count} pictures); `vit-attn predict {each.path}` names them"
+        for name, each in layout.unlabelled.items()
+    ]
 
 
 def _load(
-    root: Path, places: Mapping[str, Path], class_names: Sequence[str], _root: Path, _download: bool
+    root: Path,
+    classes: Mapping[str, Mapping[str, Sequence[str]]],
+    class_names: Sequence[str],
+    _root: Path,
+    _download: bool,
 ) -> dict[str, Split]:
-    others = [path.name for path in _sub_folders(root) if path not in places.values()]
-    if others and "all" not in places:
-        rank_zero_info(f"folder: left out of {root}, where the splits are {', '.join(places)}: {', '.join(others)}")
-    splits = {name: _split(place, class_names, root) for name, place in places.items()}
+    splits = {split: _split(pictures, class_names, root) for split, pictures in classes.items()}
     return complete(splits, str(root), class_names)
 
 
-def _split(place: Path, class_names: Sequence[str], root: Path) -> Split:
+def _split(classes: Mapping[str, Sequence[str]], class_names: Sequence[str], root: Path) -> Split:
     paths, labels = [], []
     for label, name in enumerate(class_names):
-        files = files_below(place / name)
-        if not files:
-            raise UserError(f"class folder {place / name} is empty: put images there, or remove it")
+        files = classes.get(name, ())
         paths += files
         labels += [label] * len(files)
     return Split(None, torch.tensor(labels), pictures=FilePictures(paths, root))

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import UInt64
@@ -56,7 +57,8 @@ def share_out(split: Split, parts: int, where: str, class_names: Sequence[str]) 
     share = np.maximum(1, np.round(HELD_OUT * counts).astype(int))[labels[order]]
     part = place // share + 1
     part[part >= parts] = 0
-    return [split.take(np.sort(order[part == number])) for number in range(parts)]
+    shared = [split.take(np.sort(order[part == number])) for number in range(parts)]
+    return [shared[0], *(replace(each, held_out=True) for each in shared[1:])]
 
 
 def _lasting_order(split: Split) -> UInt64[np.ndarray, " images"]:

@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader
 from vit_attn.data.augment import Augment
 from vit_attn.data.balance import balanced
 from vit_attn.data.decoding import cores
+from vit_attn.data.draws import lasting_order
 from vit_attn.data.evaluation import DealtStream, EvaluationBatches
-from vit_attn.data.memory import Picks, ResumableLoader, ShuffledBatches
+from vit_attn.data.memory import Numbering, Picks, ResumableLoader, ShuffledBatches
 from vit_attn.data.place import Place
 from vit_attn.data.splits import Split
 from vit_attn.data.store import Store
@@ -83,29 +84,37 @@ class Loaders:
         images = StreamImages(stream, augmented, self.store.channels, rank, **options)
         return StreamLoader(images, place, self.seed, batch_size=self.batch_size, **reading)
 
-    def in_order(self, name: str, place: Place) -> DataLoader:
-        """All images of a split in their order; of several ranks, each has its part, and as many batches."""
+    def once(self, name: str, place: Place, order: Numbering = lasting_order) -> DataLoader:
+        """All images of a split, each once; of several ranks, each has its part, and as many batches.
+
+        Args:
+            name: The split.
+            place: Tells how many ranks there are.
+            order: In which order they come, but for those of a stream.
+        """
         split, (world_size, _) = self.store.ready(name), place.ranks
         if world_size > 1:
-            return self._dealt(split, name, place)
+            return self._dealt(split, name, place, order)
         if self.store.in_memory:
-            return DataLoader(Picks(len(split), name), batch_size=self.batch_size, collate_fn=as_it_is)
-        images, collate = self._one_by_one(split)
+            picks = Picks(len(split), name, order=order)
+            return DataLoader(picks, batch_size=self.batch_size, collate_fn=as_it_is)
+        images, collate = self._one_by_one(split, order)
         return DataLoader(images, batch_size=self.batch_size, collate_fn=collate, **self._reading(place.devices))
 
-    def _one_by_one(self, split: Split) -> tuple[Any, Callable[[Any], Any]]:
+    def _one_by_one(self, split: Split, order: Numbering) -> tuple[Any, Callable[[Any], Any]]:
         centre = Centre(self.store.size)
         if split.stream is not None:
             return StreamImages(split.stream, centre, self.store.channels), stacked
-        return Images(split, centre, self.store.channels), as_it_is
+        return Images(split, centre, self.store.channels, order=order), as_it_is
 
-    def _dealt(self, split: Split, name: str, place: Place) -> DataLoader:
+    def _dealt(self, split: Split, name: str, place: Place, order: Numbering) -> DataLoader:
         world_size, rank = place.ranks
         centre, reading = Centre(self.store.size), self._reading(place.devices)
         if split.stream is not None and not self.store.in_memory:
             images: Any = DealtStream(split.stream, centre, self.store.channels, max(2, self.batch_size), place.ranks)
             return DataLoader(images, batch_size=None, **(reading | {"num_workers": min(1, reading["num_workers"])}))
-        batches = EvaluationBatches(range(len(split)), self.batch_size, name, num_replicas=world_size, rank=rank)
+        ranks = {"num_replicas": world_size, "rank": rank}
+        batches = EvaluationBatches(range(len(split)), self.batch_size, name, order, **ranks)
         if self.store.in_memory:
             return DataLoader(Picks(len(split), name, self.batch_size), batch_size=None, sampler=batches)
         images = Images(split, centre, self.store.channels, batch_size=self.batch_size)

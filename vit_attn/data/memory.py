@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from vit_attn.data.draws import to_device
+from vit_attn.data.draws import lasting_order, to_device
 from vit_attn.data.place import Place
 from vit_attn.errors import UserError
 
 Loader = Literal["auto", "memory", "workers"]
 Batch = tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]
 Order = Callable[[torch.Generator], Int64[Tensor, " images"]]
+Numbering = Callable[[int], Int64[Tensor, " images"]]
 
 
 class Pick(NamedTuple):
@@ -72,10 +73,11 @@ class Picks(Dataset[Pick]):
         count: Images of the split.
         split: Its name.
         batch_size: Images of an item; what is left at the end is dropped.
+        order: Gives the indices of that many images in the order in which they are numbered.
     """
 
-    def __init__(self, count: int, split: str, batch_size: int = 1) -> None:
-        self.count, self.split, self.batch_size = count, split, batch_size
+    def __init__(self, count: int, split: str, batch_size: int = 1, order: Numbering = lasting_order) -> None:
+        self.count, self.split, self.batch_size, self.order = count, split, batch_size, order
 
     def __len__(self) -> int:
         """Number of items."""
@@ -83,13 +85,22 @@ class Picks(Dataset[Pick]):
 
     def __getitem__(self, index: int | Tensor) -> Pick:
         """The addresses in a tensor, or an item by its number, for which lightning asks with ``overfit_batches``."""
-        if isinstance(index, int):
-            index = torch.arange(index * self.batch_size, (index + 1) * self.batch_size)
-        return Pick(index, self.split)
+        return Pick(batch_at(index, self.batch_size, self.order(self.count)), self.split)
 
-    def __getitems__(self, addresses: Sequence[int]) -> Pick:
-        """A batch, which a ``DataLoader`` asks for by this name."""
-        return Pick(torch.tensor(addresses), self.split)
+    def __getitems__(self, numbers: Sequence[int]) -> Pick:
+        """A batch of images by their numbers, which a ``DataLoader`` asks for by this name."""
+        return Pick(self.order(self.count)[torch.tensor(numbers)], self.split)
+
+
+def batch_at(index: int | Tensor, batch_size: int, order: Int64[Tensor, " images"]) -> Int64[Tensor, " B"]:
+    """Addresses of a batch: those that a sampler gave, or the images of a numbered batch.
+
+    Args:
+        index: Addresses, or a number of a batch.
+        batch_size: Images of a batch.
+        order: Index of each image in the order in which batches are numbered.
+    """
+    return order[index * batch_size :][:batch_size] if isinstance(index, int) else index
 
 
 class ShuffledBatches(DistributedSampler):
@@ -186,21 +197,22 @@ class Resident:
         return self.images.index_select(0, indices), self.labels.index_select(0, indices)
 
 
-def choose_loader(loader: Loader, count: int, image_bytes: int, budget_gb: float) -> bool:
+def choose_loader(loader: Loader, count: int, image_bytes: float, budget_gb: float, note: str = "") -> bool:
     """Whether all images go to the device, which is said in one line where it was left open.
 
     Args:
         loader: What was asked for.
         count: Images of all splits.
-        image_bytes: Bytes of a decoded image.
+        image_bytes: Bytes of a decoded image, in the mean.
         budget_gb: What they may take for ``auto``.
+        note: Why an image takes more than the network's size.
     """
     if loader != "auto":
         return loader == "memory"
     needed = count * image_bytes / 1e9
     fits = needed <= budget_gb
     rank_zero_info(
-        f"loader: {'memory' if fits else 'workers'}, since the {count:,} decoded images are {needed:.2f} GB and "
+        f"loader: {'memory' if fits else 'workers'}, since the {count:,} decoded images are {needed:.2f} GB{note} and "
         f"memory_budget_gb={budget_gb:g}"
     )
     return fits

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,18 +14,23 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vit_attn.checkpoints.card import KEY, Card, card_of
 from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
 from vit_attn.data.balance import imbalance, inverse_frequencies
-from vit_attn.data.card import KEY, Card, card_of
-from vit_attn.data.draws import Draws, to_device
+from vit_attn.data.depth import Bits
+from vit_attn.data.draws import Draws, file_order, to_device
 from vit_attn.data.identity import fingerprint_of, names_of_batch
+from vit_attn.data.limits import Limit, limit_of
 from vit_attn.data.loaders import Balance, Loaders
 from vit_attn.data.memory import Loader, Pick, Read, Resident
+from vit_attn.data.names import class_name
 from vit_attn.data.place import Place
-from vit_attn.data.sources import ROOT_VARIABLE, SOURCES, Split, find_source
+from vit_attn.data.sources import OWN, ROOT_VARIABLE, SOURCES, Source, Split, find_source
 from vit_attn.data.statistics import Statistics, find_statistics
 from vit_attn.data.store import Probe, Store
+from vit_attn.data.summary import say_limit, say_what_was_found
 from vit_attn.data.transforms import on_device
+from vit_attn.data.wholes import ResidentWholes, random_parts, resident
 from vit_attn.errors import UserError
 
 UNLIKE = (224, 224)
@@ -40,6 +46,7 @@ class ImageData(L.LightningDataModule):
             or one of timm's: ``hfds/NAME``, ``hfids/NAME``, ``wds/…``, ``tfds/NAME``, ``torch/NAME``.
         root: Folder of the data sets' files, by default the variable ``VIT_ATTN_DATA``, else ``data``; the folder
             itself for ``folder``, the file for ``csv``.
+        columns: Which columns of the table of ``csv`` are which, as ``path=file,label=class``; common names are known.
         download: Whether missing files may be downloaded.
         batch_size: Images a step on each device.
         num_workers: Processes that read images where ``loader`` is ``workers``; by default as many as there are cores.
@@ -61,6 +68,8 @@ class ImageData(L.LightningDataModule):
         skip_damaged: Whether files that cannot be read as images are left out and counted, instead of ending the run.
             Where workers read, all are read once before. Of ``wds/…`` workers always leave them out, uncounted, and
             of ``hfids/…`` and ``tfds/…`` never.
+        bits: How many bits grey pictures of 16 use, which makes the largest value of as many white; by default what
+            holds the values of the training pictures, or of a thousand of them. Another that goes beyond is refused.
 
     Raises:
         UserError: If there is no such data set, or if its files are missing or damaged.
@@ -82,6 +91,8 @@ class ImageData(L.LightningDataModule):
         normalize: str | None = None,
         balance: Balance = "none",
         skip_damaged: bool = False,
+        columns: str | None = None,
+        bits: Bits | None = None,
     ) -> None:
         super().__init__()
         least = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0), "seed": (seed, 0)}
@@ -90,16 +101,17 @@ class ImageData(L.LightningDataModule):
             if value is not None and value < low:
                 raise UserError(f"{name} must be at least {low}, got {value}")
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
-        self.source = find_source(dataset, Path(root) if root else None, download)
+        source = find_source(dataset, Path(root) if root else None, download, columns)
         self.download, self.batch_size, self.seed = download, batch_size, seed
-        self.augment, self.balance = augment.over(self.source.augment), balance
-        size = (img_size, img_size) if img_size else self.source.img_size or UNLIKE
-        colours = channels or self.source.in_chans
-        self.store = Store(self.source, self.root, size, colours, loader, memory_budget_gb, skip_damaged)
+        self.augment, self.balance = augment.over(source.augment), balance
+        size = (img_size, img_size) if img_size else source.img_size or UNLIKE
+        colours = channels or source.in_chans
+        self.store = Store(source, self.root, size, colours, loader, memory_budget_gb, skip_damaged, bits)
+        self.store.parts = self.augment.random_resized_crop
         self._loaders = Loaders(self.store, self.augment, batch_size, seed, balance, num_workers)
         self._statistics = self._known_statistics(normalize)
         self._scaling: tuple[Tensor, Tensor] | None = None
-        self._resident: dict[tuple[str, torch.device], Resident] = {}
+        self._resident: dict[tuple[str, torch.device], Resident | ResidentWholes] = {}
 
     def _known_statistics(self, name: str | None) -> Statistics | None:
         known = find_statistics(name, SOURCES) if name else None
@@ -113,15 +125,30 @@ class ImageData(L.LightningDataModule):
         return Place(self.trainer)
 
     @property
+    def source(self) -> Source:
+        """The data set."""
+        return self.store.source
+
+    @property
     def splits(self) -> dict[str, Split]:
         """What was loaded of ``train``, ``val`` and ``test``."""
         return self.store.splits
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the user must know of how the files were understood, a phrase each; all of them once they are loaded."""
+        return self.source.remarks
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the classes by index; of some data sets only the files tell them."""
         loaded = self.splits.get("train")
         return (loaded.class_names if loaded else None) or self.source.class_names
+
+    @property
+    def title(self) -> str:
+        """The name of the data set, and where it lies if only its files say what it is."""
+        return self.dataset if self.dataset in SOURCES else f"{self.dataset} {self.root}"
 
     @property
     def num_classes(self) -> int:
@@ -146,7 +173,7 @@ class ImageData(L.LightningDataModule):
         return inverse_frequencies(self._labels(), self.num_classes)
 
     def _labels(self) -> Int64[Tensor, " images"]:
-        self.store.load(self.download)
+        self._load(self.download)
         split = self.splits["train"]
         if not len(split.labels) and self.store.in_memory:
             split = self.store.ready("train")
@@ -164,7 +191,8 @@ class ImageData(L.LightningDataModule):
     @property
     def card(self) -> Card:
         """What a checkpoint keeps of the data."""
-        return Card(self.dataset, self.class_names, self.img_size, self.statistics.mean, self.statistics.std)
+        mean, std = self.statistics.mean, self.statistics.std
+        return Card(self.dataset, self.class_names, self.img_size, mean, std, bits=self.store.bits or None)
 
     def state_dict(self) -> dict[str, Any]:
         """The card, for the checkpoint."""
@@ -179,17 +207,35 @@ class ImageData(L.LightningDataModule):
         stored = card_of({KEY: state_dict})
         if stored is None:
             return
-        if stored.class_names != self.class_names:
-            raise UserError(
-                f"the checkpoint is of other classes than {self.dataset}: "
-                f"{_first_difference(stored.class_names, self.class_names)}"
-            )
+        self._load(self.download)
+        self._number_as(tuple(map(class_name, stored.class_names)))
+        if stored.bits is not None:
+            self.store.read_by(stored.bits)
+        self._resident.clear()
         self._statistics, self._scaling = Statistics(stored.mean, stored.std), None
+
+    def _number_as(self, stored: tuple[str, ...]) -> None:
+        """Take a checkpoint's order of the classes where ours is a convention, which was another once."""
+        here = tuple(map(class_name, self.class_names))
+        if stored == here:
+            return
+        again = "; an order that changed since cannot be resumed: begin anew" if sorted(stored) == sorted(here) else ""
+        if not again or self.dataset not in OWN or (self.trainer is not None and self.place.trains):
+            difference = _first_difference(stored, here)
+            raise UserError(f"the checkpoint is of other classes than {self.dataset}: {difference}{again}")
+        self.store.renumber(stored)
 
     def prepare_data(self) -> None:
         """Download what is missing, once a node; the splits stay in memory for ``setup``."""
-        self.store.load(self.download)
+        self._load(self.download)
         self._check_batch(self.splits["train"])
+
+    def _load(self, download: bool) -> None:
+        """Open the files, unless that was done, and say what was found."""
+        if self.splits:
+            return
+        self.store.load(download)
+        say_what_was_found(self.title, self.class_names, self.store.found, self.remarks)
 
     def _check_batch(self, split: Split) -> None:
         ranks, _ = self.place.ranks
@@ -199,7 +245,11 @@ class ImageData(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Load the splits where ``prepare_data`` ran in another process, and read what goes to the memory."""
-        self.store.load(False)
+        self._load(False)
+        self.store.parts = self.augment.random_resized_crop if stage == "fit" else None
+        say_limit(self, stage)
+        if stage == "fit":
+            _ = self.in_memory  # refused, if so, before any picture is read
         for name in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self.store.ready(name)
         if stage in ("test", "predict") and self.store.tested_on == "val":
@@ -214,6 +264,15 @@ class ImageData(L.LightningDataModule):
             )
         if self.balance != "none":
             rank_zero_info(f"balance: {self.balance}; {imbalance(self._labels(), self.class_names)}")
+
+    def limit(self, stage: str) -> Limit | None:
+        """What of its split a stage leaves out, and why.
+
+        Args:
+            stage: ``val``, ``test`` or ``predict``.
+        """
+        split = self.splits["val" if stage == "val" else "test"]
+        return limit_of(self.trainer, stage, len(split), self.batch_size) if self.trainer else None
 
     def probe(self, count: int) -> Probe:
         """``count`` images of the validation split, drawn once: every call and every run gets the same."""
@@ -239,7 +298,7 @@ class ImageData(L.LightningDataModule):
 
         The files are named from the root on, so that a data set may be moved; no image is read.
         """
-        self.store.load(self.download)
+        self._load(self.download)
         return fingerprint_of(self.store.found, self.dataset, self.class_names)
 
     def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
@@ -269,19 +328,16 @@ class ImageData(L.LightningDataModule):
         return self._loaders.training(self.place)
 
     def val_dataloader(self) -> DataLoader:
-        """The held-out images in their order."""
-        return self._in_order("val")
+        """The held-out images, in a random order that is the same in every run."""
+        return self._loaders.once("val", self.place)
 
     def test_dataloader(self) -> DataLoader:
-        """The test images, which nothing but ``test`` and ``predict`` reads, in their order."""
-        return self._in_order("test")
+        """The test images, which nothing but ``test`` and ``predict`` reads, in such an order too."""
+        return self._loaders.once("test", self.place)
 
     def predict_dataloader(self) -> DataLoader:
-        """The test images in their order."""
-        return self._in_order("test")
-
-    def _in_order(self, name: str) -> DataLoader:
-        return self._loaders.in_order(name, self.place)
+        """The test images in the order of their files, by which predictions are numbered."""
+        return self._loaders.once("test", self.place, file_order)
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """End the run over a file that a worker could not read."""
@@ -293,7 +349,7 @@ class ImageData(L.LightningDataModule):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         split, place = self.splits[batch.split], (batch.split, device)
         if place not in self._resident:
-            self._resident[place] = Resident(split.decoded(), split.labels, device)
+            self._resident[place] = resident(split, device)
         images, labels = self._resident[place].gather(batch.addresses)
         if batch.split == "train" and self.augment.flip_alternating:
             mirrored = alternating(batch.addresses, len(split), self.seed)
@@ -306,7 +362,10 @@ class ImageData(L.LightningDataModule):
         if not (self.trainer and self.trainer.training):
             return self.normalize(images), labels
         on, (world_size, rank) = self.augment if self.in_memory else on_device(self.augment), self.place.ranks
-        draws = Draws((self.seed, self.place.step), len(images), rank, world_size, images.device)
+        draws = Draws((self.seed, self.place.step), len(labels), rank, world_size, labels.device)
+        if isinstance(images, list):  # whole pictures, which have the network's size from here on
+            images = random_parts(images, on.random_resized_crop or 1.0, draws, self.img_size)
+            on = replace(on, random_resized_crop=0.0)
         images = augment_batch(images, on, self.normalize, draws, *mirrored)
         if (on.mixup or on.cutmix) and self.place.progress < (1.0 if on.mix_until is None else on.mix_until):
             return mix(images, labels, self.num_classes, on.mixup or 0.0, on.cutmix or 0.0, draws)

@@ -10,21 +10,23 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
 
+from vit_attn.data.depth import check_colour, is_deep, to_eight_bits, used_bits
 from vit_attn.errors import UserError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Formats that are read, by Pillow's names; a file's content decides, not its ending. None of them runs a program."""
 READ = frozenset({*FORMATS, "MPO", None})
 """Formats of pictures that are open: a JPEG of several pictures is MPO, and pixels that are no file have none."""
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
-"""Endings of the files that are taken for images in a folder."""
+Image.init()
+SUFFIXES = frozenset(ending for ending, form in Image.registered_extensions().items() if form in READ)
+"""Endings of the files that are taken for images in a folder: all that Pillow has for these formats."""
 MOST_PIXELS = 89_478_485
 """Larger images are refused: a small file can claim any size and fill the memory (Pillow's own bound)."""
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # Pillow's, besides our line
 EpsImagePlugin.gs_binary = False  # readers of data sets open pictures by themselves: Ghostscript is never run
 
 
-def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
+def read_picture(path: str | Path, channels: int = 3, bits: int | None = None) -> Image.Image:
     """The picture in a file, upright, in colour or in grey.
 
     What is transparent is laid on white, 16 bits a channel become 8, and of an animation the first picture counts.
@@ -32,15 +34,20 @@ def read_picture(path: str | Path, channels: int = 3) -> Image.Image:
     Args:
         path: The file.
         channels: 3 for colour, 1 for grey.
+        bits: Those that grey pictures of more than 8 use; by default as many as hold the picture's own values.
 
     Raises:
         UserError: If the file cannot be read as an image; it is named.
     """
-    return as_picture(lambda: open_file(path), channels, str(path))
+    return as_picture(lambda: open_file(path), channels, str(path), bits=bits)
 
 
 def as_picture(
-    open_picture: Callable[[], Image.Image], channels: int = 3, name: str = "image", least: int | None = None
+    open_picture: Callable[[], Image.Image],
+    channels: int = 3,
+    name: str = "image",
+    least: int | None = None,
+    bits: int | None = None,
 ) -> Image.Image:
     """What is opened, upright, in colour or in grey, as :func:`read_picture` has it.
 
@@ -50,6 +57,7 @@ def as_picture(
         name: What a message calls it.
         least: Shorter side, in pixels, that is enough: a larger JPEG is decoded at a half, quarter or eighth of its
             size, which takes a fraction of the time.
+        bits: Those that grey pictures of more than 8 use; by default as many as hold the picture's own values.
 
     Raises:
         UserError: If it cannot be read as an image; it is named.
@@ -62,8 +70,10 @@ def as_picture(
                 raise ValueError(f"{file.width}x{file.height} pixels are more than {MOST_PIXELS:,}")
             if least is not None:
                 file.draft(None, (least, least))
+            raw, declared = str([tile[3] for tile in getattr(file, "tile", ())]), _declared_bits(file)
             upright: Any = ImageOps.exif_transpose(file)
-            return _in_eight_bits(upright).convert("RGB" if channels == 3 else "L")
+            check_colour(upright, raw)
+            return _in_eight_bits(upright, declared or bits).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # damaged files fail in many ways
         unknown = isinstance(error, UnidentifiedImageError)  # whose message names the file again
         reason = _other_format(None) if unknown else (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -111,13 +121,10 @@ def fit_picture(
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _in_eight_bits(picture: Image.Image) -> Image.Image:
+def _in_eight_bits(picture: Image.Image, bits: int | None) -> Image.Image:
     """Grey, colour or colour behind no transparency; a plain conversion would cut 16 bits off at 255."""
     if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture).astype(np.float64)
-        white = _white(picture.mode, float(values.max(initial=0.0, where=np.isfinite(values))))
-        shades = np.nan_to_num(values / white * 255, nan=0.0, posinf=255.0, neginf=0.0)
-        return Image.fromarray(shades.round().clip(0, 255).astype(np.uint8))
+        return to_eight_bits(picture, bits)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
@@ -125,8 +132,24 @@ def _in_eight_bits(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _white(mode: str, highest: float) -> float:
-    """The value that is white: floats and whole numbers of 32 bits do not tell their range."""
-    if mode == "I":
-        return 65535 if highest > 255 else 255
-    return 65535 if mode.startswith("I") else max(1.0, highest)
+def depth_of(open_picture: Callable[[], Image.Image]) -> int | None:
+    """Bits that a grey picture of more than 8 uses; None of any other, and of what cannot be read.
+
+    Args:
+        open_picture: Gives the picture, not yet decoded; of others no pixel is read.
+    """
+    try:
+        with open_picture() as file:
+            if not is_deep(file) or file.width * file.height > MOST_PIXELS:
+                return None
+            return _declared_bits(file) or used_bits(file)
+    except Exception:  # damaged files fail in many ways; whoever reads it tells
+        return None
+
+
+def _declared_bits(file: Image.Image) -> int | None:
+    """Bits of which white is the largest value, where the format says it: Pillow scales PPM's to all 16."""
+    if file.format == "PPM":
+        return 16
+    depth = getattr(file, "tag_v2", {}).get(258, ()) if file.format == "TIFF" else ()
+    return depth[0] if len(depth) == 1 and 8 < depth[0] < 16 else None

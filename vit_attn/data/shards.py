@@ -1,12 +1,12 @@
 """``wds/…``: which images the tar files of a folder hold, found without reading one of them."""
 
-import re
 import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vit_attn.data.folder import SPLIT_FOLDERS
+from vit_attn.data.names import splits_in
+from vit_attn.data.roots import refuse_other_root
 from vit_attn.errors import UserError
 
 NAMES_FILE = "classes.txt"
@@ -40,16 +40,16 @@ def find_shards(folder: Path) -> dict[str, Shards]:
         raise UserError(f"no such folder: {folder}; name the folder of the tar files with --data.root")
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.glob("*.tar")):
-        words = set(re.split(r"[^a-z]+", path.stem.lower()))
-        splits = [split for split, names in SPLIT_FOLDERS.items() if words & set(names)]
+        splits = splits_in(path.stem)
         if len(splits) > 1:
             raise UserError(f"the name of {path} has the words of {len(splits)} splits: {', '.join(splits)}")
         for split in splits:
             found.setdefault(split, []).append(path)
     for split in ("train", "val"):
         if split not in found:
+            refuse_other_root("tar files of webdataset", folder)
             raise UserError(f"no tar file in {folder} has {split!r} in its name, such as {split}-0000.tar")
-    return {split: Shards(tuple(paths), tuple(_labels(paths))) for split, paths in found.items()}
+    return {split: Shards(tuple(paths), tuple(_labels(paths, split))) for split, paths in found.items()}
 
 
 def class_names(folder: Path, shards: dict[str, Shards]) -> tuple[str, ...]:
@@ -68,8 +68,8 @@ def class_names(folder: Path, shards: dict[str, Shards]) -> tuple[str, ...]:
     return names
 
 
-def _labels(paths: Sequence[Path]) -> list[int]:
-    """What the ``.cls`` files say."""
+def _labels(paths: Sequence[Path], split: str) -> list[int]:
+    """What the ``.cls`` files say; a test may have none."""
     labels = []
     for path in paths:
         try:
@@ -80,6 +80,6 @@ def _labels(paths: Sequence[Path]) -> list[int]:
                         labels.append(int(content.read()) if content else -1)
         except (OSError, tarfile.TarError, ValueError) as error:
             raise UserError(f"{path} is not a whole tar file of images with .cls labels: {error}") from error
-    if not labels or min(labels) < 0:
+    if (not labels and split != "test") or min(labels, default=0) < 0:
         raise UserError(f"{paths[0]} has no labels: webdataset keeps them in files that end in .cls, beside the images")
     return labels

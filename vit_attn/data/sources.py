@@ -6,6 +6,7 @@ from vit_attn.data.cifar import CIFAR_SETS
 from vit_attn.data.coins import GLYPH_NAMES, SPLITS, Coins
 from vit_attn.data.csv_file import csv_source
 from vit_attn.data.folder import folder_source
+from vit_attn.data.roots import refuse_other_root
 from vit_attn.data.splits import Source, Split
 from vit_attn.data.timm_sets import BY_PREFIX
 from vit_attn.data.torchvision_sets import TORCHVISION_SETS
@@ -33,29 +34,34 @@ SOURCES = {
     ),
     **TORCHVISION_SETS,
 }
-OWN = {"folder": folder_source, "csv": csv_source}
+OWN = ("folder", "csv")
 """Data sets whose classes are read from the user's files."""
 KNOWN_NAMES = (*SOURCES, *OWN)
 
 
-def find_source(name: str, root: Path | None = None, download: bool = True) -> Source:
+def find_source(name: str, root: Path | None = None, download: bool = True, columns: str | None = None) -> Source:
     """The data set of that name.
 
     Args:
         name: A name, or one that begins with a prefix of timm's.
         root: The folder of the files, or the table of ``csv``.
         download: Whether missing files may be downloaded, where the classes are known only after that.
+        columns: Which columns of the table of ``csv`` are which.
 
     Raises:
         UserError: If there is none.
     """
+    if columns is not None and name != "csv":
+        raise UserError(f"columns are those of a table, and {name} has none: leave out --data.columns")
     if name in SOURCES:
+        if name == "coins" and root is not None:
+            refuse_other_root("coins, which needs no files", root)
         return SOURCES[name]
     if name in OWN:
         if root is None:
             what = "the folder with a sub-folder for each class" if name == "folder" else "the CSV file"
             raise UserError(f"{name} needs to know where: --data.root names {what}")
-        return OWN[name](root)
+        return csv_source(root, columns) if name == "csv" else folder_source(root)
     prefix = name.partition("/")[0].lower()
     if "/" in name and (prefix == "torch" or prefix in BY_PREFIX):
         return _timm_source(prefix, name, root, download)

@@ -1,25 +1,31 @@
 """Splits of a data set: labels at hand, pictures decoded or still in their files."""
 
+import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor
 
 from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.coins import Answer
-from vit_attn.data.pictures import as_picture, open_file
+from vit_attn.data.pictures import as_picture, depth_of, open_file
 from vit_attn.data.streams import Stream
+
+Whole = UInt8[Tensor, "C _ _"]
 
 
 class Pictures:
     """Pictures that are read one at a time, by index."""
+
+    bits: int | None = None
+    """Those that grey pictures of more than 8 use; None for as many as hold each picture's own values."""
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -44,7 +50,29 @@ class Pictures:
         Raises:
             UserError: If it cannot be read; it is named.
         """
-        return as_picture(lambda: self._open(index), channels, self.name(index), least)
+        return as_picture(lambda: self._open(index), channels, self.name(index), least, self.bits)
+
+    def depth(self, index: int) -> int | None:
+        """Bits that a grey picture of more than 8 uses; None of any other."""
+        return depth_of(lambda: self._open(index))
+
+    def of_bits(self, bits: int | None) -> "Pictures":
+        """The same, read by another depth."""
+        other = copy.copy(self)
+        other.bits = bits
+        return other
+
+    def size(self, index: int, least: int) -> tuple[int, int]:
+        """Height and width of what :meth:`read` gives; of a file no more than its header is decoded.
+
+        Args:
+            index: Which one.
+            least: Shorter side, in pixels, that is enough.
+        """
+        with self._open(index) as picture:
+            picture.draft(None, (least, least))
+            lies = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return (picture.width, picture.height) if lies else (picture.height, picture.width)
 
     def take(self, indices: np.ndarray) -> "Pictures":
         """Some of them, in that order."""
@@ -85,9 +113,9 @@ class FilePictures(Pictures):
             return [self.key(index) for index in range(len(self))]
         return [path[len(above) :].replace(os.sep, "/") for path in self.paths.tolist()]
 
-    def take(self, indices: np.ndarray) -> "FilePictures":
+    def take(self, indices: np.ndarray) -> Pictures:
         """Some of the files."""
-        return FilePictures(self.paths[indices], self.root)
+        return FilePictures(self.paths[indices], self.root).of_bits(self.bits)
 
     def _open(self, index: int) -> Image.Image:
         return open_file(self.name(index))
@@ -113,9 +141,9 @@ class ItemPictures(Pictures):
         """The number of the item."""
         return f"image {self.indices[index]} of {self.label}"
 
-    def take(self, indices: np.ndarray) -> "ItemPictures":
+    def take(self, indices: np.ndarray) -> Pictures:
         """Some of the items."""
-        return ItemPictures(self.open_item, self.label, self.indices[indices])
+        return ItemPictures(self.open_item, self.label, self.indices[indices]).of_bits(self.bits)
 
     def _open(self, index: int) -> Image.Image:
         return self.open_item(int(self.indices[index]))
@@ -148,6 +176,21 @@ class TensorPictures(Pictures):
         return Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
 
 
+class WholePictures:
+    """Pictures of unlike sizes in memory.
+
+    Args:
+        pixels: Those of each.
+    """
+
+    def __init__(self, pixels: Sequence[Whole]) -> None:
+        self.pixels = list(pixels)
+
+    def take(self, indices: np.ndarray) -> "WholePictures":
+        """Some of the pictures."""
+        return WholePictures([self.pixels[index] for index in indices])
+
+
 @dataclass(frozen=True)
 class Split:
     """Images and labels of one split.
@@ -159,6 +202,8 @@ class Split:
         pictures: Where the images are read from while they are not decoded; afterwards it still has their names.
         class_names: Names of the classes, where only the files tell them.
         stream: Where the images come from one after another; ``labels`` may then be empty until they are decoded.
+        whole: The pictures in their own sizes, of which training takes random parts; ``images`` are their centres.
+        held_out: Whether the images were held out of those for training, since the data set has no such split.
     """
 
     images: UInt8[Tensor, "B C height width"] | None
@@ -167,6 +212,8 @@ class Split:
     pictures: Pictures | None = None
     class_names: tuple[str, ...] | None = None
     stream: Stream | None = None
+    whole: WholePictures | None = None
+    held_out: bool = False
 
     def __len__(self) -> int:
         """Number of images."""
@@ -181,7 +228,22 @@ class Split:
             labels=self.labels[chosen],
             answer=None if self.answer is None else partial(_answer, self.answer, indices),
             pictures=None if self.pictures is None else self.pictures.take(indices),
+            whole=None if self.whole is None else self.whole.take(indices),
         )
+
+    def of_bits(self, bits: int | None) -> "Split":
+        """The split, its pictures read by that depth."""
+        pictures, stream = self.pictures and self.pictures.of_bits(bits), self.stream
+        return replace(self, pictures=pictures, stream=stream and replace(stream, bits=bits))
+
+    def numbered(self, numbers: Int64[Tensor, " classes"], class_names: tuple[str, ...]) -> "Split":
+        """The split with its classes numbered otherwise.
+
+        Args:
+            numbers: The new number of each class.
+            class_names: Names of the classes by their new numbers.
+        """
+        return replace(self, labels=numbers[self.labels], class_names=self.class_names and class_names)
 
     def decoded(self) -> UInt8[Tensor, "B C height width"]:
         """Pixels of all images."""
@@ -206,6 +268,7 @@ class Source:
         load: From the folder of the files and whether they may be downloaded, to ``train``, ``val`` and ``test``.
         augment: What training images stand without losing their class.
         in_chans: Channels of the images, 3 for colour and 1 for grey.
+        remarks: What the user must know of how the files were understood, a phrase each.
     """
 
     class_names: tuple[str, ...]
@@ -215,6 +278,7 @@ class Source:
     load: Callable[[Path, bool], dict[str, Split]]
     augment: Augment = OFF
     in_chans: int = 3
+    remarks: list[str] = field(default_factory=list)
 
 
 def _answer(answer: Callable[[int], Answer], indices: np.ndarray, index: int) -> Answer:

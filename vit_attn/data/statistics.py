@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 from timm.data import constants
 from torch import Tensor
 
+from vit_attn.checkpoints.card import card_of
+from vit_attn.checkpoints.header import read_header
 from vit_attn.checkpoints.io import read_checkpoint
-from vit_attn.data.card import card_of
-from vit_attn.data.header import read_header
 from vit_attn.data.splits import Source
 from vit_attn.errors import UserError, did_you_mean
 

@@ -1,7 +1,7 @@
 """The splits of a data set, loaded once, and decoded once where they fit the memory."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,11 +11,17 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
 from vit_attn.data.coins import Answer
+from vit_attn.data.coverage import check_classes
 from vit_attn.data.decoding import decode, without_damaged
+from vit_attn.data.depth import NONE_SEEN, Bits
+from vit_attn.data.draws import lasting_order
 from vit_attn.data.memory import Loader, choose_loader
 from vit_attn.data.splits import Source, Split, TensorPictures
 from vit_attn.data.statistics import SAMPLE, Statistics, measure
 from vit_attn.data.streams import Stream
+from vit_attn.data.transforms import least_side
+from vit_attn.data.used_bits import find_bits
+from vit_attn.data.wholes import decode_whole, read_whole_stream, whole_bytes
 from vit_attn.errors import UserError
 
 
@@ -40,6 +46,7 @@ class Store:
         loader: Where batches are put together.
         budget_gb: Memory, in GB, that the decoded images may take for ``loader: auto``.
         skip_damaged: Whether pictures that cannot be read are left out.
+        bits: Those that grey pictures of more than 8 use; by default they are found in the training pictures.
     """
 
     def __init__(
@@ -51,12 +58,16 @@ class Store:
         loader: Loader,
         budget_gb: float,
         skip_damaged: bool,
+        bits: Bits | None = None,
     ) -> None:
         self.source, self.root, self.size, self.channels = source, root, size, channels
         self.loader, self.budget_gb, self.skip_damaged = loader, budget_gb, skip_damaged
+        self.parts: float | None = None
+        """Least share of a picture of which training takes random parts, if it does."""
         self.splits: dict[str, Split] = {}
         self.found: dict[str, Split] = {}
         self.tested_on = "test"
+        self.bits: int | None = bits
         self._checked: set[str] = set()
 
     def load(self, download: bool) -> None:
@@ -67,10 +78,38 @@ class Store:
         """
         if self.splits:
             return
-        self.found = loaded = self.source.load(self.root, download)
-        self.splits = {name: self._sized(split) for name, split in loaded.items()}
+        found = self.source.load(self.root, download)
+        remarks = check_classes(found, self.source.class_names)
+        if self.bits is None:
+            self.bits = used = find_bits(found["train"])
+            if used != NONE_SEEN:
+                remarks.append(f"white of pictures of 16 bits is {2**used - 1:,}: they use {used} bits")
+        self.source = replace(self.source, remarks=[*self.source.remarks, *remarks])
+        self._take(found)
+
+    def _take(self, found: Mapping[str, Split]) -> None:
+        """Begin with splits of which nothing is decoded."""
+        self.found = {name: split.of_bits(self.bits) for name, split in found.items()}
+        self.splits, self._checked = {name: self._sized(split) for name, split in self.found.items()}, set()
         if "test" not in self.splits:
             self.splits["test"], self.tested_on = self.splits["val"], "val"
+
+    def read_by(self, bits: int) -> None:
+        """Read grey pictures of more than 8 bits by the depth with which a network was trained."""
+        if bits == self.bits:
+            return
+        self.bits, seen = bits, self.bits != NONE_SEEN
+        if seen:
+            self._take(self.found)
+        else:  # of what is decoded, nothing is of more than 8 bits
+            self.splits = {name: split.of_bits(bits) for name, split in self.splits.items()}
+
+    def renumber(self, class_names: tuple[str, ...]) -> None:
+        """Number the classes as a network does that was trained on them in another order."""
+        numbers = torch.tensor([class_names.index(name) for name in self.source.class_names])
+        for splits in (self.found, self.splits):
+            splits |= {name: split.numbered(numbers, class_names) for name, split in splits.items()}
+        self.source = replace(self.source, class_names=class_names)
 
     def _sized(self, split: Split) -> Split:
         """The split with its pictures to be read again, where they are of another size or colour than wanted."""
@@ -82,8 +121,18 @@ class Store:
     def in_memory(self) -> bool:
         """Whether all images are kept on the device; decided before any picture is read."""
         own = {name: split for name, split in self.splits.items() if (name, self.tested_on) != ("test", "val")}
-        count = sum(len(split) for split in own.values())
-        return choose_loader(self.loader, count, self.channels * self.size[0] * self.size[1], self.budget_gb)
+        count, each = sum(map(len, own.values())), self.channels * self.size[0] * self.size[1]
+        train = self.splits["train"]
+        if self.loader != "auto" or not self.parts or train.images is not None:
+            return choose_loader(self.loader, count, each, self.budget_gb)
+        whole = whole_bytes(train, self.channels, self._least, self.budget_gb * 1e9)
+        mean = (whole + (count - len(train)) * each) / count
+        return choose_loader("auto", count, mean, self.budget_gb, ", whole for augment.random_resized_crop,")
+
+    @property
+    def _least(self) -> int:
+        """Shorter side of a picture, in pixels, that is enough for the smallest part of it."""
+        return least_side(self.size, self.parts)
 
     def ready(self, name: str) -> Split:
         """The split as its loader takes it: decoded if it goes to the memory, and without what cannot be read.
@@ -95,25 +144,33 @@ class Store:
             UserError: If a picture cannot be read and is not to be left out, or if none is left of some class.
         """
         split, called = self.splits[name], _called(name)
+        whole = name == "train" and bool(self.parts)
         if split.stream is not None:
             if self.in_memory:
-                self._replace(name, self._read_stream(split.stream, called))
+                self._replace(name, self._read_stream(split.stream, called, whole))
         elif split.images is None and self.in_memory:
-            self._replace(name, decode(split, called, self.size, self.channels, self.skip_damaged))
+            options = (split, called, self.size, self.channels)
+            if whole:
+                self._replace(name, decode_whole(*options, self._least, self.skip_damaged))
+            else:
+                self._replace(name, decode(*options, self.skip_damaged))
         elif split.images is None and self.skip_damaged and name not in self._checked:
             self._replace(name, without_damaged(split, called, self.channels))
         self._checked.add(name)
         return self.splits[name]
 
-    def _read_stream(self, stream: Stream, called: str) -> Split:
+    def _read_stream(self, stream: Stream, called: str, whole: bool) -> Split:
         """All images of a stream; what is missing was damaged, which webdataset's reader does not tell."""
-        whole = Split(*stream.first(stream.count, self.size, self.channels, self.skip_damaged))
-        if missing := stream.count - len(whole):
+        if whole:
+            split = read_whole_stream(stream, self.channels, self.size, self.skip_damaged)
+        else:
+            split = Split(*stream.first(stream.count, self.size, self.channels, self.skip_damaged))
+        if missing := stream.count - len(split):
             lost = f"{missing} of the {stream.count:,} {called} images of {stream.name}"
             if not self.skip_damaged:
                 raise UserError(f"{lost} cannot be read; skip with --data.skip_damaged=true")
             rank_zero_info(f"skip_damaged: left out {lost}")
-        return whole
+        return split
 
     def _replace(self, name: str, whole: Split) -> None:
         if gone := set(self.splits[name].labels.tolist()) - set(whole.labels.tolist()):
@@ -134,7 +191,7 @@ class Store:
     def probe(self, count: int) -> Probe:
         """Images of the validation split, drawn once: every call and every run gets the same."""
         split = self.ready("val") if self.skip_damaged else self.splits["val"]
-        indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
+        indices = lasting_order(len(split))[:count]
         chosen = self.some("val", indices.tolist())
         answers = tuple(chosen.answer(i) for i in range(len(chosen))) if chosen.answer else None
         return Probe(chosen.decoded(), chosen.labels, answers)
@@ -143,9 +200,10 @@ class Store:
         """Mean and deviation of the training images, or of some thousand of them, which is said in one line."""
         split = self.ready("train") if self.in_memory or self.skip_damaged else self.splits["train"]
         count = min(len(split), SAMPLE, max(64, 50_000_000 // (self.size[0] * self.size[1])))
-        indices = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
+        indices = lasting_order(len(split))[:count]
         found = measure(self.some("train", indices.tolist()).decoded())
-        of = f"the {count:,}" if count == len(split) else f"{count:,} of the {len(split):,}"
+        first = "the first " if split.stream is not None else ""
+        of = f"the {count:,}" if count == len(split) else f"{first}{count:,} of the {len(split):,}"
         rank_zero_info(
             f"normalize: mean {_short(found.mean)} and deviation {_short(found.std)} of {of} training images"
         )

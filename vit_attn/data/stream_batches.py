@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from vit_attn.data.draws import seed_of, seeded
 from vit_attn.data.memory import Read
 from vit_attn.data.place import Place
-from vit_attn.data.streams import Stream, picture_of, told
+from vit_attn.data.streams import Stream, told
 from vit_attn.errors import UserError
 
 Item = tuple[Tensor, int, str | None]
@@ -61,7 +61,7 @@ class StreamImages(IterableDataset):
                 if number < passed:
                     yield None
                     continue
-                image = picture_of(picture, self.channels, f"an image of {name}")
+                image = self.stream.picture_of(picture, self.channels)
                 with seeded(self.seed, self.rank, self.epoch, worker, number):
                     pixels = self.transform(image)
                 yield pixels, int(label), None

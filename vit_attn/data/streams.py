@@ -67,6 +67,7 @@ class Stream:
         split: What the reader calls the split.
         count: Images of it.
         download: Whether missing files may be downloaded.
+        bits: Those that grey pictures of more than 8 use.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Stream:
     split: str
     count: int
     download: bool = False
+    bits: int | None = None
 
     @property
     def repeats_its_order(self) -> bool:
@@ -124,18 +126,43 @@ class Stream:
         """
         images = torch.empty(count, channels, *size, dtype=torch.uint8)
         labels = []
+        for picture, label in self.pictures(count, channels, skip_damaged):
+            images[len(labels)] = torch.from_numpy(fit_picture(picture, size)).permute(2, 0, 1)
+            labels.append(label)
+        return images[: len(labels)], torch.tensor(labels)
+
+    def pictures(self, count: int, channels: int, skip_damaged: bool = False) -> Iterator[tuple[Image.Image, int]]:
+        """The first pictures, in colour or in grey, and their labels.
+
+        Args:
+            count: How many.
+            channels: 3 for colour, 1 for grey.
+            skip_damaged: Whether what cannot be read is left out.
+
+        Raises:
+            UserError: If none can be read, or if one cannot that is not to be left out.
+        """
+        none = True
         for number, (picture, label) in enumerate(islice(told(self.open(), self.name), count)):
             try:
-                pixels = fit_picture(picture_of(picture, channels, f"image {number} of {self.name}"), size)
+                whole = self.picture_of(picture, channels, f"image {number}")
             except UserError:
                 if not skip_damaged:
                     raise
                 continue
-            images[len(labels)] = torch.from_numpy(pixels).permute(2, 0, 1)
-            labels.append(int(label))
-        if not labels:
+            none = False
+            yield whole, int(label)
+        if none:
             raise UserError(f"{self.name}, split {self.split!r}: no image can be read")
-        return images[: len(labels)], torch.tensor(labels)
+
+    def picture_of(self, picture: Any, channels: int, name: str = "an image") -> Image.Image:
+        """What the reader gives as a picture, in colour or in grey."""
+        return as_picture(
+            lambda: picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture)),
+            channels,
+            f"{name} of {self.name}",
+            bits=self.bits,
+        )
 
 
 def told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any]]:
@@ -148,10 +175,3 @@ def told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any
 
 def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def picture_of(picture: Any, channels: int, name: str) -> Image.Image:
-    """What a reader gives as a picture, in colour or in grey."""
-    return as_picture(
-        lambda: picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture)), channels, name
-    )

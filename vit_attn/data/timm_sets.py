@@ -1,9 +1,10 @@
 """Data sets through timm's prefixes: the hub's, TensorFlow's and webdataset's."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,9 +30,13 @@ def hub_source(name: str, root: Path | None, download: bool) -> Source:
     """
     where = None if root is None else str(root)
     train = open_timm(name, where, "train", download=download)
-    found, names = _labels(train.reader, list(train.reader.iter_targets()), None, name)
-    load = partial(_load, name, where, train, found, names)
-    return Source(names, None, None, None, load, PHOTOS)
+    labelled = _labelled(train.reader)
+    if not labelled.targets:
+        raise UserError(f"{name} has no training image with a label")
+    names = _names(train.reader, labelled.targets)
+    remarks: list[str] = []
+    load = partial(_load, name, where, (train, labelled), names, remarks)
+    return Source(names, None, None, None, load, PHOTOS, remarks=remarks)
 
 
 def stream_source(name: str, root: Path | None, download: bool) -> Source:
@@ -68,9 +73,13 @@ def shards_source(name: str, root: Path | None, _download: bool) -> Source:
     shards = find_shards(root)
     names = class_names(root, shards)
     open_timm(name, str(root), shards["train"].split)  # a missing package is told at once
-    streams = {ours: Stream(name, str(root), each.split, len(each.labels)) for ours, each in shards.items()}
-    labels = {ours: torch.tensor(each.labels) for ours, each in shards.items()}
-    return _streamed(names, streams, labels)
+    labelled = {ours: each for ours, each in shards.items() if each.labels}
+    streams = {ours: Stream(name, str(root), each.split, len(each.labels)) for ours, each in labelled.items()}
+    labels = {ours: torch.tensor(each.labels) for ours, each in labelled.items()}
+    source = _streamed(names, streams, labels)
+    return replace(
+        source, remarks=[f"{ours} has no classes and is left out" for ours in shards.keys() - labelled.keys()]
+    )
 
 
 BY_PREFIX: Mapping[str, Callable[[str, Path | None, bool], Source]] = {
@@ -93,23 +102,48 @@ def _opened(splits: Mapping[str, Split], _root: Path, _download: bool) -> dict[s
     return dict(splits)
 
 
+class Labelled(NamedTuple):
+    """The items of a reader that have a label: their numbers, their labels, and how many others there are."""
+
+    indices: np.ndarray
+    targets: list[Any]
+    hidden: int
+
+
+def _labelled(reader: Any) -> Labelled:
+    targets = list(reader.iter_targets())
+    indices = [number for number, each in enumerate(targets) if each not in HIDDEN]
+    return Labelled(np.array(indices, dtype=int), [targets[i] for i in indices], len(targets) - len(indices))
+
+
 def _load(
-    name: str, root: str | None, train: Any, found: np.ndarray, names: tuple[str, ...], _root: Path, _download: bool
+    name: str,
+    root: str | None,
+    train: tuple[Any, Labelled],
+    names: tuple[str, ...],
+    remarks: list[str],
+    _root: Path,
+    _download: bool,
 ) -> dict[str, Split]:
-    splits = {"train": _split(name, train.reader, found)}
-    for ours, theirs in split_names(train.reader).items():
+    found = {"train": (train[0].reader, train[1])}
+    for ours, theirs in split_names(train[0].reader).items():
         if ours != "train":
             reader = open_timm(name, root, theirs).reader
-            targets = list(reader.iter_targets())
-            if ours == "test" and all(each in HIDDEN for each in targets):
-                continue
-            splits[ours] = _split(name, reader, _labels(reader, targets, names, name)[0])
+            found[ours] = (reader, _labelled(reader))
+    remarks[:] = [
+        f"{split} has no classes and is left out ({items.hidden} images)"
+        if not items.targets
+        else f"left out {items.hidden} images without a label in {split}"
+        for split, (_, items) in found.items()
+        if items.hidden
+    ]
+    splits = {split: _split(name, *each, names) for split, each in found.items() if each[1].targets}
     return complete(splits, name, names)
 
 
-def _split(name: str, reader: Any, labels: np.ndarray) -> Split:
-    pictures = ItemPictures(partial(_open_item, reader), name, np.arange(len(labels)))
-    return Split(None, torch.from_numpy(labels), pictures=pictures)
+def _split(name: str, reader: Any, items: Labelled, names: tuple[str, ...]) -> Split:
+    pictures = ItemPictures(partial(_open_item, reader), name, items.indices)
+    return Split(None, torch.from_numpy(_numbers(items.targets, names, name)), pictures=pictures)
 
 
 def _open_item(reader: Any, number: int) -> Image.Image:
@@ -125,15 +159,17 @@ def split_names(reader: Any) -> dict[str, str]:
     }
 
 
-def _labels(
-    reader: Any, found: Sequence[Any], known: Sequence[str] | None, name: str
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Class indices, and the names of the classes: those that the reader knows, else the labels themselves."""
-    names = tuple(known or sorted(reader.class_to_idx, key=reader.class_to_idx.get))
-    if names and all(isinstance(each, int) and 0 <= each < len(names) for each in found):
-        return np.array(found, dtype=np.int64), names
-    names = names or tuple(str(each) for each in sorted(set(found)))
+def _names(reader: Any, found: Sequence[Any]) -> tuple[str, ...]:
+    """Names of the classes: those that the reader knows, in its order, else the labels themselves."""
+    known = tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get))
+    return known or tuple(str(each) for each in sorted(set(found)))
+
+
+def _numbers(found: Sequence[Any], names: Sequence[str], name: str) -> np.ndarray:
+    """Class indices."""
+    if all(isinstance(each, int) and 0 <= each < len(names) for each in found):
+        return np.array(found, dtype=np.int64)
     numbers = {each: number for number, each in enumerate(names)}
     if unknown := {str(each) for each in found} - numbers.keys():
-        raise UserError(f"the classes of the splits of {name} differ: {min(unknown)!r} only in one of them")
-    return np.array([numbers[str(each)] for each in found], dtype=np.int64), names
+        raise UserError(f"a split of {name} has the class {min(unknown)!r}, which its training images have not")
+    return np.array([numbers[str(each)] for each in found], dtype=np.int64)

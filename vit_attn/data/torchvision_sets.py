@@ -11,6 +11,7 @@ import torch
 
 from vit_attn.data.folder import complete
 from vit_attn.data.recipes import RECIPES, Options, Recipe
+from vit_attn.data.roots import refuse_other_root
 from vit_attn.data.splits import FilePictures, ItemPictures, Source, Split
 from vit_attn.errors import UserError
 
@@ -90,6 +91,8 @@ def _open(name: str, recipe: Recipe, root: Path, download: bool, options: Option
         UserError: If it is not there, or if a package is missing that reads it.
     """
     made = not root.exists()
+    if root.is_file():
+        refuse_other_root(name, root)
     try:
         return recipe.kind(str(root), **options)
     except ModuleNotFoundError as error:
@@ -98,6 +101,7 @@ def _open(name: str, recipe: Recipe, root: Path, download: bool, options: Option
         absent = error
     if "h5py" in str(absent):
         raise UserError(f"{name} needs a package that is not installed: pip install h5py") from absent
+    refuse_other_root(name, root)
     where = "name the folder that holds it with --data.root"
     if not download or not recipe.downloads:
         allow = "" if not recipe.downloads else ", or allow --data.download=true"

@@ -40,9 +40,7 @@ class Augmented:
     def __init__(self, size: tuple[int, int], on: Augment) -> None:
         self.fit = v2.RandomResizedCrop(size, (on.random_resized_crop, 1.0)) if on.random_resized_crop else None
         self.centre = Centre(size)
-        least = on.random_resized_crop
-        part = math.sqrt(0.75 * least) if least else 1.0  # of a side, in the smallest and narrowest crop
-        self.least = math.ceil(SPARE * max(size) / part)
+        self.least = least_side(size, on.random_resized_crop)
         steps = {
             v2.RandomCrop(size, padding=on.crop_padding): on.crop_padding,
             v2.RandomHorizontalFlip(on.flip or 0.0): on.flip,
@@ -58,6 +56,17 @@ class Augmented:
         for step in self.steps:
             image = step(image)
         return image
+
+
+def least_side(size: tuple[int, int], part: float | None) -> int:
+    """Shorter side, in pixels, from which on a picture has enough detail.
+
+    Args:
+        size: Height and width in pixels that the network takes.
+        part: Least share of the picture that is resized to that; nothing for the whole.
+    """
+    side = math.sqrt(0.75 * part) if part else 1.0  # of the smallest and narrowest part
+    return math.ceil(SPARE * max(size) / side)
 
 
 def on_device(on: Augment) -> Augment:

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Int64
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vit_attn.data.draws import seeded
-from vit_attn.data.memory import Read
+from vit_attn.data.draws import lasting_order, seeded
+from vit_attn.data.memory import Numbering, Read, batch_at
 from vit_attn.data.splits import Split
 from vit_attn.data.transforms import Augmented, Centre
 from vit_attn.errors import UserError
@@ -27,13 +28,20 @@ class Images(Dataset[Read]):
         channels: 3 for colour, 1 for grey.
         seed: Seed of the transform.
         batch_size: Images of an item; what is left at the end is dropped.
+        order: Gives the indices of that many images in the order in which they are numbered.
     """
 
     def __init__(
-        self, split: Split, transform: Centre | Augmented, channels: int = 3, seed: int = 0, batch_size: int = 1
-    ):
+        self,
+        split: Split,
+        transform: Centre | Augmented,
+        channels: int = 3,
+        seed: int = 0,
+        batch_size: int = 1,
+        order: Numbering = lasting_order,
+    ) -> None:
         self.labels, self.pictures, self.transform = split.labels, split.to_read(), transform
-        self.channels, self.seed, self.batch_size = channels, seed, batch_size
+        self.channels, self.seed, self.batch_size, self.order = channels, seed, batch_size, order
 
     def __len__(self) -> int:
         """Number of items."""
@@ -41,15 +49,16 @@ class Images(Dataset[Read]):
 
     def __getitem__(self, index: int | Tensor) -> Read:
         """The images of the addresses in a tensor, or an item by its number."""
-        if isinstance(index, int):
-            index = torch.arange(index * self.batch_size, (index + 1) * self.batch_size)
-        return self.__getitems__(index.tolist())
+        return self._batch(batch_at(index, self.batch_size, self.order(len(self.labels))))
 
-    def __getitems__(self, addresses: Sequence[int]) -> Read:
-        """A batch, which a ``DataLoader`` asks for by this name."""
+    def __getitems__(self, numbers: Sequence[int]) -> Read:
+        """A batch of images by their numbers, which a ``DataLoader`` asks for by this name."""
+        return self._batch(self.order(len(self.labels))[torch.tensor(numbers)])
+
+    def _batch(self, addresses: Int64[Tensor, " B"]) -> Read:
         damaged: list[str] = []
-        images = torch.stack([self._read(address, damaged) for address in addresses])
-        return Read(images, self.labels[torch.tensor(addresses) % len(self.labels)], tuple(damaged))
+        images = torch.stack([self._read(address, damaged) for address in addresses.tolist()])
+        return Read(images, self.labels[addresses % len(self.labels)], tuple(damaged))
 
     def _read(self, address: int, damaged: list[str]) -> Tensor:
         try:

@@ -1,6 +1,7 @@
 """Averaged weights: what is validated and saved is smoother than what the last step left."""
 
 import warnings
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
@@ -24,16 +25,19 @@ class EMA(WeightAveraging):
     """
 
     def __init__(self, decay: float = 0.999) -> None:
+        check_decay(decay)
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Copy the network.
+        """Copy the network, and stand first: other callbacks look at a validation's weights when they are in place.
 
         Raises:
             UserError: If its weights are in parts on several devices.
         """
         if isinstance(trainer.strategy, ModelParallelStrategy):
-            raise UserError("averaged weights need the whole network on each device: leave EMA or fsdp2 out")
+            raise UserError("averaged weights need the whole network on each device: leave model.ema or fsdp2 out")
+        owner: Any = trainer
+        owner.callbacks = [self, *(each for each in owner.callbacks if each is not self)]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*overrides the configure_model")  # which shards, if anything
             super().setup(trainer, pl_module, stage)
@@ -43,3 +47,13 @@ class EMA(WeightAveraging):
         if self._average_model is not None:
             self._average_model.to(pl_module.device)
         super().on_train_start(trainer, pl_module)
+
+
+def check_decay(decay: float) -> None:
+    """Refuse a share that is none.
+
+    Raises:
+        UserError: If so.
+    """
+    if not 0 <= decay <= 1:
+        raise UserError(f"the decay of averaged weights must be in [0, 1], got {decay}")

@@ -12,6 +12,10 @@ from vit_attn.errors import UserError
 
 KEY = "ImageData"
 """Under which lightning keeps the state of the data in a checkpoint."""
+BITS = (8, 10, 12, 14, 16)
+"""Depths of grey that cameras and scanners have."""
+BEFORE = 16
+"""The depth by which networks were trained whose files do not tell it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Card:
         mean: Mean by channel of the pixels in [0, 1], which normalisation takes off.
         std: Deviation by channel, by which it divides.
         crop: Share of height and width that is kept around the centre of an image.
+        bits: Those that its grey pictures of more than 8 use; None where it has none.
     """
 
     dataset: str
@@ -33,6 +38,7 @@ class Card:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: float = 1.0
+    bits: int | None = None
 
     def state(self) -> dict[str, Any]:
         """As plain lists and numbers, which a checkpoint may hold."""
@@ -58,6 +64,7 @@ def card_of(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoint") 
         return None
     found: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in state.items()}
     wanted = {each.name for each in fields(Card)}
+    found.setdefault("bits", BEFORE)
     if other := sorted({*found, "crop"} ^ wanted):
         raise UserError(f"{path}: {KEY} must have {', '.join(sorted(wanted))}; missing or unknown: {', '.join(other)}")
     check_statistics(found["mean"], found["std"], f"{path}: {KEY}")
@@ -66,9 +73,20 @@ def card_of(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoint") 
         raise UserError(f"{path}: {KEY}.class_names must be names, got {names!r:.80}")
     if not (_is_finite(crop) and 0 < crop <= 1):
         raise UserError(f"{path}: {KEY}.crop must be in (0, 1], got {crop!r}")
+    check_bits(found["bits"], f"{path}: {KEY}")
     if not is_size(found["img_size"]):
         raise UserError(f"{path}: {KEY}.img_size must be height and width in pixels, got {found['img_size']!r}")
     return Card(**found)
+
+
+def check_bits(bits: Any, what: str) -> None:
+    """Refuse a depth that no picture has.
+
+    Raises:
+        UserError: If so.
+    """
+    if bits is not None and (isinstance(bits, bool) or bits not in BITS):
+        raise UserError(f"{what}.bits must be one of {', '.join(map(str, BITS))}, or none, got {bits!r:.80}")
 
 
 def check_statistics(mean: Any, std: Any, what: str) -> None:

@@ -8,8 +8,8 @@ import torch
 
 from vit_attn.checkpoints.contents import hyperparameters_of
 from vit_attn.checkpoints.io import read_checkpoint
+from vit_attn.checkpoints.stored_network import check_hyperparameters
 from vit_attn.cli import main
-from vit_attn.commands.stored_network import check_hyperparameters
 from vit_attn.errors import UserError
 
 PARAMETERS = {"arch": "vit_attn_tiny_patch4_32", "arch_options": {"depth": 1}, "num_classes": 3, "img_size": (32, 32)}

@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from vit_attn.checkpoints.card import BEFORE, card_of, check_bits, check_statistics
 from vit_attn.checkpoints.contents import hyperparameters_of, is_ours, is_size
 from vit_attn.checkpoints.io import read_checkpoint, read_safetensors
-from vit_attn.data.card import card_of, check_statistics
 from vit_attn.errors import UserError
 
 MADE_FOR = ("num_classes", "img_size", "in_chans")
@@ -27,6 +27,7 @@ class Header:
         std: Their standard deviation; empty where it is not known.
         img_size: Height and width of the images that it takes.
         crop_pct: Share of the image that is left by the crop around its centre.
+        bits: Those that grey pictures of more than 8 use; None where the training images had none.
     """
 
     architecture: str
@@ -36,6 +37,7 @@ class Header:
     std: tuple[float, ...]
     img_size: tuple[int, int]
     crop_pct: float
+    bits: int | None = None
 
     def metadata(self) -> dict[str, str]:
         """As the file keeps it."""
@@ -55,10 +57,12 @@ def read_header(path: Path) -> Header:
         said = {name: json.loads(text) for name, text in metadata.items() if name != "format"}
     except ValueError as error:
         raise UserError(_of_another_program(path)) from error
+    said.setdefault("bits", BEFORE)
     if said.keys() != {each.name for each in fields(Header)}:
         raise UserError(_of_another_program(path))
     found: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
     check_statistics(found["mean"], found["std"], f"{path}: its header")
+    check_bits(found["bits"], f"{path}: its header")
     kinds = isinstance(found["architecture"], str) and isinstance(found["options"], dict)
     if not (kinds and is_size(found["img_size"])):
         raise UserError(f"{path}: its header is damaged: architecture, options or img_size is of another kind")
@@ -119,6 +123,7 @@ def header_of(checkpoint: Mapping[str, Any], path: Path) -> Header:
         std=card.std if card else (),
         img_size=size,
         crop_pct=card.crop if card else 1.0,
+        bits=card.bits if card else None,
     )
 
 

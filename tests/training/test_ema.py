@@ -1,0 +1,84 @@
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch.testing import assert_close
+
+from tests.runs import fit, main, read
+from vit_attn.data import ImageData
+from vit_attn.errors import UserError
+from vit_attn.task import Classifier
+from vit_attn.training.ema import EMA
+
+
+class Weights(L.Callback):
+    """Keeps the weights after each step."""
+
+    def __init__(self) -> None:
+        self.after: list[dict[str, torch.Tensor]] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Copy them."""
+        self.after.append({name: tensor.detach().clone() for name, tensor in pl_module.named_parameters()})
+
+
+def trained(callbacks: list[L.Callback], **settings) -> Classifier:
+    L.seed_everything(0)
+    task = Classifier(arch_options={"depth": 1, "embed_dim": 16, "num_heads": 2}, **settings)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        limit_train_batches=4,
+        limit_val_batches=1,
+        logger=False,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(task, datamodule=ImageData("coins", batch_size=16))
+    return task
+
+
+def test_the_average_that_is_left_is_the_recursion_over_the_steps():
+    steps = Weights()
+    task = trained([steps], ema=0.9)
+    average = steps.after[0]
+    for after in steps.after[1:]:
+        average = {name: 0.9 * tensor + 0.1 * after[name] for name, tensor in average.items()}
+    assert len(steps.after) == 4
+    for name, parameter in task.named_parameters():
+        assert_close(parameter.detach(), average[name], rtol=0, atol=1e-6)
+    assert not torch.equal(task.get_parameter("net.head.weight"), steps.after[-1]["net.head.weight"])
+
+
+def test_a_setting_averages_as_the_callback_does():
+    ours, theirs = trained([], ema=0.5), trained([EMA(0.5)])
+    assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
+STOP = ["--trainer.callbacks=EarlyStopping", "--trainer.callbacks.monitor=val/loss"]
+
+
+def test_a_list_of_callbacks_does_not_take_the_average_away(tmp_path: Path):
+    run = fit(tmp_path, "--model.ema=0.5", *STOP, "--trainer.max_epochs=1")
+    checkpoint = read(run)
+    assert checkpoint["hyper_parameters"]["ema"] == 0.5
+    assert any(name.startswith("EarlyStopping") for name in checkpoint["callbacks"])
+    raw = checkpoint["current_model_state"]
+    assert any(not torch.equal(tensor, raw[name]) for name, tensor in checkpoint["state_dict"].items())
+
+
+def test_an_average_is_tested_as_it_was_saved(tmp_path: Path, capsys: pytest.CaptureFixture):
+    run = fit(tmp_path, "--model.ema=0.5", "--trainer.max_epochs=1")
+    assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("decay", [-0.1, 1.5, float("nan")])
+def test_a_share_that_is_none_is_refused(decay: float):
+    with pytest.raises(UserError, match=r"decay of averaged weights must be in \[0, 1\]"):
+        Classifier(ema=decay)
+    with pytest.raises(UserError, match=r"decay of averaged weights must be in \[0, 1\]"):
+        EMA(decay)

@@ -1,0 +1,90 @@
+"""Names of classes and of splits, as folders and tables spell them."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+SPLIT_WORDS = {
+    "train": ("train", "training", "trn", "trainval"),
+    "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
+    "test": ("test", "testing", "tst"),
+}
+"""Words that name a split."""
+CONTAINERS = (
+    "set",
+    "sets",
+    "split",
+    "data",
+    "dataset",
+    "images",
+    "image",
+    "imgs",
+    "img",
+    "pictures",
+    "photos",
+    "folder",
+)
+"""Words that say nothing but that something is kept there; ``trainset`` is as good as ``train_set``."""
+SPLIT_OF_WORD = {
+    word + end: split for split, words in SPLIT_WORDS.items() for word in words for end in ("", *CONTAINERS)
+}
+MOST_DIGITS = 1000
+"""Digits of a number that is ordered as one; Python itself refuses some thousands of them."""
+
+
+def class_name(text: str) -> str:
+    r"""The name of a class as it is compared: names that look alike but differ in their Unicode form are one.
+
+    >>> class_name("cafe\u0301 ") == "caf\u00e9"
+    True
+    """
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def in_natural_order(names: Iterable[str]) -> list[str]:
+    """Names in the order in which a person counts: numbers by their value, also within names.
+
+    >>> in_natural_order(["10", "9", "c10", "c2", "-1"])
+    ['-1', '9', '10', 'c2', 'c10']
+    """
+    return sorted(names, key=_counted)
+
+
+def _counted(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Texts and numbers in turn; the name itself decides between 01 and 1."""
+    sign = -1 if re.fullmatch(rf"-[0-9]{{1,{MOST_DIGITS}}}", name) else 1
+    parts = re.split(rf"([0-9]{{1,{MOST_DIGITS}}})", name.removeprefix("-") if sign < 0 else name)
+    pairs = [(0, sign * int(part), "") if number % 2 else (1, 0, part) for number, part in enumerate(parts) if part]
+    return pairs, name
+
+
+def splits_in(name: str) -> list[str]:
+    """The splits whose words a name has.
+
+    >>> splits_in("seg_train"), splits_in("ImagenetVal"), splits_in("train"), splits_in("latest")
+    (['train'], ['val'], ['train'], [])
+    """
+    found = {SPLIT_OF_WORD.get(word) for word in _words(name)}
+    return [split for split in SPLIT_WORDS if split in found]
+
+
+def split_of(name: str) -> str | None:
+    """The split that a name names, if it is one."""
+    found = splits_in(name)
+    return found[0] if len(found) == 1 else None
+
+
+def is_container(name: str) -> bool:
+    """Whether a name can hardly be a class's: words of a split and of what keeps it, such as ``test_images``.
+
+    >>> [is_container(name) for name in ("test_images", "trainset", "train", "train_station")]
+    [True, True, False, False]
+    """
+    words, bare = _words(name), {word for words in SPLIT_WORDS.values() for word in words}
+    known = all(word in SPLIT_OF_WORD or word in CONTAINERS for word in words)
+    return known and split_of(name) is not None and any(word not in bare for word in words)
+
+
+def _words(name: str) -> list[str]:
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
+    return re.findall(r"[^\W\d_]+", parted.casefold())

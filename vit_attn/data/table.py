@@ -1,0 +1,181 @@
+"""Reading a table of any of the forms in which spreadsheets and programs write one."""
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vit_attn.data.names import class_name
+from vit_attn.errors import UserError, did_you_mean
+
+SYNONYMS = {
+    "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file",
+             "image_name", "img", "img_path", "picture"),
+    "label": ("label", "labels", "class", "class_name", "classname", "category", "target", "label_name"),
+    "split": ("split", "set", "subset", "partition", "phase"),
+}  # fmt: skip
+"""Column names, ours first, that are taken for each of our columns."""
+NEEDED = ("path", "label")
+SEPARATORS = (",", ";", "\t", "|")
+NO_LABEL = frozenset(
+    {"", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-nan", "-NaN"}
+)
+"""What stands in a cell that holds nothing: as pandas reads it, so ``none`` is a name."""
+WHOLE = re.compile(r"(-?[0-9]+)\.0+")
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""First bytes of a file by which it says its encoding; a longer mark before what begins it."""
+
+
+class Line(NamedTuple):
+    """A line of the table: its number, and its cells by our names of the columns."""
+
+    number: int
+    cells: dict[str, str]
+
+
+class Table(NamedTuple):
+    """What was read.
+
+    Args:
+        lines: Those below the header.
+        remarks: How the table was understood, where that does not go without saying.
+    """
+
+    lines: list[Line]
+    remarks: list[str]
+
+
+def read_table(path: Path, columns: str | None = None) -> Table:
+    """The lines of a table with a header.
+
+    Args:
+        path: A text file; comma, semicolon, tab or bar separates its cells.
+        columns: Which column is which, as ``path=file,label=class``; by default common names are known.
+
+    Raises:
+        UserError: If it is no such table, or if it cannot be known which columns are meant.
+    """
+    text = _text(path)
+    first = text.lstrip("\r\n").partition("\n")[0]
+    if told := re.fullmatch(r"sep=(.)\r?", first):  # which Excel writes and reads
+        text = text.lstrip("\r\n").partition("\n")[2]
+    separators = (told[1],) if told else SEPARATORS
+    asked = parse_columns(columns)
+    headers = {each: next(csv.reader(io.StringIO(text, newline=""), delimiter=each), []) for each in separators}
+    separator = max(headers, key=lambda each: (_fitting(headers[each], asked), len(headers[each])))
+    names = [name.strip() for name in headers[separator]]
+    found = _columns(path, names, asked)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    next(reader, None)
+    shift = 1 if told else 0
+    lines = []
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            given = {ours: cells[place].strip() if place < len(cells) else "" for ours, place in found.items()}
+            lines.append(Line(reader.line_num + shift, given))
+    renamed = [f"{ours} is {names[place]}" for ours, place in found.items() if names[place] != ours]
+    return Table(lines, [f"columns: {', '.join(renamed)}"] if renamed else [])
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    encoding = next((each for mark, each in MARKS.items() if content.startswith(mark)), "utf-8")
+    zeros = content[:200].count(0)
+    if encoding == "utf-8" and zeros > len(content[:200]) / 4:  # of text in two bytes a letter, every other is 0
+        encoding = "utf-16-be" if content[0] == 0 else "utf-16-le"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path} cannot be read as a CSV file: line {line} is not {encoding.upper().removesuffix('-SIG')}; save it "
+            f"as UTF-8, for example by iconv -f LATIN1 -t UTF-8, if that is its encoding"
+        ) from error
+
+
+def parse_columns(columns: str | None) -> dict[str, str]:
+    """Our names of columns and the table's.
+
+    Raises:
+        UserError: If that is not what is given.
+
+    >>> parse_columns("path=file, label=class")
+    {'path': 'file', 'label': 'class'}
+    """
+    found = {}
+    for part in columns.split(",") if columns else ():
+        ours, equals, theirs = (each.strip() for each in part.partition("="))
+        if ours not in SYNONYMS or not equals or not theirs:
+            raise UserError(
+                f"columns must say which column is path, label and, if wanted, split, as path=file,label=class; "
+                f"got {part.strip()!r}"
+            )
+        found[ours] = theirs
+    return found
+
+
+def _fitting(header: Sequence[str], asked: dict[str, str]) -> int:
+    """How many of the columns that are needed a header has."""
+    names = [name.strip() for name in header]
+    return sum(bool(_candidates(ours, names, asked)) for ours in NEEDED)
+
+
+def _candidates(ours: str, names: Sequence[str], asked: dict[str, str]) -> list[str]:
+    """Columns that may be meant: the one that is asked for or called as ours, else all of a common name."""
+    exact = asked.get(ours, ours)
+    if exact in names or ours in asked:
+        return [exact] if exact in names else []
+    taken = set(asked.values())
+    return [name for name in names if re.sub(r"[\s-]+", "_", name.lower()) in SYNONYMS[ours] and name not in taken]
+
+
+def _columns(path: Path, names: Sequence[str], asked: dict[str, str]) -> dict[str, int]:
+    """The place of each of our columns."""
+    found = {}
+    for ours in SYNONYMS:
+        fitting = _candidates(ours, names, asked)
+        if len(fitting) > 1:
+            raise UserError(
+                f"{path}: {' and '.join(fitting)} may both be the {ours}: say which, as "
+                f"--data.columns={ours}={fitting[0]}"
+            )
+        if fitting:
+            if names.count(fitting[0]) > 1:
+                raise UserError(f"{path} has two columns {fitting[0]!r}: call one of them otherwise")
+            found[ours] = names.index(fitting[0])
+        elif ours in NEEDED or ours in asked:
+            wanted = asked.get(ours, ours)
+            has = ", ".join(names) or "none"
+            hint = did_you_mean(wanted, names) or (
+                "" if ours in asked else f"; say which it is: --data.columns={ours}=NAME"
+            )
+            raise UserError(f"{path} has no column {wanted!r}; it has {has}{hint}")
+    return found
+
+
+def labels_of(cells: Iterable[str]) -> tuple[dict[str, str | None], list[str]]:
+    """The class of each text of a label column, None where it says nothing; and remarks.
+
+    Where all labels are whole numbers, 1.0 is 1: a program that met an empty cell writes the whole column so.
+
+    >>> labels_of(["1", "1.0", "NaN"])
+    ({'1': '1', '1.0': '1', 'NaN': None}, ['labels such as 1.0 are read as 1'])
+    """
+    texts = dict.fromkeys(cells)
+    named = {text: class_name(text) for text in texts if text not in NO_LABEL}
+    whole = all(re.fullmatch(r"-?[0-9]+(\.0+)?", name) for name in named.values())
+    remarks = []
+    for text, name in named.items():
+        if whole and (match := WHOLE.fullmatch(name)):
+            named[text] = match[1]
+            remarks = remarks or [f"labels such as {name} are read as {match[1]}"]
+    return {text: named.get(text) for text in texts}, remarks
