@@ -82,6 +82,7 @@ def look(port: int, chromium: str) -> dict[str, Any]:
         frame: FrameLocator = page.frame_locator("iframe")
         frame.locator("figure[data-name=Map] .marks").wait_for(timeout=60_000)
         first = frame.locator("body").evaluate("() => performance.getEntriesByName('first view')[0].startTime")
+        frame.get_by_role("radio", name="Rollout").click()
         clicks = frame.locator("figure[data-name=Map] .marks").evaluate(CLICK)
         frame.get_by_role("radio", name="Raw").click()
         raw = frame.locator("figure[data-name=Map] .marks").evaluate(CLICK)

@@ -127,10 +127,9 @@ def test_curves_and_histograms_of_the_heads_and_pointing_are_logged(tmp_path: Pa
             assert f"attention_{name}_of_heads/layer_{layer}" in histograms
     assert {f"attention_pointing/{name}" for name in ("last_layer", "rollout", "relevance", "chance")} <= scalars
     assert 3 < log.Scalars("attention_entropy/layer_0")[0].value < 4.2  # an untrained network looks everywhere: ln 65
-    judged = {
-        f"attention_faithfulness/{name}" for name in ("deletion", "insertion", "random_deletion", "random_insertion")
-    }
-    assert judged <= scalars
+    methods = ("relevance", "last_layer", "rollout_mean", "rollout_max", "rollout_min", "random", "centre_first")
+    for measure in ("deletion", "insertion"):
+        assert {f"attention_{measure}/{name}" for name in methods} <= scalars
     assert log.Scalars("attention_pointing/chance")[0].value == pytest.approx(1 / 64)
 
 
@@ -147,7 +146,7 @@ def test_a_run_that_steps_end_is_logged_at_its_end_and_judged(tmp_path: Path):
     chosen = AttentionLogger(num_images=1, every_n_steps=3, max_cost=1.0)
     fit(tmp_path, [chosen], epochs=2)  # six steps: the last is a step's turn and the last epoch's
     log = events(tmp_path)
-    assert [event.step for event in log.Scalars("attention_faithfulness/deletion")] == [0, 6]
+    assert [event.step for event in log.Scalars("attention_deletion/relevance")] == [0, 6]
     stopped = tmp_path / "stopped"
     task = Classifier(arch_options=SMALL, num_classes=10)
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}

@@ -11,6 +11,7 @@ from PIL import Image
 from vit_attn.checkpoints.header import Header
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
+from vit_attn.commands.judging import WORDS
 from vit_attn.data import coins
 from vit_attn.task import build_net
 
@@ -66,6 +67,19 @@ def test_a_verdict_is_a_table_two_files_and_a_figure(weights: Path, tmp_path: Pa
         assert (float(row["head_randomised"]) < 0.999) == (method in ("gradient rollout", "relevance", "LeGrad"))
     assert {f"layer {layer} head {head}" for layer in range(2) for head in range(2)} < set(cuts)
     assert {"pooled row → bought", "coins → buyer", "buyer → coins"} < set(cuts)
+    with (out / "verdicts.csv").open(newline="") as file:
+        verdicts = list(csv.DictReader(file))
+    assert {(row["method"], row["measure"]) for row in verdicts} == {
+        (method, measure) for method in list(methods)[:-2] for measure in ("deletion", "insertion", "logit_8")
+    }
+    for row in verdicts:
+        assert float(row["value"]) == pytest.approx(float(methods[row["method"]][row["measure"]]), abs=1e-4)
+        assert float(row["random"]) == pytest.approx(float(methods["random"][row["measure"]]), abs=1e-4)
+        gain = float(row["value"]) - float(row["random"])
+        assert (row["than_random"] == "no measurable difference") == (abs(gain) <= float(row["random_margin"]))
+        words = WORDS[row["than_random"], row["than_centre_first"]]
+        assert re.search(rf"^{re.escape(row['method'])} .*{words}", told, re.MULTILINE)
+    assert "over 8 random" in told
     with Image.open(out / "curves.png") as figure:
         assert figure.size[0] > 1000
 
@@ -97,7 +111,12 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
     capsys.readouterr()
     assert main(["judge", "--ckpt_path", str(run / "checkpoints" / "best.ckpt"), "--images", "4"]) == 0
     assert "vit_attn_tiny_patch4_32: coins, 4 images" in capsys.readouterr().out
-    assert {path.name for path in (run / "judge").iterdir()} == {"methods.csv", "knockouts.csv", "curves.png"}
+    assert {path.name for path in (run / "judge").iterdir()} == {
+        "methods.csv",
+        "verdicts.csv",
+        "knockouts.csv",
+        "curves.png",
+    }
 
 
 @pytest.mark.parametrize(

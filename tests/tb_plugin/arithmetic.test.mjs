@@ -5,7 +5,8 @@ import test from "node:test";
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("arithmetic.js", folder));
 const { findSinks, measure } = await import(new URL("measures.js", folder));
-const { Maps, difference, tokenName } = await import(new URL("view.js", folder));
+const { Maps, difference, rankOf, tokenName } = await import(new URL("view.js", folder));
+const { judgedAs, relation, verdictNotes } = await import(new URL("verdict.js", folder));
 const { Store, DEFAULTS } = await import(new URL("state.js", folder));
 const { cssColour, format, scaleAround, scaleTo } = await import(new URL("colour.js", folder));
 
@@ -94,23 +95,24 @@ test("identity maps roll out to the identity", () => {
   rollMatrix([identity, identity]).forEach((value, i) => near(value, identity[i]));
 });
 
-test("a uniform head is dead, a head on one token is a sink, distances are in pixels", () => {
+test("a head that looks everywhere alike is uniform, one on one token concentrated, distances are in pixels", () => {
   const grid = { rows: 2, cols: 2, prefix: 1, height: 16, width: 32 };
   const uniform = { heads: 1, tokens: 5, peaks: new Float32Array(5).fill(0.2), codes: new Uint8Array(25).fill(255) };
   const all = measure(uniform, 0, grid);
   near(all.entropy, Math.log(5));
-  assert.ok(all.dead && !all.sinking);
+  assert.ok(all.uniform && !all.concentrated);
   near(all.distance, (0 + 16 + 8 + Math.hypot(16, 8)) / 4, 1e-4);
   const codes = Uint8Array.from({ length: 25 }, (_, i) => (i % 5 === 1 ? 255 : 0));
-  const sink = measure({ heads: 1, tokens: 5, peaks: new Float32Array(5).fill(1), codes }, 0, grid);
-  assert.deepEqual([sink.entropy, sink.sink, sink.sinkToken, sink.sinking, sink.dead], [0, 1, 1, true, false]);
+  const one = measure({ heads: 1, tokens: 5, peaks: new Float32Array(5).fill(1), codes }, 0, grid);
+  assert.deepEqual([one.entropy, one.sink, one.sinkToken, one.concentrated, one.uniform], [0, 1, 1, true, false]);
 });
 
-test("sinks are patches at ten times the uniform share, never prefix tokens", () => {
+test("sinks are known patches at ten times the uniform share, never prefix tokens", () => {
   const tokens = 20;
   const matrix = new Float32Array(tokens * tokens);
   for (let row = 0; row < tokens; row++) matrix[row * tokens] = matrix[row * tokens + 7] = 0.5;
-  assert.deepEqual(findSinks([matrix], 1), [7]);
+  assert.deepEqual(findSinks([matrix], 1, new Set([0, 7, 9])), [7]);
+  assert.deepEqual(findSinks([matrix], 1, new Set([0, 9])), []); // as much for what the image shows there
 });
 
 const index = { grid: [2, 2], prefix: ["CLS"], layers: ["a", "b"], heads: [2, 2], pooled: [1, 0, 0, 0, 0], relevance: false, note: "", images: [{ label: "x", top: [["x", 1]], right: true, size: [8, 8], answer: null, verdict: null }] };
@@ -124,12 +126,85 @@ test("leaving out hides what it says and changes no value", () => {
   near(left.hiddenMass, all.values[0]);
 });
 
+/** A layer of two heads: all queries of the first look at patch 1, those of the second everywhere. */
+function concentrated() {
+  const codes = Uint8Array.from({ length: 50 }, (_, i) => (i < 25 ? (i % 5 === 1 ? 255 : 0) : 255));
+  return { heads: 2, tokens: 5, codes, peaks: Float32Array.from({ length: 10 }, (_, i) => (i < 5 ? 1 : 0.2)) };
+}
+
+test("what holds most of the attention is left out only if it does in other images too", () => {
+  const state = { ...DEFAULTS, method: "raw", layer: 0, hide: true };
+  const hidden = (sinks, change = {}) => [...new Maps({ run: "r", step: 0, image: 0 }, { ...index, sinks }, [concentrated(), concentrated()], null).show({ ...state, ...change }).hidden];
+  const sinks = (heads, mean) => ({ images: 8, layers: [{ heads, mean }, { heads: [[], []], mean: [] }] });
+  for (const unknown of [undefined, { images: 2, layers: null }, sinks([[], []], [])]) assert.deepEqual(hidden(unknown), [0]);
+  assert.deepEqual(hidden(sinks([[1], []], [1])), [0, 1]);
+  assert.deepEqual(hidden(sinks([[1], []], []), { head: 0 }), [0, 1]);
+  assert.deepEqual(hidden(sinks([[], [1]], []), { head: 0 }), [0]); // another head's sink
+  assert.deepEqual(hidden(sinks([[1], []], []), { head: "max" }), [0, 1]);
+  assert.deepEqual(hidden(sinks([[1], []], [1]), { method: "rollout", layer: 1 }), [0, 1]);
+});
+
+test("without relevance raw attention of the last layer is shown, and what needs loading is known", () => {
+  const without = maps();
+  assert.equal(without.possible(DEFAULTS).method, "raw");
+  assert.equal(without.layerOf(without.possible(DEFAULTS)), 1);
+  const large = new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true }, [null, null], layer(1, 5));
+  assert.ok(large.has(DEFAULTS) && !large.has({ ...DEFAULTS, method: "raw" }));
+  assert.equal(large.obstacle(DEFAULTS), "");
+});
+
+test("relevance of a pool by attention is its own, no mix of tokens", () => {
+  const images = [{ ...index.images[0], pooled_relevance: [0, 1, 2, 3, 4] }];
+  const pool = new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true, images }, [layer(2, 5), layer(2, 5)], layer(1, 5));
+  assert.deepEqual([...pool.values(DEFAULTS)], [0, 1, 2, 3, 4]);
+  assert.notDeepEqual([...pool.values({ ...DEFAULTS, query: 2 })], [0, 1, 2, 3, 4]);
+});
+
+test("a verdict stands under its own method and no other", () => {
+  const five = (value) => ({ deletion: [value, 0.4, 0.05, 0.4, 0.05], insertion: [0.4, 0.4, 0.05, 0.4, 0.05] });
+  const methods = { relevance: five(0.1), "last layer": five(0.2), "rollout, max": five(0.3) };
+  const judged = { ...index, relevance: true, judged: { orders: 8, images: 4, methods } };
+  const here = new Maps({ run: "r", step: 0, image: 0 }, judged, [layer(2, 5), layer(2, 5)], layer(1, 5));
+  const said = (change) => verdictNotes(here, { ...DEFAULTS, ...change }).join(" ");
+  assert.match(said({}), /Verdict on relevance, over 4 images with 8 random orders each \(.*\): deletion 0\.100 .*: better than both; insertion 0\.400/);
+  assert.match(said({ method: "raw" }), /Verdict on the last layer, mean of heads.*deletion 0\.200/);
+  assert.match(said({ method: "rollout", head: "max" }), /Verdict on rollout, maximum of heads.*deletion 0\.300/);
+  const others = [{ method: "rollout" }, { method: "raw", layer: 0 }, { method: "raw", head: 1 }, { method: "raw", head: "max" }, { method: "rollout", layer: 0 }, { query: 2 }];
+  for (const other of others) assert.match(said(other), /^Not judged: .*[^0-9]$/);
+  assert.deepEqual(others.map((change) => judgedAs(here, { ...DEFAULTS, ...change })), ["rollout, mean", null, null, null, null, null]);
+});
+
+test("a difference within its margin is none, and what is better than one baseline alone has shown nothing", () => {
+  assert.deepEqual([0.3, 0.34, 0.46, null].map((value) => relation(value, 0.4, 0.05, false)), ["better", "better", "worse", "unknown"]);
+  assert.deepEqual([0.35, 0.45].map((value) => relation(value, 0.4, 0.0501, true)), ["same", "same"]);
+  const note = (deletion, insertion) => verdictNotes(new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true, judged: { orders: 8, images: 4, methods: { relevance: { deletion, insertion } } } }, [null, null], layer(1, 5)), DEFAULTS)[0];
+  assert.match(note([0.145, 0.154, 0.02, 0.15, 0.02], [0.14, 0.154, 0.02, 0.2, 0.02]), /no measurable difference from either; insertion .*: no measurable difference from random, worse than centre first\. A map that is not better than both has shown nothing\.$/);
+  assert.match(note([0.1, 0.4, 0.02, 0.4, 0.02], [0.9, 0.4, 0.02, 0.4, 0.02]), /: better than both\. So it ranks patches as this network uses them, whether the network is right or not\.$/);
+  assert.match(note([null, 0.4, 0.02, 0.4, 0.02], [0.9, null, null, 0.4, 0.02]), /deletion not a number .*not comparable, since the network gave NaN/);
+});
+
+test("verdicts of earlier versions are relevance's, of one random order, and no claim", () => {
+  const images = [{ ...index.images[0], verdict: { deletion: 0.2, insertion: 0.7, random_deletion: 0.4, random_insertion: 0.5 } }];
+  const old = new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true, images }, [layer(2, 5), layer(2, 5)], layer(1, 5));
+  const [said] = verdictNotes(old, DEFAULTS);
+  assert.match(said, /earlier version, of relevance beside one random order: deletion 0\.200 beside 0\.400, insertion 0\.700 beside 0\.500/);
+  assert.doesNotMatch(said, /better/);
+  assert.match(verdictNotes(old, { ...DEFAULTS, method: "rollout" })[0], /^Not judged/);
+});
+
+test("equal values share their ranks, and what is no number has none", () => {
+  const values = Float32Array.from([0.2, 0.5, 0.2, 0.1]);
+  assert.deepEqual([0.5, values[0], NaN].map((value) => rankOf(values, value)), ["rank 1 of 4", "rank 2–3 (equal) of 4", "no rank"]);
+  assert.equal(rankOf(values, 0.5, " patches"), "rank 1 of 4 patches");
+});
+
 test("what cannot be shown says why", () => {
   const partial = maps();
   partial.layers[0] = null;
   assert.match(partial.obstacle({ ...DEFAULTS, method: "rollout" }), /needs all layers/);
   assert.match(maps().obstacle({ ...DEFAULTS, method: "relevance" }), /No relevance/);
   assert.match(maps().obstacle({ ...DEFAULTS, query: 99 }), /has 5 tokens/);
+  assert.match(new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true }, [null, null], null).obstacle(DEFAULTS), /relevance is not loaded/);
 });
 
 test("a layer or a head of another network falls back to one that exists", () => {

@@ -25,7 +25,7 @@ from vit_attn.tb_plugin.summary import ProbeImages, Tokens, write_attention
 def make_maps(images: int, heads: int, tokens: int, seed: int = 0) -> np.ndarray:
     """Rows that sum to 1, with a sink."""
     scores = 2 * np.random.default_rng(seed).standard_normal((images, heads, tokens, tokens))
-    scores[..., tokens // 2] += 4
+    scores[..., tokens // 2] += 6
     weights = np.exp(scores)
     return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
 

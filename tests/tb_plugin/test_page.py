@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from vit_attn.cli import main
+from vit_attn.tb_plugin.summary import Verdicts
 
 ROOT = Path(__file__).parents[2]
 GRID, PREFIX = (4, 6), 2
 TOKENS = PREFIX + GRID[0] * GRID[1]
 STATE = "vit_attn.attention"
+BETTER = {"deletion": (0.2, 0.4, 0.05, 0.45, 0.04), "insertion": (0.7, 0.4, 0.05, 0.41, 0.06)}
+SAME = {"deletion": (0.145, 0.154, 0.02, 0.15, 0.02), "insertion": (0.41, 0.4, 0.05, 0.5, 0.06)}
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +25,11 @@ def made_up(tmp_path_factory, write_step):
     more = {
         "answers": [{"bought": [3], "buyer": [20]}] * 2,
         "relevance": np.random.default_rng(5).random((2, TOKENS, TOKENS), dtype=np.float32),
-        "verdicts": [{"deletion": 0.2, "insertion": 0.7, "random_deletion": 0.4, "random_insertion": 0.5}, None],
+        "verdicts": Verdicts(8, 4, {"relevance": BETTER, "last layer": SAME}, [{"relevance": SAME}, {}]),
         "note": "To stay within 1 MB: 2 of 4 images.",
     }
     maps = {step: write_step(folder / "made" / "up", step, GRID, PREFIX, **more) for step in (0, 10, 20)}
+    write_step(folder / "no_relevance", 5, GRID, PREFIX, images=5)
     write_step(folder / "one_head", 5, (3, 3), 0, (1,), images=1)
     write_step(folder / "many_heads", 5, (2, 3), 5, (24, 24), images=1)
     return folder, maps
@@ -124,34 +128,77 @@ def test_a_real_training_is_shown_with_every_step_and_image(tab, address):
     assert thumbs.count() == 3
     slider = frame.get_by_label("Training step")
     assert slider.get_attribute("aria-valuetext") == "step 6, 3 of 3"
+    frame.get_by_text("Verdict on relevance, over 3 images with 8 random orders each").wait_for()
+    frame.get_by_role("radio", name="Rollout").click()
     frame.get_by_text("This row sums to 100").wait_for()
+    frame.get_by_text("Verdict on rollout, mean of heads, over 3 images").wait_for()
     frame.get_by_role("checkbox", name="Mark the answer").check()
     frame.get_by_text("The data set's own answer: bought").wait_for()
     slider.fill("0")
     frame.get_by_text("step 0 · 1/3").wait_for()
+    assert set(frame.locator(".small .flag").all_inner_texts()) == {"uniform"}  # untrained: nothing is dead
+    frame.get_by_text("no measurable difference from").first.wait_for()
 
 
-def test_relevance_its_target_and_the_verdict_are_stated(tab):
+def test_relevance_is_shown_first_and_its_target_reason_and_verdict_are_stated(tab):
     frame = tab()
-    frame.get_by_role("radio", name="Relevance").click()
-    frame.get_by_text("Relevance is weighted by gradients of the predicted class, dog.").wait_for()
-    frame.get_by_text("Deletion 0.200 (random 0.400, lower is better), insertion 0.700").wait_for()
-    frame.get_by_text("better than a random order on both").wait_for()
+    assert frame.get_by_role("radio", name="Relevance").get_attribute("aria-checked") == "true"
+    frame.get_by_text(
+        "Class-specific: relevance is attention weighted by gradients of the predicted class, dog."
+    ).wait_for()
+    frame.get_by_text("It is shown first because it did best, or among the best").wait_for()
+    over_all = frame.get_by_text("Verdict on relevance, over 4 images with 8 random orders each").inner_text()
+    assert (
+        "deletion 0.200 (lower is better; random 0.400 ± 0.050, centre first 0.450 ± 0.040): better than both"
+        in over_all
+    )
+    alone = frame.get_by_text("The same of this image alone").inner_text()
+    assert "0.145 (lower is better; random 0.154 ± 0.020" in alone
+    assert "no measurable difference from either" in alone
+    assert alone.endswith("A map that is not better than both has shown nothing.")
     frame.get_by_text("To stay within 1 MB: 2 of 4 images.").wait_for()
+
+
+def test_a_verdict_stands_under_its_own_method_alone(tab):
+    frame = tab()
+    verdicts = frame.locator(".notes li", has_text="deletion")
+    frame.get_by_role("radio", name="Raw").click()
+    frame.get_by_text("Verdict on the last layer, mean of heads").wait_for()
+    assert "0.200" not in verdicts.inner_text()
     frame.get_by_role("radio", name="Rollout").click()
-    frame.get_by_text("Class-agnostic").wait_for()
-    frame.get_by_role("radio", name=re.compile("^image 2")).click()
-    frame.get_by_text("No deletion or insertion verdict").wait_for()
+    frame.get_by_text("Not judged: deletion and insertion of rollout, mean of heads were not logged").wait_for()
+    frame.get_by_text("Class-agnostic: rollout of layers 1 to 2, each ½ the mean of heads + ½ identity.").wait_for()
+    assert not re.search("0[.]|better", verdicts.inner_text())
+    marks(frame).click(position=at(marks(frame), 9))
+    frame.get_by_text("Not judged: deletion and insertion are measured for the pooled row alone").wait_for()
 
 
-def test_leaving_out_says_what_it_hides(tab, made_up):
+def test_a_run_without_relevance_falls_back_to_raw_attention_and_says_so(tab):
+    frame = tab(run="no_relevance")
+    frame.get_by_text("No relevance was logged at this step, so raw attention is shown. Class-agnostic").wait_for()
+    frame.get_by_text("raw attention of layer 2, before which other layers mix tokens").wait_for()
+    assert frame.get_by_role("radio", name="Raw").get_attribute("aria-checked") == "true"
+    assert frame.get_by_role("radio", name="Relevance").is_disabled()
+    frame.get_by_label("Layer", exact=True).select_option("0")
+    frame.get_by_text("raw attention of layer 1, after which other layers mix tokens").wait_for()
+
+
+def test_leaving_out_hides_sinks_of_many_images_and_says_so(tab, made_up):
+    """The made-up heads look at one token in all five images."""
+    frame = tab(run="no_relevance", method="raw", layer=0, head="mean", hide=True)
+    frame.get_by_text("Left out: CLS, R1; row 2, column 6; that hides").wait_for()
+    assert set(frame.locator(".small .flag").all_inner_texts()) == {"sink"}
+
+
+def test_with_few_images_a_head_is_concentrated_and_nothing_but_the_prefix_is_left_out(tab, made_up):
     frame = tab(method="raw", layer=0, head=0, query=PREFIX + 9)
     frame.get_by_role("checkbox", name="Leave out prefix and sinks").check()
     row = made_up[1][20][0][0, 0, PREFIX + 9]
-    note = frame.get_by_text("Left out: CLS, R1").inner_text()
-    sink = TOKENS // 2
-    hidden = row[:PREFIX].sum() + (row[sink] if "; row" in note else 0)
-    assert float(re.search(r"hides ([\d.]+)", note).group(1)) / 100 == pytest.approx(hidden, abs=0.006)
+    note = frame.get_by_text("Left out: CLS, R1; that hides").inner_text()
+    assert float(re.search(r"hides ([\d.]+)", note).group(1)) / 100 == pytest.approx(row[:PREFIX].sum(), abs=0.006)
+    frame.get_by_text("Which patches are sinks is not known").wait_for()
+    frame.get_by_text("not judged here: it takes four different images, and 2 were compared").wait_for()
+    assert set(frame.locator(".small .flag").all_inner_texts()) == {"concentrated"}
 
 
 def test_prefix_tokens_are_tiles_that_can_be_asked(tab, made_up):
@@ -229,7 +276,7 @@ def test_the_page_works_by_keyboard_alone(tab, page):
     for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
         page.keyboard.press(key)
     frame.locator(".sheet .detail", has_text="row 2, column 3").wait_for()
-    for key in ("m", "m", "[", "d", "x", "h", ",", "j"):  # relevance, raw, layer below, …
+    for key in ("m", "[", "d", "x", "h", ",", "j"):  # raw, layer below, …
         page.keyboard.press(key)
     frame.get_by_text("step 10 · 2/3").wait_for()
     frame.get_by_text("R1 ✕").first.wait_for()

@@ -3,6 +3,7 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from vit_attn.tb_plugin import metadata
@@ -18,7 +19,8 @@ def logdir(tmp_path_factory, write_step, damage):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "VERSION", 2)
         write_step(folder / "newer", 0)
-    write_step(folder / "thousand", 0, (32, 32), 1, (24, 23), images=1)
+    related = np.random.default_rng(0).random((1, 1025, 1025), np.float32)
+    write_step(folder / "thousand", 0, (32, 32), 1, (24, 23), images=1, relevance=related)
     return folder
 
 
@@ -88,12 +90,17 @@ def test_a_run_of_another_version_says_so(tab):
     tab.get_by_role("alert").wait_for(state="hidden")
 
 
-def test_a_thousand_patches_load_one_layer_and_say_so(tab):
+def test_a_thousand_patches_load_what_is_shown_alone_and_say_so(tab):
     tab.get_by_label("Run").select_option("thousand")
-    tab.get_by_text("Rollout needs all layers, and not all are loaded.").wait_for()
-    tab.get_by_text("One layer of 2 is loaded; all are 50").wait_for()
+    tab.get_by_text("Relevance alone is loaded; all layers are 51").wait_for()
+    tab.get_by_text("Class-specific: relevance").wait_for()
+    tab.get_by_text("This row sums to 5").wait_for()
     tab.get_by_role("radio", name="Raw").click()
     tab.get_by_text("This row sums to 100").wait_for()
+    tab.get_by_text("One layer of 2 is loaded; all layers are 51").wait_for()
+    tab.get_by_role("radio", name="Rollout").click()
+    tab.get_by_text("Rollout needs all layers, and not all are loaded.").wait_for()
+    tab.get_by_role("radio", name="Raw").click()
     assert tab.locator(".small").count() == 23
     tab.get_by_label("Layer", exact=True).select_option("0")
     tab.locator(".small").nth(23).wait_for()

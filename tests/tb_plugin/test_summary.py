@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.blobs import check_maps, decode_maps
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag
-from vit_attn.tb_plugin.summary import ProbeImages, Tokens, bytes_of_image, write_attention
+from vit_attn.tb_plugin.summary import ProbeImages, Tokens, Verdicts, bytes_of_image, write_attention
 
 ROOT = Path(__file__).parents[2]
 PROBE = ProbeImages(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ["cat", "dog"])
@@ -43,10 +43,12 @@ def test_folders_and_writers_are_written_alike(tmp_path, make):
 
 def test_the_index_says_what_is_there(tmp_path):
     relevance = np.ones((2, 5, 5), np.float32)
-    verdicts = [{"deletion": 0.25, "insertion": float("inf")}, None]
+    judged = {"deletion": (0.25, 0.5, 0.1, 0.4, 0.2), "insertion": np.array([np.inf, 0.5, np.nan, 0.4, 0.2])}
+    verdicts = Verdicts(8, 5, {"relevance": judged}, [{"relevance": judged}, {}])
     write_attention(tmp_path, 0, PROBE, CHANCES, MAPS, TOKENS, relevance, verdicts, "thinned")
     blobs = written(tmp_path)
     index = json.loads(blobs[INDEX_TAG][0])
+    first, second = index["images"]
     assert index | {"images": None} == {
         "version": 1,
         "grid": [2, 2],
@@ -57,10 +59,15 @@ def test_the_index_says_what_is_there(tmp_path):
         "relevance": True,
         "note": "thinned",
         "images": None,
+        "sinks": {"images": 1, "layers": None},
+        "judged": {"orders": 8, "images": 5, "methods": first["judged"]},
     }
-    first, second = index["images"]
     assert first["top"] == [["cat", 0.9], ["dog", 0.1]]
-    assert (first["verdict"], second["verdict"]) == ({"deletion": 0.25, "insertion": None}, None)
+    assert first["judged"]["relevance"] == {
+        "deletion": [0.25, 0.5, 0.1, 0.4, 0.2],
+        "insertion": [None, 0.5, None, 0.4, 0.2],
+    }
+    assert second["judged"] == {}
     assert second["top"][1] == ["cat", None]
     np.testing.assert_allclose(decode_maps(blobs[image_tag(0)][-1])[0], relevance[0])
 
@@ -73,7 +80,7 @@ def test_a_pool_by_attention_has_a_row_for_each_image(tmp_path):
 
 def test_bytes_are_known_before_writing(tmp_path):
     size = write_attention(tmp_path, 0, PROBE, CHANCES, MAPS, TOKENS)
-    assert size <= 2 * bytes_of_image([1, 3], 5, 64) < size + 3000
+    assert size <= 2 * bytes_of_image([1, 3], 5, 64) < size + 6000
 
 
 @pytest.mark.parametrize(
@@ -85,7 +92,9 @@ def test_bytes_are_known_before_writing(tmp_path):
             {"tokens": Tokens((2, 3), 1, TOKENS.pooled_rows)},
             r"pooled_rows must be \(1 or 2, 7\) for grid_size=\(2, 3\)",
         ),
-        ({"verdicts": [None]}, "got 1 verdicts for 2 images"),
+        ({"verdicts": Verdicts(8, 2, {}, [{}])}, "got 1 verdicts for 2 images"),
+        ({"verdicts": Verdicts(8, 2, {"relevence": {}}, [{}, {}])}, "got 'relevence', did you mean 'relevance'"),
+        ({"verdicts": Verdicts(8, 2, {"relevance": {"deletion": [0.1]}}, [{}, {}])}, "with five numbers each"),
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(tmp_path, change, message):
@@ -101,3 +110,56 @@ def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
     exec(compile(code, "format.md", "exec"), {})
     assert INDEX_TAG in written(tmp_path / "runs" / "mine")
     assert PLUGIN_NAME == "vit_attn"
+
+
+def written_sinks(folder: Path, maps: np.ndarray, pixels: np.ndarray) -> dict:
+    tokens, count = maps.shape[-1], len(pixels)
+    probe = ProbeImages(pixels, [0] * count, ["cat"])
+    rows = np.eye(tokens, dtype=np.float32)[:1]
+    write_attention(folder, 0, probe, np.ones((count, 1), np.float32), [maps], Tokens((8, 8), 1, rows))
+    return json.loads(written(folder)[INDEX_TAG][0])["sinks"]
+
+
+def on_tokens(tokens: list[int], share: float = 0.9) -> np.ndarray:
+    """A head that gives a share of its attention to one token in each image, and the rest to all alike."""
+    maps = np.full((len(tokens), 1, 65, 65), (1 - share) / 65, np.float32)
+    for image, token in enumerate(tokens):
+        maps[image, 0, :, token] += share
+    return maps
+
+
+def pixels(count: int, same: bool = False) -> np.ndarray:
+    return (
+        np.random.default_rng(0)
+        .integers(0, 256, (1 if same else count, 8, 8, 3), np.uint8)
+        .repeat(count if same else 1, axis=0)
+    )
+
+
+def test_a_sink_is_the_same_token_in_nearly_every_image_and_what_moves_with_the_image_is_none(tmp_path):
+    still, moving = on_tokens([7] * 10), on_tokens([3, 60, 12, 25, 33, 41, 18, 9, 50, 5])
+    found = written_sinks(tmp_path, np.concatenate([still, moving], axis=1), pixels(10))
+    assert found == {"images": 10, "layers": [{"heads": [[7], []], "mean": [7]}]}
+
+
+@pytest.mark.parametrize(("elsewhere", "sinks"), [(0, [7]), (1, [7]), (2, [])])
+def test_a_sink_may_be_missing_in_one_image_of_ten(tmp_path, elsewhere, sinks):
+    found = written_sinks(tmp_path, on_tokens([50, 12][:elsewhere] + [7] * (10 - elsewhere)), pixels(10))
+    assert found["layers"][0]["heads"] == [sinks]
+
+
+@pytest.mark.parametrize(("share", "sinks"), [(0.13, []), (0.16, [7])])
+def test_a_sink_gets_ten_times_the_uniform_share(tmp_path, share, sinks):
+    assert written_sinks(tmp_path, on_tokens([7] * 4, share), pixels(4))["layers"][0]["heads"] == [sinks]
+
+
+@pytest.mark.parametrize(("count", "same", "distinct"), [(1, False, 1), (3, False, 3), (8, True, 1)])
+def test_few_images_or_one_and_the_same_say_nothing_of_sinks(tmp_path, count, same, distinct):
+    found = written_sinks(tmp_path, on_tokens([7] * count), pixels(count, same))
+    assert found == {"images": distinct, "layers": None}
+
+
+def test_a_head_that_attends_uniformly_or_is_not_finite_has_no_sink(tmp_path):
+    maps = np.concatenate([on_tokens([0] * 4, 0.0), on_tokens([7] * 4)], axis=1)
+    maps[:, 1, 2] = np.nan
+    assert written_sinks(tmp_path, maps, pixels(4))["layers"] == [{"heads": [[], []], "mean": []}]

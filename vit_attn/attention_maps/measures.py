@@ -1,4 +1,4 @@
-"""A number for each head: how wide it looks, how far, and how much of it goes where nothing is seen."""
+"""A number for each head: how wide it attends, how far, and how much of it goes to one token and to the prefix."""
 
 import math
 from collections.abc import Iterator
@@ -60,7 +60,11 @@ def pixel_distances(grid_size: tuple[int, int], patch_size: tuple[float, float] 
 
 
 def sink_mass(weights: Weights) -> Heads:
-    """Largest mean of a column: the share of all attention that the most attended token gets; 1/N if all are alike."""
+    """Largest mean of a column: the share of all attention that the most attended token gets; 1/N if all are alike.
+
+    A large one says that a head is concentrated on a token in this image. Whether that token is a sink, attended to
+    whatever the image shows, only other images can say.
+    """
     return weights.mean(dim=-2).amax(dim=-1)
 
 

@@ -18,11 +18,24 @@ MARK_COLOUR = "#ff2d55"
 
 @dataclass(frozen=True)
 class Map:
-    """Where one query looks: the share of its attention that each patch receives, and CLS and registers together."""
+    """Where one query looks: the share of its attention that each patch receives, and CLS and registers together.
+
+    Args:
+        title: What stands over the map.
+        patches: The shares; of relevance those of what fell on patches.
+        prefix: What CLS and registers received, stated below the map.
+        note: What is stated below a map without prefix, such as the class that it is of.
+    """
 
     title: str
     patches: Float[np.ndarray, "rows cols"]
     prefix: float = 0.0
+    note: str = ""
+
+
+def shares_of(relevance: Float[np.ndarray, "rows cols"]) -> Float[np.ndarray, "rows cols"]:
+    """What each patch holds of the relevance that fell on patches; all 0 where none did."""
+    return relevance / max(float(relevance.sum()), 1e-12)
 
 
 @dataclass(frozen=True)
@@ -57,8 +70,8 @@ def draw_overlays(
     for panel, each in zip(panels[1:], maps, strict=True):
         page.place(scale.over(grey, 100 * each.patches), panel)
         head(page, each.title, panel)
-        if each.prefix > 0:
-            foot(page, f"+ {each.prefix:.0%} on prefix", panel)
+        below = f"+ {each.prefix:.0%} on prefix" if each.prefix > 0 else each.note
+        foot(page, page.cut(below, panel.width, 7.5), panel)
     for panel in panels:
         for mark in marks:
             _outline(page, mark, maps[0].patches.shape, panel)

@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from vit_attn.attention_maps.baselines import RANDOM_ORDERS, Comparison, compare
 from vit_attn.attention_maps.faithfulness import (
     Change,
+    Curve,
     centre_first,
     deletion,
     effect,
@@ -48,7 +50,8 @@ METHODS: dict[str, Callable[[Recording, Int64[Tensor, " B"]], Rows]] = {
     "relevance": lambda recording, target: relevance(recording, target),
 }
 LEGRAD, RANDOM, CENTRE = "LeGrad", "random", "centre first"
-RANDOM_DRAWS = 2
+VERDICTS = {"deletion": False, "insertion": True, "logit_8": False}
+"""Measures that methods are judged by beside the baselines, and whether higher is better."""
 KNOCK_OUTS = (1, 8)
 
 
@@ -88,6 +91,8 @@ class Verdict:
     edges: dict[str, Change] = field(default_factory=dict)
     heads: dict[tuple[int, int], Change] = field(default_factory=dict)
     """By layer and head, what its ablation does."""
+    comparisons: dict[str, dict[str, Comparison]] = field(default_factory=dict)
+    """By method and measure of ``VERDICTS``, what it is beside random orders and centre first."""
 
 
 class Case(NamedTuple):
@@ -118,33 +123,55 @@ def judge_network(case: Case, seed: int = 0, steps: int = 16) -> Verdict:
     verdict = Verdict((target == labels).double().mean().item())
     drawn = (1, len(parts_of(net)))
     correlation = randomised_check(net, lambda other: patch_maps(other, images, target), drawn, seed)
+    by_order: dict[str, list[Columns]] = {}
     for name, draws in all_maps(net, images, target, seed).items():
         parts, curves = [], []
         for patches in draws:
             order = order_of(patches)
-            down, up = deletion(net, images, order, target, steps), insertion(net, images, order, target, steps)
+            down = deletion(net, images, order, target, steps)
+            if name == RANDOM:  # a random order in reverse is another one
+                up = Curve(down.probabilities.flip(-1))
+            else:
+                up = insertion(net, images, order, target, steps)
             cuts = [knock_out_top(net, images, labels, order, count) for count in KNOCK_OUTS]
             changes = [x for cut in cuts for x in (cut.logit, cut.accuracy)]
             unchanged = torch.ones(2, len(images), device=images.device)  # of what does not look at the network
             answered = [pointing(patches, each).float() for each in _answers(places)] or [_none(images)] * 3
             parts.append([down.area, up.area, *changes, *correlation.get(name, unchanged), *answered])
             curves.append((down.probabilities.mean(dim=0), up.probabilities.mean(dim=0)))
+        by_order[name] = [Columns(*part) for part in parts]
         verdict.methods[name] = Columns(*(torch.stack(column).mean(dim=0) for column in zip(*parts, strict=True)))
         down, up = (torch.stack(column).mean(dim=0) for column in zip(*curves, strict=True))
         verdict.curves[name] = (down, up)
+    verdict.comparisons = _compared(by_order)
     verdict.edges = cut_edges(case, logits, seed) if places is not None else {}
     verdict.heads = ablate_heads(case, logits)
     return verdict
 
 
+def _compared(by_order: dict[str, list[Columns]]) -> dict[str, dict[str, Comparison]]:
+    """Each method's measures beside those of both baselines."""
+
+    def of(name: str, measure: str) -> Tensor:
+        return torch.stack([getattr(columns, measure) for columns in by_order[name]])
+
+    return {
+        name: {
+            measure: compare(of(name, measure)[0], of(RANDOM, measure), of(CENTRE, measure)[0]) for measure in VERDICTS
+        }
+        for name in by_order
+        if name not in (RANDOM, CENTRE)
+    }
+
+
 def all_maps(
     net: nn.Module, images: Float[Tensor, "B C height width"], target: Int64[Tensor, " B"], seed: int
 ) -> dict[str, list[Float[Tensor, "B P"]]]:
-    """The maps of all methods and baselines; of the random one several draws."""
+    """The maps of all methods and baselines; of the random one several orders."""
     grid = layout_of(net, images).grid_size
     shape = (len(images), grid[0] * grid[1])
     maps = {name: [patches] for name, patches in patch_maps(net, images, target).items()}
-    draws = [random_patches(shape, seed * RANDOM_DRAWS + draw).to(images.device) for draw in range(RANDOM_DRAWS)]
+    draws = [random_patches(shape, seed * RANDOM_ORDERS + draw).to(images.device) for draw in range(RANDOM_ORDERS)]
     return maps | {RANDOM: draws, CENTRE: [centre_first(grid).expand(shape).to(images.device)]}
 
 

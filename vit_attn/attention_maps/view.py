@@ -28,6 +28,7 @@ class View:
         num_prefix_tokens: Tokens before the patches.
         query: The token that asks; -1 is what the network pools.
         patch_size: Height and width of a patch in pixels, the first at the image's upper left; none if unknown.
+        pool: Whether ``last`` is the row of a pool by attention.
     """
 
     heads: Float[np.ndarray, "L H N"]
@@ -40,6 +41,7 @@ class View:
     num_prefix_tokens: int
     query: int = -1
     patch_size: tuple[int, int] | None = None
+    pool: bool = False
 
     @property
     def predicted(self) -> int:
@@ -103,6 +105,7 @@ def views_of(
             num_prefix_tokens=recording.num_prefix_tokens,
             query=-1 if queries is None else queries[0],
             patch_size=recording.patch_size,
+            pool=pooled,
         )
         for i in range(len(logits))
     ]

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from vit_attn.attention_maps.baselines import Judgement
 from vit_attn.attention_maps.measures import measure
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import Recording
@@ -17,22 +18,22 @@ from vit_attn.callbacks.attention_pictures import METHODS, add_picture, pictures
 from vit_attn.callbacks.attention_tab import AttentionTab
 from vit_attn.callbacks.beside import Beside, evaluating, net_of
 from vit_attn.callbacks.cost_meter import CostMeter
-from vit_attn.callbacks.taken import Taken, patch_size, relevance_between, verdicts_of
+from vit_attn.callbacks.taken import Taken, judge_views, judged_scalars, patch_size, relevance_between
 from vit_attn.errors import UserError, did_you_mean
 
 
 class AttentionLogger(Beside):
     """Draws the attention of the same validation images again and again while a network trains.
 
-    For each image, of what the network pools (CLS, the mean over the patches, or a pool by attention): the last layer's
-    attention, attention rollout and relevance for the predicted class, over the image; every layer and head on a sheet;
-    and the token-to-token matrix of each layer, heads averaged. For each layer: entropy, distance, sink mass and prefix
-    mass of its heads, as curves of their mean and as histograms. Where the data set knows the answer: the share of the
-    images in which each method's top patch is it. All but relevance look at attention alone and do not know which class
-    was predicted.
+    For each image, of what the network pools (CLS, the mean over the patches, or a pool by attention): relevance for
+    the predicted class, the last layer's attention and attention rollout, over the image; every layer and head on a
+    sheet; and the token-to-token matrix of each layer, heads averaged. For each layer: entropy, distance, sink mass and
+    prefix mass of its heads, as curves of their mean and as histograms. Where the data set knows the answer: the share
+    of the images in which each method's top patch is it. All but relevance look at attention alone and do not know
+    which class was predicted.
 
     For the tab Attention, where every patch can be asked: all heads' maps, relevance between all tokens, predictions
-    and what deletion and insertion say of each image, as long as the run's budget of bytes lasts; what is left out is
+    and what deletion and insertion say of each method, as long as the run's budget of bytes lasts; what is left out is
     said there and in the terminal.
 
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with ``probe(count)``,
@@ -46,9 +47,10 @@ class AttentionLogger(Beside):
             always logged.
         every_n_steps: Steps from one logging to the next, instead of epochs.
         layers: Numbers of the layers that are drawn, from 0; negative ones count from the last; all by default.
-        methods: What is drawn over the images, of ``last layer``, ``rollout`` and ``relevance``.
-        faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance are
-            measured against a random order; 0 for never.
+        methods: What is drawn over the images, of ``relevance``, ``last layer`` and ``rollout``.
+        faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance, the
+            last layer and rollout (mean, maximum and minimum of heads) are measured beside eight random orders and
+            centre first, on at most eight of the images, at 140 forwards each; 0 for never.
         tab_megabytes: What a run may write for the tab Attention, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps
             it in memory while it shows the run.
         max_cost: Share of the run's time that logging may take, drawing included; where it would take more, loggings
@@ -158,11 +160,11 @@ class AttentionLogger(Beside):
             recording, logits = self._record(trainer, pl_module, images)
             views = views_of(recording, logits)
             between = relevance_between(recording, logits) if self.tab_megabytes else None
-            verdicts = self._judge(trainer, pl_module, images, views, last=always)
+            judgement = self._judge(trainer, pl_module, images, recording, views, last=always)
             if not (writers and trainer.is_global_zero):
                 return
             step, recording = trainer.global_step, recording.on_host()
-            taken = Taken(step, recording, logits.cpu(), views, between, verdicts, probe, always)
+            taken = Taken(step, recording, logits.cpu(), views, between, judgement, probe, always)
             self.drawer.draw(step, self._draw, writers, taken, data.class_names)
 
     def _record(self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor) -> tuple[Recording, Tensor]:
@@ -173,15 +175,21 @@ class AttentionLogger(Beside):
         return recording, logits.detach()
 
     def _judge(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor, views: list[View], last: bool
-    ) -> list[dict[str, float]] | None:
-        """Areas of deletion and insertion by relevance and in random order, every so many times and at the last."""
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        images: Tensor,
+        recording: Recording,
+        views: list[View],
+        last: bool,
+    ) -> Judgement | None:
+        """What deletion and insertion say of each method, every so many times and at the last."""
         number, self.loggings = self.loggings, self.loggings + 1
         if not self.faithfulness_every or (number % self.faithfulness_every and not last):
             return None
         net = net_of(pl_module)
         with evaluating(net), trainer.precision_plugin.forward_context():
-            return verdicts_of(net, images.to(next(net.parameters()).dtype), views)
+            return judge_views(net, images.to(next(net.parameters()).dtype), recording, views)
 
     def _draw(self, writers: Sequence[Any], taken: Taken, class_names: Sequence[str]) -> None:
         """Everything of one step, away from the training."""
@@ -196,21 +204,10 @@ class AttentionLogger(Beside):
                         writer.add_histogram(f"attention_{name}_of_heads/layer_{layer}", heads, taken.step)
                 for name, share in pointing(drawn, taken.probe).items():
                     writer.add_scalar(f"attention_pointing/{name}", share, taken.step)
-                for name in taken.verdicts[0] if taken.verdicts else ():
-                    area = sum(each[name] for each in taken.verdicts or ()) / len(taken.views)
-                    writer.add_scalar(f"attention_faithfulness/{name}", area, taken.step)
+                for name, area in judged_scalars(taken.judgement).items() if taken.judgement else ():
+                    writer.add_scalar(name, area, taken.step)
             for tag, picture in pictures(drawn, taken.probe, class_names, self.methods):
                 for writer in writers:
                     add_picture(writer, tag, picture, taken.step)
             if self.tab_megabytes:
-                self.tab.write(
-                    writers[0],
-                    taken.step,
-                    taken.probe,
-                    class_names,
-                    taken.logits,
-                    taken.recording,
-                    taken.always,
-                    taken.relevance,
-                    taken.verdicts,
-                )
+                self.tab.write(writers[0], taken, class_names)

@@ -12,13 +12,13 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[miss
 from torch import Tensor
 
 from vit_attn.attention_maps.layout import covered
-from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays, draw_sheet
+from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays, draw_sheet, shares_of
 from vit_attn.attention_maps.page import Picture
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.rollout import fuse
 from vit_attn.attention_maps.view import View
 
-METHODS = ("last layer", "rollout", "relevance")
+METHODS = ("relevance", "last layer", "rollout")
 MOST_TOKENS = 400
 """Tokens above which a matrix of them has more cells than a picture has pixels, and is left out."""
 
@@ -105,7 +105,7 @@ def overlay(
     maps = {
         "last layer": _map("pool" if taken.pools_by_attention else "last layer", view.last, view),
         "rollout": _map("rollout", view.rollout, view),
-        "relevance": Map("relevance", related / max(float(related.sum()), 1e-12)),
+        "relevance": Map("relevance", shares_of(related), note=f"for {class_names[view.target]}"),
     }
     title = _title(probe, index, view, class_names, "\n")
     image = covered(_pixels(probe.images[index]), view)
@@ -118,7 +118,7 @@ def pointing(taken: Snapshot, probe: Any) -> dict[str, float]:
         return {}
     hits: dict[str, list[bool]] = {method: [] for method in METHODS}
     for view, answer in zip(taken.views, probe.answers, strict=True):
-        for method, row in zip(METHODS, (view.last, view.rollout, view.relevance), strict=True):
+        for method, row in zip(METHODS, (view.relevance, view.last, view.rollout), strict=True):
             hits[method].append(int(row[view.num_prefix_tokens :].argmax()) == answer.bought)
     patches = view.patches(view.last).size
     return {method.replace(" ", "_"): sum(found) / len(found) for method, found in hits.items()} | {

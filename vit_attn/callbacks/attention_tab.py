@@ -1,15 +1,15 @@
 """What a step writes for the Attention tab, within a run's budget of bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
 
 from vit_attn.attention_maps.layout import covered
 from vit_attn.attention_maps.recording import Recording
-from vit_attn.tb_plugin.summary import ProbeImages, Tokens, bytes_of_image, write_attention
+from vit_attn.callbacks.taken import Taken
+from vit_attn.tb_plugin.summary import ProbeImages, Tokens, Verdicts, bytes_of_image, write_attention
 
 STEPS_AT_LEAST = 16
 """Steps that must fit into the budget; else fewer images are kept."""
@@ -53,48 +53,34 @@ class AttentionTab:
         self.budget = Budget(int(megabytes * 1e6))
         self.told = ""
 
-    def write(  # noqa: PLR0913  what there is to see in a step
-        self,
-        writer: Any,
-        step: int,
-        probe: Any,
-        class_names: Sequence[str],
-        logits: Tensor,
-        recording: Recording,
-        last: bool = False,
-        relevance: np.ndarray | None = None,
-        verdicts: Sequence[Mapping[str, float]] | None = None,
-    ) -> int:
+    def write(self, writer: Any, taken: Taken, class_names: Sequence[str]) -> int:
         """Write a step if the budget has room for it; returns the bytes that were written.
 
         Args:
             writer: Of event files.
-            step: Training step.
-            probe: The images' ``images`` (uint8), ``labels`` and, where known, ``answers``.
+            taken: What one logging took from the network.
             class_names: Names of the classes.
-            logits: What the network said of the images.
-            recording: How it looked at them.
-            last: Whether no other step will come.
-            relevance: Of each token (column) to each token (row) for the predicted class, (B, N, N).
-            verdicts: What deletion and insertion say of each image's map.
         """
+        recording, probe = taken.recording, taken.probe
         heads = [layer.calls[0].q.shape[1] for layer in recording]
-        each = bytes_of_image(heads, recording.num_tokens, probe.images[0, 0].numel(), relevance is not None)
+        related = taken.relevance is not None
+        each = bytes_of_image(heads, recording.num_tokens, probe.images[0, 0].numel(), related)
         count = max(1, min(len(probe.images), int(self.budget.total // (STEPS_AT_LEAST * each))))
-        granted = self.budget.grants(count * each, last)
+        granted = self.budget.grants(count * each, taken.always)
         note = self._note(count, len(probe.images), count * each)
         if not granted:
             return 0
-        maps = (layer.weights()[:count].cpu().numpy() for layer in recording)
-        pooled = recording.query_rows()[:, 0].float().cpu().numpy()[:count]
-        tokens = Tokens(
-            recording.grid_size, recording.num_prefix_tokens, pooled, layer_names=[layer.name for layer in recording]
+        return write_attention(
+            writer,
+            taken.step,
+            _images(probe, class_names, count, recording),
+            taken.logits[:count].float().softmax(dim=-1).cpu().numpy(),
+            (layer.weights()[:count].cpu().numpy() for layer in recording),
+            _tokens(taken, count),
+            None if taken.relevance is None else taken.relevance[:count],
+            _verdicts(taken, count),
+            note,
         )
-        chances = logits[:count].float().softmax(dim=-1).cpu().numpy()
-        related = None if relevance is None else relevance[:count]
-        judged = None if verdicts is None else list(verdicts[:count])
-        images = _images(probe, class_names, count, recording)
-        return write_attention(writer, step, images, chances, maps, tokens, related, judged, note)
 
     def _note(self, kept: int, images: int, step: int) -> str:
         """What is thinned out; told once in the terminal, and with each step on the page."""
@@ -116,3 +102,25 @@ def _images(probe: Any, class_names: Sequence[str], count: int, recording: Recor
     if probe.answers is not None:
         answers = [{"bought": [one.bought], "buyer": [one.buyer]} for one in probe.answers[:count]]
     return ProbeImages(np.ascontiguousarray(pixels), probe.labels[:count].tolist(), class_names, answers)
+
+
+def _tokens(taken: Taken, count: int) -> Tokens:
+    recording = taken.recording
+    pooled_relevance = None
+    if recording.pool is not None and taken.relevance is not None:
+        pooled_relevance = np.stack([view.relevance for view in taken.views[:count]])
+    return Tokens(
+        recording.grid_size,
+        recording.num_prefix_tokens,
+        recording.query_rows()[:, 0].float().cpu().numpy()[:count],
+        layer_names=[layer.name for layer in recording],
+        pooled_relevance=pooled_relevance,
+    )
+
+
+def _verdicts(taken: Taken, count: int) -> Verdicts | None:
+    judged = taken.judgement
+    if judged is None:
+        return None
+    by_image = [*judged.by_image, *({} for _ in range(count - len(judged.by_image)))]
+    return Verdicts(judged.orders, len(judged.by_image), judged.overall, by_image[:count])

@@ -1,6 +1,5 @@
 """What one logging takes from the network while training waits; the rest is done from it elsewhere."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +8,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.faithfulness import deletion, insertion, order_of, random_patches
+from vit_attn.attention_maps.baselines import Judgement, judge_maps
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.relevance import relevance
+from vit_attn.attention_maps.rollout import FUSIONS, raw_rows, rollout
 from vit_attn.attention_maps.view import View
 from vit_attn.callbacks.attention_pictures import MOST_TOKENS
+
+MOST_JUDGED = 8
+"""Images on which maps are judged, so that a judgement takes at most 1,120 forwards of an image."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Taken:
     logits: Tensor
     views: list[View]
     relevance: Float[np.ndarray, "B N N"] | None
-    verdicts: list[dict[str, float]] | None
+    judgement: Judgement | None
     probe: Any
     always: bool
     """Whether it is the first or the last."""
@@ -39,25 +42,36 @@ def relevance_between(recording: Recording, logits: Tensor) -> Float[np.ndarray,
     return (every - torch.eye(recording.num_tokens, device=every.device)).clamp_min(0.0).cpu().numpy()
 
 
-def verdicts_of(net: nn.Module, images: Tensor, views: Sequence[View], steps: int = 8) -> list[dict[str, float]]:
-    """Areas under deletion and insertion by each view's relevance, and in random order, an image each.
+def judge_views(net: nn.Module, images: Tensor, recording: Recording, views: list[View]) -> Judgement:
+    """What deletion and insertion say of each way in which the tab shows the pooled row through all layers.
 
     Args:
         net: The network, in evaluation.
-        images: Normalised images.
-        views: What the network looks at in them.
-        steps: Points of each curve.
+        images: Normalised images, of which the first ``MOST_JUDGED`` are judged.
+        recording: How it looked at them, with gradients.
+        views: The same, by image.
     """
-    maps = torch.from_numpy(np.stack([view.patches(view.relevance).ravel() for view in views]))
-    target = torch.tensor([view.predicted for view in views], device=images.device)
-    areas = {}
-    for prefix, order in (
-        ("", order_of(maps)),
-        ("random_", order_of(random_patches((len(maps), maps.shape[1]), seed=0))),
-    ):
-        areas[f"{prefix}deletion"] = deletion(net, images, order, target, steps).area.tolist()
-        areas[f"{prefix}insertion"] = insertion(net, images, order, target, steps).area.tolist()
-    return [{name: each[i] for name, each in areas.items()} for i in range(len(views))]
+    rows = {
+        "relevance": torch.from_numpy(np.stack([view.relevance for view in views])),
+        "last layer": raw_rows(recording)[:, 0],
+        **{f"rollout, {fusion}": rollout(recording, fusion=fusion)[:, 0] for fusion in FUSIONS},
+    }
+    prefix, judged = recording.num_prefix_tokens, images[:MOST_JUDGED]
+    maps = {name: each[: len(judged), prefix:].detach().float() for name, each in rows.items()}
+    target = torch.tensor([view.predicted for view in views[: len(judged)]], device=images.device)
+    return judge_maps(net, judged, maps, target)
+
+
+def judged_scalars(judgement: Judgement) -> dict[str, float]:
+    """Areas by measure and method, beside centre first and the mean of random orders."""
+    scalars = {}
+    for method, measures in judgement.overall.items():
+        for measure, each in measures.items():
+            name = method.replace(", ", "_").replace(" ", "_")
+            scalars[f"attention_{measure}/{name}"] = each.value
+            scalars[f"attention_{measure}/random"] = each.random
+            scalars[f"attention_{measure}/centre_first"] = each.centre
+    return scalars
 
 
 def patch_size(images: Tensor, recording: Recording) -> tuple[float, float]:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 200
 DEFAULT = "vit_attn_cifar10_patch4_32"
-DESCRIPTION = f"""Draw where a network looks: for each image NAME a picture OUT/NAME.attention.png with the image, the
-last layer's attention, attention rollout, relevance for a class, and the row of every layer and head; and the numbers
-behind it in OUT/NAME.attention.npz. The default network, {DEFAULT}, is tiny, comes with the package and
+DESCRIPTION = f"""Draw where a network looks: for each image NAME a picture OUT/NAME.attention.png with the image,
+relevance for a class, the last layer's attention, attention rollout, and the row of every layer and head; and the
+numbers behind it in OUT/NAME.attention.npz. The default network, {DEFAULT}, is tiny, comes with the package and
 knows the ten classes of CIFAR-10. Any vision transformer of timm's registry, or a checkpoint of yours, can be named."""
 
 
@@ -128,15 +128,14 @@ def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.nd
         target: The class that relevance is of.
     """
     from vit_attn.attention_maps.layout import covered
-    from vit_attn.attention_maps.overlay import Map, Mark, draw_overlays, draw_sheet, stack
+    from vit_attn.attention_maps.overlay import Map, Mark, draw_overlays, draw_sheet, shares_of, stack
 
     def prefix(row):
         return row[..., : view.num_prefix_tokens].sum(axis=-1)
 
-    rows = {"last layer": view.last, "rollout": view.rollout}
-    maps = [Map(title, view.patches(row), float(prefix(row))) for title, row in rows.items()]
-    related = view.patches(view.relevance)
-    maps.append(Map(f"relevance: {target}", related / max(related.sum(), 1e-12)))
+    maps = [Map("relevance", shares_of(view.patches(view.relevance)), note=f"for {target}")]
+    rows = {"pool" if view.pool else "last layer": view.last, "rollout": view.rollout}
+    maps += [Map(title, view.patches(row), float(prefix(row))) for title, row in rows.items()]
     patch = view.query - view.num_prefix_tokens
     marks = [Mark("query", patch)] if patch >= 0 else []
     of = "what the network pools" if view.query < 0 else f"token {view.query}"

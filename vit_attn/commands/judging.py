@@ -12,9 +12,18 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
+from vit_attn.attention_maps.baselines import RANDOM_ORDERS, Relation
 from vit_attn.attention_maps.curves import draw_curves
 from vit_attn.attention_maps.faithfulness import Change
-from vit_attn.attention_maps.verdict import Case, Columns, Places, Verdict, judge_network, mean_and_error
+from vit_attn.attention_maps.verdict import (
+    VERDICTS,
+    Case,
+    Columns,
+    Places,
+    Verdict,
+    judge_network,
+    mean_and_error,
+)
 from vit_attn.checkpoints.card import Card
 from vit_attn.checkpoints.header import MADE_FOR, find_header
 from vit_attn.checkpoints.start import network_to_start_with
@@ -46,6 +55,23 @@ logit -8, acc. -8     change when attention to the map's 8 first patches is cut 
 new head, all new     rank correlation with the map of the network whose head, or all weights, are drawn anew
 bought, any coin      share of images whose first patch is the bought coin, or any coin
 """
+WORDS: dict[tuple[Relation, Relation], str] = {
+    ("better", "better"): "better than both",
+    ("better", "no measurable difference"): "better than random only",
+    ("no measurable difference", "better"): "better than centre only",
+    ("better", "worse"): "between the two",
+    ("worse", "better"): "between the two",
+    ("no measurable difference", "no measurable difference"): "no measurable difference",
+    ("worse", "no measurable difference"): "worse than random",
+    ("no measurable difference", "worse"): "worse than centre",
+    ("worse", "worse"): "worse than both",
+}
+"""How a method stands to random orders and to centre first; from one that is not named it differs by nothing
+measurable."""
+VERDICT_LEGEND = f"""\
+A difference counts where it is larger than chance makes it, by 95 % over the images and over {RANDOM_ORDERS} random
+orders of each. What is not better than both has shown nothing.
+"""
 
 
 def judge(args: argparse.Namespace) -> int:
@@ -63,12 +89,13 @@ def judge(args: argparse.Namespace) -> int:
     title = f"{name}: {dataset}, {len(case.images)} images"
     Image.fromarray(draw_curves(verdict.curves, title)).save(folder / "curves.png", optimize=True)
     sys.stdout.write(f"{title}, accuracy {verdict.accuracy:.4f}; mean over the images ± standard error\n\n")
-    sys.stdout.write(table(verdict) + "\n" + LEGEND + "\n" + knockout_table(verdict))
+    sys.stdout.write(table(verdict) + "\n" + LEGEND + "\n" + verdict_table(verdict) + VERDICT_LEGEND + "\n")
+    sys.stdout.write(knockout_table(verdict))
     sys.stdout.write(f"\nwritten: {', '.join(str(folder / each) for each in FILES)}\n")
     return 0
 
 
-FILES = ("methods.csv", "knockouts.csv", "curves.png")
+FILES = ("methods.csv", "verdicts.csv", "knockouts.csv", "curves.png")
 
 
 def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
@@ -128,12 +155,19 @@ def places_of(probe: Probe, device: str) -> Places | None:
 
 
 def write(verdict: Verdict, folder: Path) -> None:
-    """Both tables, every measure with its standard error."""
+    """The tables, every measure with its standard error or the margin above which a difference counts."""
     with (folder / "methods.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["method", *(name for each in Columns._fields for name in (each, f"{each}_error"))])
         for method, columns in verdict.methods.items():
             writer.writerow([method, *_cells(columns)])
+    with (folder / "verdicts.csv").open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        columns = ("value", "random", "random_margin", "centre_first", "centre_first_margin")
+        writer.writerow(["method", "measure", *columns, "than_random", "than_centre_first"])
+        for method, measures in verdict.comparisons.items():
+            for name, each in measures.items():
+                writer.writerow([method, name, *(f"{value:.4f}" for value in each), *each.relations(VERDICTS[name])])
     with (folder / "knockouts.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["cut", "logit", "logit_error", "accuracy", "accuracy_error"])
@@ -158,6 +192,15 @@ def table(verdict: Verdict) -> str:
     rows = [["method", *(HEADINGS[name] for name in shown)]]
     for method, columns in verdict.methods.items():
         rows.append([method, *(_short(getattr(columns, name), 2 if name in COARSE else 3) for name in shown)])
+    return _aligned(rows)
+
+
+def verdict_table(verdict: Verdict) -> str:
+    """What each method's measures say beside random orders and centre first."""
+    rows = [["beside random and centre first", *(HEADINGS[name] for name in VERDICTS)]]
+    for method, measures in verdict.comparisons.items():
+        relations = (measures[name].relations(higher) for name, higher in VERDICTS.items())
+        rows.append([method, *(WORDS.get(each, "unknown") for each in relations)])
     return _aligned(rows)
 
 

@@ -36,6 +36,7 @@ SCRIPTS = (
     "strip.js",
     "theme.js",
     "timeline.js",
+    "verdict.js",
     "view.js",
 )
 """Modules of the page; a fixed list, so that no path is ever joined from a request."""

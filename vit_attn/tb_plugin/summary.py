@@ -16,9 +16,10 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[miss
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, did_you_mean
 from vit_attn.tb_plugin.blobs import HEADER, VERSION, encode_maps
 from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag, summary_metadata
+from vit_attn.tb_plugin.sinks import describe_sinks, often_attended
 
 TOP = 5
 """Classes whose probability is kept."""
@@ -52,6 +53,8 @@ class Tokens:
         pooled_rows: How much of each token the network pools, one row for all images or one an image; sums to 1.
         prefix_names: Names of the prefix tokens; by default CLS, then R1, R2, ….
         layer_names: Names of the layers; by default their numbers.
+        pooled_relevance: Relevance of each token to what is pooled, where that is no mix of tokens' relevance: for a
+            pool by attention.
     """
 
     grid_size: tuple[int, int]
@@ -59,11 +62,36 @@ class Tokens:
     pooled_rows: Float[np.ndarray, "_ N"]
     prefix_names: Sequence[str] | None = None
     layer_names: Sequence[str] | None = None
+    pooled_relevance: Float[np.ndarray, "B N"] | None = None
 
     @property
     def count(self) -> int:
         """Prefix tokens and patches."""
         return self.num_prefix_tokens + self.grid_size[0] * self.grid_size[1]
+
+
+Measures = Mapping[str, Mapping[str, Sequence[float]]]
+"""By method and by ``deletion`` and ``insertion``: value, mean of the random orders, margin above which a difference to
+it counts, value of centre first, and margin of that."""
+METHODS = ("relevance", "last layer", "rollout, mean", "rollout, max", "rollout, min")
+"""Views of the pooled row that the page shows a verdict of."""
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What deletion and insertion say of the maps of several methods; a method that is not here was not judged.
+
+    Args:
+        orders: Random orders that each image's maps were compared with.
+        images: Images that ``overall`` is of.
+        overall: Over all images.
+        by_image: The same of each image that is written.
+    """
+
+    orders: int
+    images: int
+    overall: Measures
+    by_image: Sequence[Measures]
 
 
 def write_attention(  # noqa: PLR0913  what there is to see in a step
@@ -74,7 +102,7 @@ def write_attention(  # noqa: PLR0913  what there is to see in a step
     maps: Iterable[Float[np.ndarray, "B _ N N"]],
     tokens: Tokens,
     relevance: Float[np.ndarray, "B N N"] | None = None,
-    verdicts: Sequence[Mapping[str, float] | None] | None = None,
+    verdicts: Verdicts | None = None,
     note: str = "",
 ) -> int:
     """Write one step for the Attention tab.
@@ -87,8 +115,7 @@ def write_attention(  # noqa: PLR0913  what there is to see in a step
         maps: Attention weights, a layer at a time, the first layer first; rows are queries. Layers may differ in heads.
         tokens: What the tokens of the maps are.
         relevance: Relevance of each token (column) to each token (row) for the predicted class.
-        verdicts: Areas under the curves of deletion and insertion by relevance or rollout, and in random order:
-            ``{"deletion": …, "insertion": …, "random_deletion": …, "random_insertion": …}``.
+        verdicts: Areas under the curves of deletion and insertion, beside those of random orders and centre first.
         note: What was left out, told on the page.
 
     Returns:
@@ -97,21 +124,33 @@ def write_attention(  # noqa: PLR0913  what there is to see in a step
     Raises:
         UserError: If the arrays do not fit together.
     """
-    _check(probe, probabilities, tokens, {"relevance": relevance, "verdicts": verdicts, "answers": probe.answers})
+    by_image = None if verdicts is None else verdicts.by_image
+    _check_measures([] if verdicts is None else [verdicts.overall, *verdicts.by_image])
+    others = {"relevance": relevance, "verdicts": by_image, "answers": probe.answers}
+    _check(probe, probabilities, tokens, others | {"pooled_relevance": tokens.pooled_relevance})
     images = [[_png(pixels)] for pixels in probe.pixels]
-    heads = []
+    heads, often = [], []
     for layer in maps:
         heads.append(_check_layer(layer, len(heads), len(images), tokens.count))
+        often.append(often_attended(layer))
         for blobs, of_image in zip(images, layer, strict=True):
             blobs.append(encode_maps(of_image))
     if relevance is not None:
         for blobs, of_image in zip(images, relevance, strict=True):
             blobs.append(encode_maps(of_image[None]))
     index = _index(tokens, heads) | {"relevance": relevance is not None, "note": note}
-    index["images"] = [_about(i, probe, probabilities[i], verdicts) for i in range(len(images))]
-    if len(tokens.pooled_rows) > 1:
-        for about, row in zip(index["images"], tokens.pooled_rows, strict=True):
-            about["pooled"] = _rounded(row)
+    index["sinks"] = describe_sinks(often, [blobs[0] for blobs in images])
+    index["images"] = [_about(i, probe, probabilities[i]) for i in range(len(images))]
+    if verdicts is not None:
+        index["judged"] = {"orders": verdicts.orders, "images": verdicts.images, "methods": _plain(verdicts.overall)}
+    by_name = {
+        "pooled": tokens.pooled_rows if len(tokens.pooled_rows) > 1 else None,
+        "pooled_relevance": tokens.pooled_relevance,
+        "judged": by_image,
+    }
+    for name, values in by_name.items():
+        for about, each in zip(index["images"], () if values is None else values, strict=values is not None):
+            about[name] = _plain(each)
     series = {image_tag(i): blobs for i, blobs in enumerate(images)}
     series[INDEX_TAG] = [json.dumps(index).encode()]  # last: a step that is listed is there
     _write(writer, step, series)
@@ -119,7 +158,7 @@ def write_attention(  # noqa: PLR0913  what there is to see in a step
 
 
 def bytes_of_image(heads: Sequence[int], tokens: int, pixels: int, relevance: bool = False) -> int:
-    """About the bytes that one image takes a step: its maps, and at most its pixels.
+    """Bytes that one image takes a step at most: its maps, its pixels, and its part of the index.
 
     Args:
         heads: Heads of each layer.
@@ -128,7 +167,8 @@ def bytes_of_image(heads: Sequence[int], tokens: int, pixels: int, relevance: bo
         relevance: Whether its relevance is written.
     """
     maps = sum(heads) + relevance
-    return (len(heads) + relevance) * HEADER.size + maps * tokens * (4 + tokens) + 3 * pixels + 1000
+    about = 2500 + 20 * tokens  # classes and verdicts; two rows as text
+    return (len(heads) + relevance) * HEADER.size + maps * tokens * (4 + tokens) + 3 * pixels + about
 
 
 def _check(probe: ProbeImages, probabilities: np.ndarray, tokens: Tokens, others: Mapping[str, Any]) -> None:
@@ -145,6 +185,17 @@ def _check(probe: ProbeImages, probabilities: np.ndarray, tokens: Tokens, others
         )
 
 
+def _check_measures(found: Sequence[Measures]) -> None:
+    for measures in found:
+        for method, each in measures.items():
+            if method not in METHODS:
+                raise UserError(
+                    f"verdicts must be of {', '.join(METHODS)}, got {method!r}{did_you_mean(method, METHODS)}"
+                )
+            if set(each) != {"deletion", "insertion"} or any(len(values) != 5 for values in each.values()):
+                raise UserError(f"the verdict of {method} must have deletion and insertion with five numbers each")
+
+
 def _check_layer(layer: np.ndarray, index: int, images: int, tokens: int) -> int:
     if layer.ndim != 4 or layer.shape[0] != images or layer.shape[2:] != (tokens, tokens):
         raise UserError(f"maps of layer {index} must be ({images}, heads, {tokens}, {tokens}), got {layer.shape}")
@@ -159,14 +210,11 @@ def _index(tokens: Tokens, heads: Sequence[int]) -> dict[str, Any]:
         "prefix": list(tokens.prefix_names or ["CLS", *(f"R{i}" for i in range(1, prefix))][:prefix]),
         "layers": list(tokens.layer_names or map(str, range(len(heads)))),
         "heads": list(heads),
-        "pooled": _rounded(tokens.pooled_rows[0]),
+        "pooled": _plain(tokens.pooled_rows[0]),
     }
 
 
-def _about(
-    image: int, probe: ProbeImages, chances: np.ndarray, verdicts: Sequence[Mapping[str, float] | None] | None
-) -> dict[str, Any]:
-    verdict = verdicts[image] if verdicts else None
+def _about(image: int, probe: ProbeImages, chances: np.ndarray) -> dict[str, Any]:
     best = np.argsort(-chances, kind="stable")[:TOP]
     return {
         "label": probe.class_names[probe.labels[image]],
@@ -174,7 +222,6 @@ def _about(
         "right": int(best[0]) == probe.labels[image],
         "size": list(probe.pixels.shape[1:3]),
         "answer": None if probe.answers is None else {k: list(v) for k, v in probe.answers[image].items()},
-        "verdict": verdict and {name: _number(float(value)) for name, value in verdict.items()},
     }
 
 
@@ -183,8 +230,13 @@ def _number(value: float) -> float | None:
     return round(value, 6) if np.isfinite(value) else None
 
 
-def _rounded(row: np.ndarray) -> list[float | None]:
-    return [_number(value) for value in row.tolist()]
+def _plain(value: Any) -> Any:
+    """Mappings, rows and numbers as JSON has them."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, Sequence | np.ndarray):
+        return [_plain(each) for each in value]
+    return _number(float(value))
 
 
 def _png(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:

@@ -4,7 +4,7 @@
 import { checkbox, h, segmented, setAttribute, setText, syncChildren } from "./dom.js";
 import { showKeys } from "./keys.js";
 
-const METHODS = [["raw", "Raw"], ["rollout", "Rollout"], ["relevance", "Relevance"]];
+const METHODS = [["relevance", "Relevance"], ["raw", "Raw"], ["rollout", "Rollout"]];
 
 export class Controls {
   /** @param {import("./page.js").Page} page */

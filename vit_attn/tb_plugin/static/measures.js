@@ -1,17 +1,17 @@
 // @ts-check
-/** A number per head, and which tokens are sinks. No DOM in here. */
+/** A number per head, and which tokens get most of a map. No DOM in here. Definitions: docs/methods.md. */
 
 import { SHARES } from "./arithmetic.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {{rows: number, cols: number, prefix: number, height: number, width: number}} Grid patches and pixels */
-/** @typedef {{entropy: number, share: number, distance: number, sink: number, sinkToken: number, dead: boolean, sinking: boolean}} Measures */
+/** @typedef {{entropy: number, share: number, distance: number, sink: number, sinkToken: number, uniform: boolean, concentrated: boolean}} Measures */
 
-/** A head that spreads its attention over all tokens alike carries no choice: entropy from this share of the maximum. */
-export const DEAD = 0.97;
-/** A head is sink-like when one token gets at least this share of all its attention. */
-export const SINKING = 0.5;
-/** A patch is a sink when its mean over all queries is this many times the uniform share. */
+/** A head attends uniformly in an image when its entropy is at least this share of the largest possible. */
+export const UNIFORM = 0.97;
+/** A head is concentrated in an image when one token gets at least this share of all its attention. */
+export const CONCENTRATED = 0.5;
+/** A sink gets this many times the uniform share, as in sinks.py. */
 const SINK_TIMES = 10;
 
 const LOG_SHARES = SHARES.map((share) => (share > 0 ? share * Math.log(share) : 0));
@@ -49,9 +49,9 @@ export function measure(layer, head, grid) {
   for (let key = 1; key < tokens; key++) if (columns[key] > columns[sinkToken]) sinkToken = key;
   const sink = columns[sinkToken] / tokens;
   const share = tokens > 1 ? entropy / tokens / Math.log(tokens) : 0;
-  const dead = share >= DEAD;
-  const sinking = sink >= SINKING;
-  return { entropy: entropy / tokens, share, distance: distance / patches, sink, sinkToken, dead, sinking };
+  const uniform = share >= UNIFORM;
+  const concentrated = !uniform && sink >= CONCENTRATED;
+  return { entropy: entropy / tokens, share, distance: distance / patches, sink, sinkToken, uniform, concentrated };
 }
 
 /** @param {Uint8Array} codes @param {number} at @param {Float32Array} distances @param {number} patch @param {Grid} grid */
@@ -81,19 +81,20 @@ function patchDistances({ rows, cols, height, width }) {
 }
 
 /**
- * Patches that nearly all queries look at: column mean at least ten times 1/N, averaged over the maps.
+ * Patches of `known` sinks that get a sink's share of these maps too: a column mean of ten times 1/N, or half.
  * @param {Float32Array[]} matrices
  * @param {number} prefix
+ * @param {Set<number>} known tokens that get as much whatever the image shows
  * @returns {number[]}
  */
-export function findSinks(matrices, prefix) {
+export function findSinks(matrices, prefix, known) {
   const tokens = Math.sqrt(matrices[0].length);
   const columns = new Float64Array(tokens);
   for (const matrix of matrices) {
     for (let at = 0; at < matrix.length; at++) columns[at % tokens] += matrix[at];
   }
   const found = [];
-  const limit = SINK_TIMES * matrices.length; // 10 / N, times N rows of each map
-  for (let token = prefix; token < tokens; token++) if (columns[token] >= limit) found.push(token);
+  const limit = Math.min(SINK_TIMES, tokens / 2) * matrices.length; // 10 / N or a half, times N rows of each map
+  for (let token = prefix; token < tokens; token++) if (known.has(token) && columns[token] >= limit) found.push(token);
   return found;
 }

@@ -3,7 +3,8 @@
 
 import { format, megabytes } from "./colour.js";
 import { h, setText, syncChildren } from "./dom.js";
-import { tokenName } from "./view.js";
+import { verdictNotes } from "./verdict.js";
+import { rankOf, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
@@ -17,10 +18,10 @@ export class Notes {
   }
 
   draw() {
-    const { here, pinned, state, stage } = this.page;
+    const { here, pinned, state, stage, store } = this.page;
     const shown = stage?.shown;
     if (!here) return;
-    const notes = [...(shown ? sums(here, shown, state) : []), method(here, state), verdict(here)];
+    const notes = [...(shown ? sums(here, shown, state) : []), method(here, state, store.state.method !== state.method), ...verdictNotes(here, state)];
     if (here.about.answer && state.answer && shown) notes.push(answer(here, shown, state));
     if (here.index.note) notes.push(here.index.note);
     notes.push(held(here, pinned, here.complete));
@@ -37,47 +38,49 @@ function sums(here, shown, state) {
   const percent = state.method !== "relevance";
   const column = state.direction === "to" && state.query !== "pool";
   const head = here.headOf(state);
-  const why = head === "max" || head === "min" ? `: under the ${head} of heads, rows of a layer do not sum to 100 %` : "";
-  const notes = [`${column ? "This column sums to" : "This row sums to"} ${format(shown.total, percent)}${percent && !column ? why : ""}.`];
-  if (!Number.isFinite(shown.total)) notes.push("Some of this map is not a number: the network's values overflowed at this step.");
-  const list = [...(here.grid.prefix ? [here.index.prefix.join(", ")] : []), ...shown.sinks.map((sink) => tokenName(here.index, sink))];
+  const why = state.method === "raw" && !column && (head === "max" || head === "min") ? `: under the ${head === "max" ? "maximum" : "minimum"} of heads, rows do not sum to 100 %` : "";
+  const notes = [`${column ? "This column sums to" : "This row sums to"} ${format(shown.total, percent)}${why}.`];
+  if (!Number.isFinite(shown.total)) notes.push("Some of this map is not a number: the network gave NaN or infinity at this step.");
+  const sinks = shown.sinks.map((sink) => tokenName(here.index, sink)).join("; ");
   if (state.hide) {
+    const list = [here.index.prefix.join(", "), sinks].filter(Boolean).join("; ");
     const share = shown.total > 0 ? shown.hiddenMass / shown.total : 0;
-    notes.push(list.length ? `Left out: ${list.join("; ")}; that hides ${format(share, true)} of the sum. Values are as they were, not rescaled.` : "There is no prefix and no sink to leave out.");
+    notes.push(list ? `Left out: ${list}; that hides ${format(share, true)} of the sum. Values are as they were, not rescaled.` : "Nothing is left out: there is no prefix, and no sink is known.");
   } else if (here.grid.prefix) {
     const mass = shown.values.subarray(0, here.grid.prefix).reduce((a, b) => a + b, 0);
-    notes.push(`Prefix tokens hold ${format(mass, percent)}; their tiles are below the map.`);
+    notes.push(`Prefix tokens ${column ? "look here with" : "hold"} ${format(mass, percent)}; their tiles are below the map.`);
   }
-  if (!state.hide && shown.sinks.length) notes.push(`Sinks, which get ten times the uniform share or more: ${shown.sinks.map((sink) => tokenName(here.index, sink)).join("; ")}.`);
+  if (!state.hide && sinks) notes.push(`Sinks, which get ten times the uniform share or more in nine of ten of ${here.index.sinks?.images} images: ${sinks}.`);
+  if (state.hide && !here.index.sinks?.layers) notes.push("Which patches are sinks is not known: it takes four different images of a step to tell them from what an image shows.");
+  else if (state.hide && state.method !== "raw" && !here.complete) notes.push("No sink is left out: finding those of all layers takes all layers, and not all are loaded.");
   return notes;
 }
 
-/** @param {Maps} here @param {import("./state.js").State} state */
-function method(here, state) {
-  if (state.method === "relevance") return `Relevance is weighted by gradients of the predicted class, ${here.about.top[0][0]}.`;
-  const what = state.method === "raw" ? "Raw attention of one layer, before and after which other layers mix tokens" : "Rollout multiplies ½ attention + ½ identity of the layers";
-  return `Class-agnostic: ${what}. It does not know which class was predicted, and a patch that is looked at need not be why.`;
-}
-
-/** @param {Maps} here */
-function verdict(here) {
-  const found = here.about.verdict;
-  if (!found) return "No deletion or insertion verdict was logged for this image, so nothing here says that the map is faithful.";
-  const { deletion, insertion, random_deletion: randomDeletion, random_insertion: randomInsertion } = found;
-  const better = Number(deletion < randomDeletion) + Number(insertion > randomInsertion);
-  const words = ["no better than a random order", "better than a random order on one of two", "better than a random order on both"];
-  const number = (/** @type {number} */ value) => value?.toFixed(3) ?? "?";
-  return `Deletion ${number(deletion)} (random ${number(randomDeletion)}, lower is better), insertion ${number(insertion)} (random ${number(randomInsertion)}, higher is better): ${words[better]}.`;
+/** What the method sees, and what it does not. @param {Maps} here @param {import("./state.js").State} state @param {boolean} wished whether another was */
+function method(here, state, wished) {
+  const [predicted] = here.about.top[0];
+  if (state.method === "relevance") {
+    const label = here.about.right ? "" : ` (the label is ${here.about.label})`;
+    return `Class-specific: relevance is attention weighted by gradients of the predicted class, ${predicted}${label}. It is shown first because it did best, or among the best, where methods were judged (docs/methods.md); whether it is so here, the verdict says.`;
+  }
+  const layer = here.layerOf(state) + 1;
+  const count = here.layers.length;
+  const around = [layer > 1 ? "before" : "", layer < count ? "after" : ""].filter(Boolean).join(" and ");
+  const fusion = { mean: "mean", max: "maximum", min: "minimum" }[String(here.headOf(state))];
+  const raw = `raw attention of layer ${layer}${around ? `, ${around} which other layers mix tokens` : ""}`;
+  const rolled = `rollout of ${layer > 1 ? `layers 1 to ${layer}` : "layer 1"}, each ½ the ${fusion} of heads + ½ identity${fusion === "mean" ? "" : ", rows divided by their sum"}`;
+  const instead = wished ? "No relevance was logged at this step, so raw attention is shown. " : "";
+  return `${instead}Class-agnostic: ${state.method === "raw" ? raw : rolled}. It does not know which class was predicted, and a patch that is looked at need not be why.`;
 }
 
 /** @param {Maps} here @param {Shown} shown @param {import("./state.js").State} state */
 function answer(here, shown, state) {
   const entries = Object.entries(here.about.answer ?? {});
+  const ofPatches = shown.values.subarray(here.grid.prefix);
   const said = entries.map(([name, patches]) => {
-    const mass = patches.reduce((total, patch) => total + shown.values[patch + here.grid.prefix], 0);
-    const best = Math.max(...patches.map((patch) => shown.values[patch + here.grid.prefix]));
-    const rank = 1 + shown.values.subarray(here.grid.prefix).filter((value) => value > best).length;
-    return `${name} ${format(mass, state.method !== "relevance")}, rank ${rank} of ${here.tokens - here.grid.prefix} patches`;
+    const mass = patches.reduce((total, patch) => total + ofPatches[patch], 0);
+    const best = Math.max(...patches.map((patch) => ofPatches[patch]));
+    return `${name} ${format(mass, state.method !== "relevance")}, ${rankOf(ofPatches, best, " patches")}`;
   });
   return `The data set's own answer: ${said.join("; ")}.`;
 }
@@ -85,6 +88,7 @@ function answer(here, shown, state) {
 /** @param {Maps} here @param {Maps | null} pinned @param {boolean} complete */
 function held(here, pinned, complete) {
   const bytes = here.bytes + (pinned && pinned !== here ? pinned.bytes : 0);
-  const missing = complete ? "" : ` One layer of ${here.layers.length} is loaded; all are ${megabytes(here.whole)}. Rollout, relevance and the other layers' heads wait for them.`;
+  const loaded = here.layers.some(Boolean) ? `One layer of ${here.layers.length}` : "Relevance alone";
+  const missing = complete ? "" : ` ${loaded} is loaded; all layers are ${megabytes(here.whole)}. Rollout and heads of other layers wait for them.`;
   return `The page holds ${megabytes(bytes)} of maps. Values are stored in 8 bits, exact to 0.4 % of their row's largest.${missing}`;
 }

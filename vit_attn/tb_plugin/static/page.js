@@ -48,8 +48,9 @@ export class Page {
     store.listeners.push((changed) => this.changed(changed));
   }
 
+  /** What the user chose, as it can be shown of what is loaded. */
   get state() {
-    return this.store.state;
+    return this.here?.possible(this.store.state) ?? this.store.state;
   }
 
   /** @param {HTMLElement} root */
@@ -80,8 +81,8 @@ export class Page {
 
   /** @param {Set<string>} changed */
   changed(changed) {
-    const layerMissing = this.here && !this.here.layers[this.here.layerOf(this.state)];
-    if (layerMissing || [...changed].some((name) => FOR_DATA.has(name))) this.sync();
+    const missing = this.here && !this.here.has(this.state);
+    if (missing || [...changed].some((name) => FOR_DATA.has(name))) this.sync();
     else this.draw();
   }
 
@@ -143,7 +144,7 @@ export class Page {
    */
   async load({ run, step, image }, ...held) {
     const found = held.find((maps) => maps && maps.place.run === run && maps.place.step === step && maps.place.image === image);
-    if (found && found.layers[found.layerOf(this.state)]) return found;
+    if (found?.has(this.store.state)) return found;
     const index = found?.index ?? (await this.source.step(run, step));
     const place = { run, step, image: Math.min(image, index.images.length - 1) };
     const [maps, picture] = await Promise.all([this.loadMaps(place, index), loadImage(this.source.imageUrl(place))]);
@@ -159,14 +160,14 @@ export class Page {
     const maps = new Maps(place, index, Array(count).fill(null), null);
     maps.whole = bytes;
     const all = bytes <= LOAD_BYTES || this.everything;
-    const only = maps.layerOf(this.state);
+    const only = maps.possible(this.store.state).method === "relevance" ? count : maps.layerOf(this.store.state);
     const [first, last] = all ? [0, count] : [only, only];
     const layers = decodeLayers(await this.source.maps(place, first, last));
     const expected = all ? count + Number(index.relevance) : 1;
     if (layers.length !== expected || layers.some((layer) => layer.tokens !== tokens)) {
       throw new Error(`Damaged maps of image ${place.image + 1} at step ${place.step}: ${layers.length} of ${expected} layers, ${layers[0]?.tokens} of ${tokens} tokens.`);
     }
-    if (index.relevance && all) maps.relevance = layers.pop() ?? null;
+    if (index.relevance && (all || only === count)) maps.relevance = layers.pop() ?? null;
     for (const [i, layer] of layers.entries()) maps.layers[first + i] = layer;
     return maps;
   }

@@ -14,17 +14,19 @@ export class Sheet {
   constructor(page) {
     this.page = page;
     const set = page.store.set.bind(page.store);
-    this.sort = segmented("Order of the heads", [["network", "by layer"], ["entropy", "entropy"], ["distance", "distance"], ["sink", "sink mass"]], (sort) => set({ sort: /** @type {any} */ (sort) }));
+    this.sort = segmented("Order of the heads", [["network", "by layer"], ["entropy", "entropy"], ["distance", "distance"], ["sink", "largest share"]], (sort) => set({ sort: /** @type {any} */ (sort) }));
     this.common = checkbox("one scale", (common) => set({ common }), "All small maps on one colour scale, else each on its own");
     this.query = h("span", { class: "detail" });
+    this.judged = h("span");
     this.cells = h("div", { class: "cells", role: "group", "aria-label": "Heads" });
     this.cells.addEventListener("keydown", (event) => this.key(event));
     /** @type {Cell[]} */
     this.order = [];
     this.element = h("section", { class: "sheet", "aria-label": "Layers and heads" },
       h("div", { class: "head" }, h("b", {}, "Layers × heads"), this.query, h("span", { class: "space" }), this.sort.element, this.common.element), this.cells,
-      h("p", { class: "legend" }, h("span", { class: "flag dead" }, "dead"), "entropy at least 97 % of the largest possible: it looks everywhere alike ",
-        h("span", { class: "flag sinking" }, "sink"), "one token gets at least half of all its attention"));
+      h("p", { class: "legend" }, h("span", { class: "flag uniform" }, "uniform"), "entropy at least 97 % of the largest possible in this image ",
+        h("span", { class: "flag concentrated" }, "concentrated"), "one token gets at least half of all its attention in this image ",
+        h("span", { class: "flag sink" }, "sink"), "concentrated on a token that gets much whatever the image shows", this.judged));
   }
 
   /** @param {KeyboardEvent} event */
@@ -61,6 +63,9 @@ export class Sheet {
     this.common.input.checked = state.common;
     const way = state.direction === "to" && state.query !== "pool" ? "who looks at it" : "where it looks";
     setText(this.query, `${tokenName(here.index, state.query)}, ${way}`);
+    const judged = here.index.sinks;
+    const how = judged?.layers ? `in nine of ten of ${judged.images} images, ten times the uniform share` : `not judged here: it takes four different images, and ${judged?.images ?? "none"} ${judged?.images === 1 ? "was" : "were"} compared`;
+    setText(this.judged, ` (${how})`);
     if (state.query !== "pool" && state.query >= here.tokens) return;
     this.order = this.sorted();
     const wrapped = state.sort !== "network";
@@ -90,16 +95,16 @@ export class Sheet {
     const { here, state } = this.page;
     if (!here) return;
     const chosen = state.method === "raw" && here.layerOf(state) === layer && here.headOf(state) === head;
-    const flag = measures.dead ? "dead" : measures.sinking ? "sink" : "";
+    const flag = measures.uniform ? "uniform" : !measures.concentrated ? "" : here.isSink(layer, head, measures.sinkToken) ? "sink" : "concentrated";
     const numbers = { network: "", entropy: measures.entropy.toFixed(2), distance: `${measures.distance.toFixed(1)} px`, sink: format(measures.sink, true) };
     setText(button.children[1], wrapped ? `${layer + 1}·${head + 1}  ${numbers[state.sort]}` : head === 0 ? `layer ${layer + 1} · 1` : `${head + 1}`);
     setText(button.children[2], flag);
-    button.className = `small ${measures.dead ? "dead" : measures.sinking ? "sinking" : ""}`;
-    button.children[2].className = `flag ${measures.dead ? "dead" : measures.sinking ? "sinking" : ""}`;
+    button.className = `small ${flag}`;
+    button.children[2].className = `flag ${flag}`;
     button.style.gridColumn = wrapped ? "" : String(head + 1);
     button.style.gridRow = wrapped ? "" : String(layer + 1);
     const words = `layer ${layer + 1}, head ${head + 1}: entropy ${measures.entropy.toFixed(2)} nats, ${format(measures.share, true)} of the largest; ` +
-      `distance ${measures.distance.toFixed(1)} pixels; sink mass ${format(measures.sink, true)} on ${tokenName(here.index, measures.sinkToken)}; ` +
+      `distance ${measures.distance.toFixed(1)} pixels; largest share of its attention ${format(measures.sink, true)}, on ${tokenName(here.index, measures.sinkToken)}; ` +
       `largest value here ${format(highest, true)}${flag ? `; ${flag}` : ""}`;
     setAttribute(button, "aria-label", words);
     setAttribute(button, "title", words);

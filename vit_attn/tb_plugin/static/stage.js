@@ -5,7 +5,7 @@ import { format, scaleAround, scaleTo } from "./colour.js";
 import { h, setText } from "./dom.js";
 import { Figure } from "./figure.js";
 import { Matrix } from "./matrix.js";
-import { difference, tokenName } from "./view.js";
+import { difference, rankOf, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
@@ -128,7 +128,7 @@ export class Stage {
     const { query, key, value } = pointed;
     const parts = [`${name(query)} → ${name(key)}: ${format(value, percent)}`];
     if (this.page.hover && "token" in this.page.hover) {
-      parts.push(`rank ${1 + this.shown.values.filter((each) => each > value).length} of ${here.tokens}`);
+      parts.push(rankOf(this.shown.values, value));
       const before = this.shownA?.values.length === here.tokens ? this.shownA.values[this.page.hover.token] : null;
       if (before !== null) parts.push(`A ${format(before, percent)}`, `B − A ${format(value - before, percent)}`);
     }

@@ -28,7 +28,7 @@ export const DEFAULTS = {
   run: "",
   step: -1,
   image: 0,
-  method: "rollout",
+  method: "relevance", // what docs/methods.md trusts for "which patches made the network name this class?"
   layer: -1,
   head: "mean",
   query: "pool",

@@ -6,8 +6,9 @@ import { findSinks, measure } from "./measures.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {import("./state.js").State} State */
-/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict: Record<string, number> | null, pooled?: number[]}} About */
-/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, images: About[]}} Index */
+/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./verdict.js").Measures, pooled?: number[], pooled_relevance?: number[]}} About verdict: of earlier versions */
+/** @typedef {{images: number, layers: {heads: number[][], mean: number[]}[] | null}} Sinks tokens that are sinks, by layer and head, over that many images */
+/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, sinks?: Sinks, judged?: {orders: number, images: number, methods: import("./verdict.js").Measures}, images: About[]}} Index */
 /** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
 
 /** Above this many tokens the matrix of a rollout is not computed: it costs N³ a layer. */
@@ -57,6 +58,16 @@ export class Maps {
     return this.cache.get(name);
   }
 
+  /** A state as it can be shown here: where no relevance was logged, raw attention stands for it. @param {State} state @returns {State} */
+  possible(state) {
+    return state.method === "relevance" && !this.index.relevance ? { ...state, method: "raw" } : state;
+  }
+
+  /** Whether what a state shows was loaded. @param {State} state */
+  has(state) {
+    return Boolean(this.possible(state).method === "relevance" ? this.relevance : this.layers[this.layerOf(state)]);
+  }
+
   /** The layer that a state asks for, which may have come from a deeper network. @param {State} state */
   layerOf(state) {
     const last = this.layers.length - 1;
@@ -82,7 +93,7 @@ export class Maps {
   fused(state) {
     const fusion = this.headOf(state);
     const all = this.remember("fused", String(fusion), () => this.layers.map((layer) => fuse(/** @type {Layer} */ (layer), fusion)));
-    return all.slice(0, this.layerOf(state) + 1);
+    return state.method === "relevance" ? all : all.slice(0, this.layerOf(state) + 1);
   }
 
   /** The map of the state's layer and head. @param {State} state */
@@ -95,7 +106,7 @@ export class Maps {
   /** Why the state's method cannot be shown here, or nothing. @param {State} state */
   obstacle(state) {
     if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens; token ${state.query} is not one of them.`;
-    if (state.method === "relevance" && !this.relevance) return "No relevance was logged for this step.";
+    if (state.method === "relevance" && !this.relevance) return this.index.relevance ? "The relevance is not loaded." : "No relevance was logged for this step.";
     if (state.method === "rollout" && !this.complete) return "Rollout needs all layers, and not all are loaded.";
     if (state.method === "raw" && !this.layers[this.layerOf(state)]) return "This layer is not loaded.";
     return "";
@@ -112,6 +123,8 @@ export class Maps {
   /** A value for every token. @param {State} state */
   values(state) {
     const column = state.direction === "to" && state.query !== "pool";
+    const { pooled_relevance: pooled } = this.about;
+    if (state.method === "relevance" && state.query === "pool" && pooled) return Float32Array.from(pooled);
     if (state.method === "rollout") {
       const fused = this.fused(state);
       return column ? rollColumn(fused, Number(state.query)) : rollRow(fused, this.weights(state));
@@ -122,8 +135,17 @@ export class Maps {
 
   /** Patches that are sinks in the maps behind what is shown. @param {State} state @returns {number[]} */
   sinks(state) {
-    if (this.obstacle(state) || (state.method !== "raw" && !this.complete)) return [];
-    return findSinks(state.method === "raw" ? [this.matrixOfLayer(state)] : this.fused(state), this.grid.prefix);
+    const layers = this.index.sinks?.layers;
+    if (!layers || this.obstacle(state) || (state.method !== "raw" && !this.complete)) return [];
+    const [last, head] = [state.method === "relevance" ? layers.length - 1 : this.layerOf(state), this.headOf(state)];
+    const chosen = layers.slice(state.method === "raw" ? last : 0, last + 1);
+    const of = (/** @type {{heads: number[][], mean: number[]}} */ { heads, mean }) => (typeof head === "number" ? heads[head] : head === "mean" ? mean : heads.flat());
+    return findSinks(state.method === "raw" ? [this.matrixOfLayer(state)] : this.fused(state), this.grid.prefix, new Set(chosen.flatMap(of)));
+  }
+
+  /** Whether a token is a sink of a head, over the images that were logged. @param {number} layer @param {number} head @param {number} token */
+  isSink(layer, head, token) {
+    return Boolean(this.index.sinks?.layers?.[layer].heads[head].includes(token));
   }
 
   /** Values, and what leaving out prefix and sinks hides of them. @param {State} state @param {number[]} sinks @returns {Shown} */
@@ -158,6 +180,14 @@ export function difference(a, b) {
   const hidden = new Set([...a.hidden, ...b.hidden]);
   const max = values.reduce((most, value, token) => (hidden.has(token) ? most : Math.max(most, Math.abs(value))), 0);
   return { values, total: sum(values), hidden, hiddenMass: 0, sinks: [], max };
+}
+
+/** Which rank a value has among others, 1 for the largest; of equal ones the range. @param {Float32Array} values @param {number} value @param {string} [what] they are of */
+export function rankOf(values, value, what = "") {
+  if (!Number.isFinite(value)) return "no rank";
+  const first = 1 + values.filter((each) => each > value).length;
+  const equal = values.filter((each) => each === value).length;
+  return `rank ${first}${equal > 1 ? `–${first + equal - 1} (equal)` : ""} of ${values.length}${what}`;
 }
 
 /** A token's name: CLS, R1, or a patch by row and column, counted from 1. @param {Index} index @param {number | "pool"} token */

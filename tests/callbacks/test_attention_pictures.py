@@ -1,0 +1,55 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from vit_attn.attention_maps.view import View
+from vit_attn.callbacks import attention_pictures
+from vit_attn.callbacks.attention_pictures import METHODS, Snapshot, overlay, pointing
+
+
+def one_hot(patch: int) -> np.ndarray:
+    row = np.zeros(17, dtype=np.float32)
+    row[1 + patch] = 1
+    return row
+
+
+@pytest.fixture
+def taken() -> Snapshot:
+    """Relevance is on patch 3, the last layer on patch 5, rollout on patch 7."""
+    chances = np.array([0.1, 0.9], dtype=np.float32)
+    heads = np.stack([one_hot(9)] * 2)[None]
+    view = View(
+        heads, one_hot(5), one_hot(7), 0.5 * one_hot(3), chances, target=1, grid_size=(4, 4), num_prefix_tokens=1
+    )
+    return Snapshot([view], None, (0,), pools_by_attention=False)
+
+
+def probe(bought: int) -> SimpleNamespace:
+    images = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
+    return SimpleNamespace(
+        images=images, labels=torch.zeros(1, dtype=torch.int64), answers=[SimpleNamespace(bought=bought, buyer=0)]
+    )
+
+
+@pytest.mark.parametrize(("bought", "method"), [(3, "relevance"), (5, "last_layer"), (7, "rollout")])
+def test_each_method_points_with_its_own_row(taken, bought, method):
+    assert pointing(taken, probe(bought)) == {"relevance": 0, "last_layer": 0, "rollout": 0, "chance": 1 / 16} | {
+        method: 1
+    }
+
+
+def test_relevance_is_drawn_first_for_the_class_that_it_is_of_and_in_shares_of_the_patches(taken, monkeypatch):
+    drawn = []
+
+    def draw(image, _title, maps, *_):
+        drawn.extend(maps)
+        return image
+
+    monkeypatch.setattr(attention_pictures, "draw_overlays", draw)
+    overlay(taken, probe(3), 0, ["cat", "dog"])
+    assert [each.title for each in drawn] == list(METHODS) == ["relevance", "last layer", "rollout"]
+    assert [each.note for each in drawn] == ["for dog", "", ""]
+    assert [int(each.patches.argmax()) for each in drawn] == [3, 5, 7]
+    assert drawn[0].patches.sum() == 1
