@@ -5,7 +5,8 @@
 Each network has random weights, drawn until its attention is far from uniform. What was recorded is compared with the
 softmax of the same network without fused attention; the default query with the gradient of a random projection of the
 output by the tokens; the patches' order with what changes when one patch of the image does; and relevance with its
-formula. Prints a table, and exits with 1 if anything that was recorded is wrong. On two busy cores it takes about fifteen minutes.
+formula. Prints a table, and exits with 1 if anything that was recorded is wrong. Takes a quarter of an hour on two
+busy cores.
 """
 
 import argparse
