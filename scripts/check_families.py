@@ -5,7 +5,8 @@
 Each network has random weights, drawn until its attention is far from uniform. What was recorded is compared with the
 softmax of the same network without fused attention; the default query with the gradient of a random projection of the
 output by the tokens; the patches' order with what changes when one patch of the image does; and relevance with its
-formula. Prints a table, and exits with 1 if anything that was recorded is wrong. Two cores take about ten minutes.
+formula. Prints a table, and exits with 1 if anything that was recorded is wrong. Takes a quarter of an hour on two
+busy cores.
 """
 
 import argparse
@@ -18,31 +19,27 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.nn.functional as F
+from family_checks import (  # pyrefly: ignore[missing-import]
+    Wrong,
+    check_order,
+    check_row,
+    compare_relevance,
+    compare_weights,
+    default_row,
+    pool_name,
+    redraw,
+    softmaxes,
+)
 from family_networks import Candidate, candidates, images_of  # pyrefly: ignore[missing-import]
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+from torch import nn
 
-from vit_attn.attention_maps import record, relevance, rollout
-from vit_attn.attention_maps.recording import Layer, Recording
+from vit_attn.attention_maps import record
 from vit_attn.attention_maps.watch import attention_modules
 from vit_attn.errors import UserError
 
-LARGEST_ERROR = 1e-5
-"""Of a recorded weight, which is in float32; the reference is in float64."""
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
-SOFTMAX = (Tensor.softmax, torch.softmax, F.softmax)
-QUERIES_AND_KEYS = re.compile(
-    r"qkv\.weight|\bq\.weight|\bk\.weight|\bkv\.weight|q_proj|k_proj|query|key\.|in_proj_weight"
-)
-NORMS = re.compile(r"[qk]_?norm\w*\.weight|(query|key)_norm\.weight")
-
-
-class Wrong(Exception):
-    """What was recorded is not what the network does."""
 
 
 @dataclass(frozen=True)
@@ -55,43 +52,6 @@ class Finding:
     says: str = ""
     weights: float = 0.0
     relevance: float = 0.0
-
-
-class Softmaxes(TorchFunctionMode):
-    """Keeps the weights of attention that is not fused, in the graph."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: list[Tensor] = []
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func is F.multi_head_attention_forward:  # which returns them
-            attend: Any = func
-            output, weights = attend(*args, **(kwargs | {"need_weights": True, "average_attn_weights": False}))
-            self.kept.append(weights._base)  # (B H, N, N): what it returns is a view that nothing uses
-            return output, weights
-        if func is F.scaled_dot_product_attention:  # where a network has nothing else
-            output, weights = written_out(*args, **kwargs)
-            self.kept.append(weights)
-            return output
-        result = func(*args, **kwargs)
-        if func in SOFTMAX and result.ndim == 4:
-            self.kept.append(result)
-        return result
-
-
-def written_out(
-    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, *, scale: float | None = None, **options: Any
-) -> tuple[Tensor, Tensor]:
-    """Fused attention by its formula, and its weights."""
-    if options.pop("dropout_p", 0.0) or any(options.values()):
-        raise Wrong(f"attention with {options} is not written out")
-    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
-    weights = scores.softmax(dim=-1)
-    return weights @ v, weights
 
 
 def main() -> int:
@@ -174,37 +134,6 @@ def recorded(candidate: Candidate, net: nn.Module) -> Finding:
         return Finding(candidate, "wrong", says=str(error))
 
 
-def redraw(net: nn.Module, images: Tensor) -> None:
-    """Queries and keys are enlarged until attention is far from uniform; nothing is shut by zeros or LayerScale."""
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if re.search(r"gamma|lambda_?1|lambda_?2|layer_?scale", name):
-                parameter.fill_(1.0)
-            elif not parameter.any() and parameter.ndim > 0:
-                parameter.normal_(std=0.1)
-        for _ in range(30):
-            with record(net) as recording:
-                net(images)
-            if all(contrasted(layer.weights()) for layer in recording):
-                return
-            for name, parameter in net.named_parameters():
-                if QUERIES_AND_KEYS.search(name) or NORMS.search(name):
-                    parameter.mul_(1.3)
-    raise AssertionError("attention stays uniform")
-
-
-def contrasted(weights: Tensor) -> bool:
-    """Whether the largest weight of most rows is over ten times the middle one."""
-    return bool((weights.amax(dim=-1) > 10 * weights.median(dim=-1).values).float().mean() > 0.5)
-
-
-def softmaxes(net: Any, images: Tensor) -> tuple[list[Tensor], Any]:
-    """The weights of the same network without fused attention, and what it returns."""
-    with Softmaxes() as mode:
-        output = net(images)
-    return mode.kept, output
-
-
 def unfused(candidate: Candidate, net: nn.Module) -> nn.Module:
     """The same network without fused attention."""
     twin = candidate.build(unfused=True).eval().double()
@@ -213,130 +142,6 @@ def unfused(candidate: Candidate, net: nn.Module) -> nn.Module:
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
     return twin
-
-
-def compare_weights(recording: Recording, maps: list[Tensor]) -> float:
-    """The largest error of a recorded weight, the pool's too."""
-    layers = [*recording, *([] if recording.pool is None else [recording.pool])]
-    unread = len(maps) == len(layers) + 1 and recording.pool is None and maps[-1].shape[-2] == 1
-    if unread:
-        maps.pop()  # a pool that nothing is read from
-    if len(layers) != len(maps):
-        raise Wrong(f"{len(layers)} layers were recorded of {len(maps)}")
-    errors = []
-    for layer, expected in zip(layers, maps, strict=True):
-        weights, expected = layer.weights(), by_head(expected, recording)
-        if weights.shape != expected.shape:
-            raise Wrong(f"{layer.name} has weights {tuple(weights.shape)}, but {tuple(expected.shape)} unfused")
-        errors.append((weights - expected).abs().max().item())
-    if not max(errors) <= LARGEST_ERROR:
-        raise Wrong(f"a recorded weight is off by {max(errors):.1e}")
-    return max(errors)
-
-
-def by_head(weights: Tensor, recording: Recording) -> Tensor:
-    """Weights by image and head, which some are without."""
-    return weights if weights.ndim == 4 else weights.unflatten(0, (recording.batch_size, -1))
-
-
-def default_row(measured: Recording, plain: Recording) -> Tensor | None:
-    """The default query, if there is one; without a graph it is the same or refused."""
-    rows: list[Tensor | None] = []
-    for recording in (measured, plain):
-        try:
-            rows.append(recording.query_rows().double())
-        except UserError:
-            rows.append(None)
-    if rows[1] is not None and (rows[0] is None or not torch.allclose(*rows)):  # pyrefly: ignore[bad-argument-type]
-        raise Wrong(f"the default query is {pool_name(plain)} without a graph, and measured {pool_name(measured)}")
-    return rows[0]
-
-
-def check_row(net: nn.Module, images: Tensor, row: Tensor, pool: Layer | None) -> None:
-    """The tokens of the default query are those that the output's random projection has a gradient by."""
-    kept: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] == row.shape[-1]:
-            kept.append(output)
-
-    hooks = [
-        module.register_forward_hook(keep)
-        for name, module in net.named_modules()
-        if pool is None or not name.startswith(pool.name)
-    ]
-    said = said_of_images(net(images))
-    for hook in hooks:
-        hook.remove()
-    value = (said * torch.randn(said.shape, generator=torch.Generator().manual_seed(2), dtype=said.dtype)).sum()
-    (gradient,) = torch.autograd.grad(value, [kept[-1]])
-    sizes = gradient.abs().amax(dim=-1)
-    read, asked = sizes > 1e-9 * sizes.max(), (row[:, 0] > 0).expand(len(images), -1)
-    if not torch.equal(read, asked):
-        raise Wrong(
-            f"the output reads the tokens {read[0].nonzero().flatten().tolist()}, not those of the default query"
-        )
-    patches = gradient[:, row[0, 0] == row[0, 0, -1]] if pool is None and row[0, 0, -1] > 0 else gradient[:, :1]
-    if (patches - patches.mean(dim=1, keepdim=True)).abs().max() > 1e-6 * sizes.max():
-        raise Wrong("the output does not read the patches equally, as the default query does")
-
-
-def said_of_images(output: Any) -> Tensor:
-    """The first of what a network returned that has a row an image."""
-    if isinstance(output, Tensor):
-        return output
-    listed = output.values() if hasattr(output, "values") else output
-    return next(value for value in listed if isinstance(value, Tensor) and value.ndim == 2)
-
-
-def check_order(net: nn.Module, images: Tensor, recording: Recording) -> None:
-    """Changing one patch of the image changes its token the most before the first layer."""
-    rows, cols = recording.grid_size
-    height, width = recording.patch_size or (images.shape[-2] // rows, images.shape[-1] // cols)
-    before = recording.forwards[0].calls[0][1]
-    for patch in (0, cols - 1, cols, rows * cols - 2):
-        changed, (row, col) = images.clone(), divmod(patch, cols)
-        changed[..., row * height : (row + 1) * height, col * width : (col + 1) * width] += 3.0
-        with torch.no_grad(), record(net) as again:
-            net(changed)
-        after = again.forwards[0].calls[0][1]
-        moved = (after.v - before.v).abs().amax(dim=(0, 1, 3))[recording.num_prefix_tokens :]
-        found = divmod(int(moved.argmax()), cols)
-        reach = int((moved > 0).sum() > 1)  # of convolutions before the patches, which see their neighbours
-        if max(abs(found[0] - row), abs(found[1] - col)) > reach:
-            raise Wrong(f"patch {patch} of the image is token {int(moved.argmax())} of the patches")
-
-
-def compare_relevance(recording: Recording, maps: list[Tensor], output: Any, row: Tensor) -> float:
-    """Relevance and rollout against their formulas over the unfused weights; the largest error by the largest value."""
-    value, eye = said_of_images(output)[:, 0].sum(), torch.eye(recording.num_tokens, dtype=torch.float64)
-    gradients = torch.autograd.grad(value, maps)
-    maps, gradients = ([by_head(each, recording).detach() for each in kind] for kind in (maps, gradients))
-    attended = [(a * g).relu().mean(dim=1) for a, g in zip(maps, gradients, strict=True)]
-    layers, start, weighed = maps[: len(recording)], row, row
-    if recording.pool is not None:
-        weighed = recording.pad_pooled(attended[-1])
-    for layer, related in zip(reversed(layers), reversed(attended[: len(recording)]), strict=True):
-        weighed = weighed @ (eye + related)
-        start = start @ (layer.mean(dim=1) + eye) / 2
-    found = relevance(recording, lambda output: said_of_images(output)[:, 0])
-    errors = [(f - e).abs().amax() / e.abs().amax() for f, e in ((found, weighed), (rollout(recording), start))]
-    if not max(errors) <= 1e-4:
-        raise Wrong(f"relevance and rollout are off by {errors[0]:.1e} and {errors[1]:.1e} of their largest value")
-    return max(errors).item()
-
-
-def pool_name(recording: Recording) -> str:
-    """What the default query is, in words."""
-    names = {
-        "token": "CLS",
-        "prefix": "all prefix tokens",
-        "token+avg": "CLS, and mean of patches",
-        "map": "pool by attention",
-    }
-    if recording.global_pool == "avg":
-        return "mean of all tokens" if recording.pool_include_prefix else "mean of patches"
-    return names.get(recording.global_pool, recording.global_pool)
 
 
 def table(findings: list[Finding]) -> str:

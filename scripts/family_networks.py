@@ -140,8 +140,9 @@ def of_timm() -> Iterator[Candidate]:
             name = SMALLEST[module]
             yield Candidate("timm", module, name, lambda unfused=False, name=name: _smallest(name))
         else:
+            library = "vit_attn" if module == "zoo" else "timm"  # ours are in its registry, too
             yield Candidate(
-                "timm", module, names[0], lambda unfused=False, name=names[0]: timm.create_model(name), meta=True
+                library, module, names[0], lambda unfused=False, name=names[0]: timm.create_model(name), meta=True
             )
     for pool in POOLS:
         for class_token in (True, False):

@@ -87,7 +87,7 @@ def test_nothing_in_the_document_is_wrong(script: ModuleType):
     table = TEXT.partition(script.BEGIN)[2].partition(script.END)[0]
     assert "| wrong" not in table
     for error in re.findall(r"\| (\de-\d\d) \| (?:\de-\d\d )?\|$", table, re.MULTILINE):
-        assert float(error) <= script.LARGEST_ERROR
+        assert float(error) <= 1e-5
 
 
 def test_a_query_that_is_not_what_is_read_fails_the_script(script: ModuleType, monkeypatch: pytest.MonkeyPatch):

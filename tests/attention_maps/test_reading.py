@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from vit_attn.attention_maps import record, relevance, rollout
+from vit_attn.attention_maps import knockout, record, relevance, rollout
 from vit_attn.attention_maps.layout import layout_of
 from vit_attn.errors import UserError
 
@@ -227,3 +227,16 @@ def test_the_grid_of_a_hugging_face_network_is_that_of_the_images():
     with torch.no_grad(), record(net) as recording:
         net(images(16, 48), interpolate_pos_encoding=True)
     assert recording.grid_size == (2, 6)
+
+
+def test_a_pool_of_all_tokens_is_knocked_out():
+    net = TimmViT(**SIZES, num_classes=5, global_pool="prr").eval()
+    kept: list[Tensor] = []
+    net.attn_pool.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
+    cut = torch.ones(1, 17, dtype=torch.bool)
+    cut[0, 0] = False  # each token is left with CLS alone
+    x = images()
+    with torch.no_grad(), knockout(net, pool=cut):
+        logits = net(x)
+    with torch.no_grad():
+        assert_close(logits, net.head(net.fc_norm(net.attn_pool.post_norm(kept[0])[:, 0])))
