@@ -9,6 +9,7 @@ from jaxtyping import Float
 from networkx.algorithms.flow import preflow_push
 from torch import Tensor
 
+from vit_attn.attention_maps.precision import in_float32
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.rollout import fuse
 from vit_attn.errors import UserError
@@ -17,6 +18,7 @@ MOST_EDGES = 200_000
 """Pipes of one image above which a maximum flow takes minutes."""
 
 
+@in_float32
 def attention_flow(recording: Recording, queries: Sequence[int] | None = None) -> Float[Tensor, "B Q N"]:
     """Maximum flow from each query of the last layer to each input token, exact and slow: for small networks, offline.
 

@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vit_attn.attention_maps.checks import call_network, check_images
+from vit_attn.attention_maps.precision import exact, in_float32
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import AttentionCall, Recording, Target, target_value
 from vit_attn.errors import UserError
 
 
+@in_float32
 def relevance(
     recording: Recording, target: Target = None, queries: Sequence[int] | None = None
 ) -> Float[Tensor, "B Q N"]:
@@ -39,6 +42,7 @@ def relevance(
     return _propagate(recording, target, queries, lambda rows, attended: rows + rows @ attended)
 
 
+@in_float32
 def grad_rollout(
     recording: Recording, target: Target = None, queries: Sequence[int] | None = None
 ) -> Float[Tensor, "B Q N"]:
@@ -65,6 +69,7 @@ def grad_rollout(
     return rows / rows.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
+@in_float32
 def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target = None) -> Float[Tensor, "B N"]:
     """LeGrad: how sensitive each layer's own reading of the target is to attention on each token, over all queries.
 
@@ -84,17 +89,21 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
         Bousselham 2024, "LeGrad", arXiv 2404.03214, section 3.2.
     """
     if not all(hasattr(net, name) for name in ("blocks", "norm", "forward_head")):
-        raise UserError(f"legrad needs a network with blocks, norm and forward_head, as timm's have: {type(net)}")
+        raise UserError(
+            f"legrad needs a network with blocks, norm and forward_head, as timm's have, got {type(net).__name__}"
+        )
+    check_images(net, images)
+    images = images.clone() if images.is_inference() else images  # one made in inference mode cannot enter a graph
     tokens: list[Tensor] = []
     hooks = [block.register_forward_hook(lambda _block, _inputs, output: tokens.append(output)) for block in net.blocks]
     try:
         with torch.enable_grad(), record(net, gradients=True) as recording:
-            logits = net(images)
+            logits = call_network(net, images)
     finally:
         for hook in hooks:
             hook.remove()
     classes = logits.argmax(dim=-1) if target is None else target
-    total = torch.zeros(len(images), recording.num_tokens, device=images.device)
+    total = torch.zeros(len(images), recording.num_tokens, device=images.device, dtype=torch.float32)
     for layer, of_layer in zip(recording, tokens, strict=True):
         call = layer.calls[0]
         with torch.enable_grad():
@@ -108,9 +117,10 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
 
 
 def weight_gradient(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B H M N"]:
-    """Gradient by the weights of a call, from the gradient by what it gave."""
-    with torch.autocast(call.q.device.type, enabled=False), torch.no_grad():
-        return output_gradient.float() @ call.v.float().mT
+    """Gradient by the weights of a call, from the gradient by what it gave; 0 where that is zero whatever they are."""
+    with exact(), torch.no_grad():
+        by_weights = output_gradient.float() @ call.v.float().mT
+        return by_weights if call.silent is None else by_weights.masked_fill_(call.silent, 0.0)
 
 
 def attended(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B M N"]:

@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vit_attn.attention_maps.checks import fraction
+from vit_attn.attention_maps.precision import in_float32
 from vit_attn.attention_maps.recording import AttentionCall, Layer, Recording
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, did_you_mean
 
 Rows = Float[Tensor, "_ Q N"]
 """One row a query, over all tokens; for one image stands one that all images share."""
@@ -21,13 +23,16 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def fuse(weights: Float[Tensor, "B H N N"], fusion: str = "mean") -> Float[Tensor, "B N N"]:
     """One map from all heads by their mean, maximum or minimum; only under the mean do rows still sum to 1."""
-    if fusion not in FUSIONS:
-        raise UserError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+    if not isinstance(fusion, str) or fusion not in FUSIONS:
+        raise UserError(
+            f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}{did_you_mean(str(fusion), FUSIONS)}"
+        )
     if weights.shape[-1] != weights.shape[-2]:
         raise UserError(f"only attention of all tokens to all tokens can be mapped, got weights {tuple(weights.shape)}")
     return FUSIONS[fusion](weights)
 
 
+@in_float32
 def raw_rows(
     recording: Recording, layer: int = -1, queries: Sequence[int] | None = None, fusion: str = "mean"
 ) -> Float[Tensor, "B Q N"]:
@@ -48,6 +53,7 @@ def raw_rows(
     return torch.cat(fused)
 
 
+@in_float32
 def rollout(
     recording: Recording, queries: Sequence[int] | None = None, fusion: str = "mean", discard: float = 0.0
 ) -> Float[Tensor, "B Q N"]:
@@ -70,8 +76,8 @@ def rollout(
     References:
         Abnar & Zuidema 2020, "Quantifying attention flow in transformers", arXiv 2005.00928, section 3.
     """
-    if not 0 <= discard < 1:
-        raise UserError(f"discard must be in [0, 1), got {discard}")
+    discard = fraction("discard", discard)
+    _known(fusion)
     prefix = recording.num_prefix_tokens
 
     def step(rows: Tensor, fused: Tensor) -> Tensor:
@@ -81,7 +87,7 @@ def rollout(
 
     rows = recording.query_rows(queries)
     for layer in reversed(range(len(recording))):
-        if fusion == "mean" and not discard:
+        if fusion == "mean" and not discard and all(call.silent is None for call in recording[layer].calls):
             rows = _mean_step(recording[layer], rows)
         else:
             rows = _through(recording[layer], rows, fusion, step)
@@ -152,6 +158,8 @@ def with_first(layer: Layer) -> list[tuple[AttentionCall, int]]:
 
 
 def _known(fusion: str) -> str:
-    if fusion not in FUSIONS:
-        raise UserError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+    if not isinstance(fusion, str) or fusion not in FUSIONS:
+        raise UserError(
+            f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}{did_you_mean(str(fusion), FUSIONS)}"
+        )
     return fusion
