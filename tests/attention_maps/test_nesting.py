@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,13 @@ from vit_attn.attention_maps.randomised import randomised
 from vit_attn.attention_maps.recording import logits_of
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
+
+ORDERS = (
+    ("record", "cut", "ablate", "cut more"),
+    ("cut", "ablate", "record", "cut more"),
+    ("cut more", "record", "cut", "ablate"),
+    ("ablate", "cut more", "cut", "record"),
+)
 
 
 def interventions(tokens: int) -> dict[str, Callable[[nn.Module], Any]]:
@@ -36,9 +42,7 @@ def test_the_order_of_nesting_changes_nothing_and_what_is_recorded_was_used(fami
     tokens, _ = seen(net)
     each = interventions(tokens)
     found = []
-    for order in itertools.permutations([*each, "record"]):
-        if order.index("cut") > order.index("cut more"):
-            continue
+    for order in ORDERS:
         with contextlib.ExitStack() as stack:
             recording: Any = None
             for name in order:

@@ -78,7 +78,7 @@ def class_targets(target: Any, images: int, device: torch.device) -> Tensor:
         UserError: If these are no whole numbers, or not as many as images.
     """
     try:
-        classes = torch.as_tensor(target, device=device)
+        classes = target.to(device) if isinstance(target, Tensor) else torch.as_tensor(target, device=device)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"the target must be a class (a whole number) or one for each image, got {_short(target)}"

@@ -45,7 +45,7 @@ def attention_flow(recording: Recording, queries: Sequence[int] | None = None) -
     maps = torch.stack([fuse(layer.weights()) for layer in recording], dim=1).cpu().double().numpy()  # (B, L, N, N)
     halves = 0.5 * maps + 0.5 * np.eye(tokens)
     flows = [[_flow(layers, row) for row in rows] for layers, rows in zip(halves, starts, strict=True)]
-    return torch.tensor(np.array(flows), dtype=torch.float32)
+    return torch.from_numpy(np.array(flows, dtype=np.float32))
 
 
 def _flow(layers: np.ndarray, start: np.ndarray) -> np.ndarray:

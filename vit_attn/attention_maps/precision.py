@@ -98,14 +98,22 @@ def kernel_dtype(x: Tensor) -> torch.dtype:
 
 
 def _full_products() -> Callable[[], object]:
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by backend, and then that is how it must be set
+        return _full_products_by_backend()
+    torch.set_float32_matmul_precision("highest")
+    return lambda: torch.set_float32_matmul_precision(before)
+
+
+def _full_products_by_backend() -> Callable[[], object]:
     backends: Any = torch.backends
     settings = [backends.cuda.matmul, backends.mkldnn.matmul]
     before = [setting.fp32_precision for setting in settings]
 
     def put(values: list[str]) -> None:
         for setting, value in zip(settings, values, strict=True):
-            if setting.fp32_precision != value:
-                setting.fp32_precision = value
+            setting.fp32_precision = value
 
     put(["ieee"] * len(settings))
     return lambda: put(before)

@@ -290,11 +290,9 @@ def target_value(output: Any, target: Target, images: slice = slice(None)) -> Fl
     logits = logits_of(output)
     if target is None:
         classes = logits.argmax(dim=-1)
-    elif isinstance(target, int):
-        classes = class_targets(target, len(logits), logits.device)
     else:
-        chosen: Any = torch.as_tensor(target)
-        classes = class_targets(chosen[images] if chosen.ndim else chosen, len(logits), logits.device)
+        chosen: Any = target[images] if isinstance(target, Tensor) and target.ndim else target
+        classes = class_targets(chosen, len(logits), logits.device)
     return logits.gather(-1, in_head(classes, logits.shape[-1])[:, None])[:, 0]
 
 
