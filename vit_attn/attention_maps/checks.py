@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.network_checks import check_network, check_parameters
+from vit_attn.attention_maps.network_checks import check_batch, check_network, check_parameters, misfit
 from vit_attn.errors import UserError, is_out_of_memory, one_line, some_of
 
 
@@ -50,6 +50,8 @@ def indices(name: str, given: Any, count: int, of: str = "") -> list[int]:
     wanted = f"{name} must be {of}in 0..{count - 1}"
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes)) or _is_scalar(given):
         raise UserError(f"{wanted}, as a list such as [0], got {_short(given)}")
+    if isinstance(given, Tensor) and given.is_meta:
+        raise UserError(f"{wanted}, got a tensor on the meta device, which holds no numbers")
     listed = list(given.tolist()) if isinstance(given, (Tensor, np.ndarray)) else list(given)
     try:
         numbers = [whole(name, each, least=-count) for each in listed]
@@ -69,6 +71,11 @@ def fraction(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
         raise UserError(f"{name} must be in [0, 1), got {_short(value)}")
     return float(value)
+
+
+def has_numbers(value: Any) -> bool:
+    """Whether it is a tensor whose numbers are there."""
+    return isinstance(value, Tensor) and not value.is_meta
 
 
 def class_targets(target: Any, images: int, device: torch.device) -> Tensor:
@@ -112,15 +119,7 @@ def check_images(net: Any, images: Any) -> None:
     """
     check_network(getattr(net, "_orig_mod", net))
     check_parameters(net)
-    if not isinstance(images, Tensor):
-        raise UserError(f"images must be a tensor (batch, channels, height, width), got {type(images).__name__}")
-    if images.ndim != 4 or not images.numel():
-        hint = ": add an axis, images[None]" if images.ndim == 3 else ""
-        raise UserError(f"images must be (batch, channels, height, width), got {tuple(images.shape)}{hint}")
-    if not images.is_floating_point():
-        raise UserError(f"images must be normalised floats, got {images.dtype}: divide by 255 and normalise them")
-    if images.is_meta:
-        raise UserError("images on the meta device have no pixels")
+    check_batch(images)
     if not images.isfinite().all():
         raise UserError("the images hold NaN or infinity")
 
@@ -138,10 +137,11 @@ def call_network(net: nn.Module, images: Tensor) -> Any:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        raise UserError(
-            f"{type(net).__name__} does not take images {tuple(images.shape)} in {images.dtype} on {images.device}: "
-            f"{first_line(error)}"
-        ) from error
+        why = (
+            misfit(net, images)
+            or f"{type(net).__name__} does not take images {tuple(images.shape)}: {first_line(error)}"
+        )
+        raise UserError(why) from error
 
 
 def first_line(error: BaseException) -> str:
@@ -156,7 +156,7 @@ def check_order(order: Any, images: int, patches: int) -> None:
         UserError: If it is no order of all patches, of each image or of all.
     """
     shape = tuple(order.shape) if isinstance(order, Tensor) else type(order).__name__
-    if not isinstance(order, Tensor) or order.ndim != 2 or order.shape[1] != patches or len(order) not in (1, images):
+    if not has_numbers(order) or order.ndim != 2 or order.shape[1] != patches or len(order) not in (1, images):
         raise UserError(f"the order must be of {patches} patches for {images} images, got {shape}")
     every = torch.arange(patches, device=order.device)
     if order.is_floating_point() or order.dtype == torch.bool or not (order.sort(dim=-1).values == every).all():
@@ -169,7 +169,7 @@ def check_maps(maps: Any, name: str = "maps") -> None:
     Raises:
         UserError: If it is not.
     """
-    if not isinstance(maps, Tensor) or maps.ndim != 2 or not maps.numel():
+    if not has_numbers(maps) or maps.ndim != 2 or not maps.numel():
         found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise UserError(f"{name} must be a tensor (images, patches), got {found}")
     if not maps.isfinite().all():
@@ -194,7 +194,7 @@ def check_weights(weights: Any) -> None:
     Raises:
         UserError: If they are not (images, heads, queries, keys).
     """
-    if not isinstance(weights, Tensor) or weights.ndim != 4 or not weights.numel() or not weights.is_floating_point():
+    if not has_numbers(weights) or weights.ndim != 4 or not weights.numel() or not weights.is_floating_point():
         found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
         raise UserError(f"weights must be (images, heads, queries, keys), got {found}")
     if not weights.isfinite().all():
@@ -207,6 +207,8 @@ def check_logits(output: Tensor) -> Tensor:
     Raises:
         UserError: If one is not.
     """
+    if not has_numbers(output):
+        raise UserError(f"logits must be a tensor with numbers, got {type(output).__name__}")
     if not output.isfinite().all():
         raise UserError("the network gives NaN or infinity: check its weights and the images")
     return output

@@ -156,11 +156,11 @@ def effect(before: Float[Tensor, "B classes"], after: Float[Tensor, "B classes"]
     Raises:
         UserError: If these are not logits of as many images and classes, or not finite.
     """
-    labels = class_targets(labels, len(before), before.device)
-    if before.ndim != 2 or before.shape != after.shape:
-        raise UserError(f"logits before and after must be alike, got {tuple(before.shape)} and {tuple(after.shape)}")
     check_logits(before)
     check_logits(after)
+    if before.ndim != 2 or before.shape != after.shape:
+        raise UserError(f"logits before and after must be alike, got {tuple(before.shape)} and {tuple(after.shape)}")
+    labels = class_targets(labels, len(before), before.device)
     named = before.argmax(dim=-1, keepdim=True)
     right = [(logits.argmax(dim=-1) == labels.to(logits.device)).float() for logits in (before, after)]
     return Change((after - before).gather(-1, named)[:, 0], right[1] - right[0])

@@ -49,7 +49,8 @@ def attention_distance(weights: Weights, grid_size: tuple[int, int], patch_size:
         Dosovitskiy 2020, arXiv 2010.11929, section 4.5 ("mean attention distance").
     """
     check_weights(weights)
-    prefix = weights.shape[-1] - grid_size[0] * grid_size[1]
+    rows, cols = (whole("grid_size", size) for size in grid_size)
+    prefix = weights.shape[-1] - rows * cols
     if prefix < 0 or weights.shape[-1] != weights.shape[-2]:
         raise UserError(f"weights {tuple(weights.shape)} are not of all tokens of a grid of {grid_size} patches")
     among = weights[..., prefix:, prefix:]

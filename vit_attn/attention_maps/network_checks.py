@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vit_attn.errors import UserError
 
@@ -47,6 +47,36 @@ def check_parameters(net: nn.Module) -> None:
         raise UserError(
             f"{type(net).__name__} is on the meta device, which holds no weights: create it on a device, or load some"
         )
+
+
+def check_batch(images: Any) -> None:
+    """Refuse what is no batch of images.
+
+    Raises:
+        UserError: If it is none, or an empty one, or holds no numbers.
+    """
+    if not isinstance(images, Tensor):
+        raise UserError(f"images must be a tensor (batch, channels, height, width), got {type(images).__name__}")
+    if images.ndim != 4 or not images.numel():
+        hint = ": add an axis, images[None]" if images.ndim == 3 else ""
+        raise UserError(f"images must be (batch, channels, height, width), got {tuple(images.shape)}{hint}")
+    if images.is_meta:
+        raise UserError("images on the meta device have no pixels")
+
+
+def misfit(net: nn.Module, images: Tensor) -> str:
+    """Why a network does not take images, where that can be seen from outside."""
+    if not images.is_floating_point():
+        return f"images must be normalised floats, got {images.dtype}: divide by 255 and normalise them"
+    first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is None:
+        return ""
+    if (wanted := first.in_channels) != images.shape[1]:
+        return f"{type(net).__name__} takes images of {wanted} channels, got {tuple(images.shape)}"
+    if (weight := first.weight).dtype != images.dtype or weight.device != images.device:
+        found = f"{images.dtype} on {images.device}"
+        return f"{type(net).__name__} is in {weight.dtype} on {weight.device}, the images are in {found}: move them"
+    return ""
 
 
 def recomputes(net: nn.Module) -> bool:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.checks import check_map_pair, whole
-from vit_attn.attention_maps.network_checks import check_parameters
+from vit_attn.attention_maps.network_checks import check_network, check_parameters
 from vit_attn.attention_maps.watch import attention_modules, unwatched
 from vit_attn.errors import UserError
 
@@ -83,6 +83,7 @@ def parts_of(net: nn.Module) -> list[list[str]]:
     Raises:
         UserError: If the network has no attention, or no parameters that hold weights.
     """
+    check_network(net)
     check_parameters(net)
     if not any(True for _ in net.parameters()):
         raise UserError(f"{type(net).__name__} has no parameters, so nothing of it can be drawn anew")

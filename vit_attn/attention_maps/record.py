@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vit_attn.attention_maps.asked import Asked
 from vit_attn.attention_maps.layout import layout_of
-from vit_attn.attention_maps.network_checks import check_parameters, recomputes
+from vit_attn.attention_maps.network_checks import recomputes
 from vit_attn.attention_maps.recording import AttentionCall, Forward, Recording
 from vit_attn.attention_maps.watch import Watcher
 from vit_attn.errors import UserError, some_of
@@ -56,9 +56,6 @@ class _Recorder(Watcher):
         if self.recording.gradients and not torch.is_grad_enabled():
             how = "torch.inference_mode()" if torch.is_inference_mode_enabled() else "torch.no_grad()"
             raise UserError(f"recording gradients needs them to be enabled: leave out {how}")
-        if images.ndim != 4 or not len(images):
-            raise UserError(f"images (batch, channels, height, width) were expected, got {tuple(images.shape)}")
-        check_parameters(self.net)
         self.calls = []
 
     def see(self, name: str, asked: Asked, output: Tensor) -> Tensor:

@@ -239,7 +239,7 @@ class Recording:
             stop = start + outputs[0].shape[0]
             with exact(), torch.enable_grad():
                 value = target_value(forward.output, target, slice(start, stop)).sum()
-                by_forward.append(_gradients(value, outputs))
+                by_forward.append(gradients_of(value, outputs))
             start = stop
         return [list(of_layer) for of_layer in zip(*by_forward, strict=True)]
 
@@ -303,7 +303,7 @@ def _checked_value(value: Any) -> Tensor:
     return value
 
 
-def _gradients(value: Tensor, outputs: list[Tensor]) -> list[Tensor]:
+def gradients_of(value: Tensor, outputs: list[Tensor]) -> list[Tensor]:
     """Gradients of a number by what each attention gave: zeros by that of layers that it does not depend on."""
     try:
         found = torch.autograd.grad(value, outputs, retain_graph=True, allow_unused=True)

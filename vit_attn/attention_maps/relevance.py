@@ -15,7 +15,7 @@ from torch import Tensor
 from vit_attn.attention_maps.checks import call_network, check_images
 from vit_attn.attention_maps.precision import exact, in_float32
 from vit_attn.attention_maps.record import record
-from vit_attn.attention_maps.recording import AttentionCall, Recording, Target, target_value
+from vit_attn.attention_maps.recording import AttentionCall, Recording, Target, gradients_of, target_value
 from vit_attn.errors import UserError
 
 
@@ -109,7 +109,7 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
         with torch.enable_grad():
             value = target_value(net.forward_head(net.norm(of_layer)), classes).sum()
         kept: Any = call.output
-        (gradient,) = torch.autograd.grad(value, [kept], retain_graph=True)
+        (gradient,) = gradients_of(value, [kept])
         for images_, _ in call.parts():
             by_weights = weight_gradient(call.part(images_), gradient[images_])
             total[images_] += by_weights.relu_().mean(dim=(1, 2))

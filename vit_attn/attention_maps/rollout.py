@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vit_attn.attention_maps.checks import fraction
+from vit_attn.attention_maps.checks import check_weights, fraction
 from vit_attn.attention_maps.precision import in_float32
 from vit_attn.attention_maps.recording import AttentionCall, Layer, Recording
 from vit_attn.errors import UserError, did_you_mean
@@ -27,6 +27,11 @@ def fuse(weights: Float[Tensor, "B H N N"], fusion: str = "mean") -> Float[Tenso
         raise UserError(
             f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}{did_you_mean(str(fusion), FUSIONS)}"
         )
+    check_weights(weights)
+    return _fused(weights, _known(fusion))
+
+
+def _fused(weights: Tensor, fusion: str) -> Tensor:
     if weights.shape[-1] != weights.shape[-2]:
         raise UserError(f"only attention of all tokens to all tokens can be mapped, got weights {tuple(weights.shape)}")
     return FUSIONS[fusion](weights)
@@ -114,7 +119,7 @@ def _through(
         parts = []
         for images, _ in call.parts():
             mine = rows if len(rows) == 1 else rows[first + images.start : first + images.stop]
-            fused = fuse(call.part(images).weights(), fusion)
+            fused = _fused(call.part(images).weights(), fusion)
             parts.append(step(mine[: len(fused)], fused))
         return torch.cat(parts)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vit_attn.attention_maps.asked import SDPA_ARGUMENTS, Asked, completed
-from vit_attn.attention_maps.network_checks import check_network, unseen_hint
+from vit_attn.attention_maps.network_checks import check_batch, check_network, check_parameters, misfit, unseen_hint
 from vit_attn.attention_maps.precision import shared
 from vit_attn.errors import UserError, some_of
 from vit_attn.model.attention import hard_attention
@@ -49,6 +49,7 @@ class Watcher:
         self.called: list[str] = []
         self.images = torch.empty(0)
         self.failing: BaseException | None = None
+        self.failed: BaseException | None = None
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -64,7 +65,12 @@ class Watcher:
                     shared(("attention", module), lambda module=module, hooks=hooks: _hooked(module, *hooks))
                 )
             stack.enter_context(shared("compiled networks", _eager))
-            yield
+            try:
+                yield
+            except Exception as error:
+                if error is self.failed and (why := misfit(self.net, self.images)):
+                    raise UserError(why) from error
+                raise
 
     def begin(self, images: Tensor) -> None:
         """A forward of these images begins."""
@@ -85,6 +91,8 @@ class Watcher:
     def start(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         """Begin a forward."""
         self.images = _images_of(self.net, inputs, named)
+        check_batch(self.images)
+        check_parameters(self.net)
         self.inside, self.called, self.failing = [], [], sys.exception()
         self.begin(self.images)
         _interceptor().start(self)
@@ -94,7 +102,8 @@ class Watcher:
         """End a forward, and say whether it ended well: one that raised tells its own error."""
         self.running = False
         _interceptor().stop(self)
-        return sys.exception() is self.failing
+        self.failed = sys.exception() if sys.exception() is not self.failing else None
+        return self.failed is None
 
     def check_called(self) -> None:
         """Whether each of the attention modules that attended did so once.
