@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.network_checks import check_batch, check_network, check_parameters, misfit
-from vit_attn.errors import UserError, is_out_of_memory, one_line, some_of
+from vit_attn.errors import UserError, is_out_of_memory, one_line, shortened, some_of
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
@@ -145,8 +145,9 @@ def call_network(net: nn.Module, images: Tensor) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of torch's says before its advice, and of what kind it is where it says nothing."""
-    return one_line(str(error).strip().partition("\n")[0] or type(error).__name__)
+    """The first sentence of an error of torch's, before its advice, or its kind where it says nothing."""
+    sentence = str(error).strip().partition("\n")[0].partition(". ")[0]
+    return shortened(one_line(sentence or type(error).__name__), 240)
 
 
 def check_order(order: Any, images: int, patches: int) -> None:

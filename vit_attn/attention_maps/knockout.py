@@ -49,15 +49,17 @@ def knockout(
 
     Raises:
         UserError: If nothing is cut, if a layer, head or token does not exist, if an attention was not seen, or if the
-            network was run otherwise than by ``net(images)``.
+            network was run otherwise than by ``net(images)``, or not at all.
 
     References:
         Geva 2023, "Dissecting recall of factual associations", arXiv 2304.14767, section 4 ("attention knockout").
     """
     if cut is None and pool is None:
         raise UserError("knockout needs a cut, or a pool to cut")
-    with _Knockout(net, cut, layers, heads, pool).watching():
+    surgeon = _Knockout(net, cut, layers, heads, pool)
+    with surgeon.watching():
         yield
+    surgeon.check_used()
 
 
 @contextlib.contextmanager
@@ -69,13 +71,16 @@ def ablate(net: nn.Module, heads: Mapping[int, Sequence[int]]) -> Iterator[None]
         heads: Heads by layer; -1 is the last layer.
 
     Raises:
-        UserError: If a layer or head does not exist, or if an attention was not seen.
+        UserError: If a layer or head does not exist, if an attention was not seen, or if the network was run otherwise
+            than by ``net(images)``, or not at all.
 
     References:
         Michel 2019, "Are sixteen heads really better than one?", arXiv 1905.10650, section 2.
     """
-    with _Ablation(net, heads).watching():
+    surgeon = _Ablation(net, heads)
+    with surgeon.watching():
         yield
+    surgeon.check_used()
 
 
 def edges(num_tokens: int, queries: Tokens, keys: Tokens) -> Cut:
@@ -124,6 +129,14 @@ class _Surgeon(Watcher):
             raise UserError(
                 "gradient checkpointing computes attention again in the backward pass, where nothing would be cut: "
                 "call net.set_grad_checkpointing(False) or net.gradient_checkpointing_disable(), or use torch.no_grad()"
+            )
+
+    def check_used(self) -> None:
+        """Whether the network was called, since what was called in its place was not cut."""
+        if not self.used:
+            raise UserError(
+                "nothing was cut: call the network itself, no copy or replica of it, inside the `with` block, in the "
+                "same thread"
             )
 
     def change(self, name: str, asked: Asked) -> None:

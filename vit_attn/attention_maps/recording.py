@@ -253,7 +253,10 @@ class Recording:
 
     def _all(self) -> list[Layer]:
         if not self.forwards:
-            raise UserError("nothing was recorded: call the network inside `with record(net) as recording:`")
+            raise UserError(
+                "nothing was recorded: call the network itself, no copy or replica of it, inside `with record(net) as "
+                "recording:`, in the same thread"
+            )
         return [
             Layer(name, tuple(forward.calls[position][1] for forward in self.forwards))
             for position, (name, _) in enumerate(self.forwards[0].calls)

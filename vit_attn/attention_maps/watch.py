@@ -44,7 +44,7 @@ class Watcher:
         self.net = net
         self.names = attention_modules(net)
         self.thread = threading.get_ident()
-        self.open = self.running = False
+        self.open = self.running = self.used = False
         self.inside: list[str] = []
         self.called: list[str] = []
         self.images = torch.empty(0)
@@ -94,6 +94,7 @@ class Watcher:
         check_batch(self.images)
         check_parameters(self.net)
         self.inside, self.called, self.failing = [], [], sys.exception()
+        self.used = True
         self.begin(self.images)
         _interceptor().start(self)
         self.running = True
