@@ -101,8 +101,8 @@ def test_what_is_set_around_a_method_changes_nothing(setting: str):
     net = built("ours")
     seen = recorded(net)
     for name, method in METHODS.items():
-        if setting == "another device" and name in ("relevance of a function", "distances"):
-            continue  # what these create is there
+        if setting == "another device" and name == "relevance of a function":
+            continue  # what that creates is there
         expected = method(net, seen)
         with SETTINGS[setting]():
             found = method(net, seen)
@@ -113,19 +113,32 @@ def test_what_is_set_around_a_method_changes_nothing(setting: str):
 
 
 @pytest.mark.parametrize("products", [short_products, short_products_of_a_backend])
-def test_products_are_in_float32_inside_and_as_they_were_outside(products):
+def test_short_products_are_not_used_for_maps_and_the_setting_is_left_alone(products, monkeypatch):
+    net = built("ours")
+    seen, used, plain = recorded(net), [], torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: used.append(a.dtype) or plain(a, b))
+    with products():
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        found = rollout(seen, fusion="max")
+        assert set(used) == {torch.float64}
+        assert torch.backends.mkldnn.matmul.fp32_precision == "bf16"
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"
+        used.clear()
+        assert_close(rollout(seen, fusion="max"), found, rtol=0, atol=1e-6)
+        assert set(used) == {torch.float32}
+
+
+def test_autocast_is_off_where_a_target_is_computed():
     seen, inside = recorded(built("ours")), []
 
     def target(logits):
-        backends: Any = torch.backends
-        inside.append((backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision))
         inside.append(torch.is_autocast_enabled("cpu"))
         return logits[:, 0]
 
-    with torch.autocast("cpu", dtype=torch.bfloat16), products():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         relevance(seen, target)
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
-    assert inside == [("ieee", "ieee"), False]
+    assert inside == [False]
 
 
 @EACH_FAMILY

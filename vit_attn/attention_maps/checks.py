@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.network_checks import check_batch, check_network, check_parameters, misfit
+from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.errors import UserError, is_out_of_memory, one_line, shortened, some_of
 
 
@@ -211,7 +212,7 @@ def check_logits(output: Tensor) -> Tensor:
     if not has_numbers(output):
         raise UserError(f"logits must be a tensor with numbers, got {type(output).__name__}")
     if not output.isfinite().all():
-        raise UserError("the network gives NaN or infinity: check its weights and the images")
+        raise NotFinite("the network gives NaN or infinity: check its weights and the images")
     return output
 
 

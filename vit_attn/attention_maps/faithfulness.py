@@ -43,7 +43,8 @@ def order_of(patches: Patches) -> Int64[Tensor, "B P"]:
 def centre_first(grid_size: tuple[int, int]) -> Float[Tensor, "1 P"]:
     """A map that looks at no image: minus the distance to the middle, since photographs have their subject there."""
     rows, cols = (
-        torch.arange(whole("rows and cols", size), dtype=torch.float32) - (size - 1) / 2 for size in grid_size
+        torch.arange(whole("rows and cols", size), dtype=torch.float32, device="cpu") - (size - 1) / 2
+        for size in grid_size
     )
     return -(rows[:, None] ** 2 + cols[None] ** 2).sqrt().flatten()[None]
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vit_attn.attention_maps.checks import check_weights, whole
-from vit_attn.attention_maps.precision import in_float32
+from vit_attn.attention_maps.precision import in_float32, product
 from vit_attn.attention_maps.recording import Layer, Recording
 from vit_attn.errors import UserError
 
@@ -66,7 +66,7 @@ def pixel_distances(grid_size: tuple[int, int], patch_size: tuple[float, float] 
     height, width = patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
     if not all(isinstance(side, (int, float)) and 0 < side < math.inf for side in (height, width)):
         raise UserError(f"patch_size must be pixels above 0, or height and width as a tuple, got {patch_size!r}")
-    rows, cols = (torch.arange(whole("grid_size", size), dtype=torch.float32) for size in grid_size)
+    rows, cols = (torch.arange(whole("grid_size", size), dtype=torch.float32, device="cpu") for size in grid_size)
     centres = torch.cartesian_prod(rows * height, cols * width).view(-1, 2)
     return torch.cdist(centres, centres)
 
@@ -172,4 +172,4 @@ def position_similarity(net: Any) -> Float[Tensor, "P P"]:
     if not isinstance(places, Tensor) or places.ndim != 3 or not 0 < known <= places.shape[1] or places.is_meta:
         raise UserError(f"{type(net).__name__} adds no position embeddings to its patches")
     each = F.normalize(places.detach()[0, -known:].float(), dim=-1)
-    return each @ each.mT
+    return product(each, each.mT)

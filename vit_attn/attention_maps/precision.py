@@ -48,7 +48,7 @@ def shared(key: Any, make: Callable[[], Callable[[], object]]) -> Iterator[None]
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """Products in float32 as they are: no autocast, no inference mode, no TF32 or bfloat16 inside of them."""
+    """No autocast and no inference mode inside."""
     with contextlib.ExitStack() as stack:
         for device in AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
@@ -56,7 +56,6 @@ def exact() -> Iterator[None]:
         if torch.is_inference_mode_enabled():
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
-        stack.enter_context(shared("float32 products", _full_products))
         yield
 
 
@@ -97,23 +96,17 @@ def kernel_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
-def _full_products() -> Callable[[], object]:
-    try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:  # set by backend, and then that is how it must be set
-        return _full_products_by_backend()
-    torch.set_float32_matmul_precision("highest")
-    return lambda: torch.set_float32_matmul_precision(before)
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` of float32, with no less precision, whatever the process has set for such products.
+
+    Where products are in TF32 or bfloat16, this one is in float64: the setting is left alone, since it belongs to all
+    threads, and compiled networks are compiled anew when it changes.
+    """
+    return a @ b if products_are_full(a.device) else (a.double() @ b.double()).float()
 
 
-def _full_products_by_backend() -> Callable[[], object]:
+def products_are_full(device: torch.device) -> bool:
+    """Whether products of float32 are computed in it."""
     backends: Any = torch.backends
-    settings = [backends.cuda.matmul, backends.mkldnn.matmul]
-    before = [setting.fp32_precision for setting in settings]
-
-    def put(values: list[str]) -> None:
-        for setting, value in zip(settings, values, strict=True):
-            setting.fp32_precision = value
-
-    put(["ieee"] * len(settings))
-    return lambda: put(before)
+    matmul = {"cuda": backends.cuda.matmul, "cpu": backends.mkldnn.matmul}.get(device.type)
+    return matmul is None or matmul.fp32_precision == "ieee"

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from vit_attn.attention_maps.checks import class_targets, first_line, in_head, indices
-from vit_attn.attention_maps.precision import exact, in_float32
+from vit_attn.attention_maps.precision import exact, in_float32, product, products_are_full
 from vit_attn.errors import UserError, is_out_of_memory
 
 Target = int | Sequence[int] | Int64[Tensor, " B"] | Callable[[Any], Tensor] | None
@@ -45,9 +45,7 @@ class AttentionCall:
     def weights(self) -> Float[Tensor, "B H M N"]:
         """Share of its attention that each query gives each key, in float32 whatever the network ran in."""
         with exact(), torch.no_grad():
-            q, k = self.q.float().flatten(0, 1), self.k.float().flatten(0, 1)  # of one image, views
-            nothing = q.new_empty(1, 1, 1)
-            scores = torch.baddbmm(nothing, q, k.mT, beta=0, alpha=self.scale).unflatten(0, self.q.shape[:2])
+            scores = self._scores()
             if self.mask is not None:
                 seen = self.mask.dtype == torch.bool
                 scores = scores.masked_fill_(~self.mask, -torch.inf) if seen else scores.add_(self.mask)
@@ -56,6 +54,14 @@ class AttentionCall:
             if self.hard:
                 weights = torch.zeros_like(weights).scatter_(-1, weights.argmax(dim=-1, keepdim=True), 1.0)
             return weights if self.silent is None else weights.masked_fill_(self.silent, 0.0)
+
+    def _scores(self) -> Tensor:
+        q, k = self.q.float().flatten(0, 1), self.k.float().flatten(0, 1)  # of one image, views
+        if products_are_full(q.device):
+            scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=self.scale)
+        else:
+            scores = product(q, k.mT).mul_(self.scale)
+        return scores.unflatten(0, self.q.shape[:2])
 
     def part(self, images: slice, heads: slice = slice(None), queries: Sequence[int] | None = None) -> "AttentionCall":
         """The same attention of some images, heads and queries only."""

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vit_attn.attention_maps.checks import call_network, check_images
-from vit_attn.attention_maps.precision import exact, in_float32
+from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import AttentionCall, Recording, Target, gradients_of, target_value
 from vit_attn.errors import UserError
@@ -39,7 +39,7 @@ def relevance(
     References:
         Chefer 2021, "Generic attention-model explainability", arXiv 2103.15679, section 3.1.
     """
-    return _propagate(recording, target, queries, lambda rows, attended: rows + rows @ attended)
+    return _propagate(recording, target, queries, lambda rows, attended: rows + product(rows, attended))
 
 
 @in_float32
@@ -63,7 +63,7 @@ def grad_rollout(
 
     def step(rows: Tensor, attended: Tensor) -> Tensor:
         share = rows / (1 + attended.sum(dim=-1)).unsqueeze(-2)
-        return share @ attended + share
+        return product(share, attended) + share
 
     rows = _propagate(recording, target, queries, step)
     return rows / rows.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
@@ -119,7 +119,7 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
 def weight_gradient(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B H M N"]:
     """Gradient by the weights of a call, from the gradient by what it gave; 0 where that is zero whatever they are."""
     with exact(), torch.no_grad():
-        by_weights = output_gradient.float() @ call.v.float().mT
+        by_weights = product(output_gradient.float(), call.v.float().mT)
         return by_weights if call.silent is None else by_weights.masked_fill_(call.silent, 0.0)
 
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vit_attn.attention_maps.checks import check_weights, fraction
-from vit_attn.attention_maps.precision import in_float32
+from vit_attn.attention_maps.precision import in_float32, product
 from vit_attn.attention_maps.recording import AttentionCall, Layer, Recording
 from vit_attn.errors import UserError, did_you_mean
 
@@ -50,7 +50,7 @@ def raw_rows(
         fusion: How heads become one map: ``mean``, ``max`` or ``min``.
     """
     if queries is None and recording.global_pool != "token":
-        return _through(recording[layer], recording.query_rows(), fusion, lambda rows, fused: rows @ fused)
+        return _through(recording[layer], recording.query_rows(), fusion, product)
     chosen = recording.checked([0] if queries is None else queries)
     fused = [
         FUSIONS[_known(fusion)](call.part(slice(None), queries=chosen).weights()) for call in recording[layer].calls
@@ -88,7 +88,7 @@ def rollout(
     def step(rows: Tensor, fused: Tensor) -> Tensor:
         fused = without_least(fused, discard, prefix) if discard else fused
         share = rows / (1 + fused.sum(dim=-1)).unsqueeze(-2)  # of each token: over the sum of its row and its identity
-        return share @ fused + share
+        return product(share, fused) + share
 
     rows = recording.query_rows(queries)
     for layer in reversed(range(len(recording))):
@@ -137,7 +137,7 @@ def _mean_step(layer: Layer, rows: Tensor) -> Float[Tensor, "B Q N"]:
         one = _one_token(mine)
         for images, head in call.parts(by_head=True):
             if one is None:
-                each = asking[images] @ call.part(images, head).weights()
+                each = product(asking[images], call.part(images, head).weights())
             else:  # the rows of tokens themselves: no other token's attention is asked for
                 each = call.part(images, head, one).weights() / heads
             mixed[images] += each.sum(dim=1)

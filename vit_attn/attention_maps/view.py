@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.checks import call_network, check_images, class_targets
-from vit_attn.attention_maps.precision import exact, in_float32
+from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import Recording, Target, logits_of
 from vit_attn.attention_maps.relevance import relevance
@@ -127,7 +127,7 @@ def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "
             for images, _ in call.parts():
                 weights = call.part(images).weights()
                 mine = rows if len(rows) == 1 else rows[first + images.start : first + images.start + len(weights)]
-                parts.append((mine @ weights)[:, :, 0])
+                parts.append(product(mine, weights)[:, :, 0])
             first += call.q.shape[0]
         layers.append(torch.cat(parts))
     return torch.stack(layers, dim=1)
