@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.testing import assert_close
 
 from tests.networks import EACH_FAMILY, IMAGES, built
@@ -162,13 +163,29 @@ def test_recorded_queries_and_keys_are_those_that_the_kernel_was_given(family: s
                 assert_close(call.weights().double(), scores.softmax(-1), rtol=1e-4, atol=1e-6)
 
 
-def test_autocast_rounds_what_a_norm_gave_in_float32():
-    net = built("timm dinov3")
-    for block in net.blocks:
-        block.attn.q_norm = block.attn.k_norm = torch.nn.LayerNorm(12)
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16), record(net) as seen:
-        net(IMAGES)
-    assert seen[0].calls[0].q.dtype == torch.bfloat16
+class Direct(nn.Module):
+    """Attention of what it is given, in a network that says how its tokens are laid out."""
+
+    class Attention(nn.Module):
+        def forward(self, x):
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    def __init__(self):
+        super().__init__()
+        self.attn, self.patch_embed = self.Attention(), nn.Identity()
+        self.num_prefix_tokens, self.global_pool, self.patch_embed.grid_size = 1, "token", (2, 3)
+
+    def forward(self, x):
+        return self.attn(x)
+
+
+def test_autocast_rounds_queries_and_keys_in_the_kernel_and_so_in_the_recording():
+    net, x = Direct(), 4 * torch.randn(2, 4, 7, 6)
+    with torch.autocast("cpu", dtype=torch.bfloat16), record(net) as seen:
+        assert net(x).dtype == torch.bfloat16
+    rounded = x.bfloat16().double()
+    expected = (rounded @ rounded.mT * 6**-0.5).softmax(dim=-1)
+    assert_close(seen[0].weights().double(), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("setting", ["no_grad", "inference_mode", "default float64", "deterministic"])

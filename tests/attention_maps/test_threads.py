@@ -1,6 +1,7 @@
 """What runs in other threads, tasks and generators is none of a recording's or a knock-out's business."""
 
 import asyncio
+import contextvars
 import threading
 import warnings
 from collections.abc import Callable
@@ -48,6 +49,18 @@ def test_a_forward_in_another_thread_is_neither_broken_nor_recorded(net, gradien
         assert torch.equal(elsewhere(lambda: plain(net)), expected)
         net(IMAGES[:1])
         assert torch.equal(elsewhere(lambda: plain(net)), expected)
+    assert recording.batch_size == 1
+
+
+def test_a_thread_that_was_given_the_context_is_another_thread_too(net):
+    expected = plain(net)
+    with record(net) as recording, knockout(net, EVERYTHING):
+        context = contextvars.copy_context()
+        assert torch.equal(elsewhere(lambda: context.run(plain, net)), expected)
+        net(IMAGES[:1])
+    assert recording.batch_size == 1
+    with ablate(net, {0: [0]}):  # so that the network has hooks; the context still lists what is over
+        assert torch.equal(context.run(plain, net), expected)
     assert recording.batch_size == 1
 
 
