@@ -6,7 +6,8 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vit_attn.callbacks import AttentionLogger
+from vit_attn.attention_maps.precision import NotFinite
+from vit_attn.callbacks import AttentionLogger, attention_logger
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier
@@ -209,3 +210,13 @@ def test_a_layer_that_is_not_there_is_refused_before_training(tmp_path: Path):
 def test_impossible_settings_are_refused(options):
     with pytest.raises(UserError, match="num_images must be at least 0 and every_n_epochs at least 1"):
         AttentionLogger(**options)
+
+
+def test_a_network_that_gives_nan_has_no_pictures_and_trains_on(tmp_path: Path, monkeypatch):
+    def views(*_):
+        raise NotFinite("the attention or its gradients hold NaN or infinity")
+
+    monkeypatch.setattr(attention_logger, "views_of", views)
+    with pytest.warns(UserWarning, match="no pictures of attention at step"):
+        fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
+    assert not events(tmp_path).Tags()["images"]

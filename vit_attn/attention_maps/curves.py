@@ -9,7 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vit_attn.attention_maps.drawing_checks import check_values
 from vit_attn.attention_maps.page import Picture
+from vit_attn.errors import UserError
 
 Curves = Mapping[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]]
 
@@ -35,7 +37,17 @@ def draw_curves(curves: Curves, title: str, dpi: int = 150) -> Picture:
         curves: By method, probabilities by deletion and by insertion, none of the patches first.
         title: What stands over the figure.
         dpi: Pixels an inch; the figure is 9.4 inches wide.
+
+    Raises:
+        UserError: If there are none, or if they are not finite.
     """
+    if not curves:
+        raise UserError("at least one curve must be drawn, got none")
+    for method, pair in curves.items():
+        for points in pair:
+            if points.is_meta:
+                raise UserError(f"the points of {method} are on the meta device, which holds no numbers")
+            check_values(points.detach().cpu().numpy(), 1, f"the points of {method}")
     figure = Figure(figsize=(9.4, 3.4), dpi=dpi)
     figure.suptitle(title, fontsize=10, x=0.06, ha="left")
     panels = [figure.add_axes((left, 0.14, 0.36, 0.68)) for left in (0.06, 0.445)]

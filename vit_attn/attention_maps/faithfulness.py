@@ -10,6 +10,17 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from vit_attn.attention_maps.checks import (
+    call_network,
+    check_images,
+    check_logits,
+    check_maps,
+    check_order,
+    class_targets,
+    in_head,
+    indices,
+    whole,
+)
 from vit_attn.attention_maps.knockout import knockout, members
 from vit_attn.attention_maps.layout import layout_of, on_pixels
 from vit_attn.attention_maps.recording import logits_of
@@ -24,18 +35,24 @@ Classes = Int64[Tensor, " B"]
 
 def order_of(patches: Patches) -> Int64[Tensor, "B P"]:
     """The highest patch first; of equal ones the one with the lower number."""
+    check_maps(patches)
     return patches.argsort(dim=-1, descending=True, stable=True)
 
 
 def centre_first(grid_size: tuple[int, int]) -> Float[Tensor, "1 P"]:
     """A map that looks at no image: minus the distance to the middle, since photographs have their subject there."""
-    rows, cols = (torch.arange(size) - (size - 1) / 2 for size in grid_size)
+    rows, cols = (
+        torch.arange(whole("rows and cols", size), dtype=torch.float32, device="cpu") - (size - 1) / 2
+        for size in grid_size
+    )
     return -(rows[:, None] ** 2 + cols[None] ** 2).sqrt().flatten()[None]
 
 
 def random_patches(shape: tuple[int, int], seed: int) -> Patches:
     """A map that looks at nothing at all; the global random state is not touched."""
-    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+    size = [whole("images and patches", each) for each in shape]
+    generator = torch.Generator().manual_seed(whole("seed", seed, least=0))
+    return torch.rand(size, generator=generator, device="cpu", dtype=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -64,7 +81,8 @@ def deletion(
         batch: Images at a time.
 
     Raises:
-        UserError: If the order is not one of the network's patches, or if there are no steps.
+        UserError: If the images are none of this network's, if the order is not one of its patches, if a class does not
+            exist, if there are no steps, or if the network gives NaN.
 
     References:
         Petsiuk 2018, "RISE", arXiv 1806.07421, section 3.3.
@@ -91,25 +109,34 @@ def _curve(
     batch: int,
     keep: Callable[[Tensor, int], Tensor],
 ) -> Curve:
-    if steps < 1:
-        raise UserError(f"steps must be at least 1, got {steps}")
+    steps = whole("steps", steps)
+    check_images(net, images)
     layout = layout_of(net, images)
     patches = layout.grid_size[0] * layout.grid_size[1]
-    if order.shape[-1] != patches or len(order) not in (1, len(images)):
-        raise UserError(f"the order must be of {patches} patches for {len(images)} images, got {tuple(order.shape)}")
+    check_order(order, len(images), patches)
     rank = order.argsort(dim=-1).expand(len(images), -1).to(images.device)  # the place of each patch in the order
-    chosen = predicted(net, images, batch) if target is None else target.to(images.device)
+    chosen = None if target is None else class_targets(target, len(images), images.device)
+    chosen = predicted(net, images, batch) if chosen is None else chosen
     points = []
     for step in range(steps + 1):
         kept = keep(rank, round(step * patches / steps)).to(images.dtype)
         mask = on_pixels(kept, layout, (images.shape[-2], images.shape[-1]), beside=1.0)
-        probabilities = logits_by_batch(net, images * mask, batch).softmax(dim=-1)
-        points.append(probabilities.gather(-1, chosen[:, None])[:, 0])
+        probabilities = check_logits(logits_by_batch(net, images * mask, batch)).softmax(dim=-1)
+        points.append(probabilities.gather(-1, in_head(chosen, probabilities.shape[-1])[:, None])[:, 0])
     return Curve(torch.stack(points, dim=-1))
 
 
 def pointing(patches: Patches, answers: Int64[Tensor, "B _"]) -> Bool[Tensor, " B"]:
-    """Whether the highest patch is one of the answers; by chance it is for their share of the patches."""
+    """Whether the highest patch is one of the answers; by chance it is for their share of the patches.
+
+    Raises:
+        UserError: If the answers are not patches, some for each image.
+    """
+    check_maps(patches)
+    if not isinstance(answers, Tensor) or answers.ndim != 2 or len(answers) != len(patches):
+        shape = tuple(answers.shape) if isinstance(answers, Tensor) else type(answers).__name__
+        raise UserError(f"answers must be patches, a row for each of {len(patches)} images, got {shape}")
+    indices("answers", answers.flatten(), patches.shape[1], "patches ")
     return (patches.argmax(dim=-1, keepdim=True) == answers.to(patches.device)).any(dim=-1)
 
 
@@ -124,7 +151,16 @@ class Change:
 
 
 def effect(before: Float[Tensor, "B classes"], after: Float[Tensor, "B classes"], labels: Classes) -> Change:
-    """The change of the logit of the class that was named before, and of being right."""
+    """The change of the logit of the class that was named before, and of being right.
+
+    Raises:
+        UserError: If these are not logits of as many images and classes, or not finite.
+    """
+    check_logits(before)
+    check_logits(after)
+    if before.ndim != 2 or before.shape != after.shape:
+        raise UserError(f"logits before and after must be alike, got {tuple(before.shape)} and {tuple(after.shape)}")
+    labels = class_targets(labels, len(before), before.device)
     named = before.argmax(dim=-1, keepdim=True)
     right = [(logits.argmax(dim=-1) == labels.to(logits.device)).float() for logits in (before, after)]
     return Change((after - before).gather(-1, named)[:, 0], right[1] - right[0])
@@ -149,10 +185,12 @@ def knock_out_top(
     Raises:
         UserError: If there are not so many patches, or if the network's attention is not seen.
     """
+    check_images(net, images)
     layout = layout_of(net, images)
     patches = layout.grid_size[0] * layout.grid_size[1]
-    if not 0 < count <= patches:
+    if whole("count", count) > patches:
         raise UserError(f"count must be in 1..{patches}, got {count}")
+    check_order(order, len(images), patches)
     tokens = layout.num_prefix_tokens + patches
     named = members(tokens, order[:, :count].expand(len(images), -1).to(images.device) + layout.num_prefix_tokens)
     cut = named[:, None, :] & ~torch.eye(tokens, dtype=torch.bool, device=images.device)
@@ -170,20 +208,29 @@ def logits_by_batch(
     cut: Bool[Tensor, "_ N N"] | None = None,
     pool: Bool[Tensor, "_ pooled"] | None = None,
 ) -> Float[Tensor, "B classes"]:
-    """Logits without a graph, with the edges of each image cut, if any are."""
-    parts = []
+    """Logits without a graph, with the edges of each image cut, if any are.
+
+    Raises:
+        UserError: If the network does not take the images.
+    """
+    check_images(net, images)
+    batch, parts = whole("batch", batch), []
     for start in range(0, len(images), batch):
         mine = slice(start, start + batch)
         with torch.no_grad():
             if cut is None and pool is None:
-                parts.append(logits_of(net(images[mine])).float())
+                parts.append(logits_of(call_network(net, images[mine])).float())
                 continue
             edges, pooled = (None if x is None else x if len(x) == 1 else x[mine] for x in (cut, pool))
             with knockout(net, edges, pool=pooled):
-                parts.append(logits_of(net(images[mine])).float())
+                parts.append(logits_of(call_network(net, images[mine])).float())
     return torch.cat(parts)
 
 
 def predicted(net: nn.Module, images: Images, batch: int = 128) -> Classes:
-    """The classes that a network names."""
-    return logits_by_batch(net, images, batch).argmax(dim=-1)
+    """The classes that a network names.
+
+    Raises:
+        UserError: If the network does not take the images, or gives NaN.
+    """
+    return check_logits(logits_by_batch(net, images, batch)).argmax(dim=-1)

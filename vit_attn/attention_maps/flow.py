@@ -9,6 +9,7 @@ from jaxtyping import Float
 from networkx.algorithms.flow import preflow_push
 from torch import Tensor
 
+from vit_attn.attention_maps.precision import in_float32
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.rollout import fuse
 from vit_attn.errors import UserError
@@ -17,6 +18,7 @@ MOST_EDGES = 200_000
 """Pipes of one image above which a maximum flow takes minutes."""
 
 
+@in_float32
 def attention_flow(recording: Recording, queries: Sequence[int] | None = None) -> Float[Tensor, "B Q N"]:
     """Maximum flow from each query of the last layer to each input token, exact and slow: for small networks, offline.
 
@@ -43,7 +45,7 @@ def attention_flow(recording: Recording, queries: Sequence[int] | None = None) -
     maps = torch.stack([fuse(layer.weights()) for layer in recording], dim=1).cpu().double().numpy()  # (B, L, N, N)
     halves = 0.5 * maps + 0.5 * np.eye(tokens)
     flows = [[_flow(layers, row) for row in rows] for layers, rows in zip(halves, starts, strict=True)]
-    return torch.tensor(np.array(flows), dtype=torch.float32)
+    return torch.from_numpy(np.array(flows, dtype=np.float32))
 
 
 def _flow(layers: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -5,16 +5,18 @@ network, the rest of the row shares what it had, and the change of the output is
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.watch import Asked, Watcher
-from vit_attn.errors import UserError
+from vit_attn.attention_maps.asked import Asked
+from vit_attn.attention_maps.checks import indices, whole
+from vit_attn.attention_maps.network_checks import recomputes
+from vit_attn.attention_maps.watch import Watcher
+from vit_attn.errors import UserError, some_of
 
 Tokens = Sequence[int] | Int64[Tensor, "_"] | Int64[Tensor, "B _"]
 """Token indices, prefix tokens first: the same for all images, or a row an image."""
@@ -31,9 +33,10 @@ def knockout(
 ) -> Iterator[None]:
     """Cut edges of a network's attention inside the ``with`` block; what is left of a row is shared out anew.
 
-    Every network that ``record`` sees can be cut, and inside ``record`` the recorded weights are those of the cut
-    network. A row without any key gives zeros, whatever its recorded weights say. Of ``top_k`` attention the best keys
-    are chosen before the cut.
+    Every network that ``record`` sees can be cut. Knock-outs, ablations and recordings of one network may be nested in
+    any order: what is cut adds up, and the recorded weights are those that the network used. A row without any key
+    gives zeros, and its recorded weights are zeros. Of ``top_k`` attention the best keys are chosen before the cut.
+    Only forwards of the thread, or asyncio task, that cuts are cut.
 
     Args:
         net: A vision transformer; it is left as it was.
@@ -45,33 +48,39 @@ def knockout(
             is no layer, and ``cut``, ``layers`` and ``heads`` leave it alone.
 
     Raises:
-        UserError: If nothing is cut, if a layer, head or token does not exist, or if an attention was not seen.
+        UserError: If nothing is cut, if a layer, head or token does not exist, if an attention was not seen, or if the
+            network was run otherwise than by ``net(images)``, or not at all.
 
     References:
         Geva 2023, "Dissecting recall of factual associations", arXiv 2304.14767, section 4 ("attention knockout").
     """
     if cut is None and pool is None:
         raise UserError("knockout needs a cut, or a pool to cut")
-    with _Knockout(net, cut, layers, heads, pool).watching():
+    surgeon = _Knockout(net, cut, layers, heads, pool)
+    with surgeon.watching():
         yield
+    surgeon.check_used()
 
 
 @contextlib.contextmanager
 def ablate(net: nn.Module, heads: Mapping[int, Sequence[int]]) -> Iterator[None]:
-    """Let chosen heads give zeros inside the ``with`` block.
+    """Let chosen heads give zeros inside the ``with`` block; their recorded weights and their relevance are zeros.
 
     Args:
         net: A vision transformer; it is left as it was.
         heads: Heads by layer; -1 is the last layer.
 
     Raises:
-        UserError: If a layer or head does not exist, or if an attention was not seen.
+        UserError: If a layer or head does not exist, if an attention was not seen, or if the network was run otherwise
+            than by ``net(images)``, or not at all.
 
     References:
         Michel 2019, "Are sixteen heads really better than one?", arXiv 1905.10650, section 2.
     """
-    with _Ablation(net, heads).watching():
+    surgeon = _Ablation(net, heads)
+    with surgeon.watching():
         yield
+    surgeon.check_used()
 
 
 def edges(num_tokens: int, queries: Tokens, keys: Tokens) -> Cut:
@@ -92,11 +101,15 @@ def members(num_tokens: int, tokens: Tokens) -> Bool[Tensor, "*B N"]:
     Raises:
         UserError: If a token does not exist.
     """
-    indices = torch.as_tensor(tokens, dtype=torch.int64)
-    if not ((indices >= -num_tokens) & (indices < num_tokens)).all():
-        raise UserError(f"tokens must be in 0..{num_tokens - 1}, got {indices.unique().tolist()}")
-    named = torch.zeros(*indices.shape[:-1], num_tokens, dtype=torch.bool, device=indices.device)
-    return named.scatter(-1, indices % num_tokens, True)
+    count = whole("num_tokens", num_tokens)
+    if isinstance(tokens, Tensor) and tokens.ndim == 2:
+        checked = [indices("tokens", row, count) for row in tokens]
+        chosen = torch.tensor(checked, dtype=torch.int64, device=tokens.device).reshape(tokens.shape)
+    else:
+        device = tokens.device if isinstance(tokens, Tensor) else None
+        chosen = torch.tensor(indices("tokens", tokens, count), dtype=torch.int64, device=device)
+    named = torch.zeros(*chosen.shape[:-1], count, dtype=torch.bool, device=chosen.device)
+    return named.scatter(-1, chosen, True)
 
 
 class _Surgeon(Watcher):
@@ -107,37 +120,50 @@ class _Surgeon(Watcher):
         names = list(self.names.values())
         self.pool_name = names.pop() if getattr(net, "global_pool", "") in ("map", "prr") else None
         count = len(names)
-        if outside := [layer for layer in layers or () if not -count <= layer < count]:
-            raise UserError(f"layers must be in 0..{count - 1}, got {outside}")
-        numbers = range(count) if layers is None else [layer % count for layer in layers]
+        numbers = range(count) if layers is None else indices("layers", layers, count)
         self.numbers = {names[number]: number for number in numbers}
         self.wanted = set(self.numbers)
-        self.seen: set[str] = set()
 
-    def begin(self) -> None:
-        self.seen = set()
-
-    def attend(self, name: str, asked: Asked, answer: Callable[[], Tensor]) -> Tensor:
-        if name not in self.wanted:
-            return answer()
-        self.seen.add(name)
-        return self.change(name, asked, answer)
-
-    def change(self, name: str, asked: Asked, answer: Callable[[], Tensor]) -> Tensor:
-        """What a chosen attention gives instead."""
-        raise NotImplementedError
-
-    def end(self, images: Tensor, output: Any) -> None:
-        if unseen := sorted(self.wanted - self.seen):
+    def begin(self, images: Tensor) -> None:
+        if torch.is_grad_enabled() and recomputes(self.net):
             raise UserError(
-                f"{len(unseen)} attention modules of {type(self.net).__name__} were not seen calling "
-                f"scaled_dot_product_attention, so nothing was cut there: {', '.join(unseen)}"
+                "gradient checkpointing computes attention again in the backward pass, where nothing would be cut: "
+                "call net.set_grad_checkpointing(False) or net.gradient_checkpointing_disable(), or use torch.no_grad()"
             )
 
-    def checked_heads(self, heads: Sequence[int], count: int) -> list[int]:
-        if outside := [head for head in heads if not -count <= head < count]:
-            raise UserError(f"heads must be in 0..{count - 1}, got {outside}")
-        return [head % count for head in heads]
+    def check_used(self) -> None:
+        """Whether the network was called, since what was called in its place was not cut."""
+        if not self.used:
+            raise UserError(
+                "nothing was cut: call the network itself, no copy or replica of it, inside the `with` block, in the "
+                "same thread"
+            )
+
+    def change(self, name: str, asked: Asked) -> None:
+        if name in self.wanted:
+            self.operate(name, asked)
+
+    def operate(self, name: str, asked: Asked) -> None:
+        """Change a chosen attention."""
+        raise NotImplementedError
+
+    def strayed(self, name: str) -> None:
+        if name in self.wanted:
+            raise UserError(
+                f"{name} of {type(self.net).__name__} runs, but not in net(images), so nothing would be cut there: "
+                "call the network itself, not its forward, forward_features or another part"
+            )
+
+    def end(self, images: Tensor, output: Any) -> None:
+        if unseen := sorted(self.wanted - set(self.called)):
+            raise UserError(f"nothing was cut: {self.unseen(unseen)}")
+        self.check_called()
+        order = [name for name in self.called if name in self.numbers]
+        if order != (wanted := sorted(order, key=self.numbers.__getitem__)):
+            raise UserError(
+                f"layers are numbered as their modules are listed, but these attend in another order: "
+                f"{some_of(order)}, not {some_of(wanted)}"
+            )
 
 
 class _Knockout(_Surgeon):
@@ -150,6 +176,8 @@ class _Knockout(_Surgeon):
         pool: Bool[Tensor, "_ pooled"] | None,
     ) -> None:
         super().__init__(net, layers)
+        _check_cut("cut", cut, (2, 3))
+        _check_cut("pool", pool, (2,))
         if cut is None:
             self.wanted = set()
         if pool is not None:
@@ -158,7 +186,7 @@ class _Knockout(_Surgeon):
             self.wanted = self.wanted | {self.pool_name}
         self.cut, self.heads, self.pool = cut, heads, pool
 
-    def change(self, name: str, asked: Asked, answer: Callable[[], Tensor]) -> Tensor:
+    def operate(self, name: str, asked: Asked) -> None:
         in_pool = name == self.pool_name
         given: Any = self.pool if in_pool else self.cut
         cut = given.to(asked.q.device)
@@ -171,37 +199,37 @@ class _Knockout(_Surgeon):
                 f"the cut is of images, queries and keys {(cut.shape[0], *cut.shape[2:])}, but {name} has {shape}"
             )
         if self.heads is not None and not in_pool:
-            count = asked.q.shape[1]
-            chosen = torch.zeros(count, dtype=torch.bool, device=cut.device)
-            chosen[self.checked_heads(self.heads, count)] = True
-            cut = cut & chosen[:, None, None]
-        return without(asked, cut)
+            cut = cut & _of_heads(asked, self.heads)
+        asked.take_away(cut)
 
 
 class _Ablation(_Surgeon):
     def __init__(self, net: nn.Module, heads: Mapping[int, Sequence[int]]) -> None:
+        if not isinstance(heads, Mapping):
+            raise UserError(f"heads must be listed by layer, as {{-1: [0, 3]}}, got {type(heads).__name__}")
         super().__init__(net, list(heads))
         count = len(self.names) - (self.pool_name is not None)
         self.heads: dict[int, list[int]] = {}
         for layer, chosen in heads.items():
+            if not isinstance(chosen, Iterable):
+                raise UserError(f"heads must be a list for each layer, as {{{layer}: [{chosen}]}}, got {chosen!r}")
             self.heads.setdefault(layer % count, []).extend(chosen)
 
-    def change(self, name: str, asked: Asked, answer: Callable[[], Tensor]) -> Tensor:
-        output = answer()
-        off = torch.zeros(output.shape[1], dtype=torch.bool, device=output.device)
-        off[self.checked_heads(self.heads[self.numbers[name]], len(off))] = True
-        return output.masked_fill(off[:, None, None], 0.0)
+    def operate(self, name: str, asked: Asked) -> None:
+        asked.silence(_of_heads(asked, self.heads[self.numbers[name]]))
 
 
-def without(asked: Asked, cut: Bool[Tensor, "_ _ M N"]) -> Float[Tensor, "B H M Dv"]:
-    """What an attention gives without these edges; rows that have no key left give zeros."""
-    mask, allowed, bias = asked.mask, ~cut, torch.zeros((), dtype=asked.q.dtype, device=cut.device)
-    if mask is not None and mask.dtype == torch.bool:
-        allowed = allowed & mask
-    elif mask is not None:
-        allowed, bias = allowed & (mask > -torch.inf), mask
-    empty = ~allowed.any(dim=-1, keepdim=True)
-    kept = allowed | empty  # no kernel has to divide by nothing: what an empty row gives is replaced
-    if asked.hard or mask is bias:
-        kept = torch.where(kept, torch.where(empty, 0.0, bias), -torch.inf)
-    return replace(asked, mask=kept).answer().masked_fill(empty, 0.0)
+def _of_heads(asked: Asked, heads: Sequence[int]) -> Bool[Tensor, "1 H 1 1"]:
+    """True for these heads."""
+    count = asked.q.shape[1]
+    chosen = torch.zeros(count, dtype=torch.bool, device=asked.q.device)
+    chosen[indices("heads", heads, count)] = True
+    return chosen[None, :, None, None]
+
+
+def _check_cut(name: str, cut: Any, axes: tuple[int, ...]) -> None:
+    if cut is None or (isinstance(cut, Tensor) and cut.dtype == torch.bool and cut.ndim in axes):
+        return
+    found = f"{cut.dtype} {tuple(cut.shape)}" if isinstance(cut, Tensor) else type(cut).__name__
+    shape = "(tokens, tokens), or one an image" if 3 in axes else "(images or 1, pooled tokens)"
+    raise UserError(f"{name} must be a tensor of truth values {shape}, got {found}")

@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from vit_attn.attention_maps.checks import check_weights, whole
+from vit_attn.attention_maps.precision import in_float32, product
 from vit_attn.attention_maps.recording import Layer, Recording
 from vit_attn.errors import UserError
 
@@ -24,8 +26,9 @@ def entropy(weights: Weights, normalised: bool = False) -> Heads:
     >>> round(entropy(torch.full((1, 1, 4, 4), 0.25)).item(), 4), entropy(torch.eye(4)[None, None]).item()
     (1.3863, 0.0)
     """
+    check_weights(weights)
     nats = torch.special.entr(weights).sum(dim=-1).mean(dim=-1)
-    return nats / math.log(weights.shape[-1]) if normalised else nats
+    return nats / max(math.log(weights.shape[-1]), 1e-30) if normalised else nats  # one key alone is no choice: 0
 
 
 def attention_distance(weights: Weights, grid_size: tuple[int, int], patch_size: tuple[float, float] | float) -> Heads:
@@ -39,10 +42,17 @@ def attention_distance(weights: Weights, grid_size: tuple[int, int], patch_size:
         grid_size: Rows and columns of patches.
         patch_size: Height and width of a patch in pixels.
 
+    Raises:
+        UserError: If the weights are not of all tokens of this grid, or if a size is not above 0.
+
     References:
         Dosovitskiy 2020, arXiv 2010.11929, section 4.5 ("mean attention distance").
     """
-    prefix = weights.shape[-1] - grid_size[0] * grid_size[1]
+    check_weights(weights)
+    rows, cols = (whole("grid_size", size) for size in grid_size)
+    prefix = weights.shape[-1] - rows * cols
+    if prefix < 0 or weights.shape[-1] != weights.shape[-2]:
+        raise UserError(f"weights {tuple(weights.shape)} are not of all tokens of a grid of {grid_size} patches")
     among = weights[..., prefix:, prefix:]
     pixels = pixel_distances(grid_size, patch_size).to(weights.device)
     left = among.sum(dim=-1)
@@ -54,7 +64,9 @@ def attention_distance(weights: Weights, grid_size: tuple[int, int], patch_size:
 def pixel_distances(grid_size: tuple[int, int], patch_size: tuple[float, float] | float) -> Float[Tensor, "P P"]:
     """Euclidean distances between the centres of all patches, in pixels."""
     height, width = patch_size if isinstance(patch_size, tuple) else (patch_size, patch_size)
-    rows, cols = (torch.arange(float(size)) for size in grid_size)
+    if not all(isinstance(side, (int, float)) and 0 < side < math.inf for side in (height, width)):
+        raise UserError(f"patch_size must be pixels above 0, or height and width as a tuple, got {patch_size!r}")
+    rows, cols = (torch.arange(whole("grid_size", size), dtype=torch.float32, device="cpu") for size in grid_size)
     centres = torch.cartesian_prod(rows * height, cols * width).view(-1, 2)
     return torch.cdist(centres, centres)
 
@@ -65,14 +77,19 @@ def sink_mass(weights: Weights) -> Heads:
     A large one says that a head is concentrated on a token in this image. Whether that token is a sink, attended to
     whatever the image shows, only other images can say.
     """
+    check_weights(weights)
     return weights.mean(dim=-2).amax(dim=-1)
 
 
 def prefix_mass(weights: Weights, num_prefix_tokens: int) -> Heads:
     """Share of all attention that goes to CLS and registers."""
+    check_weights(weights)
+    if whole("num_prefix_tokens", num_prefix_tokens, least=0) > weights.shape[-1]:
+        raise UserError(f"num_prefix_tokens must be in 0..{weights.shape[-1]}, got {num_prefix_tokens}")
     return weights[..., :num_prefix_tokens].sum(dim=-1).mean(dim=-1)
 
 
+@in_float32
 def measure(
     recording: Recording, patch_size: tuple[float, float] | float = 1.0
 ) -> dict[str, Float[Tensor, "layers heads"]]:
@@ -81,7 +98,13 @@ def measure(
     Args:
         recording: Forwards of a network whose layers have equally many heads.
         patch_size: Height and width of a patch in pixels, for the distance.
+
+    Raises:
+        UserError: If they have not, or if nothing was recorded.
     """
+    heads = [layer.calls[0].q.shape[1] for layer in recording]
+    if len(set(heads)) > 1:
+        raise UserError(f"layers with unequally many heads have no table of measures, got {heads}")
     by_layer = [_measure_layer(layer, recording, patch_size) for layer in recording]
     return {name: torch.stack([each[name] for each in by_layer]) for name in MEASURES}
 
@@ -100,6 +123,7 @@ def _measure_layer(
     return {name: torch.cat(of_images).mean(dim=0) for name, of_images in parts.items()}
 
 
+@in_float32
 def divergence(one: Recording, other: Recording) -> Float[Tensor, "layers heads"]:
     """How differently two networks attend on the same images: Jensen–Shannon divergence of their rows, in nats.
 
@@ -148,8 +172,8 @@ def position_similarity(net: Any) -> Float[Tensor, "P P"]:
         Dosovitskiy 2020, arXiv 2010.11929, figure 7.
     """
     places = getattr(net, "pos_embed", None)
-    if not isinstance(places, Tensor):
+    known = getattr(getattr(net, "patch_embed", None), "num_patches", 0)
+    if not isinstance(places, Tensor) or places.ndim != 3 or not 0 < known <= places.shape[1] or places.is_meta:
         raise UserError(f"{type(net).__name__} adds no position embeddings to its patches")
-    patches = net.patch_embed.num_patches
-    each = F.normalize(places.detach()[0, -patches:].float(), dim=-1)
-    return each @ each.mT
+    each = F.normalize(places.detach()[0, -known:].float(), dim=-1)
+    return product(each, each.mT)

@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from vit_attn.attention_maps.drawing_checks import check_maps, check_picture, check_values
 from vit_attn.attention_maps.page import Box, Page, Picture, Scale
+from vit_attn.errors import UserError
 
 MARK_COLOUR = "#ff2d55"
 
@@ -58,7 +60,15 @@ def draw_overlays(
         maps: At least one.
         marks: Patches to outline in every panel.
         dpi: Pixels an inch; a panel is 1.15 inches wide.
+
+    Raises:
+        UserError: If the image is no picture, if there is no map, or if a mark is no patch.
     """
+    check_picture(image)
+    check_maps(maps, image)
+    patches = range(maps[0].patches.size)
+    if outside := [mark.patch for mark in marks if mark.patch not in patches]:
+        raise UserError(f"marks must be patches in 0..{patches[-1]}, got {outside}")
     height, width, _ = image.shape
     page, panels, bar = layout(
         (1, 1 + len(maps)), (1.15, 1.15 * height / width), gap=(0.06, 0.0), margin=(0.04, 0.2, 0.36), dpi=dpi
@@ -98,6 +108,7 @@ def draw_matrices(
         dpi: Pixels an inch; a panel is 1.15 inches wide.
         numbers: Of the layers, from 0; all by default.
     """
+    check_values(layers, 3, "layers")
     cols = min(len(layers), 3)
     rows = -(-len(layers) // cols)
     page, panels, bar = layout((rows, cols), (1.15, 1.15), gap=(0.16, 0.4), margin=(0.2, 0.2, 0.42), dpi=dpi)
@@ -130,6 +141,9 @@ def draw_sheet(
         dpi: Pixels an inch; the sheet is about 5 inches wide.
         numbers: Of the layers, from 0; all by default.
     """
+    check_values(maps, 4, "maps")
+    if prefix is not None and prefix.shape != maps.shape[:2]:
+        raise UserError(f"prefix must be of layers and heads {maps.shape[:2]}, got {prefix.shape}")
     names, places = ("layer", "head"), (numbers or range(len(maps)), range(maps.shape[1]))
     if maps.shape[1] < len(maps):  # the longer side goes across
         maps, names, places = maps.swapaxes(0, 1), ("head", "layer"), places[::-1]
@@ -158,7 +172,15 @@ def _numbered(name: str, index: int, inches: float) -> str:
 
 
 def stack(pictures: Sequence[Picture]) -> Picture:
-    """Pictures below each other, narrower ones with white at their right."""
+    """Pictures below each other, narrower ones with white at their right.
+
+    Raises:
+        UserError: If there are none.
+    """
+    if not pictures:
+        raise UserError("at least one picture must be stacked, got none")
+    for picture in pictures:
+        check_picture(picture)
     width = max(picture.shape[1] for picture in pictures)
     padded = [
         np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255) for picture in pictures

@@ -1,13 +1,15 @@
 """A map that stays as it is when the network's weights are thrown away says nothing about the network."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.watch import attention_modules
+from vit_attn.attention_maps.checks import check_map_pair, whole
+from vit_attn.attention_maps.network_checks import check_network, check_parameters
+from vit_attn.attention_maps.watch import attention_modules, unwatched
 from vit_attn.errors import UserError
 
 
@@ -28,10 +30,15 @@ def randomised_check(
     Returns:
         By name, one row a stage.
 
+    Raises:
+        UserError: If a stage does not exist, or if the maps are not finite or not one row an image.
+
     References:
         Adebayo 2018, "Sanity checks for saliency maps", arXiv 1810.03292, section 3.
     """
     trained, rows = maps(net), []
+    if stages is not None and not (isinstance(stages, Iterable) and list(stages)):
+        raise UserError(f"stages must be a list of how many parts are drawn anew, such as [1], got {stages}")
     for stage in (len(parts_of(net)),) if stages is None else stages:
         other = maps(randomised(net, stage, seed))
         rows.append({name: rank_correlation(trained[name], other[name]) for name in trained})
@@ -49,18 +56,18 @@ def randomised(net: nn.Module, parts: int | None = None, seed: int = 0) -> nn.Mo
         seed: Seed of the new weights; every tensor draws the same ones however many parts are drawn.
 
     Raises:
-        UserError: If there are not so many parts.
+        UserError: If there are not so many parts, or no weights.
     """
     groups = parts_of(net)
-    count = len(groups) if parts is None else parts
-    if not 0 <= count <= len(groups):
+    count = len(groups) if parts is None else whole("parts", parts, least=0)
+    if count > len(groups):
         raise UserError(f"parts must be in 0..{len(groups)}, got {parts}")
     chosen = {name for group in groups[:count] for name in group}
-    other = copy.deepcopy(net)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
+    generator = torch.Generator().manual_seed(whole("seed", seed, least=0))
+    with torch.inference_mode(False), torch.no_grad():
+        other = unwatched(copy.deepcopy(net))
         for name, parameter in other.named_parameters():
-            drawn = torch.randn(parameter.shape, generator=generator)
+            drawn = torch.randn(parameter.shape, generator=generator, device="cpu", dtype=torch.float32)
             if name in chosen:
                 values = parameter.float()
                 deviation = values.std(correction=0)
@@ -72,7 +79,14 @@ def parts_of(net: nn.Module) -> list[list[str]]:
     """Names of parameters: what comes after the last block, each block from the last to the first, what comes before.
 
     A block is the largest module that holds one attention and no other.
+
+    Raises:
+        UserError: If the network has no attention, or no parameters that hold weights.
     """
+    check_network(net)
+    check_parameters(net)
+    if not any(True for _ in net.parameters()):
+        raise UserError(f"{type(net).__name__} has no parameters, so nothing of it can be drawn anew")
     attentions = list(attention_modules(net).values())
     blocks = [_block_of(name, attentions) for name in attentions]
     after: list[str] = []
@@ -102,7 +116,11 @@ def rank_correlation(a: Float[Tensor, "B P"], b: Float[Tensor, "B P"]) -> Float[
 
     >>> rank_correlation(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[3.0, 2.0, 1.0]])).tolist()
     [-1.0]
+
+    Raises:
+        UserError: If they are not of as many images and patches, or not finite.
     """
+    check_map_pair(a, b)
     x, y = _centred_ranks(a), _centred_ranks(b)
     norm = x.norm(dim=-1) * y.norm(dim=-1)
     both_constant = (x == 0).all(dim=-1) & (y == 0).all(dim=-1)

@@ -1,17 +1,19 @@
 """``with record(net) as recording: net(images)`` keeps what every attention of the network was computed from."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vit_attn.attention_maps.asked import Asked
 from vit_attn.attention_maps.layout import layout_of
+from vit_attn.attention_maps.network_checks import recomputes
 from vit_attn.attention_maps.reading import TokenReading
 from vit_attn.attention_maps.recording import AttentionCall, Forward, Recording
-from vit_attn.attention_maps.watch import Asked, Watcher
-from vit_attn.errors import UserError
+from vit_attn.attention_maps.watch import Watcher
+from vit_attn.errors import UserError, some_of
 
 
 @contextlib.contextmanager
@@ -19,7 +21,9 @@ def record(net: nn.Module, gradients: bool = False) -> Iterator[Recording]:
     """Record the attention of every forward of ``net`` inside the ``with`` block.
 
     The network may be compiled: inside the block it runs eagerly. Parameters, gradients, hooks, modes and random state
-    stay as they are. Recorded queries, keys and values are detached.
+    stay as they are. Recorded queries, keys and values are detached. Under :func:`knockout` and :func:`ablate`, begun
+    before or after, the weights are those that the network used. Only forwards of the thread, or asyncio task, that
+    records are recorded; others run on undisturbed.
 
     Args:
         net: A vision transformer of ours, timm's, torchvision's (``nn.MultiheadAttention``) or Hugging Face's.
@@ -30,12 +34,14 @@ def record(net: nn.Module, gradients: bool = False) -> Iterator[Recording]:
         A recording that grows with each forward.
 
     Raises:
-        UserError: If the network is not a vision transformer, or if a forward was not seen whole: an attention module
-            that did not attend, attended twice or not over all tokens, or attention outside of them; they are listed.
+        UserError: If the network is not a vision transformer, if it was run otherwise than by ``net(images)``, or if a
+            forward was not seen whole: an attention module that did not attend, attended twice or not over all tokens,
+            or attention outside of them; they are listed.
     """
     recorder = _Recorder(net, gradients)
     with recorder.watching(), recorder.reading.watching(net):
         yield recorder.recording
+    recorder.check_recorded()
 
 
 class _Recorder(Watcher):
@@ -46,40 +52,67 @@ class _Recorder(Watcher):
         self.recording = Recording(0, (0, 0), "", gradients=gradients)
         self.calls: list[tuple[str, AttentionCall]] = []
         self.reading = TokenReading()
+        self.strays: list[str] = []
 
-    def begin(self) -> None:
+    def begin(self, images: Tensor) -> None:
         if self.recording.gradients and not torch.is_grad_enabled():
-            raise UserError("recording gradients needs them to be enabled: leave out torch.no_grad()")
+            how = "torch.inference_mode()" if torch.is_inference_mode_enabled() else "torch.no_grad()"
+            raise UserError(f"recording gradients needs them to be enabled: leave out {how}")
         self.calls = []
         self.reading.begin()
 
-    def attend(self, name: str, asked: Asked, answer: Callable[[], Tensor]) -> Tensor:
-        output, kept = answer(), None
+    def see(self, name: str, asked: Asked, output: Tensor) -> Tensor:
+        kept = None
         if self.recording.gradients:
+            if not torch.is_grad_enabled():
+                raise UserError(
+                    f"{name} runs without gradients inside {type(self.net).__name__}, so none can be recorded: leave "
+                    "out torch.no_grad() there, and gradient checkpointing with use_reentrant=True"
+                )
+            if not output.requires_grad and recomputes(self.net):
+                raise UserError(
+                    "gradient checkpointing of frozen layers leaves nothing to record gradients of: call "
+                    "net.set_grad_checkpointing(False) or net.gradient_checkpointing_disable()"
+                )
             if not output.requires_grad:  # nothing before it is trained: the graph begins here
                 output = output.detach().requires_grad_()
             kept = output
         q, k, v = asked.q.detach(), asked.k.detach(), asked.v.detach()
-        mask = None if asked.mask is None else asked.mask.detach().expand(*q.shape[:3], k.shape[2])
-        self.calls.append((name, AttentionCall(q, k, v, mask, asked.scale, asked.hard, kept)))
+        mask = None if asked.mask is None else asked.mask.detach()
+        silent = _silent(mask, asked.silent)
+        rows = q.shape[:3]
+        mask = None if mask is None else mask.expand(*rows, k.shape[2])
+        silent = None if silent is None else silent.expand(*rows, 1)
+        self.calls.append((name, AttentionCall(q, k, v, mask, asked.scale, asked.hard, kept, silent)))
         return output
+
+    def strayed(self, name: str) -> None:
+        self.strays.append(name)
+
+    def check_recorded(self) -> None:
+        """Whether the network was run as a whole, if it was run."""
+        if self.strays and not self.recording.forwards:
+            raise UserError(
+                f"{self.strays[0]} of {type(self.net).__name__} ran, but not in net(images): call the network itself, "
+                "not its forward, forward_features or another part, which is not recorded"
+            )
 
     def end(self, images: Tensor, output: Any) -> None:
         seen = [name for name, _ in self.calls]
         if "" in seen:
-            raise UserError(f"{type(self.net).__name__} attends outside its attention modules {self._known()}")
-        if missing := [name for name in self.names.values() if name not in seen]:
             raise UserError(
-                f"{len(missing)} of {len(self.names)} attention modules of {type(self.net).__name__} were not seen "
-                f"calling scaled_dot_product_attention: {', '.join(missing)}"
+                f"{type(self.net).__name__} attends outside its attention modules {some_of(list(self.names.values()))}"
             )
-        if twice := {name for name in seen if seen.count(name) > 1}:
-            raise UserError(f"attention modules that attend more than once a forward: {', '.join(sorted(twice))}")
+        if missing := [name for name in self.names.values() if name not in seen]:
+            raise UserError(self.unseen(missing))
+        self.check_called()
         self._lay_out(images, output)
         self._check_tokens()
         recording, seen = self.recording, [name for name, _ in self.calls]
         if recording.forwards and seen != [name for name, _ in recording.forwards[0].calls]:
-            raise UserError(f"this forward used other attention modules than the first one: {', '.join(seen)}")
+            raise UserError(f"this forward used other attention modules than the first one: {some_of(seen)}")
+        if recording.forwards and recording.device != self.calls[0][1].q.device:
+            raise UserError(f"a recording is on one device, got {recording.device} and {self.calls[0][1].q.device}")
         recording.forwards.append(Forward(tuple(self.calls), output if recording.gradients else None))
 
     def _lay_out(self, images: Tensor, output: Any) -> None:
@@ -106,8 +139,17 @@ class _Recorder(Watcher):
         if wrong:
             raise UserError(
                 f"attention of {recording.num_tokens} tokens to all {recording.num_tokens} tokens was expected of "
-                f"{batch} images, got images, queries and keys in {', '.join(wrong)}"
+                f"{batch} images, got images, queries and keys in {some_of(wrong)}"
             )
 
-    def _known(self) -> str:
-        return ", ".join(self.names.values())
+
+def _silent(mask: Tensor | None, silent: Tensor | None) -> Tensor | None:
+    """Rows that give zeros since they were silenced, or since their mask leaves them no key."""
+    if mask is None:
+        return silent
+    empty = (
+        ~mask.any(dim=-1, keepdim=True) if mask.dtype == torch.bool else mask.amax(dim=-1, keepdim=True) == -torch.inf
+    )
+    if silent is not None:
+        return silent | empty
+    return empty if bool(empty.any()) else None

@@ -13,8 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from vit_attn.attention_maps.checks import class_targets, first_line, in_head, indices
 from vit_attn.attention_maps.layout import UNKNOWN_POOL, by_attention, pooled_row
-from vit_attn.errors import UserError
+from vit_attn.attention_maps.precision import exact, in_float32, product, products_are_full
+from vit_attn.errors import UserError, is_out_of_memory
 
 Target = int | Sequence[int] | Int64[Tensor, " B"] | Callable[[Any], Tensor] | None
 """What gradients are of: a class, one class an image, a function of the network's output to one number an image, or,
@@ -38,21 +40,29 @@ class AttentionCall:
     """Whether all attention goes to the best key."""
     output: Float[Tensor, "B H M Dv"] | None = None
     """What the network went on with, where gradients are recorded."""
+    silent: Bool[Tensor, "B H M 1"] | None = None
+    """Queries that give zeros: ablated, or without a key; their weights are zeros too, and do not sum to 1."""
 
     def weights(self) -> Float[Tensor, "B H M N"]:
         """Share of its attention that each query gives each key, in float32 whatever the network ran in."""
-        with torch.autocast(self.q.device.type, enabled=False), torch.no_grad():
-            q, k = self.q.float().flatten(0, 1), self.k.float().flatten(0, 1)  # of one image, views
-            nothing = q.new_empty(1, 1, 1)
-            scores = torch.baddbmm(nothing, q, k.mT, beta=0, alpha=self.scale).unflatten(0, self.q.shape[:2])
+        with exact(), torch.no_grad():
+            scores = self._scores()
             if self.mask is not None:
                 seen = self.mask.dtype == torch.bool
                 scores = scores.masked_fill_(~self.mask, -torch.inf) if seen else scores.add_(self.mask)
             # on a CPU fresh memory costs as much as the softmax
             weights = torch.softmax(scores, dim=-1, out=scores if scores.device.type == "cpu" else None)
             if self.hard:
-                return torch.zeros_like(weights).scatter_(-1, weights.argmax(dim=-1, keepdim=True), 1.0)
-            return weights
+                weights = torch.zeros_like(weights).scatter_(-1, weights.argmax(dim=-1, keepdim=True), 1.0)
+            return weights if self.silent is None else weights.masked_fill_(self.silent, 0.0)
+
+    def _scores(self) -> Tensor:
+        q, k = self.q.float().flatten(0, 1), self.k.float().flatten(0, 1)  # of one image, views
+        if products_are_full(q.device):
+            scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=self.scale)
+        else:
+            scores = product(q, k.mT).mul_(self.scale)
+        return scores.unflatten(0, self.q.shape[:2])
 
     def part(self, images: slice, heads: slice = slice(None), queries: Sequence[int] | None = None) -> "AttentionCall":
         """The same attention of some images, heads and queries only."""
@@ -68,6 +78,7 @@ class AttentionCall:
             v=of(self.v, False),
             mask=of(self.mask, True),
             output=of(self.output, True),
+            silent=of(self.silent, True),
         )
 
     def on_host(self) -> "AttentionCall":
@@ -79,7 +90,9 @@ class AttentionCall:
             own = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.stride())]
             return own.cpu().expand(x.shape)
 
-        return replace(self, q=of(self.q), k=of(self.k), v=of(self.v), mask=of(self.mask), output=None)
+        return replace(
+            self, q=of(self.q), k=of(self.k), v=of(self.v), mask=of(self.mask), output=None, silent=of(self.silent)
+        )
 
     def parts(self, by_head: bool = False) -> Iterator[tuple[slice, slice]]:
         """Images and heads, together all, whose weights fit the workspace; one image has all its heads by default."""
@@ -99,8 +112,13 @@ class Layer:
     name: str
     calls: tuple[AttentionCall, ...]
 
+    @in_float32
     def weights(self) -> Float[Tensor, "B H M N"]:
-        """Attention weights; forwards are concatenated along ``B``, rows are queries and sum to 1."""
+        """Attention weights; forwards are concatenated along ``B``, rows are queries and sum to 1.
+
+        Raises:
+            UserError: If they are not finite.
+        """
         return torch.cat([call.weights() for call in self.calls])
 
 
@@ -145,8 +163,12 @@ class Recording:
         return len(self._all()) - self.pools_by_attention
 
     def __getitem__(self, index: int) -> Layer:
-        """The layer at ``index``; negative indices count from the last."""
-        return self._all()[range(len(self))[index]]
+        """The layer at ``index``; negative indices count from the last.
+
+        Raises:
+            UserError: If there is none.
+        """
+        return self._all()[indices("layers", [index], len(self))[0]]
 
     def __iter__(self) -> Iterator[Layer]:
         """First layer first."""
@@ -182,7 +204,7 @@ class Recording:
         """
         if queries is None:
             return self._pooled_row()
-        return torch.eye(self.num_tokens, device=self._device())[None, self.checked(queries)]
+        return torch.eye(self.num_tokens, device=self.device, dtype=torch.float32)[None, self.checked(queries)]
 
     def checked(self, queries: Sequence[int]) -> list[int]:
         """Token indices from 0; negative ones count from the last.
@@ -190,10 +212,10 @@ class Recording:
         Raises:
             UserError: If one is not a token of the network.
         """
-        outside = [query for query in queries if not -self.num_tokens <= query < self.num_tokens]
-        if outside or not len(queries):
-            raise UserError(f"queries must be tokens in 0..{self.num_tokens - 1}, got {list(queries)}")
-        return [query % self.num_tokens for query in queries]
+        self._all()
+        if not (chosen := indices("queries", queries, self.num_tokens, "tokens ")):
+            raise UserError(f"queries must be tokens in 0..{self.num_tokens - 1}, got none")
+        return chosen
 
     def _pooled_row(self) -> Float[Tensor, "_ 1 N"]:
         if self.pool is not None and self.global_pool != UNKNOWN_POOL:
@@ -205,7 +227,7 @@ class Recording:
                 f"no default query for a network that reads {reads}: "
                 "name the queries, or record the whole classifier with gradients=True, which measures what it reads"
             )
-        return row.to(self._device())[None, None]
+        return row.to(self.device)[None, None]
 
     def pad_pooled(self, rows: Float[Tensor, "B M pooled"]) -> Float[Tensor, "B 1 N"]:
         """What is read of a pool's rows over the tokens that it pools, as a row over all tokens."""
@@ -223,21 +245,15 @@ class Recording:
         if not self.gradients:
             raise UserError("gradients were not recorded: use `with record(net, gradients=True) as recording:`")
         self._all()  # or nothing was recorded
-        if not (target is None or callable(target) or torch.as_tensor(target).ndim == 0):
-            if (count := len(torch.as_tensor(target))) != self.batch_size:
-                raise UserError(
-                    f"the target must be one class, or one for each of {self.batch_size} images, got {count}"
-                )
+        if not (target is None or callable(target)):
+            target = class_targets(target, self.batch_size, self.device)
         by_forward, start = [], 0
         for forward in self.forwards:
             outputs: list[Any] = [call.output for _, call in forward.calls]
             stop = start + outputs[0].shape[0]
-            with torch.enable_grad():
+            with exact(), torch.enable_grad():
                 value = target_value(forward.output, target, slice(start, stop)).sum()
-            try:
-                by_forward.append(torch.autograd.grad(value, outputs, retain_graph=True))
-            except RuntimeError as error:
-                raise UserError(f"the target has no gradient by what the attentions gave: {error}") from error
+                by_forward.append(gradients_of(value, outputs))
             start = stop
         return [list(of_layer) for of_layer in zip(*by_forward, strict=True)]
 
@@ -251,13 +267,18 @@ class Recording:
 
     def _all(self) -> list[Layer]:
         if not self.forwards:
-            raise UserError("nothing was recorded: call the network inside `with record(net) as recording:`")
+            raise UserError(
+                "nothing was recorded: call the network itself, no copy or replica of it, inside `with record(net) as "
+                "recording:`, in the same thread"
+            )
         return [
             Layer(name, tuple(forward.calls[position][1] for forward in self.forwards))
             for position, (name, _) in enumerate(self.forwards[0].calls)
         ]
 
-    def _device(self) -> torch.device:
+    @property
+    def device(self) -> torch.device:
+        """Where what was recorded is."""
         self._all()
         return self.forwards[0].calls[0][1].q.device
 
@@ -282,15 +303,34 @@ def target_value(output: Any, target: Target, images: slice = slice(None)) -> Fl
         UserError: If a class is not in the head, or if there is not one for each image.
     """
     if callable(target):
-        return target(output)
+        return _checked_value(target(output))
     logits = logits_of(output)
-    classes = logits.argmax(dim=-1) if target is None else torch.as_tensor(target, device=logits.device)
-    if classes.ndim == 0:
-        classes = classes.expand(len(logits))
-    elif target is not None:
-        classes = classes[images]
-    if len(classes) != len(logits):
-        raise UserError(f"the target must be one class, or one for each image, got {len(classes)} for {len(logits)}")
-    if classes.min() < 0 or classes.max() >= logits.shape[-1]:
-        raise UserError(f"the target must be a class in 0..{logits.shape[-1] - 1}, got {classes.unique().tolist()}")
-    return logits.gather(-1, classes[:, None])[:, 0]
+    if target is None:
+        classes = logits.argmax(dim=-1)
+    else:
+        chosen: Any = target[images] if isinstance(target, Tensor) and target.ndim else target
+        classes = class_targets(chosen, len(logits), logits.device)
+    return logits.gather(-1, in_head(classes, logits.shape[-1])[:, None])[:, 0]
+
+
+def _checked_value(value: Any) -> Tensor:
+    if not isinstance(value, Tensor) or value.ndim > 1 or not value.is_floating_point():
+        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(f"a target function must give one number (a float tensor) for each image, got {found}")
+    return value
+
+
+def gradients_of(value: Tensor, outputs: list[Tensor]) -> list[Tensor]:
+    """Gradients of a number by what each attention gave: zeros by that of layers that it does not depend on."""
+    try:
+        found = torch.autograd.grad(value, outputs, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
+        raise UserError(
+            "the target has no gradient by what the attentions gave: compute it from the network's output, before "
+            f"backward() or a step of training changes the network ({first_line(error)})"
+        ) from error
+    if all(each is None for each in found):
+        raise UserError("the target has no gradient by what the attentions gave: it does not depend on any of them")
+    return [torch.zeros_like(of) if each is None else each for each, of in zip(found, outputs, strict=True)]

@@ -12,11 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vit_attn.attention_maps.checks import call_network, check_images
+from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.record import record
-from vit_attn.attention_maps.recording import AttentionCall, Recording, Target, target_value
+from vit_attn.attention_maps.recording import AttentionCall, Recording, Target, gradients_of, target_value
 from vit_attn.errors import UserError
 
 
+@in_float32
 def relevance(
     recording: Recording, target: Target = None, queries: Sequence[int] | None = None
 ) -> Float[Tensor, "B Q N"]:
@@ -36,9 +39,10 @@ def relevance(
     References:
         Chefer 2021, "Generic attention-model explainability", arXiv 2103.15679, section 3.1.
     """
-    return _propagate(recording, target, queries, lambda rows, attended: rows + rows @ attended)
+    return _propagate(recording, target, queries, lambda rows, attended: rows + product(rows, attended))
 
 
+@in_float32
 def grad_rollout(
     recording: Recording, target: Target = None, queries: Sequence[int] | None = None
 ) -> Float[Tensor, "B Q N"]:
@@ -59,12 +63,13 @@ def grad_rollout(
 
     def step(rows: Tensor, attended: Tensor) -> Tensor:
         share = rows / (1 + attended.sum(dim=-1)).unsqueeze(-2)
-        return share @ attended + share
+        return product(share, attended) + share
 
     rows = _propagate(recording, target, queries, step)
     return rows / rows.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
+@in_float32
 def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target = None) -> Float[Tensor, "B N"]:
     """LeGrad: how sensitive each layer's own reading of the target is to attention on each token, over all queries.
 
@@ -84,23 +89,27 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
         Bousselham 2024, "LeGrad", arXiv 2404.03214, section 3.2.
     """
     if not all(hasattr(net, name) for name in ("blocks", "norm", "forward_head")):
-        raise UserError(f"legrad needs a network with blocks, norm and forward_head, as timm's have: {type(net)}")
+        raise UserError(
+            f"legrad needs a network with blocks, norm and forward_head, as timm's have, got {type(net).__name__}"
+        )
+    check_images(net, images)
+    images = images.clone() if images.is_inference() else images  # one made in inference mode cannot enter a graph
     tokens: list[Tensor] = []
     hooks = [block.register_forward_hook(lambda _block, _inputs, output: tokens.append(output)) for block in net.blocks]
     try:
         with torch.enable_grad(), record(net, gradients=True) as recording:
-            logits = net(images)
+            logits = call_network(net, images)
     finally:
         for hook in hooks:
             hook.remove()
     classes = logits.argmax(dim=-1) if target is None else target
-    total = torch.zeros(len(images), recording.num_tokens, device=images.device)
+    total = torch.zeros(len(images), recording.num_tokens, device=images.device, dtype=torch.float32)
     for layer, of_layer in zip(recording, tokens, strict=True):
         call = layer.calls[0]
         with torch.enable_grad():
             value = target_value(net.forward_head(net.norm(of_layer)), classes).sum()
         kept: Any = call.output
-        (gradient,) = torch.autograd.grad(value, [kept], retain_graph=True)
+        (gradient,) = gradients_of(value, [kept])
         for images_, _ in call.parts():
             by_weights = weight_gradient(call.part(images_), gradient[images_])
             total[images_] += by_weights.relu_().mean(dim=(1, 2))
@@ -108,9 +117,10 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
 
 
 def weight_gradient(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B H M N"]:
-    """Gradient by the weights of a call, from the gradient by what it gave."""
-    with torch.autocast(call.q.device.type, enabled=False), torch.no_grad():
-        return output_gradient.float() @ call.v.float().mT
+    """Gradient by the weights of a call, from the gradient by what it gave; 0 where that is zero whatever they are."""
+    with exact(), torch.no_grad():
+        by_weights = product(output_gradient.float(), call.v.float().mT)
+        return by_weights if call.silent is None else by_weights.masked_fill_(call.silent, 0.0)
 
 
 def attended(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B M N"]:

@@ -6,8 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vit_attn.attention_maps.checks import check_weights, fraction
+from vit_attn.attention_maps.precision import in_float32, product
 from vit_attn.attention_maps.recording import AttentionCall, Layer, Recording
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, did_you_mean
 
 Rows = Float[Tensor, "_ Q N"]
 """One row a query, over all tokens; for one image stands one that all images share."""
@@ -21,13 +23,21 @@ FUSIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def fuse(weights: Float[Tensor, "B H N N"], fusion: str = "mean") -> Float[Tensor, "B N N"]:
     """One map from all heads by their mean, maximum or minimum; only under the mean do rows still sum to 1."""
-    if fusion not in FUSIONS:
-        raise UserError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+    if not isinstance(fusion, str) or fusion not in FUSIONS:
+        raise UserError(
+            f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}{did_you_mean(str(fusion), FUSIONS)}"
+        )
+    check_weights(weights)
+    return _fused(weights, _known(fusion))
+
+
+def _fused(weights: Tensor, fusion: str) -> Tensor:
     if weights.shape[-1] != weights.shape[-2]:
         raise UserError(f"only attention of all tokens to all tokens can be mapped, got weights {tuple(weights.shape)}")
     return FUSIONS[fusion](weights)
 
 
+@in_float32
 def raw_rows(
     recording: Recording, layer: int = -1, queries: Sequence[int] | None = None, fusion: str = "mean"
 ) -> Float[Tensor, "B Q N"]:
@@ -40,7 +50,7 @@ def raw_rows(
         fusion: How heads become one map: ``mean``, ``max`` or ``min``.
     """
     if queries is None and recording.global_pool != "token":
-        return _through(recording[layer], recording.query_rows(), fusion, lambda rows, fused: rows @ fused)
+        return _through(recording[layer], recording.query_rows(), fusion, product)
     chosen = recording.checked([0] if queries is None else queries)
     fused = [
         FUSIONS[_known(fusion)](call.part(slice(None), queries=chosen).weights()) for call in recording[layer].calls
@@ -48,6 +58,7 @@ def raw_rows(
     return torch.cat(fused)
 
 
+@in_float32
 def rollout(
     recording: Recording, queries: Sequence[int] | None = None, fusion: str = "mean", discard: float = 0.0
 ) -> Float[Tensor, "B Q N"]:
@@ -70,18 +81,18 @@ def rollout(
     References:
         Abnar & Zuidema 2020, "Quantifying attention flow in transformers", arXiv 2005.00928, section 3.
     """
-    if not 0 <= discard < 1:
-        raise UserError(f"discard must be in [0, 1), got {discard}")
+    discard = fraction("discard", discard)
+    _known(fusion)
     prefix = recording.num_prefix_tokens
 
     def step(rows: Tensor, fused: Tensor) -> Tensor:
         fused = without_least(fused, discard, prefix) if discard else fused
         share = rows / (1 + fused.sum(dim=-1)).unsqueeze(-2)  # of each token: over the sum of its row and its identity
-        return share @ fused + share
+        return product(share, fused) + share
 
     rows = recording.query_rows(queries)
     for layer in reversed(range(len(recording))):
-        if fusion == "mean" and not discard:
+        if fusion == "mean" and not discard and all(call.silent is None for call in recording[layer].calls):
             rows = _mean_step(recording[layer], rows)
         else:
             rows = _through(recording[layer], rows, fusion, step)
@@ -108,7 +119,7 @@ def _through(
         parts = []
         for images, _ in call.parts():
             mine = rows if len(rows) == 1 else rows[first + images.start : first + images.stop]
-            fused = fuse(call.part(images).weights(), fusion)
+            fused = _fused(call.part(images).weights(), fusion)
             parts.append(step(mine[: len(fused)], fused))
         return torch.cat(parts)
 
@@ -126,7 +137,7 @@ def _mean_step(layer: Layer, rows: Tensor) -> Float[Tensor, "B Q N"]:
         one = _one_token(mine)
         for images, head in call.parts(by_head=True):
             if one is None:
-                each = asking[images] @ call.part(images, head).weights()
+                each = product(asking[images], call.part(images, head).weights())
             else:  # the rows of tokens themselves: no other token's attention is asked for
                 each = call.part(images, head, one).weights() / heads
             mixed[images] += each.sum(dim=1)
@@ -152,6 +163,8 @@ def with_first(layer: Layer) -> list[tuple[AttentionCall, int]]:
 
 
 def _known(fusion: str) -> str:
-    if fusion not in FUSIONS:
-        raise UserError(f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}")
+    if not isinstance(fusion, str) or fusion not in FUSIONS:
+        raise UserError(
+            f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}{did_you_mean(str(fusion), FUSIONS)}"
+        )
     return fusion

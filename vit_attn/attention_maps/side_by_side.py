@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from vit_attn.attention_maps.drawing_checks import check_maps, check_picture, check_values
 from vit_attn.attention_maps.overlay import Map, foot, head, layout
 from vit_attn.attention_maps.page import INK, Box, Picture, Scale
+from vit_attn.errors import UserError
 
 SMALLEST_SCALE = 0.01
 """Nats at the top of a scale of divergence, at least: less is no difference, and should not look like one."""
@@ -20,7 +22,14 @@ def draw_side_by_side(image: Picture, title: str, networks: Mapping[str, Sequenc
         title: What stands over the image.
         networks: Maps by the network's name, with the same titles for each.
         dpi: Pixels an inch; a panel is 1.15 inches wide.
+
+    Raises:
+        UserError: If the image is no picture, or if there is no map.
     """
+    check_picture(image)
+    check_maps([each for maps in networks.values() for each in maps], image)
+    if len({len(maps) for maps in networks.values()}) > 1:
+        raise UserError(f"each network must have as many maps, got {[len(maps) for maps in networks.values()]}")
     height, width, _ = image.shape
     rows = list(networks.values())
     page, panels, bar = layout(
@@ -57,6 +66,7 @@ def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: in
         label: What the numbers count, beside the scale.
         dpi: Pixels an inch; the figure is up to 5 inches wide.
     """
+    check_values(values, 2)
     names = ("layer", "head")
     if values.shape[1] < len(values):  # the longer side goes across
         values, names = values.T, ("head", "layer")

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vit_attn.attention_maps.checks import call_network, check_images, class_targets
+from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import Recording, Target, logits_of
 from vit_attn.attention_maps.relevance import relevance
@@ -72,8 +74,10 @@ def look(
     Raises:
         UserError: If the network cannot be recorded, or if the query or class does not exist.
     """
-    with torch.enable_grad(), record(net, gradients=True) as recording:
-        logits = logits_of(net(images)).detach()
+    check_images(net, images)
+    with torch.inference_mode(False), torch.enable_grad(), record(net, gradients=True) as recording:
+        images = images.clone() if images.is_inference() else images  # one of inference mode cannot enter a graph
+        logits = logits_of(call_network(net, images)).detach()
     return views_of(recording, logits, query, target)
 
 
@@ -81,6 +85,13 @@ def views_of(
     recording: Recording, logits: Float[Tensor, "B classes"], query: int | None = None, target: Target = None
 ) -> list[View]:
     """Views of what was recorded with gradients; arguments as for :func:`look`."""
+    with exact():
+        return _views_of(recording, logits, query, target)
+
+
+def _views_of(
+    recording: Recording, logits: Float[Tensor, "B classes"], query: int | None, target: Target
+) -> list[View]:
     classes = logits.argmax(dim=-1) if target is None else target
     queries = None if query is None else recording.checked([query])
     related = relevance(recording, classes, queries)[:, 0]
@@ -96,7 +107,7 @@ def views_of(
         "probabilities": logits.float().softmax(dim=-1),
     }
     arrays = {name: each.cpu().numpy() for name, each in rows.items()}
-    named = [-1] * len(logits) if callable(target) else torch.as_tensor(classes).expand(len(logits)).tolist()
+    named = [-1] * len(logits) if callable(target) else class_targets(classes, len(logits), logits.device).tolist()
     return [
         View(
             **{name: each[i] for name, each in arrays.items()},
@@ -111,6 +122,7 @@ def views_of(
     ]
 
 
+@in_float32
 def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "B L H N"]:
     """The row of a query, or what the network pools, in every layer and head that has as many heads as the first."""
     rows = recording.query_rows(None if query is None else [query]).unsqueeze(1)  # (1 or B, 1, 1, N)
@@ -121,7 +133,7 @@ def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "
             for images, _ in call.parts():
                 weights = call.part(images).weights()
                 mine = rows if len(rows) == 1 else rows[first + images.start : first + images.start + len(weights)]
-                parts.append((mine @ weights)[:, :, 0])
+                parts.append(product(mine, weights)[:, :, 0])
             first += call.q.shape[0]
         layers.append(torch.cat(parts))
     return torch.stack(layers, dim=1)

@@ -6,10 +6,12 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
 
 from vit_attn.attention_maps.baselines import Judgement
 from vit_attn.attention_maps.measures import measure
+from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.rollout import rollout
@@ -158,9 +160,13 @@ class AttentionLogger(Beside):
             probe = data.probe(self.num_images)
             images = data.normalize(probe.images.to(pl_module.device))
             recording, logits = self._record(trainer, pl_module, images)
-            views = views_of(recording, logits)
-            between = relevance_between(recording, logits) if self.tab_megabytes else None
-            judgement = self._judge(trainer, pl_module, images, recording, views, last=always)
+            try:
+                views = views_of(recording, logits)
+                between = relevance_between(recording, logits) if self.tab_megabytes else None
+                judgement = self._judge(trainer, pl_module, images, recording, views, last=always)
+            except NotFinite as error:
+                rank_zero_warn(f"no pictures of attention at step {trainer.global_step}: {error}")
+                return
             if not (writers and trainer.is_global_zero):
                 return
             step, recording = trainer.global_step, recording.on_host()

@@ -1,0 +1,228 @@
+"""Arguments that name what does not exist, told in one line before anything is computed from them."""
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vit_attn.attention_maps.network_checks import check_batch, check_network, check_parameters, misfit
+from vit_attn.attention_maps.precision import NotFinite
+from vit_attn.errors import UserError, is_out_of_memory, one_line, shortened, some_of
+
+
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """A whole number, which neither a truth value nor 2.0 is.
+
+    >>> whole("steps", 3)
+    3
+
+    Raises:
+        UserError: If it is none, or too small.
+    """
+    try:
+        if isinstance(value, (bool, np.bool_)) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+            raise TypeError
+        number = operator.index(value)
+    except (TypeError, RuntimeError) as error:
+        raise UserError(f"{name} must be a whole number from {least}, got {_short(value)}") from error
+    if number < least:
+        raise UserError(f"{name} must be at least {least}, got {number}")
+    return number
+
+
+def indices(name: str, given: Any, count: int, of: str = "") -> list[int]:
+    """Indices from 0 of which negative ones counted from the last.
+
+    >>> indices("layers", [0, -1], 12)
+    [0, 11]
+
+    Args:
+        name: What is indexed, for the message.
+        given: A sequence, array or tensor of whole numbers.
+        count: How many there are.
+        of: What they are called in the message.
+
+    Raises:
+        UserError: If one is no whole number or does not exist, or if it is no sequence.
+    """
+    wanted = f"{name} must be {of}in 0..{count - 1}"
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes)) or _is_scalar(given):
+        raise UserError(f"{wanted}, as a list such as [0], got {_short(given)}")
+    if isinstance(given, Tensor) and given.is_meta:
+        raise UserError(f"{wanted}, got a tensor on the meta device, which holds no numbers")
+    listed = list(given.tolist()) if isinstance(given, (Tensor, np.ndarray)) else list(given)
+    try:
+        numbers = [whole(name, each, least=-count) for each in listed]
+    except UserError as error:
+        raise UserError(f"{wanted}, got {_short(listed)}") from error
+    if outside := [number for number in numbers if number >= count]:
+        raise UserError(f"{wanted}, got {_short(outside)}")
+    return [number % count for number in numbers]
+
+
+def fraction(name: str, value: Any) -> float:
+    """A number from 0, below 1.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
+        raise UserError(f"{name} must be in [0, 1), got {_short(value)}")
+    return float(value)
+
+
+def has_numbers(value: Any) -> bool:
+    """Whether it is a tensor whose numbers are there."""
+    return isinstance(value, Tensor) and not value.is_meta
+
+
+def class_targets(target: Any, images: int, device: torch.device) -> Tensor:
+    """One class for each image, from one class for all or one for each.
+
+    Raises:
+        UserError: If these are no whole numbers, or not as many as images.
+    """
+    try:
+        classes = target.to(device) if isinstance(target, Tensor) else torch.as_tensor(target, device=device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"the target must be a class (a whole number) or one for each image, got {_short(target)}"
+        ) from error
+    if classes.is_floating_point() or classes.is_complex() or classes.dtype == torch.bool:
+        raise UserError(f"the target must be a class (a whole number) or one for each image, got {_short(target)}")
+    if classes.ndim > 1:
+        raise UserError(f"the target must be one class, or one for each image, got {tuple(classes.shape)}")
+    if classes.ndim and len(classes) != images:
+        raise UserError(f"the target must be one class, or one for each of {images} images, got {len(classes)}")
+    return classes.long().expand(images)
+
+
+def in_head(classes: Tensor, count: int) -> Tensor:
+    """Classes that the head has.
+
+    Raises:
+        UserError: If it does not have one.
+    """
+    outside = classes[(classes < 0) | (classes >= count)]
+    if len(outside):
+        raise UserError(f"the target must be a class in 0..{count - 1}, got {_short(outside.unique().tolist())}")
+    return classes
+
+
+def check_images(net: Any, images: Any) -> None:
+    """Refuse what is no batch of images for this network.
+
+    Raises:
+        UserError: If it is none, or if the network cannot be run.
+    """
+    check_network(getattr(net, "_orig_mod", net))
+    check_parameters(net)
+    check_batch(images)
+    if not images.isfinite().all():
+        raise UserError("the images hold NaN or infinity")
+
+
+def call_network(net: nn.Module, images: Tensor) -> Any:
+    """What a network makes of images.
+
+    Raises:
+        UserError: If it does not take them; the network's own error is the cause.
+    """
+    try:
+        return net(images)
+    except UserError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        why = (
+            misfit(net, images)
+            or f"{type(net).__name__} does not take images {tuple(images.shape)}: {first_line(error)}"
+        )
+        raise UserError(why) from error
+
+
+def first_line(error: BaseException) -> str:
+    """The first sentence of an error of torch's, before its advice, or its kind where it says nothing."""
+    sentence = str(error).strip().partition("\n")[0].partition(". ")[0]
+    return shortened(one_line(sentence or type(error).__name__), 240)
+
+
+def check_order(order: Any, images: int, patches: int) -> None:
+    """Refuse what does not rank the patches, such as a map itself.
+
+    Raises:
+        UserError: If it is no order of all patches, of each image or of all.
+    """
+    shape = tuple(order.shape) if isinstance(order, Tensor) else type(order).__name__
+    if not has_numbers(order) or order.ndim != 2 or order.shape[1] != patches or len(order) not in (1, images):
+        raise UserError(f"the order must be of {patches} patches for {images} images, got {shape}")
+    every = torch.arange(patches, device=order.device)
+    if order.is_floating_point() or order.dtype == torch.bool or not (order.sort(dim=-1).values == every).all():
+        raise UserError(f"the order must hold each patch, 0..{patches - 1}, once: order_of(map) makes one from a map")
+
+
+def check_maps(maps: Any, name: str = "maps") -> None:
+    """Refuse what is not one finite number a patch of each image.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if not has_numbers(maps) or maps.ndim != 2 or not maps.numel():
+        found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
+        raise UserError(f"{name} must be a tensor (images, patches), got {found}")
+    if not maps.isfinite().all():
+        raise UserError(f"{name} hold NaN or infinity, which no order has a place for")
+
+
+def check_map_pair(a: Any, b: Any) -> None:
+    """Refuse maps that cannot be compared patch by patch.
+
+    Raises:
+        UserError: If they are not of as many images and patches.
+    """
+    check_maps(a)
+    check_maps(b)
+    if a.shape != b.shape:
+        raise UserError(f"maps of the same images and patches are compared, got {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def check_weights(weights: Any) -> None:
+    """Refuse what are no finite attention weights.
+
+    Raises:
+        UserError: If they are not (images, heads, queries, keys).
+    """
+    if not has_numbers(weights) or weights.ndim != 4 or not weights.numel() or not weights.is_floating_point():
+        found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+        raise UserError(f"weights must be (images, heads, queries, keys), got {found}")
+    if not weights.isfinite().all():
+        raise UserError("weights hold NaN or infinity: check the images and the network")
+
+
+def check_logits(output: Tensor) -> Tensor:
+    """Logits that are finite.
+
+    Raises:
+        UserError: If one is not.
+    """
+    if not has_numbers(output):
+        raise UserError(f"logits must be a tensor with numbers, got {type(output).__name__}")
+    if not output.isfinite().all():
+        raise NotFinite("the network gives NaN or infinity: check its weights and the images")
+    return output
+
+
+def _is_scalar(given: Any) -> bool:
+    return isinstance(given, (Tensor, np.ndarray)) and given.ndim == 0
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Tensor):
+        value = value.tolist() if value.numel() <= 10 and not value.is_meta else tuple(value.shape)
+    if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 10:
+        return f"[{some_of(value)}]"
+    return one_line(value if not isinstance(value, str) else repr(value))
