@@ -69,7 +69,10 @@ class PredictionWriter(BasePredictionWriter):
         if self.failed == table.count:
             raise UserError(f"{NOT_FINITE} for all {table.count:,} images; {self.path} says so of each")
         apart = f"; for {self.failed:,} of them {NOT_FINITE}" if self.failed else ""
-        sys.stdout.write(printable(f"predictions of {table.count:,} images: {self.path}{apart}") + "\n")
+        data = _data(trainer)
+        limit = data.limit("predict") if hasattr(data, "limit") else None
+        part = f"the first {table.count:,} of {limit.of:,}" if limit else f"{table.count:,}"
+        sys.stdout.write(printable(f"predictions of {part} images: {self.path}{apart}") + "\n")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Keep what was done."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vit_attn.commands.found import say_what_is_read
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
 from vit_attn.errors import UserError, one_line, printable, shortened
@@ -54,6 +55,7 @@ def run(verb: str, options: list[str]) -> int:
 
     files = networks.image_files(args.images)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
+    say_what_is_read(files, network, args.model)
     args.out.mkdir(parents=True, exist_ok=True)
     names, errors = _result_names(files), []
     for start in range(0, len(files), args.batch_size):

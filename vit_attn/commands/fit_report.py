@@ -24,7 +24,7 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
         return
     minutes, rest = divmod(round(seconds), 60)
     lines = [
-        f"best validation accuracy: {_accuracy(checkpoint.accuracy)}",
+        f"best validation accuracy: {_accuracy(checkpoint.accuracy)}{_part(trainer)}",
         f"time: {minutes} min {rest} s",
         f"checkpoint: {_best_file(checkpoint)}",
     ]
@@ -56,6 +56,13 @@ def _accuracy(best: Best | None) -> str:
     if best is None:
         return "none, nothing was validated"
     return f"{best.score:.4f} (step {best.step}, epoch {best.epoch + 1})"
+
+
+def _part(trainer: Any) -> str:
+    """Of how many images the accuracies are, where validations were limited."""
+    data = getattr(trainer, "datamodule", None)
+    limit = data.limit("val") if hasattr(data, "limit") else None
+    return f", on {limit.images:,} of {limit.of:,} images" if limit else ""
 
 
 def _best_file(checkpoint: RunCheckpoint) -> str:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vit_attn.commands.found import say_what_is_read
 from vit_attn.commands.network_options import add_network_options
 from vit_attn.commands.parse_errors import OneLineParser
 from vit_attn.errors import UserError, one_line, printable
@@ -91,6 +92,7 @@ def run(verb: str, options: list[str]) -> int:
     check_output(args.output, args.overwrite)
     files = networks.image_files(args.images, within=True)
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
+    say_what_is_read(files, network, args.model)
     network.net.to(device)
     top_k, errors = check_top_k(args.top_k, network.num_classes), []
     with PredictionTable(args.output, top_k) as table:

@@ -74,7 +74,7 @@ def say_limit(data: Any, stage: str) -> None:
     if (limit := data.limit(split)) is None:
         return
     part = f"{title} is limited to {limit.images:,} of {limit.of:,} images by {limit.setting}"
-    part += "; best is chosen by these" if stage == "fit" else ""
+    part += "; best is chosen by these" if stage == "fit" and "fast_dev_run" not in limit.setting else ""
     images = data.splits["val" if split == "val" else "test"]
     if images.stream is not None and not data.store.in_memory:
         seen, labels = images.labels[: limit.images].unique(), images.labels.unique()
