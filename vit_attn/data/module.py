@@ -18,6 +18,7 @@ from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch
 from vit_attn.data.balance import imbalance, inverse_frequencies
 from vit_attn.data.card import KEY, Card, card_of
 from vit_attn.data.draws import Draws, file_order, to_device
+from vit_attn.data.duplicates import say_duplicates
 from vit_attn.data.identity import fingerprint_of, names_of_batch
 from vit_attn.data.limits import Limit, limit_of
 from vit_attn.data.loaders import Balance, Loaders
@@ -220,6 +221,7 @@ class ImageData(L.LightningDataModule):
         self.store.parts = self.augment.random_resized_crop if stage == "fit" else None
         say_limit(self, stage)
         if stage == "fit":
+            say_duplicates(self.store.found)
             _ = self.in_memory  # refused, if so, before any picture is read
         for name in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self.store.ready(name)
