@@ -124,6 +124,16 @@ def test_what_whole_pictures_take_is_counted_before_they_are_decoded(photos: Pat
     assert in_memory(1.3 * (whole + fitted), 0.35)
 
 
+def test_memory_that_was_asked_for_says_what_whole_pictures_take(photos: Path, trainer_at, caplog):
+    data = ImageData("folder", str(photos), img_size=SIZE, batch_size=4, memory_budget_gb=1e-5, loader="memory",
+                     normalize="imagenet")  # fmt: skip
+    data.trainer = trainer_at(1, 0)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    assert data.in_memory
+    assert "loader: memory takes about 0.0 GB, since augment.random_resized_crop takes parts of whole" in caplog.text
+
+
 def test_measuring_keeps_no_whole_pictures(photos: Path):
     data = ImageData("folder", str(photos), img_size=SIZE, loader="memory", normalize="imagenet")
     data.setup("test")

@@ -94,6 +94,7 @@ class ImageData(L.LightningDataModule):
         for name, (value, low) in least.items():
             if value is not None and value < low:
                 raise UserError(f"{name} must be at least {low}, got {value}")
+        self._root_given = root is not None
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         self.source = find_source(dataset, Path(root) if root else None, download)
         self.download, self.batch_size, self.seed = download, batch_size, seed
@@ -132,7 +133,7 @@ class ImageData(L.LightningDataModule):
     @property
     def title(self) -> str:
         """The name of the data set, and where it lies if only its files say what it is."""
-        return self.dataset if self.dataset in SOURCES else f"{self.dataset} {self.root}"
+        return f"{self.dataset} {self.root}" if self.dataset not in SOURCES and self._root_given else self.dataset
 
     @property
     def num_classes(self) -> int:
