@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.testing import assert_close
 
 from vit_attn.cli import main
+from vit_attn.data.draws import lasting_order
 from vit_attn.data.evaluation import EvaluationBatches
 from vit_attn.errors import UserError
 
@@ -128,7 +129,9 @@ def test_ranks_measure_every_image_once_in_as_many_batches(count: int, ranks: in
     batches = [list(sampler) for sampler in samplers]
     assert {len(each) for each in batches} == {len(samplers[0])}
     assert all(1 <= len(batch) <= max(2, size) for each in batches for batch in each)
-    assert torch.equal(torch.cat([batch for each in batches for batch in each]), torch.arange(count))
+    together = torch.cat([batch for step in zip(*batches, strict=True) for batch in step])
+    assert torch.equal(together, lasting_order(count))
+    assert torch.equal(together.sort().values, torch.arange(count))
 
 
 def test_fewer_images_than_devices_are_refused():

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.testing import assert_close
-from torchvision.transforms.v2 import functional as tv
 
 from vit_attn.data import ImageData
 from vit_attn.data.augment import Augment, crops_of
@@ -99,13 +97,14 @@ def test_parts_of_photographs_come_from_outside_their_centre_too(photos: Path, t
     assert float(plain.mean()) < 0.02
 
 
-def test_a_part_is_what_torchvision_cuts_out_within_one_grey_level():
-    pictures = [torch.randint(0, 256, (3, *shape), dtype=torch.uint8) for shape in SHAPES * 3]
-    boxes = crops_of(np.array([each.shape[1:] for each in pictures]), 0.2, Draws((0, 1), 15)).int().tolist()
-    ours = random_parts(pictures, 0.2, Draws((0, 1), 15), (SIZE, SIZE))
-    for picture, box, part in zip(pictures, boxes, ours, strict=True):
-        theirs = tv.resized_crop(picture, *box, size=[SIZE, SIZE], antialias=True)
-        assert_close(part.int(), theirs.int(), rtol=0, atol=1)
+def test_a_part_is_where_it_was_drawn_and_has_the_size_of_the_network():
+    pictures = [torch.zeros(3, *shape, dtype=torch.uint8) for shape in SHAPES]
+    boxes = crops_of(np.array(SHAPES), 0.2, Draws((0, 1), 5)).astype(int).tolist()
+    for picture, (top, left, height, width) in zip(pictures, boxes, strict=True):
+        picture[:, top : top + height, left : left + width] = 200
+    parts = random_parts(pictures, 0.2, Draws((0, 1), 5), (SIZE, SIZE))
+    assert parts.shape == (5, 3, SIZE, SIZE)
+    assert bool((parts == 200).all())
 
 
 def test_what_whole_pictures_take_is_counted_before_they_are_decoded(photos: Path, trainer_at, caplog):
@@ -123,6 +122,16 @@ def test_what_whole_pictures_take_is_counted_before_they_are_decoded(photos: Pat
     assert "loader: workers, since the 30 decoded images are" in caplog.text
     assert "whole for augment.random_resized_crop, and memory_budget_gb" in caplog.text
     assert in_memory(1.3 * (whole + fitted), 0.35)
+
+
+def test_memory_that_was_asked_for_says_what_whole_pictures_take(photos: Path, trainer_at, caplog):
+    data = ImageData("folder", str(photos), img_size=SIZE, batch_size=4, memory_budget_gb=1e-5, loader="memory",
+                     normalize="imagenet")  # fmt: skip
+    data.trainer = trainer_at(1, 0)
+    with caplog.at_level("INFO"):
+        data.setup("fit")
+    assert data.in_memory
+    assert "loader: memory takes about 0.0 GB, since augment.random_resized_crop takes parts of whole" in caplog.text
 
 
 def test_measuring_keeps_no_whole_pictures(photos: Path):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64, Shaped, UInt8
+from jaxtyping import Bool, Float, Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from vit_attn.data.draws import Draws, to_device
@@ -180,10 +180,12 @@ def crop_and_flip(
 
 def random_crops(images: UInt8[Tensor, "B C height width"], least: float, draws: Draws) -> Float[Tensor, "B 4"]:
     """Random parts, as :func:`crops_of` draws them, of images of one size."""
-    return crops_of(np.tile(images.shape[-2:], (len(images), 1)), least, draws)
+    return to_device(crops_of(np.tile(images.shape[-2:], (len(images), 1)), least, draws), images.device)
 
 
-def crops_of(shapes: Int64[np.ndarray, "B 2"], least: float, draws: Draws, tries: int = 10) -> Float[Tensor, "B 4"]:
+def crops_of(
+    shapes: Int64[np.ndarray, "B 2"], least: float, draws: Draws, tries: int = 10
+) -> Float32[np.ndarray, "B 4"]:
     """Top, left, height and width in pixels of a random part of each image, as ``RandomResizedCrop`` draws them.
 
     Args:
@@ -203,8 +205,7 @@ def crops_of(shapes: Int64[np.ndarray, "B 2"], least: float, draws: Draws, tries
     spare = shapes - sides
     corners = np.floor(draws.host(draws.rng.uniform(0, 1, (draws.total, 2))) * (spare + 1))
     corners = np.where(none, spare // 2, corners)
-    packed = np.concatenate([corners, sides], axis=1).astype(np.float32)
-    return to_device(packed, draws.device)
+    return np.concatenate([corners, sides], axis=1).astype(np.float32)
 
 
 def erase(images: Images, share: float, draws: Draws) -> Images:

@@ -122,28 +122,24 @@ def warp(images: Pixels, matrices: Float[Tensor, "B 6"]) -> Pixels:
     return F.grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
 
 
-def resized_crop(
-    images: Pixels, crops: Float[Tensor, "B 4"], size: tuple[int, int] | None = None
-) -> UInt8[Tensor, "B C rows cols"]:
-    """Resize a part of each image, linearly and with antialiasing.
+def resized_crop(images: Pixels, crops: Float[Tensor, "B 4"]) -> Pixels:
+    """Resize a part of each image to the whole, linearly and with antialiasing.
 
     Args:
         images: The images.
         crops: Top, left, height and width of each part, in whole pixels.
-        size: Height and width of the result; by default those of the images.
     """
     top, left, tall, wide = crops.unbind(dim=1)
-    height, width = size or images.shape[-2:]
-    rows = _resampling(top, tall, images.shape[-2], height)[:, None]
-    cols = _resampling(left, wide, images.shape[-1], width)[:, None]
+    rows = _resampling(top, tall, images.shape[-2])[:, None]
+    cols = _resampling(left, wide, images.shape[-1])[:, None]
     return _to_uint8((rows @ images.float() @ cols.mT).add_(0.5))
 
 
-def _resampling(start: Each, length: Each, before: int, after: int) -> Float[Tensor, "B after before"]:
-    """Share of each pixel (column) in each pixel of the result (row), along one axis of so many pixels each."""
-    pixel, result = (torch.arange(size, device=start.device) + 0.5 for size in (before, after))
-    scale = (length / after)[:, None, None]
-    centre = start[:, None, None] + result[:, None] * scale
+def _resampling(start: Each, length: Each, size: int) -> Float[Tensor, "B size size"]:
+    """Share of each pixel (column) in each pixel of the result (row), along one axis."""
+    pixel = torch.arange(size, device=start.device) + 0.5
+    scale = (length / size)[:, None, None]
+    centre = start[:, None, None] + pixel[:, None] * scale
     weights = (1 - (pixel - centre).abs() / scale.clamp(min=1)).clamp_(min=0)
     inside = (pixel > start[:, None]) & (pixel < (start + length)[:, None])
     weights = weights * inside[:, None]

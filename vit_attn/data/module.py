@@ -19,6 +19,7 @@ from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch
 from vit_attn.data.balance import imbalance, inverse_frequencies
 from vit_attn.data.depth import Bits
 from vit_attn.data.draws import Draws, file_order, to_device
+from vit_attn.data.duplicates import say_duplicates
 from vit_attn.data.identity import fingerprint_of, names_of_batch
 from vit_attn.data.limits import Limit, limit_of
 from vit_attn.data.loaders import Balance, Loaders
@@ -100,6 +101,7 @@ class ImageData(L.LightningDataModule):
         for name, (value, low) in least.items():
             if value is not None and value < low:
                 raise UserError(f"{name} must be at least {low}, got {value}")
+        self._root_given = root is not None
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         source = find_source(dataset, Path(root) if root else None, download, columns)
         self.download, self.batch_size, self.seed = download, batch_size, seed
@@ -148,7 +150,7 @@ class ImageData(L.LightningDataModule):
     @property
     def title(self) -> str:
         """The name of the data set, and where it lies if only its files say what it is."""
-        return self.dataset if self.dataset in SOURCES else f"{self.dataset} {self.root}"
+        return f"{self.dataset} {self.root}" if self.dataset not in SOURCES and self._root_given else self.dataset
 
     @property
     def num_classes(self) -> int:
@@ -249,6 +251,7 @@ class ImageData(L.LightningDataModule):
         self.store.parts = self.augment.random_resized_crop if stage == "fit" else None
         say_limit(self, stage)
         if stage == "fit":
+            say_duplicates(self.store.found)
             _ = self.in_memory  # refused, if so, before any picture is read
         for name in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self.store.ready(name)

@@ -123,11 +123,17 @@ class Store:
         own = {name: split for name, split in self.splits.items() if (name, self.tested_on) != ("test", "val")}
         count, each = sum(map(len, own.values())), self.channels * self.size[0] * self.size[1]
         train = self.splits["train"]
-        if self.loader != "auto" or not self.parts or train.images is not None:
+        measured = self.loader == "auto" or (self.loader == "memory" and train.stream is None)
+        if not (measured and self.parts) or train.images is not None:
             return choose_loader(self.loader, count, each, self.budget_gb)
         whole = whole_bytes(train, self.channels, self._least, self.budget_gb * 1e9)
         mean = (whole + (count - len(train)) * each) / count
-        return choose_loader("auto", count, mean, self.budget_gb, ", whole for augment.random_resized_crop,")
+        if self.loader == "memory" and mean * count > self.budget_gb * 1e9:
+            rank_zero_info(
+                f"loader: memory takes about {mean * count / 1e9:.1f} GB, since augment.random_resized_crop takes "
+                f"parts of whole pictures; for more than memory_budget_gb={self.budget_gb:g}, workers are meant"
+            )
+        return choose_loader(self.loader, count, mean, self.budget_gb, ", whole for augment.random_resized_crop,")
 
     @property
     def _least(self) -> int:

@@ -14,15 +14,12 @@ from torchvision.transforms.v2 import functional as tv
 from vit_attn.data.augment import crops_of
 from vit_attn.data.decoding import SPARE, intact
 from vit_attn.data.draws import Draws
-from vit_attn.data.image_ops import resized_crop
 from vit_attn.data.memory import Resident
 from vit_attn.data.pictures import fit_picture
 from vit_attn.data.splits import Split, Whole, WholePictures
 from vit_attn.data.streams import Stream
 from vit_attn.errors import UserError
 
-MOST_PIXELS = 2**24
-"""Numbers of a channel that are resampled at a time."""
 SEEN = 16
 """Images of a stream by which the size of all is estimated."""
 
@@ -63,16 +60,13 @@ def random_parts(
         draws: Random parameters of this step.
         size: Height and width of the result in pixels.
     """
-    shapes = np.array([each.shape[-2:] for each in pictures])
-    crops, first = crops_of(shapes, least, draws), pictures[0]
-    result = first.new_empty(len(pictures), first.shape[0], *size)
-    for shape in np.unique(shapes, axis=0):
-        alike = np.flatnonzero((shapes == shape).all(axis=1))
-        for some in np.array_split(alike, -(-len(alike) * int(shape.prod()) // MOST_PIXELS)):
-            chosen = torch.from_numpy(some).to(first.device)
-            images = torch.stack([pictures[index] for index in some])
-            result[chosen] = resized_crop(images, crops[chosen], size)
-    return result
+    boxes = crops_of(np.array([each.shape[-2:] for each in pictures]), least, draws).astype(int).tolist()
+    return torch.stack(
+        [
+            tv.resized_crop(picture, *box, size=list(size), antialias=True)
+            for picture, box in zip(pictures, boxes, strict=True)
+        ]
+    )
 
 
 def whole_bytes(split: Split, channels: int, least: int, enough: float) -> float:
