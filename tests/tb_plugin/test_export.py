@@ -128,7 +128,7 @@ INDEX = {"version": 1, "images": [{}]}
         ([json.dumps({"version": 1}).encode()], [b"png"], "damaged index (KeyError)"),
         ([json.dumps(INDEX | {"images": 3}).encode()], [b"png"], "damaged index (images are no list)"),
         ([json.dumps(INDEX | {"version": 10**400}).encode()], [b"png"], "is of format version 1000"),
-        ([json.dumps(INDEX).encode()], [], "has no attention_maps/image_0 at step 1"),
+        ([json.dumps(INDEX).encode()], [], "has no image 1 at step 1"),
         ([json.dumps(INDEX).encode()], [b"png", b"VATN"], "not a layer of maps"),
     ],
 )

@@ -51,6 +51,8 @@ class AttentionTab:
     def __init__(self, megabytes: float) -> None:
         self.budget = Budget(int(megabytes * 1e6))
         self.told = ""
+        self.prefix_names: list[str] | None = None
+        """Names of the tokens before the patches; by default CLS, then R1, R2, …."""
 
     def write(  # noqa: PLR0913  what there is to see in a step
         self,
@@ -86,9 +88,8 @@ class AttentionTab:
             return 0
         maps = (layer.weights()[:count].cpu().numpy() for layer in recording)
         pooled = recording.query_rows()[:, 0].float().cpu().numpy()[:count]
-        tokens = Tokens(
-            recording.grid_size, recording.num_prefix_tokens, pooled, layer_names=[layer.name for layer in recording]
-        )
+        names, layers = self.prefix_names, [layer.name for layer in recording]
+        tokens = Tokens(recording.grid_size, recording.num_prefix_tokens, pooled, names, layers)
         chances = logits[:count].float().softmax(dim=-1).cpu().numpy()
         related = None if relevance is None else relevance[:count]
         judged = None if verdicts is None else list(verdicts[:count])

@@ -126,7 +126,7 @@ class Stream:
         labels = []
         for number, (picture, label) in enumerate(islice(told(self.open(), self.name), count)):
             try:
-                pixels = fit_picture(picture_of(picture, channels, f"image {number} of {self.name}"), size)
+                pixels = fit_picture(picture_of(picture, channels, f"image {number + 1} of {self.name}"), size)
             except UserError:
                 if not skip_damaged:
                     raise

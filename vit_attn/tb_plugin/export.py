@@ -16,7 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.blobs import VERSION, check_maps
 from vit_attn.tb_plugin.crc32c import masked_crc32c
-from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag
+from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag
 from vit_attn.tb_plugin.plugin import read_static
 
 HEADER = struct.Struct("<QI")
@@ -84,7 +84,7 @@ def _index(run: Path, step: int, blobs: Sequence[bytes]) -> dict[str, Any]:
 
 def _image(run: Path, step: int, image: int, found: Sequence[bytes]) -> dict[str, Any]:
     if not found:
-        raise UserError(f"{run} has no {image_tag(image)} at step {step}")
+        raise UserError(f"{run} has no {name_of_tag(image_tag(image))} at step {step}")
     for blob in found[1:]:
         check_maps(blob)
     png, *layers = (base64.b64encode(blob).decode() for blob in found)

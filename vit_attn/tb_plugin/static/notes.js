@@ -3,7 +3,7 @@
 
 import { format, megabytes } from "./colour.js";
 import { h, setText, syncChildren } from "./dom.js";
-import { tokenName } from "./view.js";
+import { placeName, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
@@ -23,6 +23,8 @@ export class Notes {
     const notes = [...(shown ? sums(here, shown, state) : []), method(here, state), verdict(here)];
     if (here.about.answer && state.answer && shown) notes.push(answer(here, shown, state));
     if (here.index.note) notes.push(here.index.note);
+    const said = pinned && stage?.comparison?.said;
+    if (said) notes.push(`B − A, of ${placeName(pinned)}, and this: ${said}.`);
     notes.push(held(here, pinned, here.complete));
     syncChildren(this.list, notes.filter(Boolean), () => h("li"), (item, note) => setText(item, note));
     if (stage) {

@@ -2,8 +2,8 @@
 /** The current view as one PNG: the figures, their colour bars, and what must be known. */
 
 import { h } from "./dom.js";
-import { describe, placeName } from "./stage.js";
-import { tokenName } from "./view.js";
+import { describe } from "./stage.js";
+import { placeName, tokenName } from "./view.js";
 
 const [MARGIN, WIDTH, GAP] = [24, 420, 20];
 

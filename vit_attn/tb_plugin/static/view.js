@@ -6,7 +6,7 @@ import { findSinks, measure } from "./measures.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {import("./state.js").State} State */
-/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict: Record<string, number> | null, pooled?: number[]}} About */
+/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict: Record<string, number> | null, pooled?: number[], picture?: string}} About picture: hash of the pixels */
 /** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, images: About[]}} Index */
 /** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
 
@@ -166,4 +166,9 @@ export function tokenName(index, token) {
   if (token < index.prefix.length) return index.prefix[token];
   const patch = token - index.prefix.length;
   return `row ${Math.floor(patch / index.grid[1]) + 1}, column ${(patch % index.grid[1]) + 1}`;
+}
+
+/** @param {{place: {run: string, step: number, image: number}}} maps */
+export function placeName({ place }) {
+  return `${place.run}, step ${place.step.toLocaleString("en")}, image ${place.image + 1}`;
 }
