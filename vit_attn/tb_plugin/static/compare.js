@@ -61,7 +61,7 @@ function otherPlace(a, b, state) {
 export function compare(a, b, shownA, shownB, state) {
   const reason = whyNot(a, b, state);
   const change = !reason && shownA && shownB ? difference(shownA, shownB) : null;
-  if (!change || !shownA || !shownB) return { change: null, scale: null, said: reason ? `not drawn: ${reason}` : "" };
+  if (!change || !shownA || !shownB) return { change: null, scale: null, said: `not drawn: ${reason || "one of the two cannot be shown"}` };
   const percent = state.method !== "relevance";
   const most = Math.max(shownA.max, shownB.max);
   const scale = scaleAround(change.max, percent, LEAST * most);

@@ -24,7 +24,7 @@ export class Notes {
     if (here.about.answer && state.answer && shown) notes.push(answer(here, shown, state));
     if (here.index.note) notes.push(here.index.note);
     const said = pinned && stage?.comparison?.said;
-    if (said) notes.push(`B − A, of ${placeName(pinned)}, and this: ${said}.`);
+    if (said) notes.push(`A is ${placeName(pinned)}. B − A: ${said}.`);
     notes.push(held(here, pinned, here.complete));
     syncChildren(this.list, notes.filter(Boolean), () => h("li"), (item, note) => setText(item, note));
     if (stage) {

@@ -52,6 +52,8 @@ export function drawPicture(page) {
 function paintFigure(context, figure, x, y, height, text) {
   context.imageSmoothingEnabled = false;
   text(wrap(context, figure.querySelector("figcaption")?.textContent ?? "", WIDTH)[0] ?? "", x, y - 8);
+  const missing = figure.querySelector(".missing:not([hidden])")?.textContent;
+  if (missing) return wrap(context, missing, WIDTH).forEach((line, i) => text(line, x, y + 40 + 21 * i));
   for (const layer of figure.querySelectorAll(".stack canvas")) context.drawImage(/** @type {HTMLCanvasElement} */ (layer), x, y, WIDTH, height);
   const bar = /** @type {HTMLElement | null} */ (figure.querySelector(".bar"));
   if (!bar || bar.style.visibility === "hidden") return;

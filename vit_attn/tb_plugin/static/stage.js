@@ -54,7 +54,7 @@ export class Stage {
     if (pinned) {
       this.a.draw({ maps: pinned, title: "A", detail: apart(pinned, here), shown: this.shownA, scale: this.shownA && scale });
       const { change = null, scale: around = null, said = "" } = this.comparison ?? {};
-      this.change.draw({ maps: here, title: "B − A", detail: said, shown: change, scale: around, missing: change ? "" : "no difference is drawn" });
+      this.change.draw({ maps: here, title: "B − A", detail: change ? said : "", shown: change, scale: around, missing: change ? "" : said });
     }
     this.matrix.draw(this.shown?.hidden ?? new Set());
     this.drawMarks();
