@@ -5,7 +5,7 @@ import test from "node:test";
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("arithmetic.js", folder));
 const { findSinks, measure } = await import(new URL("measures.js", folder));
-const { Maps, difference, tokenName } = await import(new URL("view.js", folder));
+const { Maps, difference, placeName, tokenName } = await import(new URL("view.js", folder));
 const { LEAST, compare, whyNot } = await import(new URL("compare.js", folder));
 const { Store, DEFAULTS } = await import(new URL("state.js", folder));
 const { cssColour, format, scaleAround, scaleTo } = await import(new URL("colour.js", folder));
@@ -201,6 +201,11 @@ test("what is no difference is said so, and is not drawn as one", () => {
 
 test("tokens are named by kind and place", () => {
   assert.deepEqual([0, 1, 4, "pool"].map((token) => tokenName(index, token)), ["CLS", "row 1, column 1", "row 2, column 2", "pooled row"]);
+});
+
+test("an image has the number that it was logged with, in a file with some of them too", () => {
+  assert.equal(placeName(side({ place: { image: 2, step: 1200 } })), "r, step 1,200, image 3");
+  assert.equal(placeName(side({ place: { image: 0 }, about: { number: 7 } })), "r, step 0, image 7");
 });
 
 test("a state is kept, a damaged one is not", () => {

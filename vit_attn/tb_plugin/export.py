@@ -61,7 +61,7 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -
         chosen = list(range(len(index["images"]))) if images is None else images
         if missing := [image + 1 for image in chosen if image >= len(index["images"])]:
             raise UserError(f"step {step} has images 1 to {len(index['images'])}, not {missing[0]}")
-        index["images"] = [index["images"][image] for image in chosen]
+        index["images"] = [index["images"][image] | {"number": image + 1} for image in chosen]
         data["steps"][step] = {"index": index, "images": {}}
         for position, image in enumerate(chosen):
             data["steps"][step]["images"][position] = _image(run, step, image, wanted.get((step, image_tag(image)), ()))
@@ -77,8 +77,8 @@ def _index(run: Path, step: int, blobs: Sequence[bytes]) -> dict[str, Any]:
         raise UserError(f"{run}, step {step}: damaged index ({type(error).__name__})") from error
     if version != VERSION:
         raise UserError(f"{run} is of format version {version}; this version reads {VERSION}")
-    if not isinstance(images, list):
-        raise UserError(f"{run}, step {step}: damaged index (images are no list)")
+    if not isinstance(images, list) or not all(isinstance(each, dict) for each in images):
+        raise UserError(f"{run}, step {step}: damaged index (images are no list of what is known of each)")
     return index
 
 

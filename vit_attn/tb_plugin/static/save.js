@@ -3,7 +3,7 @@
 
 import { h } from "./dom.js";
 import { describe } from "./stage.js";
-import { placeName, tokenName } from "./view.js";
+import { imageNumber, placeName, tokenName } from "./view.js";
 
 const [MARGIN, WIDTH, GAP] = [24, 420, 20];
 
@@ -12,8 +12,9 @@ export function savePicture(page) {
   const canvas = drawPicture(page);
   canvas?.toBlob((blob) => {
     if (!blob) return;
-    const { run, step, image } = page.state;
-    const link = h("a", { href: URL.createObjectURL(blob), download: `attention_${run.replace(/[^\w.-]+/g, "_")}_step${step}_image${image + 1}.png` });
+    const { run, step } = page.state;
+    const image = imageNumber(page.here?.index, page.here?.place.image ?? 0);
+    const link = h("a", { href: URL.createObjectURL(blob), download: `attention_${run.replace(/[^\w.-]+/g, "_")}_step${step}_image${image}.png` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   });

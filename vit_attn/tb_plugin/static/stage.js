@@ -6,7 +6,7 @@ import { compare, sameTokens } from "./compare.js";
 import { h, setText } from "./dom.js";
 import { Figure } from "./figure.js";
 import { Matrix } from "./matrix.js";
-import { tokenName } from "./view.js";
+import { imageNumber, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
@@ -145,7 +145,7 @@ export function describe(maps, state) {
 }
 
 /** What tells one side of a comparison from the other. @param {Maps} maps @param {Maps} other */
-function apart({ place, layers }, { place: other, layers: others }) {
-  const parts = [layers.length === others.length ? "" : `${layers.length} layers`, place.run === other.run ? "" : place.run, place.step === other.step ? "" : `step ${place.step.toLocaleString("en")}`, place.image === other.image ? "" : `image ${place.image + 1}`];
+function apart({ place, layers, index }, { place: other, layers: others }) {
+  const parts = [layers.length === others.length ? "" : `${layers.length} layers`, place.run === other.run ? "" : place.run, place.step === other.step ? "" : `step ${place.step.toLocaleString("en")}`, place.image === other.image ? "" : `image ${imageNumber(index, place.image)}`];
   return parts.filter(Boolean).join(", ") || "the same";
 }

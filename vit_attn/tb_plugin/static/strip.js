@@ -3,6 +3,7 @@
 
 import { format } from "./colour.js";
 import { h, setAttribute, setText, syncChildren } from "./dom.js";
+import { imageNumber } from "./view.js";
 
 export class Strip {
   /** @param {import("./page.js").Page} page */
@@ -55,7 +56,7 @@ export class Strip {
         setText(guess, `${about.right ? "✓" : "✗"} ${about.right ? "" : `${best} `}${format(chance ?? NaN, true)}`);
         guess.classList.toggle("wrong", !about.right);
         setAttribute(button, "aria-checked", image === chosen);
-        const words = `image ${image + 1}, ${about.label}, predicted ${best} ${format(chance ?? NaN, true)}, ${about.right ? "right" : "wrong"}`;
+        const words = `image ${imageNumber(here.index, image)}, ${about.label}, predicted ${best} ${format(chance ?? NaN, true)}, ${about.right ? "right" : "wrong"}`;
         setAttribute(button, "aria-label", words);
         setAttribute(button, "title", words);
         button.tabIndex = image === chosen ? 0 : -1;

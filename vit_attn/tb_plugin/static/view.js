@@ -6,7 +6,7 @@ import { findSinks, measure } from "./measures.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {import("./state.js").State} State */
-/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict: Record<string, number> | null, pooled?: number[], picture?: string}} About picture: hash of the pixels */
+/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict: Record<string, number> | null, pooled?: number[], picture?: string, number?: number}} About picture: hash of the pixels */
 /** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, images: About[]}} Index */
 /** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
 
@@ -94,7 +94,7 @@ export class Maps {
 
   /** Why the state's method cannot be shown here, or nothing. @param {State} state */
   obstacle(state) {
-    if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens; token ${state.query} is not one of them.`;
+    if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens, fewer than the one in which the query was chosen: choose another.`;
     if (state.method === "relevance" && !this.relevance) return "No relevance was logged for this step.";
     if (state.method === "rollout" && !this.complete) return "Rollout needs all layers, and not all are loaded.";
     if (state.method === "raw" && !this.layers[this.layerOf(state)]) return "This layer is not loaded.";
@@ -168,7 +168,12 @@ export function tokenName(index, token) {
   return `row ${Math.floor(patch / index.grid[1]) + 1}, column ${(patch % index.grid[1]) + 1}`;
 }
 
-/** @param {{place: {run: string, step: number, image: number}}} maps */
-export function placeName({ place }) {
-  return `${place.run}, step ${place.step.toLocaleString("en")}, image ${place.image + 1}`;
+/** An image's number, from 1, as it was logged: an exported file may hold some of them. @param {Index | undefined} index @param {number} image */
+export function imageNumber(index, image) {
+  return index?.images[image]?.number ?? image + 1;
+}
+
+/** @param {{place: {run: string, step: number, image: number}, index?: Index}} maps */
+export function placeName({ place, index }) {
+  return `${place.run}, step ${place.step.toLocaleString("en")}, image ${imageNumber(index, place.image)}`;
 }
