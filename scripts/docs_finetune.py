@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import timm
 import torch
 from docs_sentences import ROOT
 from PIL import Image
-from runs_for_docs import events, fit, last_step, program, result
+from runs_for_docs import events, finished, fit, last_step, program, result
 
 from vit_attn.attention_maps.measures import divergence
 from vit_attn.attention_maps.overlay import stack
@@ -42,8 +43,7 @@ def finetune_numbers(work: Path, images: Path) -> dict[str, Any]:
     shapes = work / "shapes"
     subprocess.run([sys.executable, str(ROOT / "scripts/example_images.py"), str(shapes)], check=True)
     options = [*TUNED, f"--data.root={shapes / 'labelled'}"]
-    tuned = [fit(work, [*options, f"--seed_everything={seed}"], "finetune") for seed in SEEDS]
-    scratch = [fit(work, [*options, *SCRATCH, f"--seed_everything={seed}"], "scratch") for seed in SEEDS]
+    tuned, scratch = trained(work, options, "finetune"), trained(work, [*options, *SCRATCH], "scratch")
     run, best = tuned[0], f"{tuned[0]}/checkpoints/best.ckpt"
     report = program(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"])
     table = work / "predictions.csv"
@@ -68,6 +68,13 @@ def finetune_numbers(work: Path, images: Path) -> dict[str, Any]:
         "right": sum(found is not None and found[1] == found[2] for found in named),
         "divergence": divergence_of(run, data),
     }
+
+
+def trained(work: Path, options: Sequence[str], name: str) -> list[Path]:
+    """A run for each seed; those that stand in the folder from an earlier try, whole, are taken."""
+    there = [each for each in sorted((work / "runs" / name).glob("*")) if finished(each)]
+    left = SEEDS[len(there) :]
+    return [*there, *(fit(work, [*options, f"--seed_everything={seed}"], name) for seed in left)][: len(SEEDS)]
 
 
 def told(report: str) -> str:

@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--quickstart", type=Path, metavar="RUN", help="a run of configs/quickstart.yaml, seed 0")
     parser.add_argument("--method", choices=tuple(NAMES), help="of the tab's picture; by default what the tab shows")
     parser.add_argument("--image", type=int, default=1, help="of the tab's picture, from 1 (default: 1)")
-    parser.add_argument("--work", type=Path, help="folder for the runs; by default one that is removed")
+    parser.add_argument(
+        "--work", type=Path, help="folder for the runs, whose whole runs are taken; by default one that is removed"
+    )
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
