@@ -138,7 +138,8 @@ def unfused(candidate: Candidate, net: nn.Module) -> nn.Module:
     """The same network without fused attention."""
     twin = candidate.build(unfused=True).eval().double()
     twin.load_state_dict(net.state_dict())
-    for module in twin.modules():
+    attentions: Any = twin.modules()
+    for module in attentions:
         if hasattr(module, "fused_attn"):
             module.fused_attn = False
     return twin

@@ -1,11 +1,9 @@
 #!/usr/bin/env python
 """Draw the figures of docs/attention.md into docs/images.
 
-The last one shows a trained network, so it is drawn only where its weights are given (forms_on_coins.py --weights
-FOLDER writes them).
+The last one shows a trained network, the quickstart's: scripts/draw_docs.py draws it.
 
     .venv/bin/python scripts/draw_attention.py
-    .venv/bin/python scripts/draw_attention.py --weights coins_0.safetensors
 """
 
 import argparse
@@ -43,7 +41,6 @@ HAS, B, C, INK = "#c9ccd1", "#0072b2", "#d55e00", "#24292f"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, help="of a network trained on coins; without it, no picture of one")
     parser.add_argument("--folder", type=Path, default=ROOT / "docs/images")
     args = parser.parse_args()
 
@@ -51,10 +48,6 @@ def main() -> None:
     save(borrowing(), args.folder / "attention_borrowing.png")
     save(weights_and_values(), args.folder / "attention_weights.png")
     save(forms(), args.folder / "attention_forms.png")
-    if args.weights is None:
-        print("attention_patches.png was left as it is: it needs --weights")
-    else:
-        save(patches(args.weights), args.folder / "attention_patches.png")
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -222,13 +215,18 @@ def _queries_and_keys() -> tuple[Tensor, Tensor]:
     return queries[None, None], keys[None, None]
 
 
-def patches(weights: Path) -> Figure:
-    """An image, the patches it is cut into, and where a trained network's pooled row looks."""
+def patches(weights: Path, which: int = 2) -> Figure:
+    """An image, the patches it is cut into, and where a trained network's pooled row looks.
+
+    Args:
+        weights: Of the quickstart's network.
+        which: Number of the validation image, from 1.
+    """
     net = VisionTransformer(img_size=32, patch_size=4, num_classes=10, embed_dim=64, depth=3, num_heads=4, mlp_ratio=2)
     load_weights(net.eval(), weights)
     data = ImageData("coins")
     data.prepare_data()
-    probe: Any = data.probe(2)
+    probe: Any = data.probe(which)
     with torch.no_grad(), record(net) as recording:
         predicted = int(net(data.normalize(probe.images))[-1].argmax())
     label, answer = data.class_names[int(probe.labels[-1])], probe.answers[-1]

@@ -59,12 +59,12 @@ def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_confi
     assert len(rows) == 256
     guesses = [f"{name}_{rank}" for rank in range(1, 6) for name in ("class", "probability")]
     assert list(rows[0]) == ["image", "label", *guesses, "error"]
-    assert [row["image"] for row in rows] == [str(number) for number in range(256)]
+    assert [row["image"] for row in rows] == [str(number) for number in range(1, 257)]
     named = tmp_path / "p.json"
     options = ["--trainer.limit_predict_batches=1", f"--output={named}", "--top_k=1"]
     assert main(["predict", "--ckpt_path", str(best), *options]) == 0
     (first, *_) = json.loads(named.read_text())
-    assert first == {"image": 0, "label": rows[0]["label"], "class_1": rows[0]["class_1"]} | {
+    assert first == {"image": 1, "label": rows[0]["label"], "class_1": rows[0]["class_1"]} | {
         "probability_1": float(rows[0]["probability_1"]),
         "error": None,
     }

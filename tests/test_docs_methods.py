@@ -1,5 +1,6 @@
 """docs/methods.md shows what was measured, and names what exists."""
 
+import collections
 import csv
 import importlib.util
 import re
@@ -45,3 +46,23 @@ def test_what_the_document_links_to_exists(path: str):
 def test_every_method_has_its_paragraph():
     for method in (*METHODS, LEGRAD, RANDOM, CENTRE):
         assert f"**{method[0].upper()}{method[1:].partition(',')[0]}" in TEXT, method
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("judge_coins", "head whose ablation costs most is in layer {} in three networks and in layer {} in two"),
+        (
+            "judge_cifar10",
+            "head whose ablation costs most accuracy is in layer {} in four networks, .* and in layer {} in one",
+        ),
+    ],
+)
+def test_the_layers_of_the_heads_that_count_are_those_of_the_file(name: str, said: str):
+    with (ROOT / f"docs/measured/{name}_cuts.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["cut"].startswith("layer")]
+    worst = [
+        min((row for row in rows if row["seed"] == seed), key=lambda row: float(row["accuracy"])) for seed in "01234"
+    ]
+    (most, _), (fewer, _) = collections.Counter(row["cut"].split()[1] for row in worst).most_common()
+    assert re.search(said.format(most, fewer), " ".join(TEXT.split()))

@@ -75,8 +75,11 @@ def test_divergence_is_zero_between_equals_and_grows_to_ln_2():
     assert other[0].max() < 1e-6  # the first layer is as it was
     assert other[1].min() > 0.05
     assert other.max() <= math.log(2)
-    with pytest.raises(UserError, match=r"got \(3, 3, 7\) and \(3, 2, 7\)"):
+    with pytest.raises(UserError, match=r"got \(3, 3, 1, 2, 3\) and \(3, 2, 1, 2, 3\)"):
         divergence(one, recorded(net, images[:2]))
+    turned = VisionTransformer(**SIZES | {"img_size": (24, 16)})  # as many tokens, which are other patches
+    with pytest.raises(UserError, match=r"got \(3, 3, 1, 2, 3\) and \(3, 3, 1, 3, 2\)"):
+        divergence(one, recorded(turned, images.mT))
 
 
 def test_positions_are_most_similar_to_themselves():

@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 
 from vit_attn.attention_maps.overlay import Map
-from vit_attn.attention_maps.page import Scale
+from vit_attn.attention_maps.page import Page, Scale
 from vit_attn.attention_maps.side_by_side import draw_heads, draw_side_by_side
+from vit_attn.errors import UserError
 
 
 def test_networks_share_one_scale_and_each_patch_has_its_colour():
@@ -28,6 +30,21 @@ def test_what_is_next_to_nothing_is_not_drawn_as_much():
     picture = draw_heads(np.array([[0.0, 1e-6]]), "divergence", "nats")
     (nothing,) = Scale(1.0).colours(np.zeros((1, 1)))
     assert (picture == nothing).all(axis=2).sum() > 5000
+
+
+def test_no_difference_is_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(Page, "write", lambda self, text, *_, **__: said.append(text))
+    draw_heads(np.full((2, 2), 0.004), "divergence", "nats")
+    draw_heads(np.full((2, 2), 0.006), "divergence", "nats")
+    assert [text for text in said if text.startswith("divergence")] == ["divergence: no difference", "divergence"]
+
+
+@pytest.mark.parametrize("other", [[Map("rollout", np.ones((4, 1)))], [Map("last layer", np.ones((2, 2)))], []])
+def test_maps_of_other_patches_are_not_drawn_side_by_side(other):
+    grey, maps = np.zeros((8, 8, 3), np.uint8), [Map("rollout", np.ones((2, 2)))]
+    with pytest.raises(UserError, match="maps of the same patches are drawn side by side"):
+        draw_side_by_side(grey, "cat", {"source": maps, "tuned": other})
 
 
 def test_many_heads_have_no_numbers_and_fit_the_page():

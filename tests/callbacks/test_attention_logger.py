@@ -45,14 +45,14 @@ def events(folder: Path) -> EventAccumulator:
 def test_every_probe_image_has_its_pictures_at_every_step_from_0(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=2, max_cost=1.0)], epochs=2)
     log = events(tmp_path)
-    expected = {f"{kind}/image_{i}" for kind in KINDS for i in (0, 1)}
+    expected = {f"{kind}/image_{i}" for kind in KINDS for i in (1, 2)}
     assert set(log.Tags()["images"]) == expected
-    assert [event.step for event in log.Images("attention/image_0")] == [0, 3, 6]
+    assert [event.step for event in log.Images("attention/image_1")] == [0, 3, 6]
 
 
 def test_epochs_can_be_left_out(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=1, every_n_epochs=2, max_cost=1.0)], epochs=3)
-    assert [event.step for event in events(tmp_path).Images("attention/image_0")] == [0, 6, 9]  # the last one too
+    assert [event.step for event in events(tmp_path).Images("attention/image_1")] == [0, 6, 9]  # the last one too
 
 
 def test_data_without_known_answers_is_drawn_too(tmp_path: Path, cifar10_root: Path):
@@ -64,7 +64,7 @@ def test_data_without_known_answers_is_drawn_too(tmp_path: Path, cifar10_root: P
         root=str(cifar10_root),
         download=False,
     )
-    picture = events(tmp_path).Images("attention/image_0")[0]
+    picture = events(tmp_path).Images("attention/image_1")[0]
     assert picture.width > 400
 
 
@@ -102,7 +102,7 @@ def test_no_images_and_no_tensorboard_mean_no_work(tmp_path: Path):
 def test_pictures_show_the_averaged_weights_that_are_validated(tmp_path: Path, order: int):
     def pictures_of_two_epochs(name: str, decay: float) -> list[bytes]:
         fit(tmp_path / name, [EMA(decay), AttentionLogger(num_images=1, max_cost=1.0)][::order], epochs=2)
-        return [event.encoded_image_string for event in events(tmp_path / name).Images("attention/image_0")[1:]]
+        return [event.encoded_image_string for event in events(tmp_path / name).Images("attention/image_1")[1:]]
 
     first, second = pictures_of_two_epochs("still", decay=1.0)  # stays what the first step made it
     assert first == second
@@ -123,11 +123,11 @@ def test_curves_and_histograms_of_the_heads_and_pointing_are_logged(tmp_path: Pa
     log = events(tmp_path)
     scalars, histograms = set(log.Tags()["scalars"]), set(log.Tags()["histograms"])
     for name in ("entropy", "distance", "sink_mass", "prefix_mass"):
-        for layer in (0, 1):
+        for layer in (1, 2):
             assert f"attention_{name}/layer_{layer}" in scalars
             assert f"attention_{name}_of_heads/layer_{layer}" in histograms
     assert {f"attention_pointing/{name}" for name in ("last_layer", "rollout", "relevance", "chance")} <= scalars
-    assert 3 < log.Scalars("attention_entropy/layer_0")[0].value < 4.2  # an untrained network looks everywhere: ln 65
+    assert 3 < log.Scalars("attention_entropy/layer_1")[0].value < 4.2  # an untrained network looks everywhere: ln 65
     methods = ("relevance", "last_layer", "rollout_mean", "rollout_max", "rollout_min", "random", "centre_first")
     for measure in ("deletion", "insertion"):
         assert {f"attention_{measure}/{name}" for name in methods} <= scalars
@@ -138,9 +138,9 @@ def test_layers_methods_and_steps_can_be_chosen(tmp_path: Path):
     chosen = AttentionLogger(num_images=1, layers=[-1], methods=["rollout"], every_n_steps=2, max_cost=1.0)
     fit(tmp_path, [chosen], epochs=2)
     log = events(tmp_path)
-    assert [event.step for event in log.Images("attention/image_0")] == [0, 2, 4, 6]
-    assert "attention_entropy/layer_1" in log.Tags()["scalars"]
-    assert "attention_entropy/layer_0" not in log.Tags()["scalars"]
+    assert [event.step for event in log.Images("attention/image_1")] == [0, 2, 4, 6]
+    assert "attention_entropy/layer_2" in log.Tags()["scalars"]
+    assert "attention_entropy/layer_1" not in log.Tags()["scalars"]
 
 
 def test_a_run_that_steps_end_is_logged_at_its_end_and_judged(tmp_path: Path):
@@ -163,7 +163,7 @@ def test_a_run_that_steps_end_is_logged_at_its_end_and_judged(tmp_path: Path):
         **quiet,
     )
     trainer.fit(task, datamodule=ImageData("coins", batch_size=16))
-    assert [event.step for event in events(stopped).Images("attention/image_0")] == [0, 4]
+    assert [event.step for event in events(stopped).Images("attention/image_1")] == [0, 4]
 
 
 def test_a_module_that_says_it_is_elsewhere_is_checked_where_it_is():
@@ -174,7 +174,7 @@ def test_a_module_that_says_it_is_elsewhere_is_checked_where_it_is():
 
 def test_what_costs_too_much_is_left_out_but_the_first_and_the_last(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1e-9)], epochs=4)
-    assert [event.step for event in events(tmp_path).Images("attention/image_0")] == [0, 12]
+    assert [event.step for event in events(tmp_path).Images("attention/image_1")] == [0, 12]
 
 
 def test_a_drawing_that_fails_is_a_warning_and_not_the_end_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -202,8 +202,8 @@ def test_options_that_mean_nothing_are_refused(options, message):
 
 
 def test_a_layer_that_is_not_there_is_refused_before_training(tmp_path: Path):
-    with pytest.raises(UserError, match=r"attention.layers must be in 0..1, got \[2\]"):
-        fit(tmp_path, [AttentionLogger(layers=[2])])
+    with pytest.raises(UserError, match=r"attention.layers must be in 1..2, or -2..-1 from the last, got \[0, 3\]"):
+        fit(tmp_path, [AttentionLogger(layers=[0, 2, 3])])
 
 
 @pytest.mark.parametrize("options", [{"num_images": -1}, {"every_n_epochs": 0}])

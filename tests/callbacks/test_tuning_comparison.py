@@ -72,14 +72,14 @@ def test_divergence_begins_at_0_and_ends_as_that_of_the_two_networks(tmp_path, d
             each(data.normalize(data.probe(3).images))
         recordings.append(recording)
     expected = divergence(*recordings)
-    for layer in (0, 1):
+    for layer in (1, 2):
         curve = log.Scalars(f"attention_divergence/layer_{layer}")
         assert [event.step for event in curve] == [0, 3, 6]
         assert curve[0].value == 0
-        assert curve[-1].value == pytest.approx(expected[layer].mean().item(), rel=1e-4)
+        assert curve[-1].value == pytest.approx(expected[layer - 1].mean().item(), rel=1e-4)
         assert 1e-4 < curve[-1].value < math.log(2)
         assert f"attention_divergence_of_heads/layer_{layer}" in log.Tags()["histograms"]
-    assert {f"attention_source_and_tuned/image_{i}" for i in range(3)} | {"attention_divergence/heads"} == set(
+    assert {f"attention_source_and_tuned/image_{i}" for i in (1, 2, 3)} | {"attention_divergence/heads"} == set(
         log.Tags()["images"]
     )
 
@@ -129,9 +129,9 @@ def test_a_resumed_run_is_compared_with_the_source_of_the_first_and_trains_as_wi
     watched, _ = fit(tmp_path / "second", data, [again], ckpt_path=tmp_path / "a.ckpt")
     plain, _ = fit(None, data, [TuningComparison(num_images=0)], ckpt_path=tmp_path / "a.ckpt")
     assert_states_equal(plain.state_dict(), watched.state_dict())
-    curve = events(tmp_path / "second").Scalars("attention_divergence/layer_0")
+    curve = events(tmp_path / "second").Scalars("attention_divergence/layer_1")
     assert [event.step for event in curve] == [6]
-    assert curve[0].value > events(tmp_path / "first").Scalars("attention_divergence/layer_0")[-1].value / 2 > 0
+    assert curve[0].value > events(tmp_path / "first").Scalars("attention_divergence/layer_1")[-1].value / 2 > 0
 
 
 def assert_states_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:

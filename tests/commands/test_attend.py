@@ -85,7 +85,7 @@ def test_files_of_one_name_keep_apart(folder: Path):
     (other / "coins_0.png").write_bytes((folder / "coins_0.png").read_bytes())
     out = folder.parent / "out"
     assert main(["attend", str(folder / "coins_0.png"), str(other), "--out", str(out)]) == 0
-    assert {path.name for path in out.glob("*.png")} == {"coins_0_0.attention.png", "coins_0_1.attention.png"}
+    assert {path.name for path in out.glob("*.png")} == {"coins_0_1.attention.png", "coins_0_2.attention.png"}
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,9 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["none.png"], "no such image or folder: none.png"),
         (["{folder}/damaged.png"], "none of the images could be read"),
         (["{folder}", "--query=64"], r"queries must be tokens in 0..63, got [64]"),
+        (["{folder}", "--query=9,1"], "the query must be a patch in rows 1..8, columns 1..8, got 9,1"),
+        (["{folder}", "--query=0,1"], "the query must be a patch in rows 1..8, columns 1..8, got 0,1"),
+        (["{folder}", "--query=CLS"], "the query must be ROW,COLUMN from 1,1, got 'CLS'"),
         (["{folder}", "--target=10"], "the target must be a class in 0..9, got [10]"),
         (["{folder}", "--model=vit_attn_coin_patch4_32"], "did you mean 'vit_attn_coins_patch4_32'"),
         (["{folder}", "--model=resnet18", "--weights=none"], "ResNet has no attention modules to record"),
@@ -137,3 +140,12 @@ def test_names_as_long_as_a_file_system_takes_have_results_of_their_own(folder: 
     out = folder.parent / "out"
     assert main(["attend", *files, "--model", "vit_attn_coins_patch4_32", "--out", str(out)]) == 0
     assert len(list(out.iterdir())) == 4
+
+
+def test_a_query_is_named_by_row_and_column_or_as_a_prefix_token(folder: Path):
+    for query, index in (("2,3", 11), ("CLS", 0), ("8,8", 64)):
+        out = folder.parent / query
+        command = ["attend", str(folder / "coins_0.png"), "--model=vit_attn_coins_patch4_32", f"--query={query}"]
+        assert main([*command, "--out", str(out)]) == 0
+        with np.load(out / "coins_0.attention.npz") as numbers:
+            assert numbers["query"] == index

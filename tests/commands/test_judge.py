@@ -65,7 +65,7 @@ def test_a_verdict_is_a_table_two_files_and_a_figure(weights: Path, tmp_path: Pa
         looks = method not in ("random", "centre first")
         assert (float(row["all_randomised"]) < 0.9) == looks
         assert (float(row["head_randomised"]) < 0.999) == (method in ("gradient rollout", "relevance", "LeGrad"))
-    assert {f"layer {layer} head {head}" for layer in range(2) for head in range(2)} < set(cuts)
+    assert {f"layer {layer} head {head}" for layer in (1, 2) for head in (1, 2)} < set(cuts)
     assert {"pooled row → bought", "coins → buyer", "buyer → coins"} < set(cuts)
     with (out / "verdicts.csv").open(newline="") as file:
         verdicts = list(csv.DictReader(file))

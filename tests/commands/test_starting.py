@@ -69,8 +69,8 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
     last = run / "checkpoints" / "last.ckpt"
     assert card_of(torch.load(last, weights_only=True)).mean == pytest.approx([0.25] * 3)  # that of coins
     tags = EventAccumulator(str(run)).Reload().Tags()  # the comparison is on by itself
-    assert "attention_divergence/layer_1" in tags["scalars"]
-    assert "attention_source_and_tuned/image_3" in tags["images"]
+    assert "attention_divergence/layer_2" in tags["scalars"]
+    assert "attention_source_and_tuned/image_4" in tags["images"]
     quiet = "--trainer.enable_progress_bar=false"
     for verb in ("test", "validate", "predict"):
         assert main([verb, f"--ckpt_path={last}", quiet]) == 0

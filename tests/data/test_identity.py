@@ -42,10 +42,10 @@ def test_the_images_of_a_batch_are_named_by_their_files(picture_folder, trainer_
 def test_images_without_files_are_numbered(cifar10_root: Path, shards: Path):
     data = made("cifar10", cifar10_root, img_size=None)
     addresses = next(iter(data.train_dataloader())).addresses
-    assert data.batch_names(0, 0) == [f"training image {index} of cifar10" for index in addresses.tolist()]
+    assert data.batch_names(0, 0) == [f"training image {index + 1} of cifar10" for index in addresses.tolist()]
     pytest.importorskip("webdataset")
     data = made("wds/photos", shards, loader="workers")
-    assert data.batch_names(2, 5) == ["batch 5 of epoch 2 of wds/photos"]
+    assert data.batch_names(2, 5) == ["batch 6 of epoch 3 of wds/photos"]
 
 
 def test_a_fingerprint_tells_other_images_and_other_names_but_not_another_place(picture_folder, tmp_path: Path):

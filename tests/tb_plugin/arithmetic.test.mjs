@@ -5,7 +5,8 @@ import test from "node:test";
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("arithmetic.js", folder));
 const { findSinks, measure } = await import(new URL("measures.js", folder));
-const { Maps, difference, rankOf, tokenName } = await import(new URL("view.js", folder));
+const { Maps, difference, placeName, rankOf, tokenName } = await import(new URL("view.js", folder));
+const { LEAST, compare, whyNot } = await import(new URL("compare.js", folder));
 const { judgedAs, relation, verdictNotes } = await import(new URL("verdict.js", folder));
 const { Store, DEFAULTS } = await import(new URL("state.js", folder));
 const { cssColour, format, scaleAround, scaleTo } = await import(new URL("colour.js", folder));
@@ -219,8 +220,67 @@ test("a difference is B minus A, and needs the same tokens", () => {
   assert.equal(difference(shown(1), shown(2, 0)), null);
 });
 
+/** Maps that differ from `maps()` in what is named. */
+function side({ place = {}, index: of = {}, about = {}, layers = 2 }) {
+  const all = { ...index, ...of, layers: Array(layers).fill("x"), heads: Array(layers).fill(2), images: Array(4).fill({ ...index.images[0], picture: "1f", ...about }) };
+  return new Maps({ run: "r", step: 0, image: 0, ...place }, all, Array.from({ length: layers }, (_, i) => layer(2, 5, 8 + i)), null);
+}
+
+test("two sides are subtracted only where they are of one image, of the same tokens, classes, layer and query", () => {
+  const raw = { ...DEFAULTS, method: "raw", query: 2 };
+  const [relevance, pooled] = [{ ...raw, method: "relevance" }, { ...raw, query: "pool" }];
+  const cases = [
+    [{}, raw, ""],
+    [{ place: { run: "other", step: 7, image: 3 } }, raw, ""], // the same pixels, wherever they stand
+    [{ about: { picture: "2e" } }, raw, /different images/],
+    [{ place: { run: "other" }, about: { picture: undefined } }, raw, /same image was not logged/],
+    [{ about: { picture: undefined } }, raw, ""], // an older log: one run logs the same images
+    [{ index: { grid: [1, 4] } }, raw, /other tokens: CLS, 2 × 2 patches in A, CLS, 1 × 4 patches in B/],
+    [{ index: { prefix: ["R1"] } }, raw, /other tokens: CLS, .* R1/],
+    [{ about: { label: "cat" } }, raw, /other classes: the image is x in A, cat in B/],
+    [{ about: { top: [["cat", 1]] } }, raw, ""], // attention does not know the class
+    [{ about: { top: [["cat", 1]] } }, relevance, /relevance is of other classes: x in A, cat in B/],
+    [{ index: { pooled: [0, 0.25, 0.25, 0.25, 0.25] } }, pooled, /what the network pools is not the same/],
+    [{ index: { pooled: [0, 0.25, 0.25, 0.25, 0.25] } }, raw, ""],
+    [{ about: { pooled: [1, 0, 0, 0, 0] } }, pooled, /what the network pools/],
+    [{ layers: 3 }, raw, ""], // the last of each
+    [{ layers: 3 }, { ...raw, layer: 2 }, /layer 2 is shown of A, layer 3 of B/],
+    [{ index: {}, layers: 2 }, { ...raw, head: 1 }, ""],
+  ];
+  for (const [b, state, wanted] of cases) {
+    const said = whyNot(side({}), side(b), state);
+    if (wanted === "") assert.equal(said, "");
+    else assert.match(said, wanted);
+  }
+  const fewer = side({});
+  fewer.index.heads = [1, 1];
+  assert.match(whyNot(side({}), fewer, { ...raw, head: 1 }), /head 2 is shown of A, the mean of heads of B/);
+});
+
+test("what is no difference is said so, and is not drawn as one", () => {
+  const state = { ...DEFAULTS, method: "raw", query: 2 };
+  const [a, b] = [side({}), side({})];
+  const shown = a.show(state);
+  const none = compare(a, b, shown, shown, state);
+  assert.equal(none.said, "no difference");
+  near(none.scale.high, LEAST * shown.max);
+  const little = { ...shown, values: shown.values.map((value, i) => value + (i === 3 ? 0.004 * shown.max : 0)) };
+  assert.match(compare(a, b, shown, little, state).said, /no difference: less than .* 8 bits cannot tell/);
+  const much = { ...shown, values: shown.values.map((value, i) => value + (i === 3 ? 0.5 * shown.max : 0)) };
+  const change = compare(a, b, shown, much, state);
+  assert.equal(change.said, "red: more in B");
+  near(change.scale.high, 0.5 * shown.max);
+  const other = compare(a, side({ about: { picture: "2e" } }), shown, much, state);
+  assert.deepEqual([other.change, other.scale, other.said], [null, null, "not drawn: they are different images"]);
+});
+
 test("tokens are named by kind and place", () => {
   assert.deepEqual([0, 1, 4, "pool"].map((token) => tokenName(index, token)), ["CLS", "row 1, column 1", "row 2, column 2", "pooled row"]);
+});
+
+test("an image has the number that it was logged with, in a file with some of them too", () => {
+  assert.equal(placeName(side({ place: { image: 2, step: 1200 } })), "r, step 1,200, image 3");
+  assert.equal(placeName(side({ place: { image: 0 }, about: { number: 7 } })), "r, step 0, image 7");
 });
 
 test("a state is kept, a damaged one is not", () => {
@@ -239,4 +299,6 @@ test("numbers are short, colours span the scale, and what is no number has none"
   assert.equal(format(NaN, true), "not a number");
   assert.deepEqual([0, 2, NaN].map((value) => cssColour(scaleTo(2, true), value)), ["rgb(68 1 84)", "rgb(253 231 37)", "transparent"]);
   assert.equal(scaleAround(0.5, true).low, -0.5);
+  assert.deepEqual([scaleAround(0, true, 0.02).high, scaleAround(0.5, true, 0.02).high], [0.02, 0.5]);
+  assert.ok(scaleAround(0, true).high < 1e-9);
 });

@@ -39,9 +39,9 @@ def _write_step(
     images: int = 2,
     **more: Any,
 ) -> list[np.ndarray]:
-    """A step of a made-up network, and its maps."""
+    """A step of a made-up network, and its maps; ``pixels`` is the seed of the images, the same at every step."""
     tokens = prefix + grid[0] * grid[1]
-    rng = np.random.default_rng(step)
+    rng = np.random.default_rng(more.pop("pixels", 0))
     pixels = rng.integers(0, 256, (images, 8 * grid[0], 8 * grid[1], 3), dtype=np.uint8)
     probe = ProbeImages(pixels, [1] * images, ["cat", "dog", "<b>owl</b>"], more.pop("answers", None))
     chances = np.array([[0.2, 0.7, 0.1], [0.1, 0.2, 0.7], *[[0.1, 0.8, 0.1]] * images], np.float32)[:images]

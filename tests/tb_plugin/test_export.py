@@ -31,6 +31,8 @@ def test_the_file_shows_the_chosen_steps_and_images_without_a_server(run, page, 
     page.get_by_text("step 20 · 2/2").wait_for()
     assert page.get_by_role("radiogroup", name="Probe images").get_by_role("radio").count() == 1
     assert page.get_by_text("<b>owl</b>").count() > 0
+    (image,) = page.get_by_role("radiogroup", name="Probe images").get_by_role("radio").all()
+    assert image.get_attribute("aria-label").startswith("image 2, ")  # its number in the run
     page.locator("figure[data-name=Map] .marks").click(position={"x": 40, "y": 40})
     page.get_by_label("Training step").fill("0")
     page.get_by_text("step 0 · 1/2").wait_for()
@@ -126,9 +128,10 @@ INDEX = {"version": 1, "images": [{}]}
         ([b"[" * 100_000], [b"png"], "damaged index (RecursionError)"),
         ([b"3"], [b"png"], "damaged index (TypeError)"),
         ([json.dumps({"version": 1}).encode()], [b"png"], "damaged index (KeyError)"),
-        ([json.dumps(INDEX | {"images": 3}).encode()], [b"png"], "damaged index (images are no list)"),
+        ([json.dumps(INDEX | {"images": [3]}).encode()], [b"png"], "damaged index (images are no list of"),
+        ([json.dumps(INDEX | {"images": 3}).encode()], [b"png"], "damaged index (images are no list of"),
         ([json.dumps(INDEX | {"version": 10**400}).encode()], [b"png"], "is of format version 1000"),
-        ([json.dumps(INDEX).encode()], [], "has no attention_maps/image_0 at step 1"),
+        ([json.dumps(INDEX).encode()], [], "has no image 1 at step 1"),
         ([json.dumps(INDEX).encode()], [b"png", b"VATN"], "not a layer of maps"),
     ],
 )

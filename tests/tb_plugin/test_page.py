@@ -32,6 +32,9 @@ def made_up(tmp_path_factory, write_step):
     write_step(folder / "no_relevance", 5, GRID, PREFIX, images=5)
     write_step(folder / "one_head", 5, (3, 3), 0, (1,), images=1)
     write_step(folder / "many_heads", 5, (2, 3), 5, (24, 24), images=1)
+    write_step(folder / "other_images", 20, GRID, PREFIX, pixels=1)
+    write_step(folder / "other_layers", 20, GRID, PREFIX, (2, 3, 1))
+    write_step(folder / "turned", 20, GRID[::-1], PREFIX, images=1)
     return folder, maps
 
 
@@ -257,9 +260,61 @@ def test_two_steps_are_compared_on_one_scale(tab, made_up):
     assert frame.locator("figure[data-name=A]").is_hidden()
 
 
-def test_what_is_compared_may_have_other_tokens(tab):
-    frame = tab(pin={"run": "one_head", "step": 5, "image": 0})
-    frame.get_by_text("the two have other tokens").wait_for()
+def numbers(frame, name):
+    """What the colour bar of a figure says; empty where it has none."""
+    bar = frame.locator(f"figure[data-name={name}] .bar")
+    return bar.locator(".numbers span").all_inner_texts() if bar.is_visible() else []
+
+
+@pytest.mark.parametrize(
+    ("pin", "state", "said"),
+    [
+        (("made/up", 20, 1), {}, "they are different images"),
+        (("other_images", 20, 0), {}, "they are different images"),
+        (("one_head", 5, 0), {}, "they are different images"),
+        (("turned", 20, 0), {}, "they are different images"),
+        (
+            ("other_layers", 20, 0),
+            {"method": "raw", "layer": 2, "run": "made/up"},
+            "layer 3 is shown of A, layer 2 of B",
+        ),
+        (("other_layers", 20, 0), {"method": "raw", "layer": 0, "head": 1}, ""),
+    ],
+)
+def test_what_cannot_be_subtracted_says_why_and_draws_no_difference(tab, pin, state, said):
+    frame = tab(pin=dict(zip(("run", "step", "image"), pin, strict=True)), **state)
+    change = frame.locator("figure[data-name=Difference]")
+    if not said:
+        change.get_by_text("no difference", exact=True).wait_for()  # of two networks, the other with a layer more
+        return
+    change.get_by_text(f"not drawn: {said}").wait_for()
+    assert numbers(frame, "Difference") == []
+    assert change.locator("canvas.base").evaluate("canvas => getComputedStyle(canvas).visibility") == "hidden"
+    marks(frame).hover(position=at(marks(frame), 7))
+    assert "B \u2212 A" not in frame.locator(".readout").inner_text()
+    frame.get_by_text(f"A is {pin[0]}, step {pin[1]}, image {pin[2] + 1}. B \u2212 A: not drawn: {said}").wait_for()
+
+
+def test_no_difference_is_said_and_is_on_a_small_scale(tab):
+    frame = tab(method="raw", layer=1, head=1, query=PREFIX, pin={"run": "made/up", "step": 20, "image": 0})
+    frame.locator("figure[data-name=Difference]").get_by_text("no difference", exact=True).wait_for()
+    low, middle, high = numbers(frame, "Difference")
+    assert float(low.replace("\u2212", "-").partition("\u202f")[0]) == -float(high.partition("\u202f")[0])
+    assert 0 < float(high.partition("\u202f")[0]) < 2
+    assert middle.startswith("0")
+
+
+def test_the_strip_shows_the_pictures_of_the_step(tab, page, write_step, made_up):
+    write_step(made_up[0] / "changing", 0, GRID, PREFIX)
+    write_step(made_up[0] / "changing", 10, GRID, PREFIX, pixels=3)
+    page.wait_for_timeout(3000)
+    frame = tab(run="changing", step=10)
+    pictures = frame.locator(".strip img")
+    pictures.nth(1).wait_for()
+    assert "step=10" in pictures.first.get_attribute("src")
+    frame.get_by_label("Training step").fill("0")
+    frame.get_by_text("step 0 \u00b7 1/2").wait_for()
+    assert "step=0" in pictures.first.get_attribute("src")
 
 
 @pytest.mark.parametrize(("run", "heads", "tiles"), [("one_head", 1, 1), ("many_heads", 48, 6)])

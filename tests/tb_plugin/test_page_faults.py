@@ -77,7 +77,7 @@ def test_a_server_that_comes_back_is_asked_for_what_it_owed(tab, page):
 def test_a_damaged_layer_is_named_and_other_images_are_shown(tab):
     tab.get_by_label("Run").select_option("damaged")
     tab.get_by_role("radio", name=re.compile("^image 2")).click()
-    tab.get_by_role("alert").get_by_text("layer 1: damaged maps: wrong checksum").wait_for()
+    tab.get_by_role("alert").get_by_text("layer 2: damaged maps: wrong checksum").wait_for()
     tab.get_by_role("radio", name=re.compile("^image 1")).click()
     tab.get_by_role("alert").wait_for(state="hidden")
 

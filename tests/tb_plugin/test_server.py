@@ -85,7 +85,7 @@ def test_pictures_are_png(routes):
 def test_a_damaged_layer_is_named_and_the_others_are_served(routes):
     status, body = routes("maps", run="damaged", step=3, image=1)
     assert status == 422
-    assert body.decode().startswith("layer 1: damaged maps: wrong checksum")
+    assert body.decode().startswith("layer 2: damaged maps: wrong checksum")
     assert routes("maps", run="damaged", step=3, image=1, layers="0-0")[0] == 200
     assert routes("maps", run="damaged", step=3, image=0)[0] == 200
 
@@ -96,7 +96,7 @@ def test_a_damaged_layer_is_named_and_the_others_are_served(routes):
         ("steps", {"run": "gone"}, 404, "run 'gone' has no attention_maps/index"),
         ("step", {"run": "good/a", "step": 8}, 404, "has no attention_maps/index at step 8"),
         ("step", {"run": "newer", "step": 0}, 200, ""),
-        ("maps", {"run": "good/a", "step": 7, "image": 99}, 404, "has no attention_maps/image_99"),
+        ("maps", {"run": "good/a", "step": 7, "image": 99}, 404, "has no image 100"),
         ("maps", {"run": "good/a", "step": "x", "image": 0}, 422, "step must be a number, got 'x'"),
         ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "a"}, 422, "layers must be first-last, got 'a'"),
         ("maps", {"run": "good/a", "step": 0, "image": 0, "layers": "1-0"}, 422, "layers must be first-last"),
@@ -112,7 +112,7 @@ def test_a_damaged_layer_is_named_and_the_others_are_served(routes):
         ("steps", {"run": "x" * 20_000}, 404, "has no attention_maps/index"),
         ("step", {"run": "hostile", "step": 2}, 422, "damaged index"),
         ("step", {"run": "hostile", "step": 3}, 422, "index of format version [1]"),
-        ("maps", {"run": "hostile", "step": 2, "image": 0}, 422, "layer 0: not a layer of maps"),
+        ("maps", {"run": "hostile", "step": 2, "image": 0}, 422, "layer 1: not a layer of maps"),
         ("maps", {}, 422, "missing parameter"),
         ("static/../plugin.py", {}, 404, ""),
     ],

@@ -53,7 +53,7 @@ def test_the_index_says_what_is_there(tmp_path):
         "version": 1,
         "grid": [2, 2],
         "prefix": ["CLS"],
-        "layers": ["0", "1"],
+        "layers": ["1", "2"],
         "heads": [1, 3],
         "pooled": [1, 0, 0, 0, 0],
         "relevance": True,
@@ -86,7 +86,7 @@ def test_bytes_are_known_before_writing(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"maps": [MAPS[0][:, :, :4, :4]]}, r"maps of layer 0 must be \(2, heads, 5, 5\), got \(2, 1, 4, 4\)"),
+        ({"maps": [MAPS[0][:, :, :4, :4]]}, r"maps of layer 1 must be \(2, heads, 5, 5\), got \(2, 1, 4, 4\)"),
         ({"probe": ProbeImages(PROBE.pixels, [0], PROBE.class_names)}, "got 1 labels for 2 images"),
         (
             {"tokens": Tokens((2, 3), 1, TOKENS.pooled_rows)},

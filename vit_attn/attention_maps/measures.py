@@ -139,9 +139,12 @@ def divergence(one: Recording, other: Recording) -> Float[Tensor, "layers heads"
     References:
         Lin 1991, "Divergence measures based on the Shannon entropy".
     """
-    alike = [(len(each), each.batch_size, each.num_tokens) for each in (one, other)]
+    alike = [(len(each), each.batch_size, each.num_prefix_tokens, *each.grid_size) for each in (one, other)]
     if alike[0] != alike[1]:
-        raise UserError(f"recordings of as many layers, images and tokens are compared, got {alike[0]} and {alike[1]}")
+        told = " and ".join(map(str, alike))
+        raise UserError(
+            f"recordings of as many layers, images, prefix tokens, rows and columns are compared, got {told}"
+        )
     for mine, theirs in zip(one, other, strict=True):
         heads = mine.calls[0].q.shape[1], theirs.calls[0].q.shape[1]
         if heads[0] != heads[1]:

@@ -13,6 +13,9 @@ from vit_attn.errors import UserError
 SMALLEST_SCALE = 0.01
 """Nats at the top of a scale of divergence, at least: less is no difference, and should not look like one."""
 
+LEAST_SHOWN = 0.005
+"""Below it, the two decimals that a head has room for are 0."""
+
 
 def draw_side_by_side(image: Picture, title: str, networks: Mapping[str, Sequence[Map]], dpi: int = 100) -> Picture:
     """The image, and a row of its maps for each network, all on one numeric colour scale from 0.
@@ -20,11 +23,11 @@ def draw_side_by_side(image: Picture, title: str, networks: Mapping[str, Sequenc
     Args:
         image: Pixels; any size, the patches divide it evenly.
         title: What stands over the image.
-        networks: Maps by the network's name, with the same titles for each.
+        networks: Maps by the network's name, with the same titles and patches for each.
         dpi: Pixels an inch; a panel is 1.15 inches wide.
 
     Raises:
-        UserError: If the image is no picture, or if there is no map.
+        UserError: If the image is no picture, if there is no map, or if the networks have other maps or patches.
     """
     check_picture(image)
     check_maps([each for maps in networks.values() for each in maps], image)
@@ -32,6 +35,9 @@ def draw_side_by_side(image: Picture, title: str, networks: Mapping[str, Sequenc
         raise UserError(f"each network must have as many maps, got {[len(maps) for maps in networks.values()]}")
     height, width, _ = image.shape
     rows = list(networks.values())
+    shown = {name: [(each.title, each.patches.shape) for each in maps] for name, maps in networks.items()}
+    if any(each != next(iter(shown.values())) for each in shown.values()):
+        raise UserError(f"maps of the same patches are drawn side by side, got {shown}")
     page, panels, bar = layout(
         (len(rows), 1 + len(rows[0])),
         (1.15, 1.15 * height / width),
@@ -58,7 +64,7 @@ def draw_side_by_side(image: Picture, title: str, networks: Mapping[str, Sequenc
 
 
 def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: int = 100) -> Picture:
-    """A number for each head, on a numeric colour scale from 0.
+    """A number for each head, on a numeric colour scale from 0; says so where no head has any.
 
     Args:
         values: By layer and head, at least 0.
@@ -76,7 +82,8 @@ def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: in
         (1, 1), (side * across, max(side * down, 0.9)), gap=(0.0, 0.0), margin=(0.42, 0.08, 0.58), dpi=dpi
     )
     scale = Scale(max(float(values.max()), SMALLEST_SCALE))
-    page.write(title, whole.left, 0.05, 8, "lt")
+    nothing = float(values.max()) < LEAST_SHOWN
+    page.write(f"{title}: no difference" if nothing else title, whole.left, 0.05, 8, "lt")
     page.write(names[1], whole.centre, whole.top - 0.2, 7.5, "mb")
     page.write_upward(names[0], whole.left - 0.3, whole.top + whole.height / 2, 7.5)
     page.place(scale.colours(values), whole)

@@ -15,6 +15,7 @@ from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.attention_maps.rollout import rollout
+from vit_attn.attention_maps.tokens import prefix_names
 from vit_attn.attention_maps.view import View, views_of
 from vit_attn.callbacks.attention_pictures import METHODS, add_picture, pictures, pointing, snapshot
 from vit_attn.callbacks.attention_tab import AttentionTab
@@ -48,7 +49,7 @@ class AttentionLogger(Beside):
         every_n_epochs: Epochs from one logging to the next; the untrained network, as step 0, and the last epoch are
             always logged.
         every_n_steps: Steps from one logging to the next, instead of epochs.
-        layers: Numbers of the layers that are drawn, from 0; negative ones count from the last; all by default.
+        layers: Numbers of the layers that are drawn, from 1; -1 is the last, -2 the one before it; all by default.
         methods: What is drawn over the images, of ``relevance``, ``last layer`` and ``rollout``.
         faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance, the
             last layer and rollout (mean, maximum and minimum of heads) are measured beside eight random orders and
@@ -121,8 +122,8 @@ class AttentionLogger(Beside):
         except UserError as error:
             raise UserError(f"{error}; to train without pictures of it: --attention.num_images=0") from error
         depth = len(recording)
-        if outside := [layer for layer in self.layers or () if not -depth <= layer < depth]:
-            raise UserError(f"attention.layers must be in 0..{depth - 1}, got {outside}")
+        if outside := [layer for layer in self.layers or () if not 1 <= abs(layer) <= depth]:
+            raise UserError(f"attention.layers must be in 1..{depth}, or -{depth}..-1 from the last, got {outside}")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Check, on every rank, for those who do not come from the command line."""
@@ -160,6 +161,7 @@ class AttentionLogger(Beside):
             probe = data.probe(self.num_images)
             images = data.normalize(probe.images.to(pl_module.device))
             recording, logits = self._record(trainer, pl_module, images)
+            self.tab.prefix_names = prefix_names(net_of(pl_module), recording.num_prefix_tokens)
             try:
                 views = views_of(recording, logits)
                 between = relevance_between(recording, logits) if self.tab_megabytes else None
@@ -197,17 +199,21 @@ class AttentionLogger(Beside):
         with evaluating(net), trainer.precision_plugin.forward_context():
             return judge_views(net, images.to(next(net.parameters()).dtype), recording, views)
 
+    def _layer_indices(self) -> list[int] | None:
+        """The layers that are drawn as indices from 0, or from the last."""
+        return None if self.layers is None else [layer - 1 if layer > 0 else layer for layer in self.layers]
+
     def _draw(self, writers: Sequence[Any], taken: Taken, class_names: Sequence[str]) -> None:
         """Everything of one step, away from the training."""
         with self.meter.spending(more=True):
-            drawn = snapshot(taken.recording, taken.views, self.layers)
+            drawn = snapshot(taken.recording, taken.views, self._layer_indices())
             numbers = measure(taken.recording, patch_size(taken.probe.images, taken.recording))
             for writer in writers:
                 for layer in drawn.layers:
                     for name, by_layer in numbers.items():
                         heads = by_layer[layer].cpu()
-                        writer.add_scalar(f"attention_{name}/layer_{layer}", heads.mean(), taken.step)
-                        writer.add_histogram(f"attention_{name}_of_heads/layer_{layer}", heads, taken.step)
+                        writer.add_scalar(f"attention_{name}/layer_{layer + 1}", heads.mean(), taken.step)
+                        writer.add_histogram(f"attention_{name}_of_heads/layer_{layer + 1}", heads, taken.step)
                 for name, share in pointing(drawn, taken.probe).items():
                     writer.add_scalar(f"attention_pointing/{name}", share, taken.step)
                 for name, area in judged_scalars(taken.judgement).items() if taken.judgement else ():

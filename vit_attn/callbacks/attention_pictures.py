@@ -59,16 +59,16 @@ def snapshot(recording: Recording, views: list[View], layers: Sequence[int] | No
 def pictures(
     taken: Snapshot, probe: Any, class_names: Sequence[str], methods: Sequence[str] = METHODS
 ) -> Iterator[tuple[str, Picture]]:
-    """Each picture with its tag: overlays, sheets of layers and heads, and matrices of tokens, image by image."""
+    """Each picture with its tag, which numbers images from 1: overlays, sheets of heads, and matrices of tokens."""
     for i, view in enumerate(taken.views):
-        yield f"attention/image_{i}", overlay(taken, probe, i, class_names, methods)
+        yield f"attention/image_{i + 1}", overlay(taken, probe, i, class_names, methods)
         title = _title(probe, i, view, class_names, " ")
         heads = view.heads[list(taken.layers)]
         prefix = heads[..., : view.num_prefix_tokens].sum(axis=-1) if view.num_prefix_tokens else None
-        yield f"attention_heads/image_{i}", draw_sheet(view.patches(heads), title, prefix, numbers=taken.layers)
+        yield f"attention_heads/image_{i + 1}", draw_sheet(view.patches(heads), title, prefix, numbers=taken.layers)
         if taken.matrices is not None:
             yield (
-                f"attention_matrices/image_{i}",
+                f"attention_matrices/image_{i + 1}",
                 draw_matrices(taken.matrices[i], view.num_prefix_tokens, title, numbers=taken.layers),
             )
 

@@ -52,6 +52,8 @@ class AttentionTab:
     def __init__(self, megabytes: float) -> None:
         self.budget = Budget(int(megabytes * 1e6))
         self.told = ""
+        self.prefix_names: list[str] | None = None
+        """Names of the tokens before the patches; by default CLS, then R1, R2, …."""
 
     def write(self, writer: Any, taken: Taken, class_names: Sequence[str]) -> int:
         """Write a step if the budget has room for it; returns the bytes that were written.
@@ -76,7 +78,7 @@ class AttentionTab:
             _images(probe, class_names, count, recording),
             taken.logits[:count].float().softmax(dim=-1).cpu().numpy(),
             (layer.weights()[:count].cpu().numpy() for layer in recording),
-            _tokens(taken, count),
+            _tokens(taken, count, self.prefix_names),
             None if taken.relevance is None else taken.relevance[:count],
             _verdicts(taken, count),
             note,
@@ -104,7 +106,7 @@ def _images(probe: Any, class_names: Sequence[str], count: int, recording: Recor
     return ProbeImages(np.ascontiguousarray(pixels), probe.labels[:count].tolist(), class_names, answers)
 
 
-def _tokens(taken: Taken, count: int) -> Tokens:
+def _tokens(taken: Taken, count: int, prefix_names: list[str] | None) -> Tokens:
     recording = taken.recording
     pooled_relevance = None
     if recording.pool is not None and taken.relevance is not None:
@@ -113,6 +115,7 @@ def _tokens(taken: Taken, count: int) -> Tokens:
         recording.grid_size,
         recording.num_prefix_tokens,
         recording.query_rows()[:, 0].float().cpu().numpy()[:count],
+        prefix_names=prefix_names,
         layer_names=[layer.name for layer in recording],
         pooled_relevance=pooled_relevance,
     )

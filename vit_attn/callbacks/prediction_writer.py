@@ -13,7 +13,7 @@ from vit_attn.errors import UserError, printable
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes each test image's number, true class and likeliest classes, in order, as they come.
+    """Writes each test image's number, from 1, true class and likeliest classes, in order, as they come.
 
     Args:
         path: The file, which ends in ``.csv``, ``.json`` or ``.parquet``; it takes its name when it is whole.
@@ -51,7 +51,7 @@ class PredictionWriter(BasePredictionWriter):
             return
         names = unique_names(_data(trainer).class_names)
         rows = guesses(prediction, self.top_k or 1, names.__getitem__)
-        for number, (row, label) in enumerate(zip(rows, batch[1].tolist(), strict=True), start=self.table.count):
+        for number, (row, label) in enumerate(zip(rows, batch[1].tolist(), strict=True), start=1 + self.table.count):
             row |= {"image": number, "label": names[label]}
             self.failed += "error" in row
         self.table.write(rows)

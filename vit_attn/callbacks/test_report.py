@@ -98,8 +98,8 @@ class TestReport(L.Callback):
         logits, labels = outputs.float(), batch[1]
         if not bool(logits.isfinite().all()):
             raise UserError(
-                f"the network gives NaN or infinity for images of test batch {batch_idx}: if it overflows in 16 bits, "
-                "measure it with --trainer.precision=32-true"
+                f"the network gives NaN or infinity for images of test batch {batch_idx + 1}: if it overflows in 16 "
+                "bits, measure it with --trainer.precision=32-true"
             )
         self.metrics.update(logits.softmax(dim=-1).clamp(max=SUREST), labels)
         self.loss.update(F.cross_entropy(logits, labels, reduction="none"))

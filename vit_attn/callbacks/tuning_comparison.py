@@ -127,11 +127,11 @@ class TuningComparison(Beside):
             apart = divergence(before, after).cpu()
             pictures = {"attention_divergence/heads": draw_heads(apart.numpy(), "divergence from the source", "nats")}
             for i, picture in enumerate(_side_by_side(before, after, probe, guesses, class_names)):
-                pictures[f"attention_source_and_tuned/image_{i}"] = picture
+                pictures[f"attention_source_and_tuned/image_{i + 1}"] = picture
             for writer in writers:
                 for layer, heads in enumerate(apart):
-                    writer.add_scalar(f"attention_divergence/layer_{layer}", heads.mean(), step)
-                    writer.add_histogram(f"attention_divergence_of_heads/layer_{layer}", heads, step)
+                    writer.add_scalar(f"attention_divergence/layer_{layer + 1}", heads.mean(), step)
+                    writer.add_histogram(f"attention_divergence_of_heads/layer_{layer + 1}", heads, step)
                 for tag, picture in pictures.items():
                     add_picture(writer, tag, picture, step)
 

@@ -31,7 +31,12 @@ def make_parser() -> OneLineParser:
     parser = OneLineParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders, read with all within them")
     add_network_options(parser, DEFAULT)
-    parser.add_argument("--query", type=int, help="token that asks, prefix tokens first; by default what is pooled")
+    parser.add_argument(
+        "--query",
+        metavar="TOKEN",
+        help="who asks: a patch as ROW,COLUMN from 1,1, or CLS, R1, …; by default what is pooled. A single number is a "
+        "token as Python counts them, from 0, prefix tokens first",
+    )
     parser.add_argument("--target", type=int, help="class that relevance is of; by default the one that is predicted")
     parser.add_argument("--out", type=Path, default=Path("attention"), help="folder of the results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
@@ -62,10 +67,10 @@ def run(verb: str, options: list[str]) -> int:
         read = [(path, network.read(path)) for path in files[start : start + args.batch_size]]
         whole = [(path, each) for path, each in read if not isinstance(each, str)]
         wrong = [each for _, each in read if isinstance(each, str)]
-        views = _look([picture for _, picture in whole], network, device, args) if whole else []
+        views, query = _look([picture for _, picture in whole], network, device, args) if whole else ([], "")
         for (path, picture), view in zip(whole, views, strict=True):
             if math.isfinite(view.probabilities.sum()):
-                _write(args.out / names[path], path, picture, view, network)
+                _write(args.out / names[path], path, picture, view, (network, query))
             else:
                 wrong.append(f"{path}: the network gives NaN or infinity")
         for each in wrong:
@@ -82,7 +87,7 @@ def _result_names(files: list[Path]) -> dict[Path, str]:
     """A name for each file's results; files of one name in several folders get their number."""
     stems, names = [_fitting(path.stem) for path in files], {}
     for number, (path, stem) in enumerate(zip(files, stems, strict=True)):
-        name = stem if stems.count(stem) == 1 else f"{stem}_{number}"
+        name = stem if stems.count(stem) == 1 else f"{stem}_{number + 1}"
         while name in names.values() or (name != stem and name in stems):
             name += "_"
         names[path] = name
@@ -94,20 +99,32 @@ def _fitting(stem: str) -> str:
     return os.fsdecode(os.fsencode(stem)[:MOST_BYTES])
 
 
-def _look(pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace) -> "list[View]":
+def _look(
+    pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace
+) -> "tuple[list[View], str]":
+    """Views of the pictures, and who asks, in words."""
+    from vit_attn.attention_maps.layout import layout_of
+    from vit_attn.attention_maps.tokens import find_token, prefix_names, token_name
     from vit_attn.attention_maps.view import look
 
-    return look(network.net.to(device), network.normalised(pictures, device), args.query, args.target)
+    net, images = network.net.to(device), network.normalised(pictures, device)
+    if args.query is None:
+        return look(net, images, None, args.target), "what the network pools"
+    layout = layout_of(net, images)
+    prefix = prefix_names(net, layout.num_prefix_tokens)
+    query = find_token(args.query, layout, prefix)
+    return look(net, images, query, args.target), token_name(query, layout, prefix)
 
 
-def _write(base: Path, path: Path, picture: "np.ndarray", view: "View", network: "Network") -> None:
+def _write(base: Path, path: Path, picture: "np.ndarray", view: "View", of: "tuple[Network, str]") -> None:
     """The picture and the numbers, and a line about them."""
+    network, query = of
     import numpy as np
     from PIL import Image
 
     guess = f"{_title(network, view.predicted)} ({view.probabilities[view.predicted]:.0%})"
     drawing, numbers = base.with_name(base.name + ".attention.png"), base.with_name(base.name + ".attention.npz")
-    Image.fromarray(draw(picture, view, guess, _title(network, view.target))).save(drawing, optimize=True)
+    Image.fromarray(draw(picture, view, (guess, _title(network, view.target), query))).save(drawing, optimize=True)
     names = np.array(network.class_names or [f"class {i}" for i in range(len(view.probabilities))])
     np.savez_compressed(numbers, image=picture, class_names=names, path=str(path), **vars(view))
     sys.stdout.write(printable(f"{path}: {guess} -> {drawing}") + "\n")
@@ -118,17 +135,18 @@ def _title(network: "Network", index: int) -> str:
     return shortened(printable(network.name_of(index)), 80)
 
 
-def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.ndarray":
+def draw(picture: "np.ndarray", view: "View", words: tuple[str, str, str]) -> "np.ndarray":
     """The image and its maps on one scale, and below every layer and head.
 
     Args:
         picture: Pixels (height, width, channels).
         view: Where the network looks.
-        guess: What it names, for the title.
-        target: The class that relevance is of.
+        words: What it names, for the title; the class that relevance is of; who asks.
     """
     from vit_attn.attention_maps.layout import covered
     from vit_attn.attention_maps.overlay import Map, Mark, draw_overlays, draw_sheet, shares_of, stack
+
+    guess, target, query = words
 
     def prefix(row):
         return row[..., : view.num_prefix_tokens].sum(axis=-1)
@@ -138,9 +156,8 @@ def draw(picture: "np.ndarray", view: "View", guess: str, target: str) -> "np.nd
     maps += [Map(title, view.patches(row), float(prefix(row))) for title, row in rows.items()]
     patch = view.query - view.num_prefix_tokens
     marks = [Mark("query", patch)] if patch >= 0 else []
-    of = "what the network pools" if view.query < 0 else f"token {view.query}"
     seen = covered(picture, view)
     rgb = seen.repeat(3, axis=2) if seen.shape[2] == 1 else seen
     top = draw_overlays(rgb, guess, maps, marks, dpi=150)
     shares = prefix(view.heads) if view.num_prefix_tokens else None
-    return stack([top, draw_sheet(view.patches(view.heads), f"{of}, in each layer and head", shares, dpi=150)])
+    return stack([top, draw_sheet(view.patches(view.heads), f"{query}, in each layer and head", shares, dpi=150)])

@@ -176,8 +176,9 @@ def write(verdict: Verdict, folder: Path) -> None:
 
 
 def knockouts(verdict: Verdict) -> dict[str, Change]:
-    """Edges that were cut and heads that were ablated, by what they are called."""
-    return verdict.edges | {f"layer {layer} head {head}": change for (layer, head), change in verdict.heads.items()}
+    """Edges that were cut and heads that were ablated, by what they are called; layers and heads count from 1."""
+    heads = {f"layer {layer + 1} head {head + 1}": change for (layer, head), change in verdict.heads.items()}
+    return verdict.edges | heads
 
 
 def _cells(columns: Sequence[Tensor]) -> list[str]:
@@ -212,10 +213,10 @@ def knockout_table(verdict: Verdict) -> str:
         rows += [[name, _short(each.logit), _short(each.accuracy)] for name, each in verdict.edges.items()]
         text = _aligned(rows) + "\n"
     layers, heads = (1 + max(key[axis] for key in verdict.heads) for axis in (0, 1))
-    rows = [["change of accuracy without", *(f"head {head}" for head in range(heads))]]
+    rows = [["change of accuracy without", *(f"head {head + 1}" for head in range(heads))]]
     for layer in range(layers):
         of_layer = [verdict.heads[layer, head] for head in range(heads) if (layer, head) in verdict.heads]
-        rows.append([f"layer {layer}", *(f"{each.accuracy.mean():+.3f}" for each in of_layer)])
+        rows.append([f"layer {layer + 1}", *(f"{each.accuracy.mean():+.3f}" for each in of_layer)])
     return text + _aligned(rows)
 
 

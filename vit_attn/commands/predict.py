@@ -28,11 +28,11 @@ or of the test images of a run's data set, with the options of `vit-attn test`,
 
   vit-attn predict --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
 
-The table has a row an image: `image`, its path, or its number in the test images; `label`, the true class, of test
-images only; `class_1`, `probability_1` and so on, the likeliest classes from the best on; and `error`, what is wrong
-with a file that cannot be read or with what the network gives for it. JSON is a list of objects with these names. In
-CSV, names that a spreadsheet would execute, such as =1+2.png, have an apostrophe before them; JSON and Parquet have
-them as they are.
+The table has a row an image: `image`, its path, or its number in the test images, from 1; `label`, the true class, of
+test images only; `class_1`, `probability_1` and so on, the likeliest classes from the best on; and `error`, what is
+wrong with a file that cannot be read or with what the network gives for it. JSON is a list of objects with these
+names. In CSV, names that a spreadsheet would execute, such as =1+2.png, have an apostrophe before them; JSON and
+Parquet have them as they are.
 """
 EPILOG = """\
 The exit code is 0 if all images could be read and named, 1 if some could not, and 2 if none could or the command was

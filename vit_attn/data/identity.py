@@ -9,7 +9,7 @@ from vit_attn.data.splits import FilePictures, Split
 
 
 def names_of_batch(split: Split, dataset: str, batches: ShuffledBatches, address: tuple[int, int]) -> list[str]:
-    """The images of a training batch on this rank: their files, else their numbers.
+    """The images of a training batch on this rank: their files, else their numbers, from 1.
 
     Args:
         split: The training images.
@@ -24,7 +24,7 @@ def names_of_batch(split: Split, dataset: str, batches: ShuffledBatches, address
     indices = (batches.addresses(epoch)[number] % len(split)).tolist()
     if isinstance(split.pictures, FilePictures):
         return [split.pictures.name(index) for index in indices]
-    return [f"training image {index} of {dataset}" for index in indices]
+    return [f"training image {index + 1} of {dataset}" for index in indices]
 
 
 def fingerprint_of(splits: Mapping[str, Split], dataset: str, class_names: Iterable[str]) -> dict[str, Any]:

@@ -291,7 +291,7 @@ class ImageData(L.LightningDataModule):
         """
         split = self.store.ready("train")
         if split.stream is not None:
-            return [f"batch {batch} of epoch {epoch} of {self.dataset}"]
+            return [f"batch {batch + 1} of epoch {epoch + 1} of {self.dataset}"]
         batches = self._loaders.batches(split, self.place)
         names = names_of_batch(split, self.dataset, batches, (epoch, batch))
         return names if len(names) <= limit else [*names[:limit], f"and {len(names) - limit} more"]

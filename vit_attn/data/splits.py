@@ -164,8 +164,8 @@ class TensorPictures(Pictures):
         return len(self.images)
 
     def name(self, index: int) -> str:
-        """The number of the image."""
-        return f"image {index}"
+        """The number of the image, from 1."""
+        return f"image {index + 1}"
 
     def take(self, indices: np.ndarray) -> "TensorPictures":
         """Some of the images."""

@@ -145,7 +145,7 @@ class Stream:
         none = True
         for number, (picture, label) in enumerate(islice(told(self.open(), self.name), count)):
             try:
-                whole = self.picture_of(picture, channels, f"image {number}")
+                whole = self.picture_of(picture, channels, f"image {number + 1}")
             except UserError:
                 if not skip_damaged:
                     raise

@@ -16,7 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.blobs import VERSION, check_maps
 from vit_attn.tb_plugin.crc32c import masked_crc32c
-from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag
+from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag
 from vit_attn.tb_plugin.plugin import read_static
 
 HEADER = struct.Struct("<QI")
@@ -61,7 +61,7 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -
         chosen = list(range(len(index["images"]))) if images is None else images
         if missing := [image + 1 for image in chosen if image >= len(index["images"])]:
             raise UserError(f"step {step} has images 1 to {len(index['images'])}, not {missing[0]}")
-        index["images"] = [index["images"][image] for image in chosen]
+        index["images"] = [index["images"][image] | {"number": image + 1} for image in chosen]
         data["steps"][step] = {"index": index, "images": {}}
         for position, image in enumerate(chosen):
             data["steps"][step]["images"][position] = _image(run, step, image, wanted.get((step, image_tag(image)), ()))
@@ -77,14 +77,14 @@ def _index(run: Path, step: int, blobs: Sequence[bytes]) -> dict[str, Any]:
         raise UserError(f"{run}, step {step}: damaged index ({type(error).__name__})") from error
     if version != VERSION:
         raise UserError(f"{run} is of format version {version}; this version reads {VERSION}")
-    if not isinstance(images, list):
-        raise UserError(f"{run}, step {step}: damaged index (images are no list)")
+    if not isinstance(images, list) or not all(isinstance(each, dict) for each in images):
+        raise UserError(f"{run}, step {step}: damaged index (images are no list of what is known of each)")
     return index
 
 
 def _image(run: Path, step: int, image: int, found: Sequence[bytes]) -> dict[str, Any]:
     if not found:
-        raise UserError(f"{run} has no {image_tag(image)} at step {step}")
+        raise UserError(f"{run} has no {name_of_tag(image_tag(image))} at step {step}")
     for blob in found[1:]:
         check_maps(blob)
     png, *layers = (base64.b64encode(blob).decode() for blob in found)

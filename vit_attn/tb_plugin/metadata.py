@@ -12,8 +12,18 @@ INDEX_TAG = "attention_maps/index"
 
 
 def image_tag(image: int) -> str:
-    """Tag of one probe image: its PNG, a blob a layer, and its relevance where it was logged."""
+    """Tag of one probe image by its index, from 0: its PNG, a blob a layer, and its relevance where it was logged."""
     return f"attention_maps/image_{image}"
+
+
+def name_of_tag(tag: str) -> str:
+    """What a person calls a time series: images are numbered from 1.
+
+    >>> name_of_tag("attention_maps/image_0"), name_of_tag("attention_maps/index")
+    ('image 1', 'attention_maps/index')
+    """
+    number = tag.removeprefix(image_tag(0)[:-1])
+    return f"image {int(number) + 1}" if number.isdecimal() else tag
 
 
 def summary_metadata() -> SummaryMetadata:

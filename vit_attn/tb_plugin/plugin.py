@@ -13,12 +13,13 @@ from werkzeug import Request, Response
 
 from vit_attn.errors import UserError, one_line
 from vit_attn.tb_plugin.blobs import VERSION, check_maps
-from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, version_of
+from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag, version_of
 
 SCRIPTS = (
     "index.js",
     "arithmetic.js",
     "colour.js",
+    "compare.js",
     "controls.js",
     "dom.js",
     "draw.js",
@@ -143,7 +144,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
             try:
                 check_maps(blob)
             except UserError as error:
-                raise UserError(f"layer {first + i}: {error}") from error
+                raise UserError(f"layer {first + i + 1}: {error}") from error
         return b"".join(blobs), "application/octet-stream"
 
     def _blobs(self, request: Request, tag: str, choose: Callable[[list[Any]], list[Any]]) -> list[bytes]:
@@ -153,13 +154,13 @@ class AttentionPlugin(base_plugin.TBPlugin):
         if keys is None:
             keys = self._read_keys(request, run, tag).get(step)
         if keys is None:
-            raise errors.NotFoundError(f"run {run!r} has no {tag} at step {step}")
+            raise errors.NotFoundError(f"run {run!r} has no {name_of_tag(tag)} at step {step}")
         context = plugin_util.context(request.environ)
         try:
             return [self._data.read_blob(context, blob_key=key.blob_key) for key in choose(list(keys))]
         except (errors.NotFoundError, KeyError) as error:
             self._keys.pop(place, None)
-            raise errors.NotFoundError(f"run {run!r} no longer has {tag} at step {step}") from error
+            raise errors.NotFoundError(f"run {run!r} no longer has {name_of_tag(tag)} at step {step}") from error
 
     def _read_keys(self, request: Request, run: str, tag: str) -> dict[int, Any]:
         experiment = plugin_util.experiment_id(request.environ)
@@ -172,7 +173,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
         )
         if tag not in found.get(run, {}):
             self._keys.pop((experiment, run, tag), None)
-            raise errors.NotFoundError(f"run {run!r} has no {tag}: it may have been deleted")
+            raise errors.NotFoundError(f"run {run!r} has no {name_of_tag(tag)}: it may have been deleted")
         keys = {datum.step: datum.values for datum in found[run][tag]}
         self._keys[experiment, run, tag] = keys
         return keys

@@ -1,5 +1,6 @@
 """Writing for the Attention tab, from numpy arrays alone."""
 
+import hashlib
 import io
 import json
 import time
@@ -52,7 +53,7 @@ class Tokens:
         num_prefix_tokens: Tokens before the patches: CLS and registers.
         pooled_rows: How much of each token the network pools, one row for all images or one an image; sums to 1.
         prefix_names: Names of the prefix tokens; by default CLS, then R1, R2, ….
-        layer_names: Names of the layers; by default their numbers.
+        layer_names: Names of the layers; by default their numbers, from 1.
         pooled_relevance: Relevance of each token to what is pooled, where that is no mix of tokens' relevance: for a
             pool by attention.
     """
@@ -198,7 +199,7 @@ def _check_measures(found: Sequence[Measures]) -> None:
 
 def _check_layer(layer: np.ndarray, index: int, images: int, tokens: int) -> int:
     if layer.ndim != 4 or layer.shape[0] != images or layer.shape[2:] != (tokens, tokens):
-        raise UserError(f"maps of layer {index} must be ({images}, heads, {tokens}, {tokens}), got {layer.shape}")
+        raise UserError(f"maps of layer {index + 1} must be ({images}, heads, {tokens}, {tokens}), got {layer.shape}")
     return layer.shape[1]
 
 
@@ -208,7 +209,7 @@ def _index(tokens: Tokens, heads: Sequence[int]) -> dict[str, Any]:
         "version": VERSION,
         "grid": list(tokens.grid_size),
         "prefix": list(tokens.prefix_names or ["CLS", *(f"R{i}" for i in range(1, prefix))][:prefix]),
-        "layers": list(tokens.layer_names or map(str, range(len(heads)))),
+        "layers": list(tokens.layer_names or map(str, range(1, 1 + len(heads)))),
         "heads": list(heads),
         "pooled": _plain(tokens.pooled_rows[0]),
     }
@@ -221,6 +222,7 @@ def _about(image: int, probe: ProbeImages, chances: np.ndarray) -> dict[str, Any
         "top": [[probe.class_names[i], _number(float(chances[i]))] for i in best],
         "right": int(best[0]) == probe.labels[image],
         "size": list(probe.pixels.shape[1:3]),
+        "picture": _hash(probe.pixels[image]),
         "answer": None if probe.answers is None else {k: list(v) for k, v in probe.answers[image].items()},
     }
 
@@ -237,6 +239,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Sequence | np.ndarray):
         return [_plain(each) for each in value]
     return _number(float(value))
+
+
+def _hash(pixels: UInt8[np.ndarray, "height width 3"]) -> str:
+    """Tells one image from others, in whichever run and place it stands."""
+    return hashlib.sha256(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()[:16]
 
 
 def _png(pixels: UInt8[np.ndarray, "height width 3"]) -> bytes:

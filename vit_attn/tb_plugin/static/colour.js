@@ -37,9 +37,9 @@ export function scaleTo(high, percent) {
   return { low: 0, high: high > 0 ? high : 1, colours: sequential, percent };
 }
 
-/** From less to more, with no change in the middle. @param {number} most @param {boolean} percent @returns {Scale} */
-export function scaleAround(most, percent) {
-  const high = most > 0 ? most : 1;
+/** From less to more, with no change in the middle. @param {number} most @param {boolean} percent @param {number} least where the scale ends at the nearest @returns {Scale} */
+export function scaleAround(most, percent, least = 0) {
+  const high = Math.max(most, least) || Number.EPSILON;
   return { low: -high, high, colours: diverging, percent };
 }
 

@@ -3,6 +3,7 @@
 
 import { checkbox, h, segmented, setAttribute, setText, syncChildren } from "./dom.js";
 import { showKeys } from "./keys.js";
+import { placeName } from "./view.js";
 
 const METHODS = [["relevance", "Relevance"], ["raw", "Raw"], ["rollout", "Rollout"]];
 
@@ -88,7 +89,8 @@ export class Controls {
     this.lines.input.checked = state.grid;
     this.opacity.valueAsNumber = state.opacity;
     setText(this.pin, state.pin ? "Let go of A" : "Pin this as A");
-    setText(this.pinned, state.pin ? `A: ${state.pin.run}, step ${state.pin.step}, image ${state.pin.image + 1}` : "Then go to another step, image or run.");
+    const { pinned } = this.page;
+    setText(this.pinned, state.pin ? `A: ${placeName(pinned ?? { place: state.pin })}` : "Then go to another step, or to another run of the same images.");
     this.theme.value = state.theme;
   }
 }

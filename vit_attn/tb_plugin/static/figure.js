@@ -9,7 +9,7 @@ import { tokenName } from "./view.js";
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
 /** @typedef {import("./colour.js").Scale} Scale */
-/** @typedef {{maps: Maps, title: string, detail: string, shown: Shown | null, scale: Scale | null}} Content */
+/** @typedef {{maps: Maps, title: string, detail: string, shown: Shown | null, scale: Scale | null, missing?: string}} Content missing: said instead of the picture */
 
 export class Figure {
   /** @param {import("./page.js").Page} page @param {string} name for assistive technology and the saved picture */
@@ -23,10 +23,11 @@ export class Figure {
     this.detail = h("span", { class: "detail" });
     this.base = h("canvas", { class: "base", "aria-hidden": "true" });
     this.marks = h("canvas", { class: "marks", tabindex: 0, role: "application", "aria-roledescription": "patch grid" });
+    this.missing = h("p", { class: "missing", hidden: true });
     this.tiles = h("div", { class: "tiles", role: "group", "aria-label": "Pooled row and prefix tokens" });
     this.bar = barElement();
     this.element = h("figure", { "data-name": name },
-      h("figcaption", {}, this.title, " ", this.detail), h("div", { class: "stack" }, this.base, this.marks), this.tiles, this.bar.element);
+      h("figcaption", {}, this.title, " ", this.detail), h("div", { class: "stack" }, this.base, this.marks, this.missing), this.tiles, this.bar.element);
     this.listen();
   }
 
@@ -74,7 +75,10 @@ export class Figure {
   /** @param {Content} content */
   draw(content) {
     this.content = content;
-    const { maps, shown, scale } = content;
+    const { maps, shown, scale, missing = "" } = content;
+    this.missing.hidden = !missing;
+    this.base.style.visibility = this.marks.style.visibility = missing ? "hidden" : "";
+    setText(this.missing, missing);
     setText(this.title, content.title);
     setText(this.detail, content.detail);
     const aspect = String(maps.grid.width / maps.grid.height);

@@ -4,7 +4,7 @@
 import { format, megabytes } from "./colour.js";
 import { h, setText, syncChildren } from "./dom.js";
 import { verdictNotes } from "./verdict.js";
-import { rankOf, tokenName } from "./view.js";
+import { placeName, rankOf, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
@@ -24,6 +24,8 @@ export class Notes {
     const notes = [...(shown ? sums(here, shown, state) : []), method(here, state, store.state.method !== state.method), ...verdictNotes(here, state)];
     if (here.about.answer && state.answer && shown) notes.push(answer(here, shown, state));
     if (here.index.note) notes.push(here.index.note);
+    const said = pinned && stage?.comparison?.said;
+    if (said) notes.push(`A is ${placeName(pinned)}. B − A: ${said}.`);
     notes.push(held(here, pinned, here.complete));
     syncChildren(this.list, notes.filter(Boolean), () => h("li"), (item, note) => setText(item, note));
     if (stage) {

@@ -12,7 +12,7 @@ import { Stage } from "./stage.js";
 import { Strip } from "./strip.js";
 import { followTheme } from "./theme.js";
 import { Timeline } from "./timeline.js";
-import { Maps } from "./view.js";
+import { Maps, imageNumber } from "./view.js";
 
 /** @typedef {import("./state.js").Place} Place */
 /** @typedef {import("./view.js").Index} Index */
@@ -165,7 +165,7 @@ export class Page {
     const layers = decodeLayers(await this.source.maps(place, first, last));
     const expected = all ? count + Number(index.relevance) : 1;
     if (layers.length !== expected || layers.some((layer) => layer.tokens !== tokens)) {
-      throw new Error(`Damaged maps of image ${place.image + 1} at step ${place.step}: ${layers.length} of ${expected} layers, ${layers[0]?.tokens} of ${tokens} tokens.`);
+      throw new Error(`Damaged maps of image ${imageNumber(index, place.image)} at step ${place.step}: ${layers.length} of ${expected} layers, ${layers[0]?.tokens} of ${tokens} tokens.`);
     }
     if (index.relevance && (all || only === count)) maps.relevance = layers.pop() ?? null;
     for (const [i, layer] of layers.entries()) maps.layers[first + i] = layer;

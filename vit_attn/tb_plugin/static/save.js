@@ -2,8 +2,8 @@
 /** The current view as one PNG: the figures, their colour bars, and what must be known. */
 
 import { h } from "./dom.js";
-import { describe, placeName } from "./stage.js";
-import { tokenName } from "./view.js";
+import { describe } from "./stage.js";
+import { imageNumber, placeName, tokenName } from "./view.js";
 
 const [MARGIN, WIDTH, GAP] = [24, 420, 20];
 
@@ -12,8 +12,9 @@ export function savePicture(page) {
   const canvas = drawPicture(page);
   canvas?.toBlob((blob) => {
     if (!blob) return;
-    const { run, step, image } = page.state;
-    const link = h("a", { href: URL.createObjectURL(blob), download: `attention_${run.replace(/[^\w.-]+/g, "_")}_step${step}_image${image + 1}.png` });
+    const { run, step } = page.state;
+    const image = imageNumber(page.here?.index, page.here?.place.image ?? 0);
+    const link = h("a", { href: URL.createObjectURL(blob), download: `attention_${run.replace(/[^\w.-]+/g, "_")}_step${step}_image${image}.png` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   });
@@ -52,6 +53,8 @@ export function drawPicture(page) {
 function paintFigure(context, figure, x, y, height, text) {
   context.imageSmoothingEnabled = false;
   text(wrap(context, figure.querySelector("figcaption")?.textContent ?? "", WIDTH)[0] ?? "", x, y - 8);
+  const missing = figure.querySelector(".missing:not([hidden])")?.textContent;
+  if (missing) return wrap(context, missing, WIDTH).forEach((line, i) => text(line, x, y + 40 + 21 * i));
   for (const layer of figure.querySelectorAll(".stack canvas")) context.drawImage(/** @type {HTMLCanvasElement} */ (layer), x, y, WIDTH, height);
   const bar = /** @type {HTMLElement | null} */ (figure.querySelector(".bar"));
   if (!bar || bar.style.visibility === "hidden") return;

@@ -1,11 +1,12 @@
 // @ts-check
 /** The pictures side by side: the image, its map or the two that are compared, and the matrix. */
 
-import { format, scaleAround, scaleTo } from "./colour.js";
+import { format, scaleTo } from "./colour.js";
+import { compare, sameTokens } from "./compare.js";
 import { h, setText } from "./dom.js";
 import { Figure } from "./figure.js";
 import { Matrix } from "./matrix.js";
-import { difference, rankOf, tokenName } from "./view.js";
+import { imageNumber, rankOf, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
@@ -28,6 +29,8 @@ export class Stage {
     this.shown = null;
     /** @type {Shown | null} */
     this.shownA = null;
+    /** @type {import("./compare.js").Comparison | null} */
+    this.comparison = null;
   }
 
   draw() {
@@ -35,7 +38,7 @@ export class Stage {
     if (!here) return;
     const obstacle = here.obstacle(state);
     const obstacleA = pinned?.obstacle(state) ?? "";
-    const alike = !pinned || pinned.tokens === here.tokens; // then the same tokens are left out of both
+    const alike = !pinned || sameTokens(pinned, here); // then the same tokens are left out of both
     const sinks = alike ? [...new Set([...here.sinks(state), ...(pinned?.sinks(state) ?? [])])] : undefined;
     this.shown = obstacle ? null : here.show(state, sinks);
     this.shownA = pinned && !obstacleA ? pinned.show(state, sinks) : null;
@@ -47,9 +50,11 @@ export class Stage {
     this.map.draw({ maps: here, title: pinned ? "B" : "Map", detail: pinned ? apart(here, pinned) : describe(here, state), shown: this.shown, scale: this.shown && scale });
     this.figures.classList.toggle("compare", Boolean(pinned));
     this.a.element.hidden = this.change.element.hidden = !pinned;
+    this.comparison = pinned && compare(pinned, here, this.shownA, this.shown, state);
     if (pinned) {
       this.a.draw({ maps: pinned, title: "A", detail: apart(pinned, here), shown: this.shownA, scale: this.shownA && scale });
-      this.drawDifference(here);
+      const { change = null, scale: around = null, said = "" } = this.comparison ?? {};
+      this.change.draw({ maps: here, title: "B − A", detail: change ? said : "", shown: change, scale: around, missing: change ? "" : said });
     }
     this.matrix.draw(this.shown?.hidden ?? new Set());
     this.drawMarks();
@@ -60,13 +65,6 @@ export class Stage {
     const [best, chance] = here.about.top[0];
     const others = here.about.top.slice(1, 3).filter(([, each]) => (each ?? 0) >= 0.001).map(([name, each]) => `${name} ${format(each ?? NaN, true)}`).join(", ");
     this.image.draw({ maps: here, title: here.about.label, detail: `${here.about.right ? "✓" : "✗"} predicted ${best} ${format(chance ?? NaN, true)}${others ? `, ${others}` : ""}`, shown: null, scale: null });
-  }
-
-  /** @param {Maps} here */
-  drawDifference(here) {
-    const change = this.shownA && this.shown && difference(this.shownA, this.shown);
-    const scale = change && scaleAround(change.max, this.page.state.method !== "relevance");
-    this.change.draw({ maps: here, title: "B − A", detail: change ? "red: more in B" : "the two have other tokens", shown: change, scale });
   }
 
   /** Query, key and value that are pointed at; -1 stands for the pooled row. */
@@ -129,7 +127,7 @@ export class Stage {
     const parts = [`${name(query)} → ${name(key)}: ${format(value, percent)}`];
     if (this.page.hover && "token" in this.page.hover) {
       parts.push(rankOf(this.shown.values, value));
-      const before = this.shownA?.values.length === here.tokens ? this.shownA.values[this.page.hover.token] : null;
+      const before = this.comparison?.change && this.shownA ? this.shownA.values[this.page.hover.token] : null;
       if (before !== null) parts.push(`A ${format(before, percent)}`, `B − A ${format(value - before, percent)}`);
     }
     setText(this.readout, parts.join(" · "));
@@ -147,12 +145,7 @@ export function describe(maps, state) {
 }
 
 /** What tells one side of a comparison from the other. @param {Maps} maps @param {Maps} other */
-function apart({ place }, { place: other }) {
-  const parts = [place.run === other.run ? "" : place.run, place.step === other.step ? "" : `step ${place.step.toLocaleString("en")}`, place.image === other.image ? "" : `image ${place.image + 1}`];
+function apart({ place, layers, index }, { place: other, layers: others }) {
+  const parts = [layers.length === others.length ? "" : `${layers.length} layers`, place.run === other.run ? "" : place.run, place.step === other.step ? "" : `step ${place.step.toLocaleString("en")}`, place.image === other.image ? "" : `image ${imageNumber(index, place.image)}`];
   return parts.filter(Boolean).join(", ") || "the same";
-}
-
-/** @param {Maps} maps */
-export function placeName({ place }) {
-  return `${place.run}, step ${place.step.toLocaleString("en")}, image ${place.image + 1}`;
 }

@@ -3,6 +3,7 @@
 
 import { format } from "./colour.js";
 import { h, setAttribute, setText, syncChildren } from "./dom.js";
+import { imageNumber } from "./view.js";
 
 export class Strip {
   /** @param {import("./page.js").Page} page */
@@ -10,6 +11,19 @@ export class Strip {
     this.page = page;
     this.element = h("div", { class: "strip", role: "radiogroup", "aria-label": "Probe images" });
     this.element.addEventListener("keydown", (event) => this.key(event));
+    /** @type {Map<string, string>} */
+    this.urls = new Map();
+  }
+
+  /** Where a picture is; one that was shown at another step is not asked for again. @param {number} image @param {import("./view.js").About} about */
+  urlOf(image, { picture }) {
+    const { here, source } = this.page;
+    if (!here) return "";
+    const url = source.imageUrl({ ...here.place, image });
+    if (!picture) return url;
+    const key = `${here.place.run}/${picture}`;
+    if (!this.urls.has(key)) this.urls.set(key, url);
+    return this.urls.get(key) ?? url;
   }
 
   /** @param {KeyboardEvent} event */
@@ -25,7 +39,7 @@ export class Strip {
   }
 
   draw() {
-    const { here, state, source } = this.page;
+    const { here } = this.page;
     if (!here) return;
     const chosen = here.place.image;
     syncChildren(
@@ -37,12 +51,12 @@ export class Strip {
       (button, about, image) => {
         const [picture, name, guess] = button.children;
         const [best, chance] = about.top[0];
-        setAttribute(picture, "src", source.imageUrl({ run: here.place.run, step: this.page.steps[0] ?? state.step, image }));
+        setAttribute(picture, "src", this.urlOf(image, about));
         setText(name, about.label);
         setText(guess, `${about.right ? "✓" : "✗"} ${about.right ? "" : `${best} `}${format(chance ?? NaN, true)}`);
         guess.classList.toggle("wrong", !about.right);
         setAttribute(button, "aria-checked", image === chosen);
-        const words = `image ${image + 1}, ${about.label}, predicted ${best} ${format(chance ?? NaN, true)}, ${about.right ? "right" : "wrong"}`;
+        const words = `image ${imageNumber(here.index, image)}, ${about.label}, predicted ${best} ${format(chance ?? NaN, true)}, ${about.right ? "right" : "wrong"}`;
         setAttribute(button, "aria-label", words);
         setAttribute(button, "title", words);
         button.tabIndex = image === chosen ? 0 : -1;

@@ -6,7 +6,7 @@ import { findSinks, measure } from "./measures.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {import("./state.js").State} State */
-/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./verdict.js").Measures, pooled?: number[], pooled_relevance?: number[]}} About verdict: of earlier versions */
+/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./verdict.js").Measures, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number}} About verdict: of earlier versions; picture: hash of the pixels */
 /** @typedef {{images: number, layers: {heads: number[][], mean: number[]}[] | null}} Sinks tokens that are sinks, by layer and head, over that many images */
 /** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, sinks?: Sinks, judged?: {orders: number, images: number, methods: import("./verdict.js").Measures}, images: About[]}} Index */
 /** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
@@ -105,7 +105,7 @@ export class Maps {
 
   /** Why the state's method cannot be shown here, or nothing. @param {State} state */
   obstacle(state) {
-    if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens; token ${state.query} is not one of them.`;
+    if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens, fewer than the one in which the query was chosen: choose another.`;
     if (state.method === "relevance" && !this.relevance) return this.index.relevance ? "The relevance is not loaded." : "No relevance was logged for this step.";
     if (state.method === "rollout" && !this.complete) return "Rollout needs all layers, and not all are loaded.";
     if (state.method === "raw" && !this.layers[this.layerOf(state)]) return "This layer is not loaded.";
@@ -196,4 +196,14 @@ export function tokenName(index, token) {
   if (token < index.prefix.length) return index.prefix[token];
   const patch = token - index.prefix.length;
   return `row ${Math.floor(patch / index.grid[1]) + 1}, column ${(patch % index.grid[1]) + 1}`;
+}
+
+/** An image's number, from 1, as it was logged: an exported file may hold some of them. @param {Index | undefined} index @param {number} image */
+export function imageNumber(index, image) {
+  return index?.images[image]?.number ?? image + 1;
+}
+
+/** @param {{place: {run: string, step: number, image: number}, index?: Index}} maps */
+export function placeName({ place, index }) {
+  return `${place.run}, step ${place.step.toLocaleString("en")}, image ${imageNumber(index, place.image)}`;
 }

@@ -1,0 +1,133 @@
+#!/usr/bin/env python
+"""Make all that README and docs show of the quickstart and the fine-tuning example: runs, pictures, sentences.
+
+Trains as the reader does (about ten minutes), draws docs/images, writes the numbers into docs/measured, and puts the
+sentences that follow from them into the pages. A run that is there already is taken instead of training.
+
+    .venv/bin/python scripts/draw_docs.py
+    .venv/bin/python scripts/draw_docs.py --only quickstart --quickstart runs/quickstart/RUN --method relevance
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from docs_finetune import finetune_numbers
+from docs_sentences import MEASURED, PAGES, ROOT, SENTENCES, filled
+from docs_tab import photograph
+from draw_attention import patches, save
+from PIL import Image
+from runs_for_docs import fit, last_step, result
+
+from vit_attn.attention_maps import record
+from vit_attn.attention_maps.view import View, views_of
+from vit_attn.callbacks.attention_pictures import METHODS, overlay, snapshot
+from vit_attn.data import ImageData
+from vit_attn.task import Classifier
+
+IMAGES = ROOT / "docs/images"
+PICTURED, FIGURE = 2, 2
+"""How many images the README's first picture has, and which is in docs/attention.md."""
+NAMES = dict(zip(("raw", "rollout", "relevance"), METHODS, strict=True))
+"""Methods as the tab calls them, and as the pictures do."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=("quickstart", "finetune"), help="one of the two; by default both")
+    parser.add_argument("--quickstart", type=Path, metavar="RUN", help="a run of configs/quickstart.yaml, seed 0")
+    parser.add_argument("--method", choices=tuple(NAMES), help="of the tab's picture; by default what the tab shows")
+    parser.add_argument("--image", type=int, default=1, help="of the tab's picture, from 1 (default: 1)")
+    parser.add_argument(
+        "--work", type=Path, help="folder for the runs, whose whole runs are taken; by default one that is removed"
+    )
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = (args.work or Path(folder)).resolve()
+        if args.only != "finetune":
+            run = args.quickstart or fit(work, ["-c", str(ROOT / "configs/quickstart.yaml")])
+            write("quickstart", quickstart(run.resolve(), args.method, args.image), QUICKSTART_IMAGES)
+        if args.only != "quickstart":
+            write("finetune", finetune_numbers(work, IMAGES), FINETUNE_IMAGES)
+    for page in PAGES:
+        path = ROOT / page
+        path.write_text(filled(path.read_text(), [f"{args.only}.json"] if args.only else tuple(SENTENCES)))
+
+
+QUICKSTART_IMAGES = ("quickstart.png", "attention_patches.png", "attention_tab.png")
+FINETUNE_IMAGES = ("finetune_attend.png", "finetune_changed.png")
+
+
+def write(name: str, numbers: dict[str, Any], images: tuple[str, ...]) -> None:
+    """The numbers of a run, what made them, and the hashes of the pictures that show it."""
+    made_by = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
+    hashes = {image: hashlib.sha256((IMAGES / image).read_bytes()).hexdigest()[:16] for image in images}
+    whole = {"made_by": made_by, **numbers, "pictures": hashes}
+    (MEASURED / f"{name}.json").write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
+
+
+def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
+    """Draw what shows the quickstart's network, and say what is to be seen."""
+    checkpoint = run / "checkpoints/last.ckpt"  # the last step, which the tab has too
+    task = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    data = ImageData("coins")
+    data.prepare_data()
+    probe: Any = data.probe(max(PICTURED, FIGURE, image))
+    net = task.net.eval()
+    with record(net, gradients=True) as recording:
+        logits = net(data.normalize(probe.images)).detach()
+    views = views_of(recording, logits)
+    taken = snapshot(recording, views)
+    drawn = [overlay(taken, probe, i, data.class_names, dpi=180) for i in range(PICTURED)]
+    Image.fromarray(np.concatenate(drawn)).save(IMAGES / "quickstart.png", optimize=True)
+    save(patches(checkpoint, FIGURE), IMAGES / "attention_patches.png")
+    images = [numbers_of(view, answer) for view, answer in zip(views, probe.answers, strict=True)]
+    for each, view, label in zip(images, views, probe.labels.tolist(), strict=True):
+        each |= {"label": data.class_names[label], "predicted": data.class_names[view.predicted]}
+    bought = probe.answers[image - 1].bought
+    place = (*divmod(bought, recording.grid_size[1]), *recording.grid_size)
+    shown, value = photograph(run, IMAGES / "attention_tab.png", method, image, place)
+    expected = images[image - 1]["methods"][NAMES[shown]]["bought"]["raw"]
+    if abs(value - expected) > 0.02 * expected + 1e-4:
+        raise SystemExit(f"the tab shows {value} for the bought coin by {shown}, the checkpoint gives {expected}")
+    return {
+        "command": "vit-attn fit -c configs/quickstart.yaml",
+        "seed": 0,
+        "steps": last_step(run),
+        "val_accuracy": result(run, "final/best_val_accuracy"),
+        "patches": recording.grid_size[0] * recording.grid_size[1],
+        "pictured": PICTURED,
+        "figure": FIGURE,
+        "methods": list(METHODS),
+        "names": NAMES,
+        "tab": {"method": shown, "image": image},
+        "images": images,
+    }
+
+
+def numbers_of(view: View, answer: Any) -> dict[str, Any]:
+    """Value and rank among the patches that each method gives the two places of the answer."""
+    methods = {}
+    for name, row in zip(METHODS, (view.last, view.rollout, view.relevance), strict=True):
+        values = view.patches(row).flatten()
+        shares = values / values.sum() if name == "relevance" else values  # as the pictures have it
+        methods[name] = {
+            place: {
+                "value": round(float(shares[patch]), 4),
+                "raw": round(float(values[patch]), 5),
+                "rank": 1 + int((values > values[patch]).sum()),
+            }
+            for place, patch in (("bought", answer.bought), ("buyer", answer.buyer))
+        }
+    return {"methods": methods}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Layers, heads and images count from 1 wherever a person reads them: every place names the same head."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from vit_attn.attention_maps import overlay
+from vit_attn.attention_maps.faithfulness import logits_by_batch
+from vit_attn.attention_maps.overlay import draw_sheet
+from vit_attn.attention_maps.page import Page
+from vit_attn.attention_maps.record import record
+from vit_attn.attention_maps.verdict import Case, Verdict, ablate_heads
+from vit_attn.attention_maps.view import views_of
+from vit_attn.callbacks.attention_logger import AttentionLogger
+from vit_attn.callbacks.attention_pictures import pictures, snapshot
+from vit_attn.callbacks.taken import Taken
+from vit_attn.commands.judging import knockout_table, knockouts
+from vit_attn.model import VisionTransformer
+
+DEPTH, HEADS, WIDTH, HEAD_WIDTH = 2, 3, 24, 8
+LAYER, HEAD = 2, 3  # as a person counts
+
+
+@pytest.fixture(scope="module")
+def net():
+    """A network in which only head 3 of layer 2 looks anywhere, and only its output goes on."""
+    torch.manual_seed(1)
+    net = VisionTransformer(
+        img_size=16, patch_size=4, num_classes=3, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, mlp_ratio=2
+    )
+    mine = slice((HEAD - 1) * HEAD_WIDTH, HEAD * HEAD_WIDTH)
+    with torch.no_grad():
+        for number, block in enumerate(net.blocks, start=1):
+            q, k = block.attn.query_weights, block.attn.key_weights
+            kept = q[mine].clone(), k[mine].clone(), torch.randn(WIDTH, HEAD_WIDTH)
+            for each in (q, k, block.attn.proj.weight):
+                each.zero_()
+            if number == LAYER:
+                q[mine], k[mine], block.attn.proj.weight[:, mine] = 40 * kept[0], 40 * kept[1], kept[2]
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def seen(net):
+    """Two images, how the network looked at them, and its logits."""
+    pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    with record(net, gradients=True) as recording:
+        logits = net(pixels / 255).detach()
+    return SimpleNamespace(images=pixels, labels=torch.tensor([0, 1]), answers=None), recording, logits
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory, seen):
+    """A folder with all that the logger writes of it."""
+    probe, recording, logits = seen
+    folder = tmp_path_factory.mktemp("numbering")
+    writer = SummaryWriter(str(folder / "one_head_of_all"))
+    taken = Taken(0, recording.on_host(), logits, views_of(recording, logits), None, None, probe, True)
+    AttentionLogger(num_images=2)._draw([writer], taken, ["cat", "dog", "owl"])
+    writer.close()
+    return folder
+
+
+def test_judge_names_the_head_that_counts(net, seen):
+    probe, _, logits = seen
+    case = Case(net, probe.images / 255, logits.argmax(dim=-1))
+    found = ablate_heads(case, logits_by_batch(net, case.images))
+    changes = {name: float(change.logit.abs().max()) for name, change in knockouts(Verdict(1.0, heads=found)).items()}
+    assert set(changes) == {f"layer {i} head {j}" for i in range(1, 1 + DEPTH) for j in range(1, 1 + HEADS)}
+    assert [name for name, change in changes.items() if change > 1e-4] == [f"layer {LAYER} head {HEAD}"]
+    first, *rows = knockout_table(Verdict(1.0, heads=found)).splitlines()
+    assert re.findall(r"head (\d+)", first) == ["1", "2", "3"]
+    assert [row.split()[:2] for row in rows] == [["layer", "1"], ["layer", "2"]]
+
+
+def test_the_curves_and_pictures_of_tensorboard_name_it(log, seen):
+    events = EventAccumulator(str(log / "one_head_of_all"), size_guidance={"images": 0}).Reload()
+    tags = events.Tags()
+    entropies = {int(tag[-1]): events.Scalars(tag)[0].value for tag in tags["scalars"] if "entropy/layer_" in tag}
+    assert set(entropies) == {1, 2}
+    assert entropies[1] == pytest.approx(np.log(17), abs=1e-4)  # which looks everywhere alike
+    assert entropies[LAYER] < entropies[1] - 0.1
+    assert {f"attention/image_{i}" for i in (1, 2)} == {tag for tag in tags["images"] if tag.startswith("attention/")}
+    probe, recording, logits = seen
+    views = views_of(recording, logits)
+    drawn = dict(pictures(snapshot(recording, views), probe, ["cat", "dog", "owl"]))
+    alone = SimpleNamespace(images=probe.images[1:], labels=probe.labels[1:], answers=None)
+    (only,) = [
+        picture
+        for tag, picture in pictures(snapshot(recording, views[1:]), alone, ["cat", "dog", "owl"])
+        if tag == "attention/image_1"
+    ]
+    assert (drawn["attention/image_2"] == only).all()
+
+
+@pytest.mark.parametrize("numbers", [None, [1]])
+def test_the_figures_write_its_number_beside_its_map(seen, monkeypatch, numbers):
+    placed, words = [], []
+    monkeypatch.setattr(Page, "place", lambda self, picture, box: placed.append((picture, box)))
+    monkeypatch.setattr(overlay, "head", lambda page, text, panel: words.append((text, panel)))
+    monkeypatch.setattr(Page, "write_upward", lambda self, text, x, y, *_: words.append((text, y)))
+    _, recording, logits = seen
+    (view, _) = views_of(recording, logits)
+    heads = view.patches(view.heads)
+    draw_sheet(heads if numbers is None else heads[numbers], "", numbers=numbers)
+    boxes = [box for picture, box in placed if len(np.unique(picture.reshape(-1, 3), axis=0)) > 3]
+    (box,) = boxes[:1]
+    across = next(text for text, panel in words if not isinstance(panel, float) and panel.left == box.left)
+    down = next(text for text, y in words if isinstance(y, float) and y == pytest.approx(box.top + box.height / 2))
+    assert {across, down} == {f"layer {LAYER}", f"head {HEAD}"}
+
+
+def test_the_tab_names_it(log, serve, page):
+    address = serve(log, run="one_head_of_all")
+    page.goto(f"{address}/#vit_attn")
+    frame = page.frame_locator("iframe")
+    frame.locator(".small").nth(DEPTH * HEADS - 1).wait_for()
+    cells = {cell.get_attribute("aria-label").partition(":")[0]: cell for cell in frame.locator(".small").all()}
+    assert list(cells) == [f"layer {i}, head {j}" for i in range(1, 1 + DEPTH) for j in range(1, 1 + HEADS)]
+    entropy = {
+        name: float(re.search(r"entropy ([\d.]+)", cell.get_attribute("aria-label"))[1]) for name, cell in cells.items()
+    }
+    assert min(entropy, key=entropy.__getitem__) == f"layer {LAYER}, head {HEAD}"
+    assert [name for name, each in entropy.items() if each < 2.8] == [f"layer {LAYER}, head {HEAD}"]
+    cells[f"layer {LAYER}, head {HEAD}"].click()
+    for label, text in (("Layer", str(LAYER)), ("Head or fusion of heads", f"head {HEAD}")):
+        choice = frame.get_by_label(label, exact=True)
+        assert choice.locator("option:checked").inner_text() == text
+    frame.get_by_text(f"layer {LAYER}, head {HEAD}", exact=True).wait_for()
+    names = [each.get_attribute("aria-label") for each in frame.get_by_role("radio", name=re.compile("^image")).all()]
+    assert [name.partition(",")[0] for name in names] == ["image 1", "image 2"]
+
+
+def test_the_measured_heads_count_from_1():
+    for path in (Path(__file__).parents[2] / "docs/measured").glob("judge_*_cuts.csv"):
+        found = re.findall(r"^layer (\d+) head (\d+),", path.read_text(), re.MULTILINE)
+        assert min(int(layer) for layer, _ in found) == min(int(head) for _, head in found) == 1
