@@ -16,7 +16,7 @@ from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier, build_net
 
-SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
+ARCH, SMALL = "vit_attn_tiny_patch4_32", {"embed_dim": 32, "depth": 2, "num_heads": 2}
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
 
 
@@ -31,7 +31,7 @@ def data() -> ImageData:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Weights under which attention is far from even, so that it can move."""
     torch.manual_seed(5)
-    net = build_net("vit_attn_tiny_patch4_32", 10, (32, 32), 3, SMALL | {"drop_path_rate": 0.2})
+    net = build_net(ARCH, 10, (32, 32), 3, SMALL | {"drop_path_rate": 0.2})
     with torch.no_grad():
         for block in net.blocks:
             block.attn.qkv.weight.mul_(10)
@@ -42,7 +42,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def fit(folder: Path | None, data: ImageData, callbacks: list[L.Callback], *, ckpt_path=None, epochs=2, **task_options):
     L.seed_everything(3, verbose=False)
-    options = {"lr": 1e-2, "arch_options": SMALL | {"drop_path_rate": 0.2}} | task_options
+    options = {"arch": ARCH, "lr": 1e-2, "arch_options": SMALL | {"drop_path_rate": 0.2}} | task_options
     task = Classifier(num_classes=10, **options)
     trainer = L.Trainer(
         accelerator="cpu",
@@ -65,7 +65,7 @@ def events(folder: Path) -> EventAccumulator:
 def test_divergence_begins_at_0_and_ends_as_that_of_the_two_networks(tmp_path, data, weights):
     task, _ = fit(tmp_path, data, [TuningComparison(num_images=3, max_cost=1.0)], weights=weights)
     log = events(tmp_path)
-    source = Classifier(num_classes=10, arch_options=SMALL | {"drop_path_rate": 0.2}, weights=weights)
+    source = Classifier(ARCH, SMALL | {"drop_path_rate": 0.2}, num_classes=10, weights=weights)
     recordings = []
     for each in (source, task):
         with torch.no_grad(), record(each.net.eval()) as recording:

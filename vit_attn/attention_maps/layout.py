@@ -143,7 +143,7 @@ def pooled_row(layout: Any) -> Float[Tensor, " N"] | None:
     """The fraction of each token in what is pooled, of a layout or a recording; none where that is no fixed row."""
     if layout.pooled is not None:
         return layout.pooled
-    prefix, row = layout.num_prefix_tokens, torch.zeros(layout.num_tokens)
+    prefix, row = layout.num_prefix_tokens, torch.zeros(layout.num_tokens, dtype=torch.float32, device="cpu")
     if layout.global_pool in ("token", "token+avg"):
         row[0] = 1.0
     if layout.global_pool in ("avg", "token+avg"):

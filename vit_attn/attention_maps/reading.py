@@ -11,11 +11,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.layout import UNKNOWN_POOL, Layout
+from vit_attn.attention_maps.precision import shared
 from vit_attn.attention_maps.recording import AttentionCall
 
 Calls = list[tuple[str, AttentionCall]]
 LAST = 16
 """Modules that are remembered, since the last to give tokens may be one that nothing is read from."""
+_thread = threading.local()
 UNEQUAL = "unequal parts of its tokens"
 TOLERANCE = 1e-2
 """Of the largest gradient: tokens of a mean have the same one, up to rounding in 16 bits."""
@@ -26,29 +28,28 @@ class TokenReading:
 
     def __init__(self) -> None:
         self.last: deque[Tensor] = deque(maxlen=LAST)
-        self.thread: int | None = None
+        self.parts: set[nn.Module] = set()
 
     @contextlib.contextmanager
     def watching(self, net: nn.Module) -> Iterator[None]:
-        """See what each module gives inside the ``with`` block, in the thread and between the calls that say so."""
-        hooks = [module.register_forward_hook(self._see) for module in net.modules() if module is not net]
-        try:
+        """See what each module gives inside the ``with`` block, between the calls that say so."""
+        self.parts = {module for module in net.modules() if module is not net}
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._end)
+            for module in self.parts:
+                hook = module.register_forward_hook
+                stack.enter_context(shared(("tokens", module), lambda hook=hook: hook(tokens_given).remove))
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-            self.last.clear()
 
     def begin(self) -> None:
         """A forward begins in this thread."""
-        self.last.clear()
-        self.thread = threading.get_ident()
+        self._end()
+        _open().append(self)
 
-    def _see(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        if threading.get_ident() != self.thread:
-            return
-        if isinstance(output, Tensor) and output.ndim == 3 and output.requires_grad:  # it may be all tokens
-            self.last.append(output)
+    def _end(self) -> None:
+        self.last.clear()
+        if self in _open():
+            _open().remove(self)
 
     def checked(self, layout: Layout, calls: Calls, output: Any) -> tuple[Layout, Calls]:
         """The layout with what was measured in place of what the class says, and the calls without a pool for nobody.
@@ -56,8 +57,7 @@ class TokenReading:
         Nothing can be measured where no graph was recorded, where the head is all zeros, or where the output is tokens.
         """
         pooled, tokens = _pooled(output), [each for each in self.last if each.shape[1] == layout.num_tokens]
-        self.last.clear()
-        self.thread = None
+        self._end()
         if _ends_with_one_query(calls, layout):
             call = calls[-1][1]
             read = _is_read(call, pooled)
@@ -77,6 +77,21 @@ class TokenReading:
         if by_query is not None and not torch.equal(_read(gradient), _read(by_query.transpose(1, 2).flatten(2))):
             return layout._replace(global_pool=UNEQUAL, pooled=None), calls  # it reads tokens in another way, too
         return _measured(layout, gradient), calls
+
+
+def _open() -> list[TokenReading]:
+    """What reads a forward of this thread."""
+    if not hasattr(_thread, "open"):
+        _thread.open = []
+    return _thread.open
+
+
+def tokens_given(module: nn.Module, _inputs: Any, output: Any) -> None:
+    """Keep what a module gave if it may be all tokens; a hook without a state, which a copied network may take along."""
+    if isinstance(output, Tensor) and output.ndim == 3 and output.requires_grad:
+        for each in _open():
+            if module in each.parts:
+                each.last.append(output)
 
 
 def _ends_with_one_query(calls: Calls, layout: Layout) -> bool:

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vit_attn.attention_maps.asked import SDPA_ARGUMENTS, Asked, completed
+from vit_attn.attention_maps.hugging_face import refuse_by_name
 from vit_attn.attention_maps.network_checks import check_batch, check_network, check_parameters, misfit, unseen_hint
 from vit_attn.attention_maps.precision import shared
+from vit_attn.attention_maps.reading import tokens_given
 from vit_attn.errors import UserError, some_of
 from vit_attn.model.attention import hard_attention
 
@@ -41,6 +43,7 @@ class Watcher:
     def __init__(self, net: nn.Module) -> None:
         net = getattr(net, "_orig_mod", net)  # what torch.compile wraps, and runs eagerly while it is watched
         check_network(net)
+        refuse_by_name(getattr(net, "timm_model", net))
         self.net = net
         self.names = attention_modules(net)
         self.thread = threading.get_ident()
@@ -254,7 +257,7 @@ def _attention_ends(module: nn.Module, _inputs: Any, _output: Any) -> None:
 
 def unwatched(net: nn.Module) -> nn.Module:
     """The network without the hooks that it took along if it was copied while another was watched."""
-    ours = (_net_begins, _net_ends, _attention_begins, _attention_ends)
+    ours = (_net_begins, _net_ends, _attention_begins, _attention_ends, tokens_given)
     for module in net.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key in [key for key, hook in hooks.items() if hook in ours]:

@@ -29,11 +29,11 @@ from vit_attn.errors import UserError
 class TuningComparison(Beside):
     """Compares attention of the network that a fine-tuning starts from with what becomes of it, on the same images.
 
-    ``attention_divergence/layer_i`` is the Jensen–Shannon divergence of their attention, in nats, from 0 where both
-    look alike to ln 2 = 0.69; a picture has it for each head, and others show the last layer and the rollout of both
-    over the images. It is on where a run starts from weights, and off where only the head trains, since attention stays
-    as it was. The source is recorded once, as the run starts; a run that is resumed records it from its weights again,
-    if they can still be had. Training is left as it would be without.
+    ``attention_divergence/layer_1`` and so on are the Jensen–Shannon divergence of their attention, in nats, from 0
+    where both look alike to ln 2 = 0.69; a picture has it for each head, and others show the last layer and the rollout
+    of both over the images. It is on where a run starts from weights, and off where only the head trains, since
+    attention stays as it was. The source is recorded once, as the run starts; a run that is resumed records it from its
+    weights again, if they can still be had. Training is left as it would be without.
 
     Args:
         num_images: Number of validation images; 0 turns it off.
