@@ -57,9 +57,9 @@ def test_the_picture_of_attend_is_that_of_the_pixels_that_were_seen():
     assert view.patch_size == (16, 16)
     changed = picture.copy()
     changed[32:], changed[:, 32:] = 0, 0
-    assert np.array_equal(draw(picture, view, "", ""), draw(changed, view, "", ""))
+    assert np.array_equal(draw(picture, view, ("", "", "")), draw(changed, view, ("", "", "")))
     changed[31, 31] = 255 - changed[31, 31]
-    assert not np.array_equal(draw(picture, view, "", ""), draw(changed, view, "", ""))
+    assert not np.array_equal(draw(picture, view, ("", "", "")), draw(changed, view, ("", "", "")))
 
 
 def test_padding_beyond_the_image_belongs_to_the_last_patches():

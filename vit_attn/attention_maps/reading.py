@@ -87,7 +87,7 @@ def _open() -> list[TokenReading]:
 
 
 def tokens_given(module: nn.Module, _inputs: Any, output: Any) -> None:
-    """Keep what a module gave if it may be all tokens; a hook without a state, which a copied network may take along."""
+    """Keep what a module gave if it may be all tokens; a hook without a state, as copied networks take it along."""
     if isinstance(output, Tensor) and output.ndim == 3 and output.requires_grad:
         for each in _open():
             if module in each.parts:
@@ -112,8 +112,9 @@ def _projected_gradient(pooled: Tensor | None, tokens: Tensor | None) -> Tensor 
     """The gradient of a random projection of what is said of each image; none where there is no way to it."""
     if pooled is None or tokens is None or not pooled.requires_grad:
         return None
-    generator = torch.Generator().manual_seed(0)  # of its own: the random state stays as it is
-    projection = torch.randn(pooled.shape[-1], generator=generator).to(pooled.device, pooled.dtype)
+    generator = torch.Generator("cpu").manual_seed(0)  # of its own: the random state stays as it is
+    projection = torch.randn(pooled.shape[-1], generator=generator, device="cpu", dtype=torch.float32)
+    projection = projection.to(pooled.device, pooled.dtype)
     with torch.enable_grad():
         value = (pooled * projection).sum()
     (gradient,) = torch.autograd.grad(value, [tokens], retain_graph=True, allow_unused=True)
@@ -132,7 +133,7 @@ def _measured(layout: Layout, gradient: Float[Tensor, "B N D"]) -> Layout:
     if not any(patches):
         if read == [True] + [False] * (len(read) - 1):
             return layout._replace(global_pool="token", pooled=None)
-        row = torch.tensor(read, dtype=torch.float32)
+        row = torch.tensor(read, dtype=torch.float32, device="cpu")
         return layout._replace(global_pool="prefix" if all(before) else "tokens", pooled=row / row.sum())
     if not all(patches) or not _equal(gradient[:, prefix:]):
         return layout._replace(global_pool=UNEQUAL, pooled=None)
