@@ -1,6 +1,7 @@
 import io
 import os
 import pickle
+import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,11 @@ from torchvision.datasets.utils import calculate_md5
 from vit_attn.data import cifar, sources
 
 GREYS = {"bright": 220, "dark": 30, "middle": 120}
+
+
+def pytest_configure():
+    """Hear SIGINT, which shells have commands in the background ignore, and so all that these begin."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
