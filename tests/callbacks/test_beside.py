@@ -122,7 +122,8 @@ def test_training_goes_on_and_tells_of_a_failed_drawing_before_it_ends(kind: str
     else:
         source = VisionTransformer(img_size=32, patch_size=4, num_classes=10, **SMALL)
         torch.save(source.state_dict(), tmp_path / "source.pth")
-        callback, options = TuningComparison(num_images=1, max_cost=1.0), {"weights": str(tmp_path / "source.pth")}
+        options = {"arch": "vit_attn_tiny_patch4_32", "weights": str(tmp_path / "source.pth")}
+        callback = TuningComparison(num_images=1, max_cost=1.0)
     monkeypatch.setattr(type(callback), "_draw", broken)
     monkeypatch.setattr(Drawer, "finish", lambda drawer: steps.append("finish") or finish(drawer))
     monkeypatch.setattr("vit_attn.callbacks.beside.rank_zero_warn", lambda line: steps.append(line))

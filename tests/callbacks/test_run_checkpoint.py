@@ -52,7 +52,7 @@ def test_the_last_state_is_that_after_the_last_validation_and_the_best_that_of_i
     ]
     assert written == [("best.ckpt", 5), ("last.ckpt", 5), ("last.ckpt", 10), ("last.ckpt", 15), ("last.ckpt", 15)]
     told = capsys.readouterr().out
-    assert "best validation accuracy: 0.9000 (step 5, epoch 1)\n" in told
+    assert "best validation accuracy: 0.9000 (step 5, epoch 1), on 48 of 128 images\n" in told
     assert f"checkpoint: {run}/checkpoints/best.ckpt (step 5)\n" in told
     assert f"last state: {run}/checkpoints/last.ckpt (step 15)\n" in told
 

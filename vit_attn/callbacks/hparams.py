@@ -26,7 +26,10 @@ NUMBERS = frozenset(
     {
         "seed",
         "parameters",
-        *(f"model.{name}" for name in ("lr", "weight_decay", "warmup", "label_smoothing", "probe", "layer_decay")),
+        *(
+            f"model.{name}"
+            for name in ("lr", "weight_decay", "warmup", "label_smoothing", "probe", "layer_decay", "ema")
+        ),
         *(f"data.{name}" for name in ("batch_size", "memory_budget_gb", "img_size", "channels")),
         *(f"data.augment.{name}" for name in ("crop_padding", "flip", "rand_augment", "trivial_augment")),
         *(f"data.augment.{name}" for name in ("colour_jitter", "cutout", "erase", "random_resized_crop")),
