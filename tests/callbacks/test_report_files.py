@@ -1,5 +1,7 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -51,6 +53,9 @@ def test_a_test_of_another_checkpoint_leaves_the_one_that_is_there(tmp_path: Pat
 
 def test_images_are_those_of_the_run_unless_it_says_otherwise():
     class Data:
+        store = SimpleNamespace(tested_on="test")
+        splits: ClassVar = {"test": SimpleNamespace(held_out=False)}
+
         def fingerprint(self):
             return {"dataset": "coins", "images": {"test": 3}}
 
@@ -59,6 +64,9 @@ def test_images_are_those_of_the_run_unless_it_says_otherwise():
     assert other_images({RUN_KEY: {"data": {"images": {"test": 4}}}}, Data()) == (
         "images is {'test': 3} here and {'test': 4} there"
     )
+    Data.splits["test"].held_out = True
+    told = other_images({RUN_KEY: {"data": {"images": {"test": 4}}}}, Data())
+    assert str(told).endswith("held out of other images than the run's, so it may have trained on some")
 
 
 def test_no_other_test_takes_the_place_of_the_whole_one_of_a_run(tmp_path: Path, capsys, caplog, monkeypatch):
@@ -70,6 +78,8 @@ def test_no_other_test_takes_the_place_of_the_whole_one_of_a_run(tmp_path: Path,
     assert json.loads(whole) | {"images": 128, "limited": None} == json.loads(whole)
     picture = (folder / "confusion.png").read_bytes()
     capsys.readouterr()
+    assert runs.main(["test", f"--ckpt_path={best}", quiet, "--trainer.limit_test_batches=0"]) == 2
+    assert "trainer.limit_test_batches=0 leaves nothing to test" in capsys.readouterr().err
     caplog.set_level("INFO")
     for limit in ("limit_test_batches=1", "limit_test_batches=0.5", "fast_dev_run=true"):
         assert runs.main(["test", f"--ckpt_path={best}", quiet, f"--trainer.{limit}"]) == 0

@@ -67,6 +67,10 @@ MISTAKES = {
         ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=1e-3"],
         "--model.ema=0.999 averages weights and validates the average",
     ),
+    "two averages": (
+        ["--model.ema=0.9", "--trainer.callbacks=EMAWeightAveraging"],
+        "weights are averaged once: leave out one of model.ema and EMAWeightAveraging",
+    ),
     "no steps": (["--trainer.max_steps=0"], "trainer.max_steps=0 trains nothing"),
     "no epochs": (["--trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
     "no batches": (["--trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 trains nothing"),

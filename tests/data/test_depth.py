@@ -63,6 +63,7 @@ def test_white_is_the_largest_value_of_the_bits_that_are_used(tmp_path: Path, va
         ([0, np.nan], np.float32, r"its floating-point values are not all within 0 and 1"),
         ([0, np.inf], np.float32, r"its floating-point values are not all within 0 and 1"),
         ([-0.5, 0.5], np.float32, r"its floating-point values are not all within 0 and 1"),
+        ([0, 900 / 65535, 4095 / 65535], np.float32, r"those of 12 bits or fewer, divided by 65,535"),
     ],
 )
 def test_values_whose_white_cannot_be_known_are_refused(tmp_path: Path, values, kind, message):
@@ -134,6 +135,27 @@ def test_a_network_reads_pictures_by_the_depth_of_its_training(twelve_bits: Path
     beyond = saved(tmp_path / "beyond.png", np.full((8, 8), 5000))
     assert main(["predict", str(beyond), *asked]) == 2
     assert "its values go up to 5000, above those of 12 bits" in (tmp_path / "p.csv").read_text()
+
+
+def test_sixteen_bits_in_which_zero_is_white_are_refused(tmp_path: Path):
+    picture = Image.fromarray(np.array([[0, 65535]], dtype=np.uint16))
+    picture.save(tmp_path / "a.tif", tiffinfo={262: 0})
+    with pytest.raises(UserError, match=r"0 is white in it \(WhiteIsZero\), in 16 bits: save it with 0 as black"):
+        read_picture(tmp_path / "a.tif", 1)
+
+
+def test_pictures_are_read_by_the_depth_of_the_training_when_they_are_tested(twelve_bits: Path, tmp_path: Path, capsys):
+    fitted = ["--trainer.max_steps=1", f"--runs={tmp_path / 'runs'}", "--attention.num_images=0", "--data.batch_size=4"]
+    options = ["--data.dataset=folder", "--data.img_size=8", "--data.channels=1", "--trainer.accelerator=cpu"]
+    small = ["--model.arch=vit_attn_coins_patch4_32", "--model.arch_options={depth: 1, embed_dim: 8, num_heads: 1}"]
+    assert main(["fit", *options, *small, *fitted, f"--data.root={twelve_bits}"]) == 0
+    (path,) = tmp_path.rglob("last.ckpt")
+    for name, level in {"dark": 100, "bright": 250}.items():
+        for number in range(10):
+            saved(tmp_path / "others" / name / f"{number}.png", np.full((64, 64), level))
+    others = [f"--ckpt_path={path}", f"--data.root={tmp_path / 'others'}", "--trainer.enable_progress_bar=false"]
+    assert main(["test", *others]) == 0
+    assert "not test.json: these are not the images of the run" in capsys.readouterr().out
 
 
 def test_a_network_that_knows_no_depth_says_how_pictures_were_read(tmp_path: Path, capsys):

@@ -62,6 +62,29 @@ def test_a_fingerprint_tells_other_images_and_other_names_but_not_another_place(
     assert made("folder", moved).fingerprint()["files"] != found["files"]
 
 
+def test_a_fingerprint_tells_other_images_that_are_measured(picture_folder):
+    root = picture_folder({"bright": 20, "dark": 20})
+    data = made("folder", root)
+    found, names = data.fingerprint(), {name: data.splits[name].pictures.name(0) for name in ("val", "test")}
+    for split, name in names.items():
+        with Image.open(name) as picture:
+            other = picture.resize((picture.width + 8, picture.height + 8))
+        other.save(name)
+        after = made("folder", root).fingerprint()
+        assert {key for key in found if after[key] != found[key]} == {f"{split} files"}
+        found = after
+
+
+def test_held_out_images_do_not_depend_on_the_folders_around_the_classes(picture_folder, tmp_path: Path):
+    root = picture_folder({"bright": 20, "dark": 20})
+    plain = made("folder", root)
+    (tmp_path / "around").mkdir()
+    root.rename(tmp_path / "around" / root.name)
+    wrapped = made("folder", tmp_path / "around")
+    for name in ("train", "val", "test"):
+        assert plain.splits[name].pictures.keys() == wrapped.splits[name].pictures.keys()
+
+
 def test_a_fingerprint_reads_no_pictures(picture_folder, cifar10_root: Path, shards: Path):
     root = picture_folder({"bright": 20, "dark": 20}, "others")
     for path in root.rglob("*.*"):

@@ -77,5 +77,7 @@ def other_images(checkpoint: Mapping[str, Any], data: Any) -> str | None:
     after = data.fingerprint() if before and hasattr(data, "fingerprint") else {}
     for name, value in before.items():
         if name in after and after[name] != value:
-            return f"{name} is {after[name]!r:.200} here and {value!r:.200} there"
+            held = data.splits[data.store.tested_on].held_out
+            seen = "; they were held out of other images than the run's, so it may have trained on some" if held else ""
+            return f"{name} is {after[name]!r:.200} here and {value!r:.200} there{seen}"
     return None

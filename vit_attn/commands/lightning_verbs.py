@@ -34,7 +34,7 @@ from vit_attn.commands.runs import new_folder
 from vit_attn.commands.save_config import RunConfig, in_plain_values
 from vit_attn.commands.slurm import requeue
 from vit_attn.commands.starting import refuse_untrained, renew_head, take_start, warn_of_normalisation
-from vit_attn.commands.trainer_checks import check_callbacks, check_settings, plain_errors
+from vit_attn.commands.trainer_checks import check_averages, check_callbacks, check_parts, check_settings, plain_errors
 from vit_attn.commands.yaml_limits import limit_jsonargparse
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError, printable
@@ -166,6 +166,7 @@ class VitAttnCLI(LightningCLI):
             kwargs |= self._place_of_run(settings.logger)
             extra += self._callbacks_of_run(settings.logger)
         else:
+            check_parts(settings, str(self.subcommand))
             kwargs |= {"logger": False, "callbacks": []}
         if self.subcommand == "test":
             extra.append(TestReport(self._beside(), run_folder(self._setting("ckpt_path")) is not None))
@@ -289,10 +290,10 @@ class VitAttnCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Refuse what cannot be drawn or watched while nothing is written yet, and start the clock."""
-        check_callbacks(
-            getattr(self.trainer, "callbacks", []), LOGGED, getattr(self.trainer, "limit_val_batches", 1) != 0
-        )
-        for callback in getattr(self.trainer, "callbacks", []):
+        callbacks = getattr(self.trainer, "callbacks", [])
+        check_callbacks(callbacks, LOGGED, getattr(self.trainer, "limit_val_batches", 1) != 0)
+        check_averages(callbacks, self.model.hparams["ema"])
+        for callback in callbacks:
             if isinstance(callback, AttentionLogger):
                 callback.check(self.datamodule, self.model)
         self.started = time.monotonic()

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import (
     LearningRateFinder,
     ModelCheckpoint,
     StochasticWeightAveraging,
+    WeightAveraging,
 )
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -62,6 +63,37 @@ def check_settings(settings: Any) -> None:
         value = settings.get(name)
         if value is not None and value < least:
             raise UserError(f"trainer.{name} must be at least {least}, got {value}")
+
+
+def check_parts(settings: Any, verb: str) -> None:
+    """Refuse to measure no image at all, which would end well and say nothing.
+
+    Args:
+        settings: Of the trainer.
+        verb: ``validate``, ``test`` or ``predict``.
+
+    Raises:
+        UserError: If so.
+    """
+    name = f"limit_{'val' if verb == 'validate' else verb}_batches"
+    if settings.get(name) == 0:
+        raise UserError(f"trainer.{name}=0 leaves nothing to {verb}: set at least 1, or leave it out")
+
+
+def check_averages(callbacks: Iterable[Any], ema: float | None) -> None:
+    """Refuse to average twice: the second average would be one of averages, or in the place of the first.
+
+    Args:
+        callbacks: Of the trainer, without what the model brings.
+        ema: The model's setting.
+
+    Raises:
+        UserError: If so.
+    """
+    names = [_name(each) for each in callbacks if isinstance(each, WeightAveraging)]
+    if len(names) + (ema is not None) > 1:
+        both = " and ".join([*(["model.ema"] if ema is not None else []), *names])
+        raise UserError(f"weights are averaged once: leave out one of {both}")
 
 
 def check_callbacks(callbacks: Iterable[Any], logged: Mapping[str, str], validates: bool = True) -> None:

@@ -62,6 +62,11 @@ def to_eight_bits(picture: Image.Image, bits: int | None) -> Image.Image:
     if picture.mode == "F":
         if not (np.isfinite(values).all() and values.min(initial=0) >= 0 and values.max(initial=0) <= 1):
             raise ValueError("its floating-point values are not all within 0 and 1: save it in 8 or 16 bits")
+        if 0 < values.max(initial=0) <= 1 / 16 and np.allclose(values * 65535, np.round(values * 65535), atol=1e-2):
+            raise ValueError(
+                "its floating-point values are those of 12 bits or fewer, divided by 65,535: divide by the largest "
+                "that was possible"
+            )
         return _shades(values, 1)
     used = used_bits(picture)
     if bits == NONE_SEEN:

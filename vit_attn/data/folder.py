@@ -52,7 +52,8 @@ def folder_source(root: Path) -> Source:
         found, (path for classes in pictures.values() for files in classes.values() for path in files)
     )
     lists = {split: pictures["train" if place is first else split] for split, place in layout.places.items()}
-    return Source(names, None, None, None, partial(_load, root, lists, names), PHOTOS, remarks=remarks)
+    places = {split: place.path for split, place in layout.places.items()}
+    return Source(names, None, None, None, partial(_load, root, places, lists, names), PHOTOS, remarks=remarks)
 
 
 def _classes(place: Folder, remarks: list[str]) -> dict[str, list[str]]:
@@ -111,22 +112,24 @@ def unlabelled_remarks(layout: Layout) -> list[str]:
 
 def _load(
     root: Path,
+    places: Mapping[str, Path],
     classes: Mapping[str, Mapping[str, Sequence[str]]],
     class_names: Sequence[str],
     _root: Path,
     _download: bool,
 ) -> dict[str, Split]:
-    splits = {split: _split(pictures, class_names, root) for split, pictures in classes.items()}
+    splits = {split: _split(pictures, class_names, places[split]) for split, pictures in classes.items()}
     return complete(splits, str(root), class_names)
 
 
-def _split(classes: Mapping[str, Sequence[str]], class_names: Sequence[str], root: Path) -> Split:
+def _split(classes: Mapping[str, Sequence[str]], class_names: Sequence[str], place: Path) -> Split:
+    """The pictures of a split, which are known by their way from the folder of its classes, wherever that lies."""
     paths, labels = [], []
     for label, name in enumerate(class_names):
         files = classes.get(name, ())
         paths += files
         labels += [label] * len(files)
-    return Split(None, torch.tensor(labels), pictures=FilePictures(paths, root))
+    return Split(None, torch.tensor(labels), pictures=FilePictures(paths, place))
 
 
 def complete(splits: Mapping[str, Split], where: str, class_names: Sequence[str]) -> dict[str, Split]:

@@ -1,6 +1,7 @@
 """Which images a run trains on: those of a batch by name, and all of them by a short hash."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,18 +36,40 @@ def fingerprint_of(splits: Mapping[str, Split], dataset: str, class_names: Itera
         dataset: The name of the data set.
         class_names: Names of the classes.
     """
-    train = splits["train"]
-    files: Iterable[str] = ()
-    if train.stream is not None:
-        files = train.stream.split.split("::")
-    elif isinstance(train.pictures, FilePictures):
-        files = train.pictures.keys()
-    digest = hashlib.sha256()
-    for each in files:
-        digest.update(each.encode("utf-8", "surrogateescape") + b"\0")
+    measured = {name: split for name, split in splits.items() if name != "train"}
     return {
         "dataset": dataset,
         "images": {name: len(split) for name, split in splits.items()},
         "class_names": list(class_names),
-        "files": digest.hexdigest()[:16] if files else None,
+        "files": _digest(_names(splits["train"])),
+        **{f"{name} files": _digest(_names_and_sizes(split)) for name, split in measured.items()},
     }
+
+
+def _names(split: Split) -> Iterable[str]:
+    if split.stream is not None:
+        return split.stream.split.split("::")
+    return split.pictures.keys() if isinstance(split.pictures, FilePictures) else ()
+
+
+def _names_and_sizes(split: Split) -> Iterable[str]:
+    """Images that are measured are other ones if a file of the same name has another size."""
+    if not isinstance(split.pictures, FilePictures):
+        return _names(split)
+    pairs = zip(split.pictures.keys(), split.pictures.paths.tolist(), strict=True)
+    return (f"{key} {_size(path)}" for key, path in pairs)
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:  # told by whoever reads it
+        return -1
+
+
+def _digest(names: Iterable[str]) -> str | None:
+    digest, found = hashlib.sha256(), False
+    for each in names:
+        digest.update(each.encode("utf-8", "surrogateescape") + b"\0")
+        found = True
+    return digest.hexdigest()[:16] if found else None

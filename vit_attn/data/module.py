@@ -113,6 +113,7 @@ class ImageData(L.LightningDataModule):
         self._loaders = Loaders(self.store, self.augment, batch_size, seed, balance, num_workers)
         self._statistics = self._known_statistics(normalize)
         self._scaling: tuple[Tensor, Tensor] | None = None
+        self._fingerprint: dict[str, Any] | None = None
         self._resident: dict[tuple[str, torch.device], Resident | ResidentWholes] = {}
 
     def _known_statistics(self, name: str | None) -> Statistics | None:
@@ -226,6 +227,7 @@ class ImageData(L.LightningDataModule):
             difference = _first_difference(stored, here)
             raise UserError(f"the checkpoint is of other classes than {self.dataset}: {difference}{again}")
         self.store.renumber(stored)
+        self._fingerprint = None
 
     def prepare_data(self) -> None:
         """Download what is missing, once a node; the splits stay in memory for ``setup``."""
@@ -297,12 +299,15 @@ class ImageData(L.LightningDataModule):
         return names if len(names) <= limit else [*names[:limit], f"and {len(names) - limit} more"]
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells these images from others: data set, numbers of images, classes, a hash of the files' names.
+        """What tells these images from others: data set, numbers of images, classes, hashes of the files' names.
 
-        The files are named from the root on, so that a data set may be moved; no image is read.
+        The files are named from the root on, so that a data set may be moved; of those that are measured the sizes
+        count too. No image is read.
         """
         self._load(self.download)
-        return fingerprint_of(self.store.found, self.dataset, self.class_names)
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint_of(self.store.found, self.dataset, self.class_names)
+        return self._fingerprint
 
     def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
         """What the network takes: pixels of mean 0 and deviation 1 by channel, over the training images."""

@@ -71,8 +71,11 @@ def as_picture(
             if least is not None:
                 file.draft(None, (least, least))
             raw, declared = str([tile[3] for tile in getattr(file, "tile", ())]), _declared_bits(file)
+            white_is_zero = _is_inverted(file)
             upright: Any = ImageOps.exif_transpose(file)
             check_colour(upright, raw)
+            if white_is_zero:
+                raise ValueError("0 is white in it (WhiteIsZero), in 16 bits: save it with 0 as black")
             return _in_eight_bits(upright, declared or bits).convert("RGB" if channels == 3 else "L")
     except Exception as error:  # damaged files fail in many ways
         unknown = isinstance(error, UnidentifiedImageError)  # whose message names the file again
@@ -145,6 +148,11 @@ def depth_of(open_picture: Callable[[], Image.Image]) -> int | None:
             return _declared_bits(file) or used_bits(file)
     except Exception:  # damaged files fail in many ways; whoever reads it tells
         return None
+
+
+def _is_inverted(file: Image.Image) -> bool:
+    """Whether 0 is white in a TIFF of more than 8 bits, which Pillow turns round in those of 8 bits only."""
+    return file.format == "TIFF" and is_deep(file) and getattr(file, "tag_v2", {}).get(262) == 0
 
 
 def _declared_bits(file: Image.Image) -> int | None:

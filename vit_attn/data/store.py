@@ -100,6 +100,7 @@ class Store:
             return
         self.bits, seen = bits, self.bits != NONE_SEEN
         if seen:
+            rank_zero_info(f"but read by {bits or 16} bits, as by the network's training")
             self._take(self.found)
         else:  # of what is decoded, nothing is of more than 8 bits
             self.splits = {name: split.of_bits(bits) for name, split in self.splits.items()}
@@ -140,6 +141,7 @@ class Store:
         """Shorter side of a picture, in pixels, that is enough for the smallest part of it."""
         return least_side(self.size, self.parts)
 
+    @torch.inference_mode(False)  # threads fill what is made here, and it outlives the measuring
     def ready(self, name: str) -> Split:
         """The split as its loader takes it: decoded if it goes to the memory, and without what cannot be read.
 
@@ -184,6 +186,7 @@ class Store:
             raise UserError(f"none of the {_called(name)} images of class {names[min(gone)]!r} can be read")
         self.splits[name] = whole
 
+    @torch.inference_mode(False)
     def some(self, name: str, indices: Iterable[int]) -> Split:
         """Some images of a split, decoded; of a stream as many from its beginning."""
         split, indices = self.ready(name) if self.skip_damaged else self.splits[name], list(indices)
