@@ -34,7 +34,7 @@ from vit_attn.task import Classifier
 IMAGES = ROOT / "docs/images"
 PICTURED, FIGURE = 2, 2
 """How many images the README's first picture has, and which is in docs/attention.md."""
-NAMES = dict(zip(("raw", "rollout", "relevance"), METHODS, strict=True))
+NAMES = {"raw": "last layer", "rollout": "rollout", "relevance": "relevance"}
 """Methods as the tab calls them, and as the pictures do."""
 
 
@@ -115,7 +115,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
 def numbers_of(view: View, answer: Any) -> dict[str, Any]:
     """Value and rank among the patches that each method gives the two places of the answer."""
     methods = {}
-    for name, row in zip(METHODS, (view.last, view.rollout, view.relevance), strict=True):
+    for name, row in {"relevance": view.relevance, "last layer": view.last, "rollout": view.rollout}.items():
         values = view.patches(row).flatten()
         shares = values / values.sum() if name == "relevance" else values  # as the pictures have it
         methods[name] = {

@@ -21,8 +21,9 @@ GREYS = {"bright": 220, "dark": 30, "middle": 120}
 
 
 def pytest_configure():
-    """Hear SIGINT, which shells have commands in the background ignore, and so all that these begin."""
+    """Hear what shells have commands in the background ignore, and ``nohup`` its own, and so all that these begin."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

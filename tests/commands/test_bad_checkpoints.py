@@ -227,7 +227,7 @@ def overflowing(checkpoint: dict[str, Any]) -> None:
 def test_a_network_that_overflows_is_one_line(trained, tmp_path, commands, capsys):
     path = edited(trained, tmp_path, overflowing)
     for verb, message in (
-        ("test", "the network gives NaN or infinity for images of test batch 0"),
+        ("test", "the network gives NaN or infinity for images of test batch 1"),
         ("judge", "the network gives NaN or infinity for 2 of 2 images: it cannot be judged"),
         ("export", "the network gives NaN or infinity for ordinary images"),
         ("attend", "none of the images could be read and drawn"),
