@@ -66,9 +66,9 @@ def test_the_words_follow_from_the_numbers(docs: ModuleType):
     for image in run["images"]:
         for method in image["methods"].values():
             method["bought"]["rank"] = 1
-    assert docs.pictured(run).endswith("in both by the last layer, rollout and relevance.*")
+    assert docs.pictured(run).endswith("in both by relevance, the last layer and rollout.*")
     run["images"][0]["methods"]["rollout"]["bought"]["rank"] = 4
-    assert docs.pictured(run).endswith("in both by the last layer and relevance; in one of the two by rollout.*")
+    assert docs.pictured(run).endswith("in both by relevance and the last layer; in one of the two by rollout.*")
     heads = {"divergence": [[0.1, 0.3], [0.5, 0.7], [0.01, 0.2]]}
     assert "The heads of layer 2 of 3 moved most (0.50 and 0.70 nats), head 1 of layer 3 least (0.01)" in docs.moved(
         heads
