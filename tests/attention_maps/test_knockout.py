@@ -275,7 +275,7 @@ def test_a_pool_that_no_class_names_is_refused_where_it_would_be_taken_for_a_lay
     for layers in ({-1: [0]}, {3: [0]}, {-2: [0]}):
         with (
             torch.no_grad(),
-            pytest.raises(UserError, match="attn_pool of .* attends from one query"),
+            pytest.raises(UserError, match=r"attn_pool of .* attends from one query"),
             ablate(net, layers),
         ):
             net(IMAGES)

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -26,14 +26,14 @@ TOLERANCE = 1e-2
 class TokenReading:
     """Watches for the last modules that give all tokens, and says how the output reads them."""
 
-    def __init__(self) -> None:
-        self.last: deque[Tensor] = deque(maxlen=LAST)
+    def __init__(self, most: int | None = LAST) -> None:
+        self.last: deque[Tensor] = deque(maxlen=most)
         self.parts: set[nn.Module] = set()
 
     @contextlib.contextmanager
-    def watching(self, net: nn.Module) -> Iterator[None]:
-        """See what each module gives inside the ``with`` block, between the calls that say so."""
-        self.parts = {module for module in net.modules() if module is not net}
+    def watching(self, modules: Iterable[nn.Module]) -> Iterator[None]:
+        """See what each module gives in this thread inside the ``with`` block, once ``begin`` is called."""
+        self.parts = set(modules)
         with contextlib.ExitStack() as stack:
             stack.callback(self._end)
             for module in self.parts:

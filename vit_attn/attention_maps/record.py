@@ -39,7 +39,7 @@ def record(net: nn.Module, gradients: bool = False) -> Iterator[Recording]:
             or attention outside of them; they are listed.
     """
     recorder = _Recorder(net, gradients)
-    with recorder.watching(), recorder.reading.watching(net):
+    with recorder.watching(), recorder.reading.watching(m for m in recorder.net.modules() if m is not recorder.net):
         yield recorder.recording
     recorder.check_recorded()
 
