@@ -296,14 +296,14 @@ def logits_of(output: Any) -> Tensor:
     return logits
 
 
-def target_value(output: Any, target: Target, images: slice = slice(None)) -> Float[Tensor, "..."]:
+def target_value(output: Any, target: Target, images: slice) -> Float[Tensor, " B"]:
     """What gradients are of, of these images out of all that the target may count.
 
     Raises:
-        UserError: If a class is not in the head, or if there is not one for each image.
+        UserError: If a class is not in the head, or if there is not one class or number for each image.
     """
     if callable(target):
-        return _checked_value(target(output))
+        return _checked_value(target(output), images.stop - images.start, output)
     logits = logits_of(output)
     if target is None:
         classes = logits.argmax(dim=-1)
@@ -313,11 +313,27 @@ def target_value(output: Any, target: Target, images: slice = slice(None)) -> Fl
     return logits.gather(-1, in_head(classes, logits.shape[-1])[:, None])[:, 0]
 
 
-def _checked_value(value: Any) -> Tensor:
-    if not isinstance(value, Tensor) or value.ndim > 1 or not value.is_floating_point():
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UserError(f"a target function must give one number (a float tensor) for each image, got {found}")
+def _checked_value(value: Any, images: int, output: Any) -> Tensor:
+    if not isinstance(value, Tensor) or value.shape != (images,) or not value.is_floating_point():
+        found = f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(
+            f"a target function must give one number for each image, a float tensor ({images},), as output[:, 3] is, "
+            f"got {found}"
+        )
+    if any(_is_of_others(value, image, output) for image in {0, images - 1}):
+        raise UserError("a target function must give for each image a number of that image alone, as output[:, 3] is")
     return value
+
+
+def _is_of_others(value: Tensor, image: int, output: Any) -> bool:
+    """Whether an image's number is computed from what the network returned for others."""
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.shape[:1] != value.shape:
+        return False
+    if not value.requires_grad or not logits.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(value[image], logits, retain_graph=True, allow_unused=True)
+    return gradient is not None and bool(gradient[:image].any() or gradient[image + 1 :].any())
 
 
 def gradients_of(value: Tensor, outputs: list[Tensor]) -> list[Tensor]:

@@ -109,7 +109,7 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
     for layer, of_layer in zip(recording, tokens, strict=True):
         call = layer.calls[0]
         with torch.enable_grad():
-            value = target_value(net.forward_head(net.norm(of_layer)), classes).sum()
+            value = target_value(net.forward_head(net.norm(of_layer)), classes, slice(0, len(images))).sum()
         kept: Any = call.output
         (gradient,) = gradients_of(value, [kept])
         for images_, _ in call.parts():
