@@ -194,6 +194,16 @@ class Recording:
         """Images of all forwards."""
         return sum(forward.calls[0][1].q.shape[0] for forward in self.forwards)
 
+    def check_heads(self) -> None:
+        """Refuse layers that do not fit one table of layers and heads.
+
+        Raises:
+            UserError: If they have unequally many heads.
+        """
+        heads = [layer.calls[0].q.shape[1] for layer in self]
+        if len(set(heads)) > 1:
+            raise UserError(f"layers with unequally many heads have no table of layers and heads, got {heads}")
+
     def query_rows(self, queries: Sequence[int] | None = None) -> Float[Tensor, "_ Q N"]:
         """One row per query that selects its token; without queries the one row that the network pools.
 
@@ -223,9 +233,9 @@ class Recording:
         row = pooled_row(self)
         if row is None:
             reads = self.global_pool or "its tokens in a way that its class does not say"
+            hint = ", or record the whole classifier with gradients=True, which measures what it reads"
             raise UserError(
-                f"no default query for a network that reads {reads}: "
-                "name the queries, or record the whole classifier with gradients=True, which measures what it reads"
+                f"no default query for a network that reads {reads}: name the queries{'' if self.gradients else hint}"
             )
         return row.to(self.device)[None, None]
 
