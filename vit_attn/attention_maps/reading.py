@@ -61,7 +61,7 @@ class TokenReading:
         if _ends_with_one_query(calls, layout):
             call = calls[-1][1]
             read = _is_read(call, pooled)
-            if read is None and layout.global_pool:
+            if read is None and layout.global_pool not in ("", UNKNOWN_POOL):
                 read = layout.pools_by_attention
             if read is not False:
                 whole, name = call.k.shape[2] == layout.num_tokens, "map" if read else UNKNOWN_POOL
