@@ -139,9 +139,9 @@ class Recording:
         num_prefix_tokens: Tokens before the patches: CLS and registers.
         grid_size: Rows and columns of patches.
         global_pool: What the network pools: ``token`` (CLS), ``prefix`` (all prefix tokens, such as CLS and a
-            distillation token), ``avg``, ``token+avg`` (CLS beside the mean over the patches), ``map`` (by attention
-            from one query), or ``prr token`` and ``prr avg`` (by attention of all tokens to all). Measured where the
-            forward had a graph, else what the network's class does.
+            distillation token), ``avg``, ``token+avg`` (CLS beside the mean over the patches), ``tokens`` (as
+            ``pooled`` says), ``map`` (by attention from one query), or ``prr token`` and ``prr avg`` (by attention of
+            all tokens to all). Measured where the forward had a graph, else what the network's class does.
         pool_include_prefix: Whether the pool reads the prefix tokens too.
         gradients: Whether outputs were kept for gradients.
         forwards: What was recorded.
