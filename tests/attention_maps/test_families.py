@@ -9,12 +9,14 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer as TorchvisionViT
 from transformers import Dinov2Config, Dinov2ForImageClassification, ViTConfig, ViTForImageClassification
 
 from vit_attn.attention_maps import grad_rollout, legrad, raw_rows, record, relevance, rollout
 from vit_attn.attention_maps.recording import Recording
+from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 
 OURS = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 3, "num_heads": 4}
@@ -258,3 +260,34 @@ def test_legrad_agrees_with_the_reference(family: str):
         (gradient,) = torch.autograd.grad(value, weights, retain_graph=True)
         expected += gradient.relu().mean(dim=(1, 2))
     assert (found - expected).abs().amax() <= 1e-4 * expected.amax()
+
+
+class MeanInForward(TimmViT):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override]
+        return self.head(self.forward_features(x)[:, 1:].mean(dim=1))
+
+
+class Scaled(TimmViT):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # pyrefly: ignore[bad-override]
+        return self.head(2 * self.forward_features(x)[:, 0])
+
+
+class MeanInHead(TimmViT):
+    def forward_head(self, x: torch.Tensor, pre_logits: bool = False) -> torch.Tensor:
+        return self.head(x[:, 1:].mean(dim=1))
+
+
+@pytest.mark.parametrize("kind", [MeanInForward, Scaled])
+def test_legrad_of_a_network_that_reads_its_last_block_otherwise_is_refused(kind: type[TimmViT]):
+    net = kind(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=5).eval()
+    with pytest.raises(UserError, match=f"{kind.__name__} gives other logits than that of its last block"):
+        legrad(net, torch.randn(2, 3, 32, 32))
+
+
+def test_legrad_follows_a_rewritten_head():
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 5}
+    net, twin = MeanInHead(**sizes).eval(), TimmViT(**sizes, global_pool="avg").eval()
+    twin.load_state_dict(net.state_dict(), strict=False)
+    twin.norm, twin.fc_norm = net.norm, torch.nn.Identity()
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(legrad(net, images, 1), legrad(twin, images, 1))

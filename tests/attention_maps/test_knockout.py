@@ -9,8 +9,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as module_globals
 from torch.testing import assert_close
+from transformers import (
+    Aimv2VisionConfig,
+    Aimv2VisionModel,
+    SiglipConfig,
+    SiglipForImageClassification,
+    SiglipVisionConfig,
+    SiglipVisionModel,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+)
 
-from tests.networks import EACH_FAMILY, IMAGES, built, seen
+from tests.networks import EACH_FAMILY, HUGGING_FACE, IMAGES, built, of_timm, seen
 from vit_attn.attention_maps import ablate, edges, knockout, record
 from vit_attn.attention_maps.recording import logits_of
 from vit_attn.errors import UserError
@@ -203,3 +213,71 @@ def test_attention_that_cannot_be_seen_is_an_error_not_a_cut_without_effect():
     net.blocks[1].attn.fused_attn = False
     with pytest.raises(UserError, match=r"blocks\.1\.attn"), knockout(net, edges(17, [0], [1])):
         logits(net)
+
+
+def _wrapped_siglip() -> nn.Module:
+    sizes = {"depth": 3, "img_size": 32, "patch_size": 8, "embed_dim": 48, "num_heads": 4}
+    config = TimmWrapperConfig(architecture="vit_base_patch16_siglip_224", num_labels=5, model_args=sizes)
+    return TimmWrapperForImageClassification(config)
+
+
+def _pooled_otherwise() -> nn.Module:
+    net = of_timm("vit_base_patch16_siglip_224")()
+    net.global_pool = "avg"  # which timm does not read while there is a pool by attention
+    return net
+
+
+POOLS_BY_ATTENTION: dict[str, Callable[[], nn.Module]] = {
+    "siglip": lambda: SiglipVisionModel(SiglipVisionConfig(**HUGGING_FACE)),
+    "siglip, a pool that is not read": lambda: SiglipForImageClassification(
+        SiglipConfig(vision_config=HUGGING_FACE, num_labels=5)
+    ),
+    "aimv2": lambda: Aimv2VisionModel(Aimv2VisionConfig(**HUGGING_FACE)),
+    "wrapped timm": _wrapped_siglip,
+    "timm, changed": _pooled_otherwise,
+}
+
+
+@pytest.mark.parametrize("family", POOLS_BY_ATTENTION)
+def test_the_last_layer_is_the_recordings_wherever_there_is_a_pool(family: str):
+    net = POOLS_BY_ATTENTION[family]().eval()
+    with torch.no_grad(), record(net) as recording, ablate(net, {-1: [0]}):
+        net(IMAGES)
+    assert len(recording) == 3
+    assert recording[-1].weights()[:, 0].amax() == 0
+    assert recording.pool is None or recording.pool.weights()[:, 0].amax() > 0
+    cut = edges(recording.num_tokens, range(recording.num_tokens), [1])
+    with torch.no_grad(), record(net) as recording, knockout(net, cut):
+        net(IMAGES)
+    assert [layer.weights()[..., 1].amax().item() for layer in recording] == [0, 0, 0]
+
+
+def test_the_pool_of_a_hugging_face_network_is_knocked_out():
+    net = POOLS_BY_ATTENTION["siglip"]().eval()
+    cut = torch.zeros(1, 16, dtype=torch.bool)
+    cut[0, 3] = True
+    with torch.no_grad(), record(net) as recording, knockout(net, pool=cut):
+        net(IMAGES)
+    assert recording.pool.weights()[..., 3].amax() == 0
+    assert recording[-1].weights()[..., 3].amax() > 0
+
+
+def test_without_a_pool_a_siglips_last_layer_is_its_last_attention():
+    net = SiglipVisionModel(SiglipVisionConfig(**HUGGING_FACE, vision_use_head=False)).eval()
+    with torch.no_grad(), record(net) as recording, ablate(net, {-1: [0]}):
+        net(IMAGES)
+    assert recording[2].weights()[:, 0].amax() == 0
+
+
+def test_a_pool_that_no_class_names_is_refused_where_it_would_be_taken_for_a_layer():
+    net = built("timm siglip")
+    net.global_pool, net.attn_pool.__class__ = "", type("LatentAttention", (type(net.attn_pool),), {})
+    for layers in ({-1: [0]}, {3: [0]}, {-2: [0]}):
+        with (
+            torch.no_grad(),
+            pytest.raises(UserError, match=r"attn_pool of .* attends from one query"),
+            ablate(net, layers),
+        ):
+            net(IMAGES)
+    with torch.no_grad(), ablate(net, {2: [0]}):
+        net(IMAGES)

@@ -1,5 +1,6 @@
 """The default query is what the network reads: said by its class, or measured where a forward has a graph."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -87,7 +88,7 @@ def test_unequal_parts_of_the_patches_are_no_default_query():
     net = Halves(**SIZES, num_classes=5).eval()
     with record(net, gradients=True) as recording:
         net(images())
-    with pytest.raises(UserError, match="reads unequal parts of its tokens: name the queries"):
+    with pytest.raises(UserError, match=r"reads unequal parts of its tokens: name the queries$"):  # gradients are there
         relevance(recording)
     assert relevance(recording, queries=[3]).shape == (2, 1, 17)
 
@@ -123,7 +124,101 @@ def test_tokens_that_are_read_before_the_last_module_are_not_overlooked():
     net.fc_norm = nn.LayerNorm(32)
     with record(net, gradients=True) as recording:
         net(images())
-    with pytest.raises(UserError, match="reads unequal parts of its tokens"):
+    with pytest.raises(UserError, match="reads tokens of several modules"):
+        recording.query_rows()
+
+
+class Reads(TimmViT):
+    """A network whose head reads what a function makes of its tokens."""
+
+    def __init__(self, reads: Callable[[Tensor], Tensor], features: int = 32, **options: Any) -> None:
+        super().__init__(**SIZES, num_classes=5, reg_tokens=1, **options)
+        self.reads, self.head = reads, nn.Linear(features, 5)
+
+    def forward(self, x: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
+        return self.head(self.reads(self.forward_features(x)))
+
+
+def row_of(cls: float, register: float, each_patch: float) -> Tensor:
+    return torch.tensor([[[cls, register] + [each_patch] * 16]])
+
+
+MIXED: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+    "CLS and a fifth of the mean": (
+        lambda x: x[:, 0] + 0.2 * x[:, 2:].mean(dim=1),
+        row_of(1 / 1.2, 0, 0.2 / 1.2 / 16),
+    ),
+    "CLS and as much of the mean": (lambda x: x[:, 0] + x[:, 2:].mean(dim=1), row_of(1 / 2, 0, 1 / 32)),
+    "CLS and a ninth of a register": (lambda x: 0.9 * x[:, 0] + 0.1 * x[:, 1], row_of(0.9, 0.1, 0)),
+    "all in their parts": (
+        lambda x: 0.5 * x[:, 0] + 0.3 * x[:, 1] + 0.2 * x[:, 2:].mean(dim=1),
+        row_of(0.5, 0.3, 0.2 / 16),
+    ),
+    "less of a token": (lambda x: -x[:, 1], row_of(0.0, 1.0, 0.0)),
+}
+
+
+@pytest.mark.parametrize("mixed", MIXED)
+def test_a_weighted_sum_of_tokens_is_asked_by_its_weights(mixed: str):
+    reads, expected = MIXED[mixed]
+    net = Reads(reads).eval()
+    with record(net, gradients=True) as recording:
+        net(images())
+    assert_close(recording.query_rows(), expected, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("patches", [False, True])
+def test_what_is_read_side_by_side_counts_equally(patches: bool):
+    net = Reads(lambda x: torch.cat([x[:, 0], x[:, 2:].mean(dim=1) if patches else x[:, 1]], dim=-1), 64).eval()
+    with record(net, gradients=True) as recording:
+        net(images())
+    assert_close(recording.query_rows(), row_of(1 / 2, 0, 1 / 32) if patches else row_of(1 / 2, 1 / 2, 0))
+
+
+@pytest.mark.parametrize("reads", [lambda x: x[:, 0] - x[:, 1], lambda x: x[:, 0] - 0.5 * x[:, 2:].mean(dim=1)])
+def test_a_difference_of_tokens_has_no_default_query(reads: Callable[[Tensor], Tensor]):
+    net = Reads(reads).eval()
+    with record(net, gradients=True) as recording:
+        net(images())
+    with pytest.raises(UserError, match="reads a difference of its tokens: name the queries"):
+        recording.query_rows()
+
+
+class SeveralLayers(TimmViT):
+    """A network whose head reads CLS of its first block, and the mean over the patches of its last."""
+
+    def forward(self, x: Tensor) -> Tensor:  # pyrefly: ignore[bad-override]
+        kept: list[Tensor] = []
+        handle = self.blocks[0].register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+        tokens = self.forward_features(x)
+        handle.remove()
+        return self.head(kept[0][:, 0] + tokens[:, 1:].mean(dim=1))
+
+
+class BesideThePool(TimmViT):
+    """A network whose head reads CLS beside its pool by attention."""
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return self.head(self.fc_norm(self.pool(x) + x[:, 0]))
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_head_that_reads_several_layers_has_no_default_query(frozen: bool):
+    net = SeveralLayers(**SIZES, num_classes=5).eval()
+    net.patch_embed.requires_grad_(not frozen)
+    with record(net, gradients=True) as recording:
+        net(images())
+    with pytest.raises(UserError, match="reads tokens of several modules, not of the last alone: name the queries"):
+        recording.query_rows()
+    assert relevance(recording, queries=[0]).shape == (2, 1, 17)
+
+
+def test_a_head_that_reads_more_than_a_pool_by_attention_has_no_default_query():
+    net = BesideThePool(**SIZES, num_classes=5, global_pool="map").eval()
+    with record(net, gradients=True) as recording:
+        net(images())
+    assert len(recording) == 2
+    with pytest.raises(UserError, match="a pool by attention and perhaps more"):
         recording.query_rows()
 
 

@@ -14,7 +14,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.testing import assert_close
 
 from tests.networks import IMAGES, built
-from vit_attn.attention_maps import ablate, edges, knockout, record
+from vit_attn.attention_maps import ablate, edges, knockout, legrad, record
 from vit_attn.attention_maps.precision import _held
 from vit_attn.errors import UserError
 
@@ -213,3 +213,18 @@ def test_the_users_own_modes_and_recordings_nest(net):
     with torch.device("cpu"), record(net) as seen, torch.device("cpu"):
         plain(net)
     assert_close(seen[0].weights().sum(dim=-1), torch.ones(3, 4, 19))
+
+
+def test_legrad_keeps_nothing_of_a_forward_in_another_thread(net):
+    expected = legrad(net, IMAGES)
+    begun: list[bool] = []
+
+    def other(*_: Any) -> None:
+        if not begun:
+            begun.append(True)
+            elsewhere(lambda: net(IMAGES.flip(0)))
+
+    handle = net.blocks[0].register_forward_hook(other)
+    found = legrad(net, IMAGES)
+    handle.remove()
+    assert_close(found, expected)

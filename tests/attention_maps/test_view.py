@@ -4,7 +4,8 @@ import torch
 from torch.testing import assert_close
 
 from vit_attn.attention_maps import record, relevance, rollout
-from vit_attn.attention_maps.view import look
+from vit_attn.attention_maps.measures import divergence, measure
+from vit_attn.attention_maps.view import head_rows, look
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 
@@ -73,3 +74,20 @@ def test_looking_leaves_gradients_and_random_state_alone_and_works_without_gradi
 def test_what_is_not_there_is_refused(options, message):
     with pytest.raises(UserError, match=message):
         look(net_of(), torch.randn(2, 3, 16, 24), **options)
+
+
+def test_layers_with_unequally_many_heads_are_refused_wherever_there_is_a_table():
+    net, images = net_of(), torch.randn(2, 3, 16, 24)
+    net.blocks[1].attn = type(net.blocks[1].attn)(48, num_heads=2)
+    with record(net, gradients=True) as recording:
+        net(images)
+    tables = (
+        lambda: look(net, images),
+        lambda: head_rows(recording),
+        lambda: measure(recording),
+        lambda: divergence(recording, recording),
+    )
+    for table in tables:
+        with pytest.raises(UserError, match=r"unequally many heads have no table of layers and heads, got \[4, 2, 4\]"):
+            table()
+    assert relevance(recording).shape == (2, 1, 7)

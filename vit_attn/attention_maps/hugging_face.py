@@ -49,7 +49,7 @@ def hugging_face_layout(net: Any, size: tuple[int, int]) -> tuple[int, tuple[int
     registers = getattr(config, "num_register_tokens", 0) or 0
     cls_tokens = getattr(config, "n_cls_tokens", 1)
     prefix = PREFIX.get(config.model_type, cls_tokens + registers)
-    return prefix, (size[0] // rows, size[1] // cols), _read(net, config), False, (rows, cols)
+    return prefix, (size[0] // rows, size[1] // cols), _read(net), False, (rows, cols)
 
 
 def refuse_by_name(net: Any) -> None:
@@ -69,12 +69,19 @@ def refuse_by_name(net: Any) -> None:
         raise UserError(f"{name} has tokens of detection after its patches: they are no grid of patches")
 
 
-def _read(net: Any, config: Any) -> str:
+def _read(net: Any) -> str:
     known = next((READS[base.__name__] for base in type(net).__mro__ if base.__name__ in READS), "")
     if known == "pooler by attention":
-        return "map" if net.use_head else ""
-    if known == "pooler" and getattr(net, "pooler", None) is None:
-        return ""
+        return "map" if net.use_head and _is_own(net.head, "PoolingHead") else ""
     if known in ("pooler", "mean or token"):
-        return "avg" if getattr(config, "use_mean_pooling", False) else "token"
+        pooler = next((module.pooler for module in net.modules() if hasattr(module, "pooler")), None)
+        if pooler is None or not _is_own(pooler, "Pooler"):
+            return ""
+        return "token" if getattr(pooler, "layernorm", None) is None else "avg"  # whatever its config says by now
     return known
+
+
+def _is_own(module: Any, kind: str) -> bool:
+    """Whether a pooler is one of the library's, as it was written."""
+    kept = type(module).__module__.startswith("transformers.") and type(module).__name__.endswith(kind)
+    return kept and "forward" not in vars(module)

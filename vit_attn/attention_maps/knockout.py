@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vit_attn.attention_maps.asked import Asked
 from vit_attn.attention_maps.checks import indices, whole
 from vit_attn.attention_maps.network_checks import recomputes
-from vit_attn.attention_maps.watch import Watcher
+from vit_attn.attention_maps.watch import Watcher, ends_with_pool
 from vit_attn.errors import UserError, some_of
 
 Tokens = Sequence[int] | Int64[Tensor, "_"] | Int64[Tensor, "B _"]
@@ -118,11 +118,14 @@ class _Surgeon(Watcher):
     def __init__(self, net: nn.Module, layers: Sequence[int] | None) -> None:
         super().__init__(net)
         names = list(self.names.values())
-        self.pool_name = names.pop() if getattr(net, "global_pool", "") in ("map", "prr") else None
+        self.pool_name = names.pop() if ends_with_pool(self.net, self.names) else None
+        self.last = names[-1] if names else ""
         count = len(names)
         numbers = range(count) if layers is None else indices("layers", layers, count)
+        self.from_last = any(each < 0 for each in ([] if layers is None else layers))
         self.numbers = {names[number]: number for number in numbers}
         self.wanted = set(self.numbers)
+        self.one_query: set[str] = set()
 
     def begin(self, images: Tensor) -> None:
         if torch.is_grad_enabled() and recomputes(self.net):
@@ -140,6 +143,13 @@ class _Surgeon(Watcher):
             )
 
     def change(self, name: str, asked: Asked) -> None:
+        if asked.q.shape[2] == 1 < asked.k.shape[2]:
+            self.one_query.add(name)
+        if self.one_query == {self.last} and (self.from_last or name in self.wanted):
+            raise UserError(
+                f"{name} of {type(self.net).__name__} attends from one query, so it is a pool and no layer: name the "
+                "layers, counted from 0, or name the pool's class after a pool"
+            )
         if name in self.wanted:
             self.operate(name, asked)
 

@@ -1,22 +1,27 @@
 """How the tokens of a network are laid out: how many come before the patches, the grid, and what is pooled."""
 
 import inspect
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers.attention_pool import AttentionPoolPrr
 from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.hugging_face import hugging_face_layout, refuse_by_name
 from vit_attn.errors import UserError
+from vit_attn.model.vit import VisionTransformer
 
 LIBRARIES = ("timm.", "torchvision.", "transformers.", "vit_attn.")
 """Where the classes come from whose attributes say truly what they pool."""
-POOLING = ("forward", "forward_head", "pool")
+POOLING = ("forward", "forward_features", "forward_head", "pool")
 """Methods of those classes that decide what is pooled."""
+BLOCKS = (nn.ModuleList, nn.Sequential)
+"""What they keep their blocks in."""
 
 UNKNOWN_POOL = "a pool by attention and perhaps more"
 """Of a network that has such a pool, where it is not known whether the output comes from it."""
@@ -51,11 +56,12 @@ def by_attention(global_pool: str) -> bool:
 def layout_of(net: nn.Module, images: Tensor) -> Layout:
     """The layout for these images, of a network of ours, timm's, torchvision's or Hugging Face's.
 
-    What is pooled is what the network's class says, or "" where a subclass rewrote it.
+    What is pooled is what the network's class and its modules say, or "" where a subclass or an assignment rewrote it.
 
     Raises:
         UserError: If the network does not say, or if its tokens are no grid.
     """
+    whole = net = getattr(net, "_orig_mod", net)  # compiled
     net = getattr(net, "timm_model", net)  # in a wrapper of Hugging Face's
     refuse_by_name(net)
     if images.ndim != 4:
@@ -70,9 +76,9 @@ def layout_of(net: nn.Module, images: Tensor) -> Layout:
             layout = _timm(net, size)
     except (AttributeError, TypeError) as error:
         raise UserError(f"{type(net).__name__} does not say how its tokens are laid out: {error}") from error
-    if by_attention(layout.global_pool) or not rewritten(net):
+    if not rewritten(whole):
         return layout
-    return layout._replace(global_pool="")
+    return layout._replace(global_pool=UNKNOWN_POOL if layout.pools_by_attention else "")
 
 
 def _torchvision(net: Any, size: tuple[int, int]) -> Layout:
@@ -92,22 +98,49 @@ def _timm(net: Any, size: tuple[int, int]) -> Layout:
     else:
         rows, cols = embed.grid_size
         patch = (size[0] // rows, size[1] // cols) if size[0] % rows == 0 == size[1] % cols else None
-    pool = net.global_pool
-    if hasattr(net, "head_dist"):  # two heads, averaged
-        pool = "prefix"
-    if pool == "prr":
-        pool = f"prr {net.attn_pool.pool}"
+    pool = "prefix" if hasattr(net, "head_dist") else _timm_pool(net)  # two heads, averaged
     takes_all = isinstance(net, Eva) and pool == "map"  # and says nothing of it
     include = getattr(net, "pool_include_prefix", takes_all)
     return Layout(net.num_prefix_tokens, (rows, cols), pool, include, patch)
 
 
+def _timm_pool(net: Any) -> str:
+    """What such a network pools: by its attention if it has any for that, whatever ``global_pool`` was set to since."""
+    pool, by = net.global_pool, getattr(net, "attn_pool", None)
+    if by is None or not _of_library(net):
+        return pool
+    if isinstance(net, VisionTransformer) and pool in ("", "token"):
+        return pool
+    if not type(by).__module__.startswith(LIBRARIES) or _replaced(by, "forward"):
+        return ""
+    return f"prr {by.pool}" if isinstance(by, AttentionPoolPrr) else "map"
+
+
 def rewritten(net: nn.Module) -> bool:
-    """Whether a subclass, or an assignment, replaced how a library's network pools."""
-    if not any(base.__module__.startswith(LIBRARIES) for base in type(net).__mro__):
-        return False
-    owners = [getattr(inspect.getattr_static(type(net), name, None), "__module__", "timm.") for name in POOLING]
-    return any(not owner.startswith(LIBRARIES) for owner in owners) or any(name in vars(net) for name in POOLING[1:])
+    """Whether a subclass, or an assignment, replaced how a library's network pools, in it or around its blocks."""
+    return _of_library(net) and any(_replaced(module, name) for module in _holders(net) for name in POOLING)
+
+
+def _of_library(net: nn.Module) -> bool:
+    return any(base.__module__.startswith(LIBRARIES) for base in type(net).__mro__)
+
+
+def _holders(module: nn.Module) -> Iterator[nn.Module]:
+    """The module, and those in it down to the list of its blocks."""
+    yield module
+    for child in module.children():
+        if not isinstance(child, BLOCKS) and any(isinstance(m, BLOCKS) and _attends(m) for m in child.modules()):
+            yield from _holders(child)
+
+
+def _attends(module: nn.Module) -> bool:
+    return any(part in type(each).__name__.lower() for each in module.modules() for part in ("attention", "attn"))
+
+
+def _replaced(module: nn.Module, name: str) -> bool:
+    """Whether a method of this name is not a library's."""
+    method = vars(module).get(name, inspect.getattr_static(type(module), name, None))
+    return callable(method) and not str(getattr(method, "__module__", "")).startswith((*LIBRARIES, "torch."))
 
 
 def covered(pixels: np.ndarray, layout: Any) -> np.ndarray:

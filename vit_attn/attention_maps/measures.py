@@ -102,9 +102,7 @@ def measure(
     Raises:
         UserError: If they have not, or if nothing was recorded.
     """
-    heads = [layer.calls[0].q.shape[1] for layer in recording]
-    if len(set(heads)) > 1:
-        raise UserError(f"layers with unequally many heads have no table of measures, got {heads}")
+    recording.check_heads()
     by_layer = [_measure_layer(layer, recording, patch_size) for layer in recording]
     return {name: torch.stack([each[name] for each in by_layer]) for name in MEASURES}
 
@@ -134,7 +132,7 @@ def divergence(one: Recording, other: Recording) -> Float[Tensor, "layers heads"
         other: The other, with as many layers, heads and tokens, on the same images.
 
     Raises:
-        UserError: If they have other layers, heads, tokens or images.
+        UserError: If they have other layers, heads, tokens or images, or unequally many heads from layer to layer.
 
     References:
         Lin 1991, "Divergence measures based on the Shannon entropy".
@@ -149,6 +147,7 @@ def divergence(one: Recording, other: Recording) -> Float[Tensor, "layers heads"
         heads = mine.calls[0].q.shape[1], theirs.calls[0].q.shape[1]
         if heads[0] != heads[1]:
             raise UserError(f"{mine.name} has {heads[0]} heads, {theirs.name} has {heads[1]}")
+    one.check_heads()
     return torch.stack([_apart(*layers) for layers in zip(one, other, strict=True)])
 
 

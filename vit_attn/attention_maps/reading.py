@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ LAST = 16
 """Modules that are remembered, since the last to give tokens may be one that nothing is read from."""
 _thread = threading.local()
 UNEQUAL = "unequal parts of its tokens"
+DIFFERENCE = "a difference of its tokens"
+SEVERAL = "tokens of several modules, not of the last alone"
 TOLERANCE = 1e-2
 """Of the largest gradient: tokens of a mean have the same one, up to rounding in 16 bits."""
 
@@ -26,14 +28,14 @@ TOLERANCE = 1e-2
 class TokenReading:
     """Watches for the last modules that give all tokens, and says how the output reads them."""
 
-    def __init__(self) -> None:
-        self.last: deque[Tensor] = deque(maxlen=LAST)
+    def __init__(self, most: int | None = LAST) -> None:
+        self.last: deque[Tensor] = deque(maxlen=most)
         self.parts: set[nn.Module] = set()
 
     @contextlib.contextmanager
-    def watching(self, net: nn.Module) -> Iterator[None]:
-        """See what each module gives inside the ``with`` block, between the calls that say so."""
-        self.parts = {module for module in net.modules() if module is not net}
+    def watching(self, modules: Iterable[nn.Module]) -> Iterator[None]:
+        """See what each module gives in this thread inside the ``with`` block, once ``begin`` is called."""
+        self.parts = set(modules)
         with contextlib.ExitStack() as stack:
             stack.callback(self._end)
             for module in self.parts:
@@ -61,18 +63,21 @@ class TokenReading:
         if _ends_with_one_query(calls, layout):
             call = calls[-1][1]
             read = _is_read(call, pooled)
-            if read is None and layout.global_pool:
+            if read is None and layout.global_pool not in ("", UNKNOWN_POOL):
                 read = layout.pools_by_attention
             if read is not False:
-                whole, name = call.k.shape[2] == layout.num_tokens, "map" if read else UNKNOWN_POOL
+                alone = read and not _reaches(pooled, calls[0][1].output, call.output)
+                whole, name = call.k.shape[2] == layout.num_tokens, "map" if alone else UNKNOWN_POOL
                 return layout._replace(global_pool=name, pool_include_prefix=whole), calls
             calls = calls[:-1]
         elif layout.pools_by_attention:
             return layout, calls
-        gradients = (_projected_gradient(pooled, each) for each in reversed(tokens))
-        gradient = next((each for each in gradients if each is not None), None)
+        found = ((each, _projected_gradient(pooled, each)) for each in reversed(tokens))
+        last, gradient = next(((each, of) for each, of in found if of is not None), (None, None))
         if gradient is None or not gradient.any():
             return layout, calls
+        if _reaches(pooled, calls[0][1].output, last):
+            return layout._replace(global_pool=SEVERAL, pooled=None), calls
         by_query = _projected_gradient(pooled, calls[-1][1].output)
         if by_query is not None and not torch.equal(_read(gradient), _read(by_query.transpose(1, 2).flatten(2))):
             return layout._replace(global_pool=UNEQUAL, pooled=None), calls  # it reads tokens in another way, too
@@ -121,6 +126,25 @@ def _projected_gradient(pooled: Tensor | None, tokens: Tensor | None) -> Tensor 
     return None if gradient is None else gradient.detach().float()
 
 
+def _reaches(pooled: Tensor | None, first: Tensor | None, last: Tensor | None) -> bool:
+    """Whether the output is computed from what the first attention gave by a way that leaves out the last tokens.
+
+    The graph is only walked through, from the output to the last tokens.
+    """
+    if pooled is None or first is None or last is None or last is first:
+        return False
+    waiting, seen = [pooled.grad_fn], {last.grad_fn, None}
+    while waiting:
+        node: Any = waiting.pop()
+        if node in seen:
+            continue
+        if node is first.grad_fn or getattr(node, "variable", None) is first:
+            return True
+        seen.add(node)
+        waiting.extend(each for each, _ in node.next_functions)
+    return False
+
+
 def _read(gradient: Float[Tensor, "B N D"]) -> Bool[Tensor, " N"]:
     """Which tokens have a gradient."""
     sizes = gradient.abs().amax(dim=(0, 2))
@@ -130,20 +154,43 @@ def _read(gradient: Float[Tensor, "B N D"]) -> Bool[Tensor, " N"]:
 def _measured(layout: Layout, gradient: Float[Tensor, "B N D"]) -> Layout:
     prefix, read = layout.num_prefix_tokens, _read(gradient).tolist()
     before, patches = read[:prefix], read[prefix:]
-    if not any(patches):
-        if read == [True] + [False] * (len(read) - 1):
-            return layout._replace(global_pool="token", pooled=None)
-        row = torch.tensor(read, dtype=torch.float32, device="cpu")
-        return layout._replace(global_pool="prefix" if all(before) else "tokens", pooled=row / row.sum())
-    if not all(patches) or not _equal(gradient[:, prefix:]):
-        return layout._replace(global_pool=UNEQUAL, pooled=None)
-    if not any(before):
-        return layout._replace(global_pool="avg", pool_include_prefix=False, pooled=None)
-    if all(before) and _equal(gradient):
-        return layout._replace(global_pool="avg", pool_include_prefix=True, pooled=None)
-    if before == [True] + [False] * (prefix - 1):
+    if any(patches):
+        if not all(patches) or not _equal(gradient[:, prefix:]):
+            return layout._replace(global_pool=UNEQUAL, pooled=None)
+        if not any(before) or (all(before) and _equal(gradient)):
+            return layout._replace(global_pool="avg", pool_include_prefix=any(before), pooled=None)
+    elif read == [True] + [False] * (len(read) - 1):
+        return layout._replace(global_pool="token", pooled=None)
+    return _mixed(layout, gradient, [token for token in range(prefix) if before[token]], any(patches))
+
+
+def _mixed(layout: Layout, gradient: Float[Tensor, "B N D"], asked: list[int], patches: bool) -> Layout:
+    """The layout where prefix tokens are read, beside each other or beside the mean over the patches."""
+    prefix = layout.num_prefix_tokens
+    parts = [gradient[:, token] for token in asked] + ([gradient[:, prefix:].sum(dim=1)] if patches else [])
+    ratios = _ratios(torch.stack(parts).flatten(1))
+    if ratios is not None and (ratios < 0).any():
+        return layout._replace(global_pool=DIFFERENCE, pooled=None)
+    if patches and asked == [0] and (ratios is None or (ratios - 0.5).abs().amax() <= TOLERANCE):
         return layout._replace(global_pool="token+avg", pool_include_prefix=False, pooled=None)
-    return layout._replace(global_pool=UNEQUAL, pooled=None)
+    if patches and ratios is None:
+        return layout._replace(global_pool=UNEQUAL, pooled=None)
+    ratios = torch.full((len(parts),), 1 / len(parts), dtype=torch.float32, device="cpu") if ratios is None else ratios
+    row = torch.zeros(layout.num_tokens, dtype=torch.float32, device="cpu")
+    row[asked] = ratios[: len(asked)]
+    if patches:
+        row[prefix:] = ratios[-1] / (layout.num_tokens - prefix)
+    return layout._replace(global_pool="prefix" if not patches and len(asked) == prefix else "tokens", pooled=row)
+
+
+def _ratios(parts: Float[Tensor, "parts _"]) -> Float[Tensor, " parts"] | None:
+    """Each one's part of their sum, where all are multiples of one gradient: of a weighted sum; none where not."""
+    most = parts[parts.abs().amax(dim=1).argmax()]
+    multiples = (parts * most).sum(dim=1) / most.square().sum()
+    apart = (parts - multiples[:, None] * most).abs().amax(dim=1)
+    if (apart > TOLERANCE * parts.abs().amax(dim=1)).any():
+        return None
+    return (multiples / multiples.abs().sum()).cpu()
 
 
 def _equal(gradient: Float[Tensor, "B N D"]) -> bool:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.asked import Asked
-from vit_attn.attention_maps.layout import layout_of
+from vit_attn.attention_maps.layout import UNKNOWN_POOL, layout_of
 from vit_attn.attention_maps.network_checks import recomputes
 from vit_attn.attention_maps.reading import TokenReading
 from vit_attn.attention_maps.recording import AttentionCall, Forward, Recording
@@ -39,7 +39,7 @@ def record(net: nn.Module, gradients: bool = False) -> Iterator[Recording]:
             or attention outside of them; they are listed.
     """
     recorder = _Recorder(net, gradients)
-    with recorder.watching(), recorder.reading.watching(net):
+    with recorder.watching(), recorder.reading.watching(m for m in recorder.net.modules() if m is not recorder.net):
         yield recorder.recording
     recorder.check_recorded()
 
@@ -130,7 +130,10 @@ class _Recorder(Watcher):
         pooled = recording.num_tokens - (0 if recording.pool_include_prefix else recording.num_prefix_tokens)
         wanted = [(batch, recording.num_tokens, recording.num_tokens)] * len(calls)
         if recording.pools_by_attention:
-            wanted[-1] = (batch, 1 if recording.global_pool == "map" else pooled, pooled)
+            one = recording.global_pool == "map" or (
+                recording.global_pool == UNKNOWN_POOL and calls[-1][1].q.shape[2] == 1
+            )
+            wanted[-1] = (batch, 1 if one else pooled, pooled)
         wrong = []
         for (name, call), expected in zip(calls, wanted, strict=True):
             found = (call.q.shape[0], call.q.shape[2], call.k.shape[2])

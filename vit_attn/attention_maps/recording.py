@@ -139,9 +139,9 @@ class Recording:
         num_prefix_tokens: Tokens before the patches: CLS and registers.
         grid_size: Rows and columns of patches.
         global_pool: What the network pools: ``token`` (CLS), ``prefix`` (all prefix tokens, such as CLS and a
-            distillation token), ``avg``, ``token+avg`` (CLS beside the mean over the patches), ``map`` (by attention
-            from one query), or ``prr token`` and ``prr avg`` (by attention of all tokens to all). Measured where the
-            forward had a graph, else what the network's class does.
+            distillation token), ``avg``, ``token+avg`` (CLS beside the mean over the patches), ``tokens`` (as
+            ``pooled`` says), ``map`` (by attention from one query), or ``prr token`` and ``prr avg`` (by attention of
+            all tokens to all). Measured where the forward had a graph, else what the network's class does.
         pool_include_prefix: Whether the pool reads the prefix tokens too.
         gradients: Whether outputs were kept for gradients.
         forwards: What was recorded.
@@ -194,6 +194,16 @@ class Recording:
         """Images of all forwards."""
         return sum(forward.calls[0][1].q.shape[0] for forward in self.forwards)
 
+    def check_heads(self) -> None:
+        """Refuse layers that do not fit one table of layers and heads.
+
+        Raises:
+            UserError: If they have unequally many heads.
+        """
+        heads = [layer.calls[0].q.shape[1] for layer in self]
+        if len(set(heads)) > 1:
+            raise UserError(f"layers with unequally many heads have no table of layers and heads, got {heads}")
+
     def query_rows(self, queries: Sequence[int] | None = None) -> Float[Tensor, "_ Q N"]:
         """One row per query that selects its token; without queries the one row that the network pools.
 
@@ -223,9 +233,9 @@ class Recording:
         row = pooled_row(self)
         if row is None:
             reads = self.global_pool or "its tokens in a way that its class does not say"
+            hint = ", or record the whole classifier with gradients=True, which measures what it reads"
             raise UserError(
-                f"no default query for a network that reads {reads}: "
-                "name the queries, or record the whole classifier with gradients=True, which measures what it reads"
+                f"no default query for a network that reads {reads}: name the queries{'' if self.gradients else hint}"
             )
         return row.to(self.device)[None, None]
 
@@ -296,14 +306,14 @@ def logits_of(output: Any) -> Tensor:
     return logits
 
 
-def target_value(output: Any, target: Target, images: slice = slice(None)) -> Float[Tensor, "..."]:
+def target_value(output: Any, target: Target, images: slice) -> Float[Tensor, " B"]:
     """What gradients are of, of these images out of all that the target may count.
 
     Raises:
-        UserError: If a class is not in the head, or if there is not one for each image.
+        UserError: If a class is not in the head, or if there is not one class or number for each image.
     """
     if callable(target):
-        return _checked_value(target(output))
+        return _checked_value(target(output), images.stop - images.start, output)
     logits = logits_of(output)
     if target is None:
         classes = logits.argmax(dim=-1)
@@ -313,11 +323,27 @@ def target_value(output: Any, target: Target, images: slice = slice(None)) -> Fl
     return logits.gather(-1, in_head(classes, logits.shape[-1])[:, None])[:, 0]
 
 
-def _checked_value(value: Any) -> Tensor:
-    if not isinstance(value, Tensor) or value.ndim > 1 or not value.is_floating_point():
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UserError(f"a target function must give one number (a float tensor) for each image, got {found}")
+def _checked_value(value: Any, images: int, output: Any) -> Tensor:
+    if not isinstance(value, Tensor) or value.shape != (images,) or not value.is_floating_point():
+        found = f"{tuple(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+        raise UserError(
+            f"a target function must give one number for each image, a float tensor ({images},), as output[:, 3] is, "
+            f"got {found}"
+        )
+    if any(_is_of_others(value, image, output) for image in {0, images - 1}):
+        raise UserError("a target function must give for each image a number of that image alone, as output[:, 3] is")
     return value
+
+
+def _is_of_others(value: Tensor, image: int, output: Any) -> bool:
+    """Whether an image's number is computed from what the network returned for others."""
+    logits = getattr(output, "logits", output)
+    if not isinstance(logits, Tensor) or logits.shape[:1] != value.shape:
+        return False
+    if not value.requires_grad or not logits.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(value[image], logits, retain_graph=True, allow_unused=True)
+    return gradient is not None and bool(gradient[:image].any() or gradient[image + 1 :].any())
 
 
 def gradients_of(value: Tensor, outputs: list[Tensor]) -> list[Tensor]:

@@ -14,9 +14,13 @@ from torch import Tensor
 
 from vit_attn.attention_maps.checks import call_network, check_images
 from vit_attn.attention_maps.precision import exact, in_float32, product
+from vit_attn.attention_maps.reading import TokenReading
 from vit_attn.attention_maps.record import record
 from vit_attn.attention_maps.recording import AttentionCall, Recording, Target, gradients_of, target_value
 from vit_attn.errors import UserError
+
+SAME_READING = 1e-3
+"""Of the largest logit: what is computed twice may differ so much."""
 
 
 @in_float32
@@ -83,7 +87,7 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
         target: What gradients are of, as for :func:`relevance`; by default the class that the whole network names.
 
     Raises:
-        UserError: If the network has no such parts, or if a class does not exist.
+        UserError: If the network has no such parts, if it computes its output otherwise, or if a class does not exist.
 
     References:
         Bousselham 2024, "LeGrad", arXiv 2404.03214, section 3.2.
@@ -94,26 +98,38 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
         )
     check_images(net, images)
     images = images.clone() if images.is_inference() else images  # one made in inference mode cannot enter a graph
-    tokens: list[Tensor] = []
-    hooks = [block.register_forward_hook(lambda _block, _inputs, output: tokens.append(output)) for block in net.blocks]
-    try:
-        with torch.enable_grad(), record(net, gradients=True) as recording:
-            logits = call_network(net, images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    blocks = TokenReading(most=None)
+    with torch.enable_grad(), record(net, gradients=True) as recording, blocks.watching(net.blocks):
+        blocks.begin()
+        logits = call_network(net, images)
+        tokens = list(blocks.last)
+    _check_reading(net, recording, tokens, logits)
     classes = logits.argmax(dim=-1) if target is None else target
     total = torch.zeros(len(images), recording.num_tokens, device=images.device, dtype=torch.float32)
     for layer, of_layer in zip(recording, tokens, strict=True):
         call = layer.calls[0]
         with torch.enable_grad():
-            value = target_value(net.forward_head(net.norm(of_layer)), classes).sum()
+            value = target_value(net.forward_head(net.norm(of_layer)), classes, slice(0, len(images))).sum()
         kept: Any = call.output
         (gradient,) = gradients_of(value, [kept])
         for images_, _ in call.parts():
             by_weights = weight_gradient(call.part(images_), gradient[images_])
             total[images_] += by_weights.relu_().mean(dim=(1, 2))
     return total
+
+
+def _check_reading(net: Any, recording: Recording, tokens: list[Tensor], logits: Any) -> None:
+    """Whether the network itself reads its last tokens as each layer's are read."""
+    if len(tokens) == len(recording) and isinstance(logits, Tensor):
+        with torch.no_grad():
+            found = net.forward_head(net.norm(tokens[-1]))
+        apart = (found - logits).abs().amax() if found.shape == logits.shape else torch.inf
+        if not apart > SAME_READING * logits.abs().amax():  # NaN is told below
+            return
+    raise UserError(
+        f"legrad reads each layer by forward_head(norm(tokens)), but {type(net).__name__} gives other logits than that "
+        "of its last block: use relevance, or call net.eval() if it drops anything"
+    )
 
 
 def weight_gradient(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B H M N"]:

@@ -72,7 +72,8 @@ def look(
         target: What relevance is of; by default the class that the network names.
 
     Raises:
-        UserError: If the network cannot be recorded, or if the query or class does not exist.
+        UserError: If the network cannot be recorded, if its layers have unequally many heads, or if the query or class
+            does not exist.
     """
     check_images(net, images)
     with torch.inference_mode(False), torch.enable_grad(), record(net, gradients=True) as recording:
@@ -124,7 +125,12 @@ def _views_of(
 
 @in_float32
 def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "B L H N"]:
-    """The row of a query, or what the network pools, in every layer and head that has as many heads as the first."""
+    """The row of a query, or what the network pools, in every layer and head.
+
+    Raises:
+        UserError: If layers have unequally many heads, or if the query does not exist.
+    """
+    recording.check_heads()
     rows = recording.query_rows(None if query is None else [query]).unsqueeze(1)  # (1 or B, 1, 1, N)
     layers = []
     for layer in recording:

@@ -306,3 +306,17 @@ def attention_modules(net: nn.Module) -> dict[nn.Module, str]:
     if not inner:
         raise UserError(f"{type(net).__name__} has no attention modules to record")
     return inner
+
+
+def ends_with_pool(net: nn.Module, found: Mapping[nn.Module, str]) -> bool:
+    """Whether the last of these attention modules is a pool and no layer.
+
+    The network's ``global_pool`` says so; or a module's class, the only one of that name: its own, or that of a module
+    around it that holds no other attention.
+    """
+    if getattr(getattr(net, "timm_model", net), "global_pool", "") in ("map", "prr"):  # in Hugging Face's wrapper
+        return True
+    last = list(found)[-1]
+    around = [m for m in net.modules() if m is not net and [c for c in m.modules() if c in found] == [last]]
+    kinds = [type(module) for module in net.modules()]
+    return any("pool" in type(m).__name__.lower() and kinds.count(type(m)) == 1 for m in around)
