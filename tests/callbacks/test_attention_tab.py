@@ -41,6 +41,18 @@ def look(count: int = 3, judged: bool = False, net: nn.Module | None = None, **o
     return Taken(4, recording, logits, views, between, judgement, probe, False), data.class_names
 
 
+@pytest.mark.parametrize(("patch_size", "known"), [(2, True), (8, False)])
+def test_answers_are_of_the_networks_own_patches_or_left_out(tmp_path, patch_size: int, known: bool):
+    net = VisionTransformer(img_size=32, patch_size=patch_size, num_classes=10, **SMALL).eval()
+    taken, names = look(1, net=net)
+    AttentionTab(10).write(tmp_path, taken, names)
+    index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
+    row, col = divmod(taken.probe.answers[0].bought, 8)
+    fine = [32 * row + 2 * col + each for each in (0, 1, 16, 17)]
+    assert index["grid"] == [32 // patch_size] * 2
+    assert (index["images"][0]["answer"] or {}).get("bought") == (fine if known else None)
+
+
 def test_what_is_written_is_what_was_recorded(tmp_path):
     taken, names = look()
     written = AttentionTab(10).write(tmp_path, taken, names)

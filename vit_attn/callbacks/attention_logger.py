@@ -6,10 +6,11 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from vit_attn.attention_maps.baselines import Judgement
+from vit_attn.attention_maps.ground_truth import said_of
 from vit_attn.attention_maps.measures import measure
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.record import record
@@ -91,6 +92,7 @@ class AttentionLogger(Beside):
                 raise UserError(f"{name} must be at least 0, got {value}")
         self.layers, self.methods, self.faithfulness_every = layers, tuple(methods), faithfulness_every
         self.tab_megabytes, self.tab, self.loggings = tab_megabytes, AttentionTab(tab_megabytes), 0
+        self.told = ""
 
     def state_dict(self) -> dict[str, Any]:
         """How often was logged, and what of the budget is left, so that a resumed run goes on alike."""
@@ -116,8 +118,9 @@ class AttentionLogger(Beside):
         device = next(net.parameters()).device  # in setup the module is not yet where it says
         blank = torch.zeros(1, data.in_chans, *data.img_size, device=device)
         try:
-            with evaluating(net), record(net) as recording:
-                pl_module(blank)
+            with evaluating(net), torch.inference_mode(False), torch.enable_grad():
+                with record(net, gradients=True) as recording:
+                    pl_module(blank.clone())
             rollout(recording)
         except UserError as error:
             raise UserError(f"{error}; to train without pictures of it: --attention.num_images=0") from error
@@ -161,6 +164,9 @@ class AttentionLogger(Beside):
             probe = data.probe(self.num_images)
             images = data.normalize(probe.images.to(pl_module.device))
             recording, logits = self._record(trainer, pl_module, images)
+            if (said := said_of(probe, recording)) and said != self.told:
+                rank_zero_info(f"AttentionLogger: {said}")
+                self.told = said
             self.tab.prefix_names = prefix_names(net_of(pl_module), recording.num_prefix_tokens)
             try:
                 views = views_of(recording, logits)

@@ -102,7 +102,7 @@ export class Stage {
       /** @type {import("./draw.js").Mark[]} */
       const marks = [];
       const answer = state.answer && about.answer ? Object.entries(about.answer) : [];
-      for (const [name, patches] of answer) for (const patch of patches) marks.push({ patch, kind: "answer", name });
+      for (const [name, patches] of answer) patches.forEach((patch, i) => marks.push({ patch, kind: "answer", name: i ? undefined : name }));
       const hovered = column ? query : key;
       const main = column ? key : query;
       if (hovered >= 0) marks.push({ patch: hovered - grid.prefix, kind: "hover" });
