@@ -201,6 +201,15 @@ test("a verdict stands under its own method and no other", () => {
   assert.deepEqual(others.map((change) => judgedAs(here, { ...DEFAULTS, ...change })), ["rollout, mean", null, null, null, null, null]);
 });
 
+test("of a pool by attention the last layer's mix is judged, not the pool's own row", () => {
+  const five = (value) => ({ deletion: [value, 0.5, 0.1, 0.5, 0.1], insertion: [value, 0.5, 0.1, 0.5, 0.1] });
+  const methods = { "last layer": five(0.2), "last layer, pooled": five(0.3) };
+  const pool = new Maps({ run: "r", step: 0, image: 0 }, { ...index, judged: { orders: 8, images: 2, methods } }, [layer(2, 5), layer(2, 5)], null);
+  const said = verdictNotes(pool, { ...DEFAULTS, method: "raw" }).join(" ");
+  assert.match(said, /Verdict on the last layer, mean of heads, weighed as the pool by attention does.*deletion 0\.300/);
+  assert.doesNotMatch(said, /0\.200/);
+});
+
 test("a difference within its margin is none, and what is better than one baseline alone has shown nothing", () => {
   assert.deepEqual([0.3, 0.34, 0.46, null].map((value) => relation(value, 0.4, 0.05, false)), ["better", "better", "worse", "unknown"]);
   assert.deepEqual([0.35, 0.45].map((value) => relation(value, 0.4, 0.0501, true)), ["same", "same"]);

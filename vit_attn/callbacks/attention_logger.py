@@ -54,7 +54,8 @@ class AttentionLogger(Beside):
         methods: What is drawn over the images, of ``relevance``, ``last layer`` and ``rollout``.
         faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance, the
             last layer and rollout (mean, maximum and minimum of heads) are measured beside eight random orders and
-            centre first, on at most eight of the images, at 140 forwards each; 0 for never.
+            centre first, on at most eight of the images, at 140 forwards each (154
+            with a pool by attention); 0 for never.
         tab_megabytes: What a run may write for the tab Attention, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps
             it in memory while it shows the run.
         max_cost: Share of the run's time that logging may take, drawing included; where it would take more, loggings
