@@ -65,6 +65,23 @@ def test_a_map_that_is_itself_a_random_order_is_called_different_in_few_of_many_
     assert called[8] <= 20
 
 
+def test_a_single_order_differs_from_centre_first_by_chance_in_one_of_twenty_cases():
+    generator = torch.Generator().manual_seed(4)
+    areas = 0.5 + 0.1 * torch.randn(4000, 10, 1, generator=generator)  # a map, eight random orders, centre first
+    found = [compare(each[0], each[1:9], each[9]).relations(higher_is_better=True) for each in areas]
+    beside_random, beside_centre = (sum(pair[i] != SAME for pair in found) / len(found) for i in (0, 1))
+    assert beside_random == pytest.approx(0.05, abs=0.01)
+    assert beside_centre == pytest.approx(0.05, abs=0.01)
+
+
+def test_the_margin_beside_centre_first_is_of_two_orders_and_beside_random_ones_of_their_mean():
+    luck = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])[:, None]
+    found = compare(torch.tensor([0.5]), luck, torch.tensor([0.5]))
+    deviation = luck.double().std().item()
+    assert found.random_margin == pytest.approx(2.365 * deviation * math.sqrt(1 + 1 / 8), rel=1e-2)
+    assert found.centre_margin == pytest.approx(2.365 * deviation * math.sqrt(2), rel=1e-2)
+
+
 def test_a_difference_that_all_images_share_counts_and_its_sign_is_the_measures():
     luck = 0.4 + 0.01 * torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
     found = compare(luck.mean(dim=0) - 0.2, luck, torch.full((16,), 0.1))

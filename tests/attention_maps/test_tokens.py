@@ -1,5 +1,7 @@
 import timm
 import torch
+import torchvision
+import transformers
 from torch import nn
 
 from vit_attn.attention_maps.layout import layout_of
@@ -18,6 +20,27 @@ def test_tokens_before_the_patches_have_the_names_of_what_they_are():
     assert names("vit_medium_patch16_reg4_gap_256", **small) == ["R1", "R2", "R3", "R4"]
     assert names("deit_tiny_distilled_patch16_224", **small) == ["CLS", "DIST"]
     assert prefix_names(nn.Identity(), 1) == ["CLS"]  # torchvision's and Hugging Face's
+
+
+def test_tokens_of_embeddings_have_the_names_of_what_they_are():
+    small = {"embed_dim": 48, "depth": 1, "num_heads": 2}
+    assert names("naflexvit_base_patch16_gap", **small) == ["R1", "R2", "R3", "R4"]
+    config = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size = {"image_size": 32, "patch_size": 8}
+    deit = transformers.DeiTForImageClassificationWithTeacher(transformers.DeiTConfig(**config, **size))
+    assert prefix_names(deit, 2) == ["CLS", "DIST"]
+    dino = transformers.DINOv3ViTModel(transformers.DINOv3ViTConfig(**config, **size, num_register_tokens=2))
+    assert prefix_names(dino, 3) == ["CLS", "R1", "R2"]
+    clip = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**config, **size))
+    assert prefix_names(clip, 1) == ["CLS"]
+    assert prefix_names(torchvision.models.VisionTransformer(32, 8, 1, 2, 32, 64), 1) == ["CLS"]
+
+
+def test_several_cls_tokens_are_no_registers():
+    net = nn.Module()
+    net.embeddings = nn.Module()
+    net.embeddings.cls_token = nn.Parameter(torch.zeros(1, 2, 8))
+    assert prefix_names(net, 2) == ["CLS1", "CLS2"]
 
 
 def test_every_token_is_found_by_its_name():

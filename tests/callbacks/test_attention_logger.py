@@ -2,6 +2,7 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+import timm
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -220,3 +221,35 @@ def test_a_network_that_gives_nan_has_no_pictures_and_trains_on(tmp_path: Path, 
     with pytest.warns(UserWarning, match="no pictures of attention at step"):
         fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
     assert not events(tmp_path).Tags()["images"]
+
+
+class PoolsItsOwnWay(timm.models.VisionTransformer):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.forward_features(x)[:, 1:].mean(dim=1))
+
+
+def test_a_network_whose_pool_is_found_by_gradients_is_taken():
+    task = Classifier(arch_options=SMALL)
+    task.net = PoolsItsOwnWay(img_size=32, patch_size=8, num_classes=10, **SMALL)
+    AttentionLogger(num_images=1).check(ImageData("coins"), task)
+    assert all(parameter.grad is None for parameter in task.net.parameters())
+
+
+@pytest.mark.parametrize(("patch_size", "times"), [(2, 0), (8, 1)])
+def test_answers_that_are_not_of_whole_patches_are_said_once_and_left_out(
+    patch_size: int, times: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    task, data = Classifier(arch_options=SMALL | {"patch_size": patch_size}), ImageData("coins")
+    data.prepare_data()
+    trainer = L.Trainer(accelerator="cpu", logger=TensorBoardLogger(tmp_path, "a", "b"), enable_checkpointing=False)
+    trainer.datamodule = data
+    logger = AttentionLogger(num_images=1, max_cost=1.0, faithfulness_every=0)
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            logger.logged = None
+            logger.look(trainer, task, always=True)
+    logger._finish()
+    assert caplog.text.count("answers are neither marked nor judged") == times
+    log = events(tmp_path)
+    assert log.Tags()["images"]
+    assert ("attention_pointing/chance" in log.Tags()["scalars"]) == (not times)

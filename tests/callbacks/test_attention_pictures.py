@@ -53,3 +53,20 @@ def test_relevance_is_drawn_first_for_the_class_that_it_is_of_and_in_shares_of_t
     assert [each.note for each in drawn] == ["for dog", "", ""]
     assert [int(each.patches.argmax()) for each in drawn] == [3, 5, 7]
     assert drawn[0].patches.sum() == 1
+
+
+def test_in_a_finer_grid_each_patch_of_the_bought_coin_is_marked_and_is_a_hit(taken, monkeypatch):
+    finer = probe(3)
+    finer.answers = [SimpleNamespace(bought=3, buyer=0, grid=(2, 2))]  # the lower right quarter: 10, 11, 14, 15
+    assert pointing(taken, finer) == {"relevance": 0, "last_layer": 0, "rollout": 0, "chance": 4 / 16}
+    view = taken.views[0]
+    assert [mark.patch for mark in attention_pictures._marks(finer, 0, view)] == [10, 11, 14, 15, 0, 1, 4, 5]
+    finer.answers = [SimpleNamespace(bought=0, buyer=3, grid=(2, 2))]  # 0, 1, 4, 5
+    assert pointing(taken, finer)["last_layer"] == 1
+
+
+def test_in_a_coarser_grid_pictures_are_drawn_without_marks(taken):
+    coarser = probe(3)
+    coarser.answers = [SimpleNamespace(bought=63, buyer=0, grid=(8, 8))]
+    assert pointing(taken, coarser) == {}
+    assert overlay(taken, coarser, 0, ["cat", "dog"]).shape[2] == 3

@@ -11,10 +11,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from vit_attn.attention_maps import record
+from vit_attn.attention_maps.baselines import judge_maps
+from vit_attn.attention_maps.rollout import raw_rows
 from vit_attn.attention_maps.view import views_of
 from vit_attn.callbacks import AttentionLogger
 from vit_attn.callbacks.attention_tab import AttentionTab, Budget
-from vit_attn.callbacks.taken import Taken, judge_views, relevance_between
+from vit_attn.callbacks.taken import Taken, judge_views, judged_scalars, relevance_between
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
@@ -39,6 +41,18 @@ def look(count: int = 3, judged: bool = False, net: nn.Module | None = None, **o
     views, between = views_of(recording, logits), relevance_between(recording, logits)
     judgement = judge_views(net, images, recording, views) if judged else None
     return Taken(4, recording, logits, views, between, judgement, probe, False), data.class_names
+
+
+@pytest.mark.parametrize(("patch_size", "known"), [(2, True), (8, False)])
+def test_answers_are_of_the_networks_own_patches_or_left_out(tmp_path, patch_size: int, known: bool):
+    net = VisionTransformer(img_size=32, patch_size=patch_size, num_classes=10, **SMALL).eval()
+    taken, names = look(1, net=net)
+    AttentionTab(10).write(tmp_path, taken, names)
+    index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
+    row, col = divmod(taken.probe.answers[0].bought, 8)
+    fine = [32 * row + 2 * col + each for each in (0, 1, 16, 17)]
+    assert index["grid"] == [32 // patch_size] * 2
+    assert (index["images"][0]["answer"] or {}).get("bought") == (fine if known else None)
 
 
 def test_what_is_written_is_what_was_recorded(tmp_path):
@@ -149,3 +163,24 @@ def test_a_budget_is_never_exceeded(total, size):
 def test_a_negative_budget_is_refused():
     with pytest.raises(UserError, match="tab_megabytes must be at least 0, got -1"):
         AttentionLogger(tab_megabytes=-1)
+
+
+def test_of_a_pool_by_attention_last_layer_is_the_pools_row_and_the_tabs_mix_has_a_name_of_its_own():
+    net = VisionTransformer(img_size=32, patch_size=4, num_classes=10, global_pool="map", **SMALL).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.5)
+    taken, _ = look(2, judged=True, net=net)
+    data = ImageData("coins")
+    data.prepare_data()
+    images, target = data.normalize(taken.probe.images), taken.logits.argmax(dim=-1)
+    rows = {"last layer": taken.recording.query_rows(), "last layer, pooled": raw_rows(taken.recording)}
+    maps = {name: row[:, 0, taken.recording.num_prefix_tokens :].detach().float() for name, row in rows.items()}
+    expected = judge_maps(net, images, maps, target).overall
+    assert taken.judgement is not None
+    assert expected["last layer"] != expected["last layer, pooled"]
+    for name in maps:
+        assert taken.judgement.overall[name]["deletion"].value == pytest.approx(expected[name]["deletion"].value)
+    scalar = judged_scalars(taken.judgement)["attention_deletion/last_layer"]
+    assert scalar == taken.judgement.overall["last layer"]["deletion"].value

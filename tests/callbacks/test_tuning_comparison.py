@@ -3,6 +3,7 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+import timm
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from vit_attn.attention_maps.measures import divergence
 from vit_attn.attention_maps.record import record
-from vit_attn.callbacks import TuningComparison
+from vit_attn.callbacks import TuningComparison, tuning_comparison
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
@@ -162,3 +163,20 @@ def test_a_network_that_cannot_be_recorded_is_trained_without_and_told(tmp_path,
 def test_options_that_mean_nothing_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         TuningComparison(**options)
+
+
+class PoolsItsOwnWay(timm.models.VisionTransformer):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.forward_features(x)[:, 1:].mean(dim=1))
+
+
+def test_a_network_whose_pool_is_found_by_gradients_is_compared_too(data):
+    task = Classifier(num_classes=10, arch=ARCH, arch_options=SMALL)
+    task.net = PoolsItsOwnWay(img_size=32, patch_size=8, num_classes=10, **SMALL)
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **QUIET)
+    trainer.datamodule = data
+    recording, logits, _ = TuningComparison(num_images=2)._record(trainer, task)
+    assert not logits.requires_grad
+    assert recording.global_pool == "avg"
+    assert tuning_comparison._rows(recording)["rollout"].shape == (2, 17)
+    assert all(parameter.grad is None for parameter in task.net.parameters())

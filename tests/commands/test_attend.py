@@ -149,3 +149,18 @@ def test_a_query_is_named_by_row_and_column_or_as_a_prefix_token(folder: Path):
         assert main([*command, "--out", str(out)]) == 0
         with np.load(out / "coins_0.attention.npz") as numbers:
             assert numbers["query"] == index
+
+
+def test_a_picture_that_is_named_twice_is_drawn_once_and_that_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(folder)
+    named = ["coins_1.png", "coins_0.png", str(folder / "coins_0.png"), "./coins_1.png"]
+    assert main(["attend", *named, "--model", "vit_attn_coins_patch4_32", "--out", "out"]) == 0
+    said = capsys.readouterr().out
+    assert said.count(" -> ") == 2
+    assert "named more than once, read once: 2 images" in said
+    assert "; 2 images\n" in said
+    assert said.index("coins_1.png: ") < said.index("coins_0.png: ")
+    results = {f"coins_{i}.attention.{kind}" for i in (0, 1) for kind in ("png", "npz")}
+    assert {path.name for path in (folder / "out").iterdir()} == results

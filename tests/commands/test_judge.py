@@ -167,3 +167,23 @@ def test_weights_of_other_classes_or_in_another_order_are_refused(names, weights
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 2
     assert "the checkpoint is of other classes than coins: class " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("patch_size", [2, 8, 16])
+def test_coins_are_judged_whatever_patches_the_network_has(
+    patch_size: int, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    options = dict(embed_dim=32, depth=1, num_heads=1, mlp_ratio=2, patch_size=patch_size)
+    net = build_net("vit_attn_tiny_patch4_32", 10, (32, 32), 3, options)
+    torch.nn.init.normal_(net.head.weight)
+    save_weights(net, tmp_path / "net.safetensors")
+    given = ["--arch_options", *(f"{name}={value}" for name, value in options.items())]
+    known = ["--weights", str(tmp_path / "net.safetensors"), "--dataset", "coins", "--images", "4"]
+    assert main(["judge", "--arch", "vit_attn_tiny_patch4_32", *given, *known, "--out", str(tmp_path)]) == 0
+    told, said = capsys.readouterr()
+    row = rows(tmp_path / "methods.csv")["relevance"]
+    assert bool(row["bought"]) == ("bought " in told.splitlines()[2]) == (patch_size == 2)
+    assert ("buyer → coins" in rows(tmp_path / "knockouts.csv")) == (patch_size == 2)
+    assert bool(row["logit_8"]) == (patch_size != 16)
+    assert ("answers are neither marked nor judged" in said) == (patch_size != 2)
+    assert ("the network has 4 patches: what cutting the 8 first does is left out" in said) == (patch_size == 16)

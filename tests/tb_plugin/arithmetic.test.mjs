@@ -4,9 +4,10 @@ import test from "node:test";
 
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("arithmetic.js", folder));
-const { findSinks, measure } = await import(new URL("measures.js", folder));
+const { findSinks, measure, sinkShare } = await import(new URL("measures.js", folder));
 const { Maps, difference, placeName, rankOf, tokenName } = await import(new URL("view.js", folder));
 const { LEAST, compare, whyNot } = await import(new URL("compare.js", folder));
+const { sums } = await import(new URL("notes.js", folder));
 const { judgedAs, relation, verdictNotes } = await import(new URL("verdict.js", folder));
 const { Store, DEFAULTS } = await import(new URL("state.js", folder));
 const { cssColour, format, scaleAround, scaleTo } = await import(new URL("colour.js", folder));
@@ -108,6 +109,18 @@ test("a head that looks everywhere alike is uniform, one on one token concentrat
   assert.deepEqual([one.entropy, one.sink, one.sinkToken, one.concentrated, one.uniform], [0, 1, 1, true, false]);
 });
 
+test("a row of which nothing goes to patches counts for no distance", () => {
+  // CLS and 2 × 2 patches of 16 pixels: two patches attend to CLS alone, two to the patch diagonally across
+  const weights = [[1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [1, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 0, 0, 0]];
+  const codes = Uint8Array.from(weights.flat(), (weight) => 255 * weight);
+  const grid = { rows: 2, cols: 2, prefix: 1, height: 32, width: 32 };
+  near(measure({ heads: 1, tokens: 5, peaks: new Float32Array(5).fill(1), codes }, 0, grid).distance, Math.hypot(16, 16), 1e-3);
+});
+
+test("what a sink gets at least is said as it is measured", () => {
+  assert.deepEqual([5, 19, 20, 197].map(sinkShare), ["half of the attention", "half of the attention", "ten times the uniform share", "ten times the uniform share"]);
+});
+
 test("sinks are known patches at ten times the uniform share, never prefix tokens", () => {
   const tokens = 20;
   const matrix = new Float32Array(tokens * tokens);
@@ -145,6 +158,19 @@ test("what holds most of the attention is left out only if it does in other imag
   assert.deepEqual(hidden(sinks([[1], []], [1]), { method: "rollout", layer: 1 }), [0, 1]);
 });
 
+test("a side of a comparison is said to have its own sinks, and to leave out those of the other too", () => {
+  const of = (sinks) => new Maps({ run: "r", step: 0, image: 0 }, { ...index, sinks }, [concentrated(), concentrated()], null);
+  const a = of({ images: 8, layers: [{ heads: [[1], []], mean: [1] }, { heads: [[], []], mean: [] }] });
+  const state = { ...DEFAULTS, method: "raw", layer: 0 };
+  const told = (here, change) => sums(here, here.show({ ...state, ...change }, a.sinks(state)), { ...state, ...change }).join(" ");
+  assert.match(told(a, {}), /Sinks, which get half of the attention or more in nine of ten of 8 images: row 1, column 1\./);
+  assert.match(told(a, { hide: true }), /Left out: CLS; row 1, column 1;/);
+  for (const other of [undefined, { images: 2, layers: null }, { images: 8, layers: [{ heads: [[], []], mean: [] }, { heads: [[], []], mean: [] }] }]) {
+    assert.doesNotMatch(told(of(other), {}), /Sinks|undefined/);
+    assert.match(told(of(other), { hide: true }), /Left out: CLS; row 1, column 1 \(a sink of A\);/);
+  }
+});
+
 test("without relevance raw attention of the last layer is shown, and what needs loading is known", () => {
   const without = maps();
   assert.equal(without.possible(DEFAULTS).method, "raw");
@@ -173,6 +199,15 @@ test("a verdict stands under its own method and no other", () => {
   const others = [{ method: "rollout" }, { method: "raw", layer: 0 }, { method: "raw", head: 1 }, { method: "raw", head: "max" }, { method: "rollout", layer: 0 }, { query: 2 }];
   for (const other of others) assert.match(said(other), /^Not judged: .*[^0-9]$/);
   assert.deepEqual(others.map((change) => judgedAs(here, { ...DEFAULTS, ...change })), ["rollout, mean", null, null, null, null, null]);
+});
+
+test("of a pool by attention the last layer's mix is judged, not the pool's own row", () => {
+  const five = (value) => ({ deletion: [value, 0.5, 0.1, 0.5, 0.1], insertion: [value, 0.5, 0.1, 0.5, 0.1] });
+  const methods = { "last layer": five(0.2), "last layer, pooled": five(0.3) };
+  const pool = new Maps({ run: "r", step: 0, image: 0 }, { ...index, judged: { orders: 8, images: 2, methods } }, [layer(2, 5), layer(2, 5)], null);
+  const said = verdictNotes(pool, { ...DEFAULTS, method: "raw" }).join(" ");
+  assert.match(said, /Verdict on the last layer, mean of heads, weighed as the pool by attention does.*deletion 0\.300/);
+  assert.doesNotMatch(said, /0\.200/);
 });
 
 test("a difference within its margin is none, and what is better than one baseline alone has shown nothing", () => {
@@ -242,6 +277,9 @@ test("two sides are subtracted only where they are of one image, of the same tok
     [{ about: { top: [["cat", 1]] } }, relevance, /relevance is of other classes: x in A, cat in B/],
     [{ index: { pooled: [0, 0.25, 0.25, 0.25, 0.25] } }, pooled, /what the network pools is not the same/],
     [{ index: { pooled: [0, 0.25, 0.25, 0.25, 0.25] } }, raw, ""],
+    [{ index: { pooled: [0, 0.25, 0.25, 0.25, 0.25] } }, { ...relevance, query: "pool" }, /what the network pools is not the same/],
+    [{ about: { pooled_relevance: [3, 1, 1, 1, 1] } }, { ...relevance, query: "pool" }, /what the network pools/],
+    [{}, { ...relevance, query: "pool" }, ""],
     [{ about: { pooled: [1, 0, 0, 0, 0] } }, pooled, /what the network pools/],
     [{ layers: 3 }, raw, ""], // the last of each
     [{ layers: 3 }, { ...raw, layer: 2 }, /layer 2 is shown of A, layer 3 of B/],

@@ -29,8 +29,9 @@ class Comparison(NamedTuple):
     """Mean of a measure over images, beside those of both baselines, each with the margin a difference must exceed.
 
     A margin is the larger one of two half-widths of 95 %: of the mean difference over images (Student's t of paired
-    differences), and of one more order among the random ones (standard deviation of their means, times
-    t √(1 + 1/orders)). A single image has the second alone.
+    differences), and of what the choice of an order alone makes: standard deviation of the random orders' means, times
+    t √(1 + 1/orders) beside their mean, and times t √2 beside centre first, which is one order as the method is. A
+    single image has the second alone.
     """
 
     value: float
@@ -66,10 +67,11 @@ def compare(values: Float[Tensor, " B"], random: Float[Tensor, "orders B"], cent
     """
     values, random, centre = (each.cpu().double() for each in (values, random, centre))
     orders = len(random)
-    by_order = quantile(orders - 1) * random.mean(dim=1).std().item() * math.sqrt(1 + 1 / orders)
+    one_order = quantile(orders - 1) * random.mean(dim=1).std().item()
     means = random.mean(dim=0)
     margins = []
-    for baseline in (means, centre):
+    for baseline, of_orders in ((means, orders), (centre, 1)):
+        by_order = one_order * math.sqrt(1 + 1 / of_orders)
         by_image = 0.0
         if len(values) > 1:
             by_image = quantile(len(values) - 1) * (values - baseline).std().item() / math.sqrt(len(values))

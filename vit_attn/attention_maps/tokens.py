@@ -1,13 +1,16 @@
 """Tokens by name: CLS, R1, or a patch by its row and column, counted from 1 as everywhere that a person reads."""
 
 import re
-from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vit_attn.attention_maps.layout import Layout
 from vit_attn.errors import UserError, did_you_mean
 
+CLS = ("cls_token", "class_token", "class_embedding")
+"""Parameters that are CLS, or several of it, wherever a network or its embeddings have them."""
+DISTILLATION = ("dist_token", "distillation_token")
+REGISTERS = ("reg_token", "register_tokens")
 PLACE = re.compile(r"(\d+)\s*[,;x]\s*(\d+)")
 
 
@@ -18,12 +21,29 @@ def prefix_names(net: nn.Module, count: int) -> list[str]:
         net: The network.
         count: How many there are.
     """
-    any_net: Any = net
-    names = ["CLS"] if getattr(any_net, "cls_token", True) is not None else []
-    if getattr(any_net, "dist_token", None) is not None:
+    several, others = _tokens_of(net, CLS), _tokens_of(net, DISTILLATION + REGISTERS)
+    if not several and not others and not _says_none(net):
+        several = 1  # a network that does not tell
+    names = ["CLS"] if several == 1 else [f"CLS{i + 1}" for i in range(several)]
+    if _tokens_of(net, DISTILLATION):
         names.append("DIST")
     registers = max(0, count - len(names))
     return [*names, *(f"R{i + 1}" for i in range(registers))][:count]
+
+
+def _tokens_of(net: nn.Module, names: tuple[str, ...]) -> int:
+    """How many tokens the first parameter of these names holds, of the network or of a module within it."""
+    for module in net.modules():
+        for name in names:
+            found = getattr(module, name, None)
+            if isinstance(found, Tensor):
+                return found.shape[-2] if found.ndim > 1 else 1
+    return 0
+
+
+def _says_none(net: nn.Module) -> bool:
+    """Whether a network says that it has no CLS."""
+    return any(getattr(module, name, True) is None for module in net.modules() for name in CLS)
 
 
 def token_name(token: int, layout: Layout, prefix: list[str]) -> str:

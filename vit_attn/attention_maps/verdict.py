@@ -73,10 +73,10 @@ class Columns(NamedTuple):
 
 @dataclass
 class Places:
-    """Where the answer of each image stands, in patches."""
+    """Where the answer of each image stands, in patches of the network."""
 
-    buyer: Int64[Tensor, "B 1"]
-    bought: Int64[Tensor, "B 1"]
+    buyer: Int64[Tensor, "B _"]
+    bought: Int64[Tensor, "B _"]
     coins: Int64[Tensor, "B _"]
 
 
@@ -133,8 +133,7 @@ def judge_network(case: Case, seed: int = 0, steps: int = 16) -> Verdict:
                 up = Curve(down.probabilities.flip(-1))
             else:
                 up = insertion(net, images, order, target, steps)
-            cuts = [knock_out_top(net, images, labels, order, count) for count in KNOCK_OUTS]
-            changes = [x for cut in cuts for x in (cut.logit, cut.accuracy)]
+            changes = _knocked_out(case, order)
             unchanged = torch.ones(2, len(images), device=images.device)  # of what does not look at the network
             answered = [pointing(patches, each).float() for each in _answers(places)] or [_none(images)] * 3
             parts.append([down.area, up.area, *changes, *correlation.get(name, unchanged), *answered])
@@ -149,15 +148,29 @@ def judge_network(case: Case, seed: int = 0, steps: int = 16) -> Verdict:
     return verdict
 
 
+def _knocked_out(case: Case, order: Int64[Tensor, "B P"]) -> list[Float[Tensor, " B"]]:
+    """Changes of logit and accuracy without the first patches; NaN where there are fewer."""
+    changes = []
+    for count in KNOCK_OUTS:
+        if count > order.shape[-1]:
+            changes += [_none(case.images)] * 2
+            continue
+        cut = knock_out_top(case.net, case.images, case.labels, order, count)
+        changes += [cut.logit, cut.accuracy]
+    return changes
+
+
 def _compared(by_order: dict[str, list[Columns]]) -> dict[str, dict[str, Comparison]]:
-    """Each method's measures beside those of both baselines."""
+    """Each method's measures beside those of both baselines, of those that can be had."""
 
     def of(name: str, measure: str) -> Tensor:
         return torch.stack([getattr(columns, measure) for columns in by_order[name]])
 
     return {
         name: {
-            measure: compare(of(name, measure)[0], of(RANDOM, measure), of(CENTRE, measure)[0]) for measure in VERDICTS
+            measure: compare(of(name, measure)[0], of(RANDOM, measure), of(CENTRE, measure)[0])
+            for measure in VERDICTS
+            if not of(name, measure).isnan().all()
         }
         for name in by_order
         if name not in (RANDOM, CENTRE)

@@ -6,10 +6,11 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from vit_attn.attention_maps.baselines import Judgement
+from vit_attn.attention_maps.ground_truth import said_of
 from vit_attn.attention_maps.measures import measure
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.record import record
@@ -53,7 +54,8 @@ class AttentionLogger(Beside):
         methods: What is drawn over the images, of ``relevance``, ``last layer`` and ``rollout``.
         faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance, the
             last layer and rollout (mean, maximum and minimum of heads) are measured beside eight random orders and
-            centre first, on at most eight of the images, at 140 forwards each; 0 for never.
+            centre first, on at most eight of the images, at 140 forwards each (154
+            with a pool by attention); 0 for never.
         tab_megabytes: What a run may write for the tab Attention, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps
             it in memory while it shows the run.
         max_cost: Share of the run's time that logging may take, drawing included; where it would take more, loggings
@@ -91,6 +93,7 @@ class AttentionLogger(Beside):
                 raise UserError(f"{name} must be at least 0, got {value}")
         self.layers, self.methods, self.faithfulness_every = layers, tuple(methods), faithfulness_every
         self.tab_megabytes, self.tab, self.loggings = tab_megabytes, AttentionTab(tab_megabytes), 0
+        self.told = ""
 
     def state_dict(self) -> dict[str, Any]:
         """How often was logged, and what of the budget is left, so that a resumed run goes on alike."""
@@ -116,8 +119,9 @@ class AttentionLogger(Beside):
         device = next(net.parameters()).device  # in setup the module is not yet where it says
         blank = torch.zeros(1, data.in_chans, *data.img_size, device=device)
         try:
-            with evaluating(net), record(net) as recording:
-                pl_module(blank)
+            with evaluating(net), torch.inference_mode(False), torch.enable_grad():
+                with record(net, gradients=True) as recording:
+                    pl_module(blank.clone())
             rollout(recording)
         except UserError as error:
             raise UserError(f"{error}; to train without pictures of it: --attention.num_images=0") from error
@@ -161,6 +165,9 @@ class AttentionLogger(Beside):
             probe = data.probe(self.num_images)
             images = data.normalize(probe.images.to(pl_module.device))
             recording, logits = self._record(trainer, pl_module, images)
+            if (said := said_of(probe, recording)) and said != self.told:
+                rank_zero_info(f"AttentionLogger: {said}")
+                self.told = said
             self.tab.prefix_names = prefix_names(net_of(pl_module), recording.num_prefix_tokens)
             try:
                 views = views_of(recording, logits)

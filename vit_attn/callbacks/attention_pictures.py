@@ -11,6 +11,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from torch import Tensor
 
+from vit_attn.attention_maps.ground_truth import ground_truth
 from vit_attn.attention_maps.layout import covered
 from vit_attn.attention_maps.overlay import Map, Mark, draw_matrices, draw_overlays, draw_sheet, shares_of
 from vit_attn.attention_maps.page import Picture
@@ -109,20 +110,21 @@ def overlay(
     }
     title = _title(probe, index, view, class_names, "\n")
     image = covered(_pixels(probe.images[index]), view)
-    return draw_overlays(image, title, [maps[method] for method in methods], _marks(probe, index), dpi)
+    return draw_overlays(image, title, [maps[method] for method in methods], _marks(probe, index, view), dpi)
 
 
 def pointing(taken: Snapshot, probe: Any) -> dict[str, float]:
     """Share of the images in which the top patch of each method is the answer; nothing where it is not known."""
-    if probe.answers is None:
+    bought = ground_truth(probe, taken.views[0], "bought")
+    if bought is None:
         return {}
     hits: dict[str, list[bool]] = {method: [] for method in METHODS}
-    for view, answer in zip(taken.views, probe.answers, strict=True):
+    for view, answer in zip(taken.views, bought, strict=True):
         for method, row in zip(METHODS, (view.relevance, view.last, view.rollout), strict=True):
-            hits[method].append(int(row[view.num_prefix_tokens :].argmax()) == answer.bought)
+            hits[method].append(int(row[view.num_prefix_tokens :].argmax()) in answer)
     patches = view.patches(view.last).size
     return {method.replace(" ", "_"): sum(found) / len(found) for method, found in hits.items()} | {
-        "chance": 1 / patches
+        "chance": sum(map(len, bought)) / len(bought) / patches
     }
 
 
@@ -135,11 +137,12 @@ def _map(name: str, row: np.ndarray, view: View) -> Map:
     return Map(name, view.patches(row), float(row[: view.num_prefix_tokens].sum()))
 
 
-def _marks(probe: Any, index: int) -> list[Mark]:
-    if probe.answers is None:
+def _marks(probe: Any, index: int, view: View) -> list[Mark]:
+    bought, buyer = (ground_truth(probe, view, name) for name in ("bought", "buyer"))
+    if bought is None or buyer is None:
         return []
-    answer = probe.answers[index]
-    return [Mark("bought", answer.bought), Mark("buyer", answer.buyer, "dotted")]
+    coin = [Mark("bought", patch) for patch in bought[index]]
+    return [*coin, *(Mark("buyer", patch, "dotted") for patch in buyer[index])]
 
 
 def _pixels(image: Tensor) -> np.ndarray:

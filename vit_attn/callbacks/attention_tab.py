@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
+from vit_attn.attention_maps.ground_truth import ground_truth
 from vit_attn.attention_maps.layout import covered
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.callbacks.taken import Taken
@@ -101,8 +102,9 @@ class AttentionTab:
 def _images(probe: Any, class_names: Sequence[str], count: int, recording: Recording) -> ProbeImages:
     pixels = covered(probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), recording)
     answers = None
-    if probe.answers is not None:
-        answers = [{"bought": [one.bought], "buyer": [one.buyer]} for one in probe.answers[:count]]
+    bought, buyer = (ground_truth(probe, recording, name) for name in ("bought", "buyer"))
+    if bought is not None and buyer is not None:
+        answers = [{"bought": coin, "buyer": who} for coin, who in zip(bought[:count], buyer[:count], strict=True)]
     return ProbeImages(np.ascontiguousarray(pixels), probe.labels[:count].tolist(), class_names, answers)
 
 

@@ -14,9 +14,10 @@ from vit_attn.attention_maps.relevance import relevance
 from vit_attn.attention_maps.rollout import FUSIONS, raw_rows, rollout
 from vit_attn.attention_maps.view import View
 from vit_attn.callbacks.attention_pictures import MOST_TOKENS
+from vit_attn.tb_plugin.summary import POOLED_LAYER
 
 MOST_JUDGED = 8
-"""Images on which maps are judged, so that a judgement takes at most 1,120 forwards of an image."""
+"""Images on which maps are judged, so that a judgement takes at most 1,232 forwards of an image."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ def judge_views(net: nn.Module, images: Tensor, recording: Recording, views: lis
     """
     rows = {
         "relevance": torch.from_numpy(np.stack([view.relevance for view in views])),
-        "last layer": raw_rows(recording)[:, 0],
+        "last layer": torch.from_numpy(np.stack([view.last for view in views])),
         **{f"rollout, {fusion}": rollout(recording, fusion=fusion)[:, 0] for fusion in FUSIONS},
     }
+    if recording.pool is not None:  # the last layer's row is then the pool's own; the tab shows its mix of the layer's
+        rows[POOLED_LAYER] = raw_rows(recording)[:, 0]
     prefix, judged = recording.num_prefix_tokens, images[:MOST_JUDGED]
     maps = {name: each[: len(judged), prefix:].detach().float() for name, each in rows.items()}
     target = torch.tensor([view.predicted for view in views[: len(judged)]], device=images.device)

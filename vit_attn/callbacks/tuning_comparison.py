@@ -96,10 +96,10 @@ class TuningComparison(Beside):
         data, net = _data(trainer), net_of(task)
         probe = data.probe(self.num_images)
         images = probe.images.to(next(net.parameters()).device)
-        with evaluating(net), torch.inference_mode(False), trainer.precision_plugin.forward_context():
-            with record(net) as recording:
-                logits = task(data.normalize(images))
-        return recording.on_host(), logits, probe
+        with evaluating(net), torch.inference_mode(False), torch.enable_grad():  # which tell what a network reads
+            with trainer.precision_plugin.forward_context(), record(net, gradients=True) as recording:
+                logits = task(data.normalize(images).clone())
+        return recording.on_host(), logits.detach(), probe
 
     def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""

@@ -15,7 +15,10 @@ from torch import Tensor
 from vit_attn.attention_maps.baselines import RANDOM_ORDERS, Relation
 from vit_attn.attention_maps.curves import draw_curves
 from vit_attn.attention_maps.faithfulness import Change
+from vit_attn.attention_maps.ground_truth import ground_truth, said_of
+from vit_attn.attention_maps.layout import Layout, layout_of
 from vit_attn.attention_maps.verdict import (
+    KNOCK_OUTS,
     VERDICTS,
     Case,
     Columns,
@@ -142,16 +145,21 @@ def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> C
     """A network and the first probe images of a data set, normalised."""
     probe = data.probe(count)
     images = data.normalize(probe.images.to(device))
-    return Case(net, images, probe.labels.to(device), places_of(probe, device))
+    layout = layout_of(net, images)
+    if said := said_of(probe, layout):
+        sys.stderr.write(f"vit-attn: {said}\n")
+    patches = layout.grid_size[0] * layout.grid_size[1]
+    if patches < max(KNOCK_OUTS):
+        sys.stderr.write(
+            f"vit-attn: the network has {patches} patches: what cutting the {max(KNOCK_OUTS)} first does is left out\n"
+        )
+    return Case(net, images, probe.labels.to(device), places_of(probe, layout, device))
 
 
-def places_of(probe: Probe, device: str) -> Places | None:
-    """Where the answers stand, as tensors."""
-    if probe.answers is None:
-        return None
-    buyer, bought = [[each.buyer] for each in probe.answers], [[each.bought] for each in probe.answers]
-    coins = [each.coins for each in probe.answers]
-    return Places(*(torch.tensor(each, device=device) for each in (buyer, bought, coins)))
+def places_of(probe: Probe, layout: Layout, device: str) -> Places | None:
+    """Where the answers stand in the network's patches, as tensors."""
+    parts = [ground_truth(probe, layout, name) for name in ("buyer", "bought", "coins")]
+    return None if None in parts else Places(*(torch.tensor(each, device=device) for each in parts))
 
 
 def write(verdict: Verdict, folder: Path) -> None:
@@ -198,9 +206,10 @@ def table(verdict: Verdict) -> str:
 
 def verdict_table(verdict: Verdict) -> str:
     """What each method's measures say beside random orders and centre first."""
-    rows = [["beside random and centre first", *(HEADINGS[name] for name in VERDICTS)]]
+    shown = next(iter(verdict.comparisons.values()))
+    rows = [["beside random and centre first", *(HEADINGS[name] for name in shown)]]
     for method, measures in verdict.comparisons.items():
-        relations = (measures[name].relations(higher) for name, higher in VERDICTS.items())
+        relations = (measures[name].relations(VERDICTS[name]) for name in shown)
         rows.append([method, *(WORDS.get(each, "unknown") for each in relations)])
     return _aligned(rows)
 

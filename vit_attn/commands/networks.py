@@ -1,5 +1,6 @@
 """A trained network by the name that a user types: a checkpoint, an export of ours, or a name of timm's registry."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -221,7 +222,8 @@ def pick_device(name: str) -> torch.device:
 def image_files(paths: Sequence[str]) -> list[Path]:
     """The files that are named, and the pictures in and below the folders that are named: those that ``fit`` takes.
 
-    They are in the order given, those of a folder sorted. What a folder holds besides is counted in a line.
+    They are in the order given, those of a folder sorted, each once. What a folder holds besides is counted in a line,
+    and so is what was named again.
 
     Args:
         paths: Files and folders.
@@ -247,4 +249,9 @@ def image_files(paths: Sequence[str]) -> list[Path]:
         )
     if said:
         sys.stdout.write(f"{one_line(said)}\n")
-    return found
+    once: dict[str, Path] = {}
+    for path in found:
+        once.setdefault(os.path.abspath(path), path)
+    if again := len(found) - len(once):
+        sys.stdout.write(f"named more than once, read once: {again:,} image{'s' * (again > 1)}\n")
+    return list(once.values())

@@ -8,7 +8,7 @@ attention.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -45,12 +45,14 @@ SIZES = {"train": 38_400, "val": 2_000, "test": 2_000}
 
 @dataclass(frozen=True)
 class Answer:
-    """Where the answer of an image stands; patches are numbered row by row, from 0 to 63."""
+    """Where the answer of an image stands; patches are numbered row by row, from 0 to 63, in a grid of 8 × 8."""
 
     buyer: int
     bought: int
     coins: tuple[int, ...]
     """All coins, the bought one first."""
+    grid: tuple[int, int] = field(default=(GRID, GRID), repr=False)
+    """Rows and columns that the patches are numbered in; a network may have others."""
 
 
 @dataclass(frozen=True)

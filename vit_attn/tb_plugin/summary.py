@@ -74,8 +74,11 @@ class Tokens:
 Measures = Mapping[str, Mapping[str, Sequence[float]]]
 """By method and by ``deletion`` and ``insertion``: value, mean of the random orders, margin above which a difference to
 it counts, value of centre first, and margin of that."""
-METHODS = ("relevance", "last layer", "rollout, mean", "rollout, max", "rollout, min")
-"""Views of the pooled row that the page shows a verdict of."""
+POOLED_LAYER = "last layer, pooled"
+"""The last layer's rows, mixed as a pool by attention weighs them: the page's view of the last layer of such a network,
+whose "last layer" is the pool's own row."""
+METHODS = ("relevance", "last layer", POOLED_LAYER, "rollout, mean", "rollout, max", "rollout, min")
+"""Maps of the pooled row that may have a verdict."""
 
 
 @dataclass(frozen=True)

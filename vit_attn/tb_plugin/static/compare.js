@@ -21,9 +21,9 @@ export function whyNot(a, b, state) {
   if (!same) return "they are different images";
   if (!sameTokens(a, b)) return `they have other tokens: ${tokensOf(a)} in A, ${tokensOf(b)} in B`;
   if (a.about.label !== b.about.label) return `they have other classes: the image is ${a.about.label} in A, ${b.about.label} in B`;
+  if (state.query === "pool" && !samePool(a, b)) return "what the network pools is not the same: choose a token";
   const [targetA, targetB] = [a.about.top[0][0], b.about.top[0][0]];
   if (state.method === "relevance") return targetA === targetB ? "" : `relevance is of other classes: ${targetA} in A, ${targetB} in B`;
-  if (state.query === "pool" && !samePool(a, b)) return "what the network pools is not the same: choose a token";
   return otherPlace(a, b, state);
 }
 
@@ -45,7 +45,8 @@ function tokensOf({ grid, index }) {
 
 /** Whether both pool the same tokens; a pool by attention weighs them anew at each step. @param {Maps} a @param {Maps} b */
 function samePool(a, b) {
-  if (a.about.pooled || b.about.pooled) return Boolean(a.about.pooled && b.about.pooled);
+  const anew = [a, b].map(({ about }) => Boolean(about.pooled || about.pooled_relevance));
+  if (anew.some(Boolean)) return anew.every(Boolean);
   return a.index.pooled.join() === b.index.pooled.join();
 }
 

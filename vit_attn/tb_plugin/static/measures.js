@@ -13,6 +13,8 @@ export const UNIFORM = 0.97;
 export const CONCENTRATED = 0.5;
 /** A sink gets this many times the uniform share, as in sinks.py. */
 const SINK_TIMES = 10;
+/** A row that gives patches no more than this has no distance, as in measures.py. */
+const NO_WEIGHT = 1e-6;
 
 const LOG_SHARES = SHARES.map((share) => (share > 0 ? share * Math.log(share) : 0));
 
@@ -28,9 +30,9 @@ export function measure(layer, head, grid) {
   const { tokens, peaks, codes } = layer;
   const columns = new Float64Array(tokens);
   const distances = patchDistances(grid);
-  const patches = grid.rows * grid.cols;
   let entropy = 0;
   let distance = 0;
+  let counted = 0; // a row of which nothing goes to patches counts for nothing, as in measures.py
   for (let row = 0; row < tokens; row++) {
     const peak = peaks[head * tokens + row];
     const at = (head * tokens + row) * tokens;
@@ -43,7 +45,11 @@ export function measure(layer, head, grid) {
       columns[key] += peak * SHARES[code];
     }
     if (shares > 0) entropy += Math.log(shares) - logs / shares;
-    if (row >= grid.prefix) distance += meanDistance(codes, at + grid.prefix, distances, row - grid.prefix, grid);
+    if (row < grid.prefix) continue;
+    const { weights, total } = weighDistances(codes, at + grid.prefix, distances, row - grid.prefix, grid);
+    if (peak * weights <= NO_WEIGHT) continue;
+    distance += total / weights;
+    counted++;
   }
   let sinkToken = 0;
   for (let key = 1; key < tokens; key++) if (columns[key] > columns[sinkToken]) sinkToken = key;
@@ -51,11 +57,11 @@ export function measure(layer, head, grid) {
   const share = tokens > 1 ? entropy / tokens / Math.log(tokens) : 0;
   const uniform = share >= UNIFORM;
   const concentrated = !uniform && sink >= CONCENTRATED;
-  return { entropy: entropy / tokens, share, distance: distance / patches, sink, sinkToken, uniform, concentrated };
+  return { entropy: entropy / tokens, share, distance: distance / Math.max(1, counted), sink, sinkToken, uniform, concentrated };
 }
 
 /** @param {Uint8Array} codes @param {number} at @param {Float32Array} distances @param {number} patch @param {Grid} grid */
-function meanDistance(codes, at, distances, patch, { rows, cols }) {
+function weighDistances(codes, at, distances, patch, { rows, cols }) {
   const row = Math.floor(patch / cols);
   const col = patch % cols;
   let weights = 0;
@@ -68,7 +74,7 @@ function meanDistance(codes, at, distances, patch, { rows, cols }) {
       total += share * distances[down + Math.abs(c - col)];
     }
   }
-  return weights > 0 ? total / weights : 0;
+  return { weights, total };
 }
 
 /** Distance of patch centres in pixels by rows and columns between them. @param {Grid} grid */
@@ -78,6 +84,11 @@ function patchDistances({ rows, cols, height, width }) {
     distances[i] = Math.hypot((Math.floor(i / cols) * height) / rows, ((i % cols) * width) / cols);
   }
   return distances;
+}
+
+/** What a sink gets at least of the attention among so many tokens, in words. @param {number} tokens */
+export function sinkShare(tokens) {
+  return tokens < 2 * SINK_TIMES ? "half of the attention" : "ten times the uniform share";
 }
 
 /**

@@ -3,6 +3,7 @@
 
 import { format, megabytes } from "./colour.js";
 import { h, setText, syncChildren } from "./dom.js";
+import { sinkShare } from "./measures.js";
 import { verdictNotes } from "./verdict.js";
 import { placeName, rankOf, tokenName } from "./view.js";
 
@@ -36,25 +37,26 @@ export class Notes {
 }
 
 /** @param {Maps} here @param {Shown} shown @param {import("./state.js").State} state */
-function sums(here, shown, state) {
+export function sums(here, shown, state) {
   const percent = state.method !== "relevance";
   const column = state.direction === "to" && state.query !== "pool";
   const head = here.headOf(state);
   const why = state.method === "raw" && !column && (head === "max" || head === "min") ? `: under the ${head === "max" ? "maximum" : "minimum"} of heads, rows do not sum to 100 %` : "";
   const notes = [`${column ? "This column sums to" : "This row sums to"} ${format(shown.total, percent)}${why}.`];
   if (!Number.isFinite(shown.total)) notes.push("Some of this map is not a number: the network gave NaN or infinity at this step.");
-  const sinks = shown.sinks.map((sink) => tokenName(here.index, sink)).join("; ");
+  const patches = [...shown.hidden].filter((token) => token >= here.grid.prefix);
   if (state.hide) {
-    const list = [here.index.prefix.join(", "), sinks].filter(Boolean).join("; ");
+    const named = patches.map((token) => `${tokenName(here.index, token)}${shown.sinks.includes(token) ? "" : " (a sink of A)"}`);
+    const list = [here.index.prefix.join(", "), ...named].filter(Boolean).join("; ");
     const share = shown.total > 0 ? shown.hiddenMass / shown.total : 0;
     notes.push(list ? `Left out: ${list}; that hides ${format(share, true)} of the sum. Values are as they were, not rescaled.` : "Nothing is left out: there is no prefix, and no sink is known.");
   } else if (here.grid.prefix) {
     const mass = shown.values.subarray(0, here.grid.prefix).reduce((a, b) => a + b, 0);
     notes.push(`Prefix tokens ${column ? "look here with" : "hold"} ${format(mass, percent)}; their tiles are below the map.`);
   }
-  if (!state.hide && sinks) notes.push(`Sinks, which get ten times the uniform share or more in nine of ten of ${here.index.sinks?.images} images: ${sinks}.`);
-  if (state.hide && !here.index.sinks?.layers) notes.push("Which patches are sinks is not known: it takes four different images of a step to tell them from what an image shows.");
-  else if (state.hide && state.method !== "raw" && !here.complete) notes.push("No sink is left out: finding those of all layers takes all layers, and not all are loaded.");
+  if (!state.hide && shown.sinks.length) notes.push(`Sinks, which get ${sinkShare(here.tokens)} or more in nine of ten of ${here.index.sinks?.images} images: ${shown.sinks.map((sink) => tokenName(here.index, sink)).join("; ")}.`);
+  if (state.hide && !here.index.sinks?.layers) notes.push("Which patches are sinks is not known here: it takes four different images of a step to tell them from what an image shows.");
+  else if (state.hide && state.method !== "raw" && !here.complete) notes.push("No sink of this map is left out: finding those of all layers takes all layers, and not all are loaded.");
   return notes;
 }
 

@@ -4,6 +4,7 @@
 import { format, scaleTo } from "./colour.js";
 import { checkbox, h, segmented, setAttribute, setText, syncChildren } from "./dom.js";
 import { paintSmall } from "./draw.js";
+import { sinkShare } from "./measures.js";
 import { tokenName } from "./view.js";
 
 /** @typedef {import("./measures.js").Measures} Measures */
@@ -64,7 +65,7 @@ export class Sheet {
     const way = state.direction === "to" && state.query !== "pool" ? "who looks at it" : "where it looks";
     setText(this.query, `${tokenName(here.index, state.query)}, ${way}`);
     const judged = here.index.sinks;
-    const how = judged?.layers ? `in nine of ten of ${judged.images} images, ten times the uniform share` : `not judged here: it takes four different images, and ${judged?.images ?? "none"} ${judged?.images === 1 ? "was" : "were"} compared`;
+    const how = judged?.layers ? `in nine of ten of ${judged.images} images, ${sinkShare(here.tokens)}` : `not judged here: it takes four different images, and ${judged?.images ?? "none"} ${judged?.images === 1 ? "was" : "were"} compared`;
     setText(this.judged, ` (${how})`);
     if (state.query !== "pool" && state.query >= here.tokens) return;
     this.order = this.sorted();

@@ -39,9 +39,9 @@ export class Stage {
     const obstacle = here.obstacle(state);
     const obstacleA = pinned?.obstacle(state) ?? "";
     const alike = !pinned || sameTokens(pinned, here); // then the same tokens are left out of both
-    const sinks = alike ? [...new Set([...here.sinks(state), ...(pinned?.sinks(state) ?? [])])] : undefined;
-    this.shown = obstacle ? null : here.show(state, sinks);
-    this.shownA = pinned && !obstacleA ? pinned.show(state, sinks) : null;
+    const left = alike ? [...new Set([...here.sinks(state), ...(pinned?.sinks(state) ?? [])])] : undefined;
+    this.shown = obstacle ? null : here.show(state, left);
+    this.shownA = pinned && !obstacleA ? pinned.show(state, left) : null;
     this.problem.hidden = !obstacle && !obstacleA;
     setText(this.problem, obstacle || (obstacleA && `A: ${obstacleA}`));
     const most = Math.max(this.shown?.max ?? 0, this.shownA?.max ?? 0);
@@ -102,7 +102,7 @@ export class Stage {
       /** @type {import("./draw.js").Mark[]} */
       const marks = [];
       const answer = state.answer && about.answer ? Object.entries(about.answer) : [];
-      for (const [name, patches] of answer) for (const patch of patches) marks.push({ patch, kind: "answer", name });
+      for (const [name, patches] of answer) patches.forEach((patch, i) => marks.push({ patch, kind: "answer", name: i ? undefined : name }));
       const hovered = column ? query : key;
       const main = column ? key : query;
       if (hovered >= 0) marks.push({ patch: hovered - grid.prefix, kind: "hover" });

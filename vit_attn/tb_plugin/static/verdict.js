@@ -12,7 +12,9 @@ const MEASURES = [["deletion", false], ["insertion", true]];
 const WORDS = { better: "better than", same: "no measurable difference from", worse: "worse than", unknown: "not comparable with" };
 const BOTH = { better: "better than both", same: "no measurable difference from either", worse: "worse than both", unknown: "not comparable, since the network gave NaN or infinity" };
 /** @type {Record<string, string>} */
-const NAMES = { "relevance": "relevance", "last layer": "the last layer, mean of heads", "rollout, mean": "rollout, mean of heads", "rollout, max": "rollout, maximum of heads", "rollout, min": "rollout, minimum of heads" };
+const NAMES = { "relevance": "relevance", "last layer": "the last layer, mean of heads", "last layer, pooled": "the last layer, mean of heads, weighed as the pool by attention does", "rollout, mean": "rollout, mean of heads", "rollout, max": "rollout, maximum of heads", "rollout, min": "rollout, minimum of heads" };
+/** Of a network that pools by attention: the rows of its last layer, mixed as the pool weighs them. */
+const POOLED_LAYER = "last layer, pooled";
 const CHANCE = " (± is what chance makes of a difference, 95 %, and at least 0.01)";
 const FAITHFUL = "So it ranks patches as this network uses them, whether the network is right or not.";
 const NOTHING = "A map that is not better than both has shown nothing.";
@@ -24,7 +26,8 @@ export function judgedAs(maps, state) {
   if (maps.layerOf(state) !== maps.layers.length - 1) return null;
   const head = maps.headOf(state);
   if (state.method === "rollout") return `rollout, ${head}`;
-  return head === "mean" ? "last layer" : null;
+  if (head !== "mean") return null;
+  return maps.index.judged?.methods[POOLED_LAYER] ? POOLED_LAYER : "last layer"; // else the pool's own row has that name
 }
 
 /** A difference counts where it is larger than its margin. @param {number | null} value @param {number | null} baseline @param {number | null} margin @param {boolean} higher @returns {Relation} */

@@ -137,6 +137,12 @@ export class Maps {
   sinks(state) {
     const layers = this.index.sinks?.layers;
     if (!layers || this.obstacle(state) || (state.method !== "raw" && !this.complete)) return [];
+    const key = `${state.method} ${this.layerOf(state)} ${this.headOf(state)} ${this.complete}`;
+    return this.remember("sinks", key, () => this.findSinks(layers, state));
+  }
+
+  /** @param {{heads: number[][], mean: number[]}[]} layers tokens that are sinks over the images @param {State} state */
+  findSinks(layers, state) {
     const [last, head] = [state.method === "relevance" ? layers.length - 1 : this.layerOf(state), this.headOf(state)];
     const chosen = layers.slice(state.method === "raw" ? last : 0, last + 1);
     const of = (/** @type {{heads: number[][], mean: number[]}} */ { heads, mean }) => (typeof head === "number" ? heads[head] : head === "mean" ? mean : heads.flat());
@@ -148,10 +154,11 @@ export class Maps {
     return Boolean(this.index.sinks?.layers?.[layer].heads[head].includes(token));
   }
 
-  /** Values, and what leaving out prefix and sinks hides of them. @param {State} state @param {number[]} sinks @returns {Shown} */
-  show(state, sinks = this.sinks(state)) {
+  /** Values, and what leaving out prefix and sinks hides of them. @param {State} state @param {number[]} left patches to leave out, in a comparison those of the other side too @returns {Shown} */
+  show(state, left = this.sinks(state)) {
     const values = this.values(state);
-    const hidden = new Set(state.hide ? [...Array(this.grid.prefix).keys(), ...sinks] : []);
+    const sinks = this.sinks(state);
+    const hidden = new Set(state.hide ? [...Array(this.grid.prefix).keys(), ...left] : []);
     const hiddenMass = [...hidden].reduce((mass, token) => mass + values[token], 0);
     const max = values.reduce((most, value, token) => (value > most && !hidden.has(token) ? value : most), 0);
     return { values, total: sum(values), hidden, hiddenMass, sinks, max };

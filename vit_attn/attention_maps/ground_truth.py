@@ -1,0 +1,56 @@
+"""Where the answer of an image stands, in the patches of a network whose grid may be finer than the data set's."""
+
+from typing import Any
+
+
+def ground_truth(probe: Any, layout: Any, name: str) -> list[tuple[int, ...]] | None:
+    """The patches of each image that hold a part of its answer; none where that is not known to the patch.
+
+    A data set's patch is one patch of the network, or several whole ones. Where a patch of the network holds more, or
+    where they do not meet at the same pixels, none can be named.
+
+    Args:
+        probe: ``images``, and ``answers``: by part the patch or patches, row by row in the answer's own ``grid``; an
+            answer without a grid is in the network's.
+        layout: A layout, a recording or a view.
+        name: Which part, such as ``bought``.
+    """
+    if not fits(probe, layout):
+        return None
+    found = []
+    for answer in probe.answers:
+        own, value = getattr(answer, "grid", layout.grid_size), getattr(answer, name)
+        parts = value if isinstance(value, tuple) else (value,)
+        found.append(tuple(patch for part in parts for patch in _cover(part, own, layout.grid_size)))
+    return found
+
+
+def fits(probe: Any, layout: Any) -> bool:
+    """Whether answers are known, and each of their patches is made of whole patches of the network."""
+    if not probe.answers:
+        return False
+    grid, size = layout.grid_size, tuple(probe.images.shape[-2:])
+    if layout.patch_size is not None and size != tuple(
+        n * side for n, side in zip(grid, layout.patch_size, strict=True)
+    ):
+        return False
+    grids = {tuple(getattr(answer, "grid", grid)) for answer in probe.answers}
+    return all(count % each == 0 for own in grids for count, each in zip(grid, own, strict=True))
+
+
+def said_of(probe: Any, layout: Any) -> str:
+    """What the user is told of answers that cannot be used; nothing where there are none, or where they can."""
+    if not probe.answers or fits(probe, layout):
+        return ""
+    grids = (getattr(probe.answers[0], "grid", layout.grid_size), layout.grid_size)
+    own, grid = (" by ".join(map(str, each)) for each in grids)
+    return (
+        f"the data set knows the answers in {own} patches, which are not whole patches of the network's {grid}: "
+        "answers are neither marked nor judged"
+    )
+
+
+def _cover(patch: int, own: tuple[int, int], grid: tuple[int, int]) -> list[int]:
+    """The patches of the network that a patch of the data set is made of."""
+    (row, col), down, across = divmod(patch, own[1]), grid[0] // own[0], grid[1] // own[1]
+    return [(row * down + r) * grid[1] + col * across + c for r in range(down) for c in range(across)]
