@@ -135,3 +135,85 @@ def test_classes_are_numbered_as_those_of_a_folder(table, tmp_path: Path):
 def test_a_folder_is_no_table(tmp_path: Path):
     with pytest.raises(UserError, match=r"is a folder: name the CSV file in it, or take --data.dataset=folder"):
         csv_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        ("Usage", ("train", "test")),
+        ("usage", ("Public", "Private")),
+        ("dataset", ("train", "test")),
+        ("data set", ("training", "")),
+        ("fold", ("0", "1")),
+        ("k-fold", ("0", "1")),
+        ("is_valid", ("True", "False")),
+        ("isTest", ("0", "1")),
+        ("is_train", ("1.0", "")),
+        ("note", ("train", "test", "holdout")),
+    ],
+)
+def test_a_column_of_splits_with_another_name_is_refused_and_named(table, column: str, texts: tuple[str, ...]):
+    lines = [f"{line},{texts[number % len(texts)]}" for number, line in enumerate(CATS)]
+    with pytest.raises(UserError, match=rf"table.csv: column {column} seems .* --data.columns=split={column}; if not"):
+        csv_source(table(lines, f"path,label,{column}"))
+
+
+@pytest.mark.parametrize("column", ["data_split", "Split Name"])
+def test_other_common_names_of_the_split_are_taken(table, column: str):
+    file = table([f"{line},{'train' if i < 4 else 'val'}" for i, line in enumerate(CATS)], f"path,label,{column}")
+    assert {name: len(split) for name, split in csv_source(file).load(file, False).items()} == {"train": 4, "val": 4}
+
+
+@pytest.mark.parametrize(
+    ("column", "texts"),
+    [
+        ("note", ("a train", "a bus")),
+        ("vehicle", ("train", "bus")),
+        ("test_score", ("0.5", "1.0")),
+        ("kind", ("", "")),
+    ],
+)
+def test_a_column_that_says_no_split_is_passed_over(table, column: str, texts: tuple[str, ...]):
+    lines = [f"{line},{texts[number % 2]}" for number, line in enumerate(CATS)]
+    assert counts(table(lines, f"path,label,{column}")) == {"cat": 4, "dog": 4}
+
+
+@pytest.mark.parametrize(
+    ("third", "last", "message"),
+    [
+        ('"tall', "x", r"table.csv, line 4: a cell that opens with a quote goes on to line 9: close it in its line"),
+        ('"tall', '"wide', r"table.csv, line 4: a cell that opens with a quote goes on to line 9"),
+        ('"tall', 'wide"', r"table.csv, line 4: a cell that opens with a quote goes on to line 9"),
+        ('"5" tall', "x", r"table.csv, line 4: ',' expected after '\"': close it in its line; a quote that belongs"),
+    ],
+)
+def test_a_stray_quote_swallows_no_lines(table, third: str, last: str, message: str):
+    notes = {2: third, 7: last}
+    file = table([f"{line},{notes.get(number, 'x')}" for number, line in enumerate(CATS)], "path,label,note")
+    with pytest.raises(UserError, match=message):
+        csv_source(file)
+
+
+def test_quotes_that_are_closed_belong_to_the_table(table):
+    lines = [f'im/{number}.png,"{name}","5"" tall"' for number, name in enumerate(["a,b", "c"] * 4)]
+    assert counts(table(lines, '"path","label","note"')) == {"a,b": 4, "c": 4}
+    file = table([f'im/{number}.png;{name};5 in (5")' for number, name in enumerate("ababab")], "path;label;note")
+    assert counts(file) == {"a": 3, "b": 3}
+
+
+def test_a_line_with_more_cells_than_the_header_is_refused(table):
+    with pytest.raises(
+        UserError, match=r"table.csv, line 10: 3 cells, but the header has 2: put a cell that holds ','"
+    ):
+        csv_source(table([*CATS, "im/9.png,cat, big"]))
+    with pytest.raises(UserError, match=r"table.csv, line 10: 3 cells, but the header has 2"):
+        csv_source(table([*CATS, "im/9.png,cat, big"], "path,label,"))
+    assert counts(table([f"{line},, " for line in CATS])) == {"cat": 4, "dog": 4}
+    assert counts(table([f"{i},{line}" for i, line in enumerate(CATS)], ",path,label")) == {"cat": 4, "dog": 4}
+
+
+def test_empty_lines_before_the_header_are_passed_over(table):
+    assert counts(table(header="\n\npath,label")) == {"cat": 4, "dog": 4}
+    assert counts(table(header=",\n , \npath,label")) == {"cat": 4, "dog": 4}
+    with pytest.raises(UserError, match=r"table.csv, line 5: no path"):
+        csv_source(table(["im/0.png,a", ",b"], header="\n\npath,label"))

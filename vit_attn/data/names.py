@@ -64,7 +64,7 @@ def splits_in(name: str) -> list[str]:
     >>> splits_in("seg_train"), splits_in("ImagenetVal"), splits_in("train"), splits_in("latest")
     (['train'], ['val'], ['train'], [])
     """
-    found = {SPLIT_OF_WORD.get(word) for word in _words(name)}
+    found = {SPLIT_OF_WORD.get(word) for word in words_of(name)}
     return [split for split in SPLIT_WORDS if split in found]
 
 
@@ -74,17 +74,26 @@ def split_of(name: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
+def is_split_name(name: str) -> bool:
+    """Whether a name has no other words than one split's and of what keeps it, as ``test_images`` and ``train``."""
+    return split_of(name) is not None and all(word in SPLIT_OF_WORD or word in CONTAINERS for word in words_of(name))
+
+
 def is_container(name: str) -> bool:
     """Whether a name can hardly be a class's: words of a split and of what keeps it, such as ``test_images``.
 
     >>> [is_container(name) for name in ("test_images", "trainset", "train", "train_station")]
     [True, True, False, False]
     """
-    words, bare = _words(name), {word for words in SPLIT_WORDS.values() for word in words}
-    known = all(word in SPLIT_OF_WORD or word in CONTAINERS for word in words)
-    return known and split_of(name) is not None and any(word not in bare for word in words)
+    bare = {word for words in SPLIT_WORDS.values() for word in words}
+    return is_split_name(name) and any(word not in bare for word in words_of(name))
 
 
-def _words(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
+    """The words in a name, without digits, in small letters.
+
+    >>> words_of("ImagenetVal_2012")
+    ['imagenet', 'val']
+    """
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
     return re.findall(r"[^\W\d_]+", parted.casefold())
