@@ -93,11 +93,11 @@ def refuse_unknown_classes(found: Collection[str], known: Sequence[str], where: 
         UserError: If there are any.
     """
     if unknown := [name for name in found if name not in set(known)]:
-        several = "classes" if len(unknown) > 1 else "class"
+        several, it = ("classes", "them") if len(unknown) > 1 else ("class", "it")
         named = some_of([repr(name) for name in unknown], 5)
         raise UserError(
-            f"{where} has the {several} {named}, which training has not, so the network cannot name it"
-            f"{did_you_mean(unknown[0], known)}: add it to the training images, or take it out of there"
+            f"{where} has the {several} {named}, which training has not, so the network cannot name {it}"
+            f"{did_you_mean(unknown[0], known)}: add {it} to the training images, or take {it} out of there"
         )
 
 

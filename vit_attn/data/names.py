@@ -89,11 +89,25 @@ def is_container(name: str) -> bool:
     return is_split_name(name) and any(word not in bare for word in words_of(name))
 
 
+def without_split(name: str) -> str:
+    """What else a name says than a split and what keeps it, in small letters.
+
+    >>> without_split("cat_Train"), without_split("trainA"), without_split("test_images2")
+    ('cat', 'a', '2')
+    """
+    parts = re.findall(r"[^\W\d_]+|[0-9]+", _parted(name))
+    return " ".join(part for part in parts if part not in SPLIT_OF_WORD and part not in CONTAINERS)
+
+
 def words_of(name: str) -> list[str]:
     """The words in a name, without digits, in small letters.
 
     >>> words_of("ImagenetVal_2012")
     ['imagenet', 'val']
     """
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
-    return re.findall(r"[^\W\d_]+", parted.casefold())
+    return re.findall(r"[^\W\d_]+", _parted(name))
+
+
+def _parted(name: str) -> str:
+    """A name in small letters, with a space where a capital began a word."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name)).casefold()
