@@ -1,4 +1,5 @@
 import codecs
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from PIL import Image
 
 from vit_attn.data.csv_file import csv_source
 from vit_attn.data.folder import folder_source
+from vit_attn.data.names import in_natural_order
 from vit_attn.data.sources import find_source
 from vit_attn.errors import UserError
 
@@ -59,7 +61,9 @@ def test_what_is_not_utf_8_is_named_with_its_line(table):
         csv_source(file)
 
 
-@pytest.mark.parametrize("text", ["NaN", "nan", "NA", "N/A", "null", "None", "", " "])
+@pytest.mark.parametrize(
+    "text", ["NaN", "NAN", "Nan", "NA", "N/a", "null", "Null", "None", "#N/A N/A", "-1.#IND", "1.#QNAN", "", " "]
+)
 def test_cells_without_a_label_are_no_class_and_counted(table, text: str):
     file = table([*CATS[:6], f"im/6.png,{text}", f"im/7.png,{text}"])
     assert counts(file) == {"cat": 3, "dog": 3}
@@ -78,6 +82,75 @@ def test_one_and_one_point_nought_are_one_class(table):
     assert counts(file) == {"1": 3, "2": 3}
     assert csv_source(file).remarks == ["labels such as 1.0 are read as 1"]
     assert set(csv_source(table(["im/0.png,1.0", "im/1.png,1.5"])).class_names) == {"1.0", "1.5"}
+
+
+def test_one_and_one_point_nought_are_one_class_beside_names(table):
+    file = table([f"im/{number}.png,{label}" for number, label in enumerate(["1", "1.0", "1.", "x", "x", "x"])])
+    assert counts(file) == {"1": 3, "x": 3}
+    assert csv_source(file).remarks == ["labels such as 1.0 are read as 1"]
+    assert set(csv_source(table(["im/0.png,1.0", "im/1.png,x"])).class_names) == {"1.0", "x"}
+
+
+def test_nought_has_no_sign(table):
+    file = table([f"im/{number}.png,{label}" for number, label in enumerate(["0", "-0.0", "-0", "1", "1", "1"])])
+    assert counts(file) == {"0": 3, "1": 3}
+
+
+@pytest.mark.parametrize(
+    "pair", [("7", "007"), ("1", "+1"), ("1.0", "1e0"), ("1.50", "1.5"), (".5", "0.5"), ("-0.0", "0.0")]
+)
+def test_two_texts_of_one_number_are_refused(table, pair: tuple[str, str]):
+    file = table([f"im/{number}.png,{label}" for number, label in enumerate([*pair, "x"])])
+    with pytest.raises(UserError, match=rf"table.csv: the labels '{re.escape(pair[0])}' and '.*' are the same number"):
+        csv_source(file)
+
+
+def test_numbers_of_any_length_are_names_of_classes(table):
+    file = table([f"im/{i}.png,{'9' * (5000 + i % 2)}" for i in range(6)])
+    assert list(counts(file).values()) == [3, 3]
+
+
+@pytest.mark.parametrize("text", ["none", "NONE", "?", "-", "Na"])
+def test_what_may_be_no_label_is_told(table, text: str):
+    file = table([*CATS, f"im/9.png,{text}"])
+    assert csv_source(file).remarks == [f"{text!r} is taken for a class: leave cells without a label empty"]
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("a b", "a\u00a0b"), ("cat", "Cat"), ("a", "\uff41"), ("a", "a\u200b"), ("Straße", "strasse"), ("a  b", "a b")],
+)
+def test_classes_that_look_alike_are_told(table, tmp_path: Path, pair: tuple[str, str]):
+    said = f"the classes {' and '.join(map(repr, in_natural_order(pair)))} look alike"
+    (remark,) = csv_source(table([f"im/{number}.png,{label}" for number, label in enumerate(pair)])).remarks
+    assert sorted(remark) == sorted(said)
+    for name in pair:
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (1, 1)).save(tmp_path / "photos" / name / "a.png")
+    assert folder_source(tmp_path / "photos").remarks == [said]
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (("train", "train2"), r"table.csv, lines 2 and 3: 'train' and 'train2' are both the split train: write them a"),
+        (("train", "dev", "val"), r"lines 3 and 4: 'dev' and 'val' are both the split val"),
+        (("train", "not-train"), r"line 3: unknown split 'not-train'; splits are train, val and test"),
+        (("train", "no_test"), r"line 3: unknown split 'no_test'"),
+        (("Training", "PublicTest", "PrivateTest"), r"line 3: unknown split 'PublicTest'"),
+    ],
+)
+def test_texts_that_are_no_split_or_the_same_one_are_refused(table, texts: tuple[str, ...], message: str):
+    lines = [f"{line},{texts[number % len(texts)]}" for number, line in enumerate(CATS)]
+    with pytest.raises(UserError, match=message):
+        csv_source(table(lines, "path,label,split"))
+
+
+def test_a_split_that_is_called_otherwise_is_told(table):
+    texts = ["train", "TRAIN", "Train", "train", "VALID", "valid", "test_set", "Test_Set"]
+    source = csv_source(table([f"{line},{text}" for line, text in zip(CATS, texts, strict=True)], "path,label,split"))
+    assert source.remarks == ["split: val is VALID, test is test_set"]
+    assert {name: len(split) for name, split in source.load(Path(), False).items()} == {"train": 4, "val": 2, "test": 2}
 
 
 def test_names_that_look_alike_are_one_class(table):

@@ -10,7 +10,7 @@ from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.held_out import share_out
 from vit_attn.data.layout import Layout, describe_loose, find_layout, left_out_of
 from vit_attn.data.listing import Folder, linked_twice, scan, what_is_left_out
-from vit_attn.data.names import class_name, in_natural_order
+from vit_attn.data.names import class_name, describe_look_alikes, in_natural_order
 from vit_attn.data.roots import refuse_file
 from vit_attn.data.splits import FilePictures, Source, Split
 from vit_attn.errors import UserError, did_you_mean, some_of
@@ -47,7 +47,7 @@ def folder_source(root: Path) -> Source:
             layout.unlabelled[place.name] = layout.places.pop(split)
             continue
         refuse_unknown_classes(pictures[split], names, str(place.path))
-    remarks += unlabelled_remarks(layout)
+    remarks += [*unlabelled_remarks(layout), *describe_look_alikes(names)]
     remarks += linked_twice(
         found, (path for classes in pictures.values() for files in classes.values() for path in files)
     )

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trn", "trainval"),
@@ -41,6 +42,26 @@ def class_name(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
+def describe_look_alikes(names: Iterable[str]) -> list[str]:
+    """Remarks on names of different classes that look alike: in their case, their spaces or noughts before a number.
+
+    >>> describe_look_alikes(["Cat", "cat", "7", "007", "dog"])
+    ["the classes 'Cat' and 'cat' look alike", "the classes '7' and '007' look alike"]
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(_look(name), []).append(name)
+    return [f"the classes {' and '.join(map(repr, each))} look alike" for each in alike.values() if len(each) > 1]
+
+
+def _look(name: str) -> str:
+    """A name without what can hardly be seen in it, and without what is often written around it."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    seen = "".join(each for each in folded if unicodedata.category(each) != "Cf")
+    seen = " ".join(re.sub(r"[\s_]+", " ", seen).strip("\"' ").split())
+    return re.sub(r"^([0-9]+)\.0*$", r"\1", seen).lstrip("0") or "0" if re.match(r"[0-9]+(\.0*)?$", seen) else seen
+
+
 def in_natural_order(names: Iterable[str]) -> list[str]:
     """Names in the order in which a person counts: numbers by their value, also within names.
 
@@ -68,12 +89,14 @@ def splits_in(name: str) -> list[str]:
     return [split for split in SPLIT_WORDS if split in found]
 
 
+@lru_cache
 def split_of(name: str) -> str | None:
     """The split that a name names, if it is one."""
     found = splits_in(name)
     return found[0] if len(found) == 1 else None
 
 
+@lru_cache
 def is_split_name(name: str) -> bool:
     """Whether a name has no other words than one split's and of what keeps it, as ``test_images`` and ``train``."""
     return split_of(name) is not None and all(word in SPLIT_OF_WORD or word in CONTAINERS for word in words_of(name))

@@ -4,11 +4,12 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vit_attn.data.names import class_name, is_split_name, split_of, splits_in, words_of
+from vit_attn.data.labels import is_missing
+from vit_attn.data.names import is_split_name, split_of, splits_in, words_of
 from vit_attn.errors import UserError, did_you_mean
 
 SYNONYMS = {
@@ -20,16 +21,11 @@ SYNONYMS = {
 """Column names, ours first, that are taken for each of our columns."""
 NEEDED = ("path", "label")
 SEPARATORS = (",", ";", "\t", "|")
-NO_LABEL = frozenset(
-    {"", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-nan", "-NaN"}
-)
-"""What stands in a cell that holds nothing: as pandas reads it, so ``none`` is a name."""
 SPLIT_COLUMN = frozenset(("split", "splits", "datasplit", "fold", "folds", "kfold", "usage", "partition", "holdout"))
 """Words in the name of a column that says in which split a picture is."""
 MOST_SPLITS = 20
 """Texts in a column of splits; a column with more has captions or names of files."""
 FLAGS = frozenset({"", "0", "1", "0.0", "1.0", "true", "false", "t", "f", "yes", "no", "y", "n"})
-WHOLE = re.compile(r"(-?[0-9]+)\.0+")
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -152,7 +148,7 @@ def _refuse_unread_split(path: Path, name: str, texts: Collection[str]) -> None:
         name: A column that is not read.
         texts: What is in it.
     """
-    said = [text for text in texts if text not in NO_LABEL]
+    said = [text for text in texts if not is_missing(text)]
     splits = [split_of(text) for text in said if is_split_name(text)]
     words = len(set(splits)) > 1 or (len(said) <= MOST_SPLITS and all(split_of(each) for each in said))
     flags = bool(splits_in(name)) and all(text.casefold() in FLAGS for text in said)
@@ -237,22 +233,3 @@ def _columns(path: Path, names: Sequence[str], asked: dict[str, str]) -> dict[st
             )
             raise UserError(f"{path} has no column {wanted!r}; it has {has}{hint}")
     return found
-
-
-def labels_of(cells: Iterable[str]) -> tuple[dict[str, str | None], list[str]]:
-    """The class of each text of a label column, None where it says nothing; and remarks.
-
-    Where all labels are whole numbers, 1.0 is 1: a program that met an empty cell writes the whole column so.
-
-    >>> labels_of(["1", "1.0", "NaN"])
-    ({'1': '1', '1.0': '1', 'NaN': None}, ['labels such as 1.0 are read as 1'])
-    """
-    texts = dict.fromkeys(cells)
-    named = {text: class_name(text) for text in texts if text not in NO_LABEL}
-    whole = all(re.fullmatch(r"-?[0-9]+(\.0+)?", name) for name in named.values())
-    remarks = []
-    for text, name in named.items():
-        if whole and (match := WHOLE.fullmatch(name)):
-            named[text] = match[1]
-            remarks = remarks or [f"labels such as {name} are read as {match[1]}"]
-    return {text: named.get(text) for text in texts}, remarks
