@@ -246,6 +246,14 @@ def test_thumbnails_and_notes_are_left_out_and_counted(tree):
             {"cat": 1, "dog": 1, "holdout/cat": 1, "holdout/dog": 1},
             r"holdout holds folders .* as those beside it, cat,",
         ),
+        (
+            {"train/cat": 1, "train/dog": 1, "train/more/cat": 1, "val/cat": 1},
+            r"photos/train: more holds folders that are called as those beside it, cat: if it",
+        ),
+        (
+            {"a/train/cat": 1, "a/train/dog": 1, "other": 1},
+            r"photos holds a data set with splits, a, beside other: name it with --data.root=.*photos/a$",
+        ),
         ({"cat": 1, "dog": 1, "extra/Cat": 1}, r"extra holds folders that are called as those beside it, cat: if it"),
         (
             {"cat": 1, "dog": 1, "more/images/dog": 1, "more/images/x": 1},

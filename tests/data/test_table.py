@@ -113,7 +113,7 @@ def test_numbers_of_any_length_are_names_of_classes(table):
 @pytest.mark.parametrize("text", ["none", "NONE", "?", "-", "Na"])
 def test_what_may_be_no_label_is_told(table, text: str):
     file = table([*CATS, f"im/9.png,{text}"])
-    assert csv_source(file).remarks == [f"{text!r} is taken for a class: leave cells without a label empty"]
+    assert csv_source(file).remarks == [f"taken for a class: {text!r}; leave cells without a label empty"]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_may_be_no_label_is_told(table, text: str):
     [("a b", "a\u00a0b"), ("cat", "Cat"), ("a", "\uff41"), ("a", "a\u200b"), ("Straße", "strasse"), ("a  b", "a b")],
 )
 def test_classes_that_look_alike_are_told(table, tmp_path: Path, pair: tuple[str, str]):
-    said = f"the classes {' and '.join(map(repr, in_natural_order(pair)))} look alike"
+    said = f"classes that look alike: {' and '.join(map(repr, in_natural_order(pair)))}"
     (remark,) = csv_source(table([f"im/{number}.png,{label}" for number, label in enumerate(pair)])).remarks
     assert sorted(remark) == sorted(said)
     for name in pair:
@@ -151,6 +151,20 @@ def test_a_split_that_is_called_otherwise_is_told(table):
     source = csv_source(table([f"{line},{text}" for line, text in zip(CATS, texts, strict=True)], "path,label,split"))
     assert source.remarks == ["split: val is VALID, test is test_set"]
     assert {name: len(split) for name, split in source.load(Path(), False).items()} == {"train": 4, "val": 2, "test": 2}
+
+
+def test_paths_in_folders_of_splits_are_told_where_no_column_is_the_split(table, tmp_path: Path):
+    lines = []
+    for folder, name in [(folder, name) for folder in ("Train", "test_images") for name in ("cat", "dog")]:
+        (tmp_path / folder / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("RGB", (1, 1)).save(tmp_path / folder / name / f"{number}.png")
+            lines.append(f"{folder}/{name}/{number}.png,{name},{folder}")
+    said = "no column is the split, though paths are in Train and in test_images"
+    without = [line.rpartition(",")[0] for line in lines]
+    assert csv_source(table(without)).remarks == [said]
+    assert csv_source(table(lines, "path,label,split")).remarks == ["split: test is test_images"]
+    assert csv_source(table(without[:4])).remarks == []
 
 
 def test_names_that_look_alike_are_one_class(table):
@@ -227,7 +241,9 @@ def test_a_folder_is_no_table(tmp_path: Path):
 )
 def test_a_column_of_splits_with_another_name_is_refused_and_named(table, column: str, texts: tuple[str, ...]):
     lines = [f"{line},{texts[number % len(texts)]}" for number, line in enumerate(CATS)]
-    with pytest.raises(UserError, match=rf"table.csv: column {column} seems .* --data.columns=split={column}; if not"):
+    with pytest.raises(
+        UserError, match=rf"table.csv: column {column} seems .* '?--data.columns=split={column}'?; if not"
+    ):
         csv_source(table(lines, f"path,label,{column}"))
 
 

@@ -89,7 +89,7 @@ def read_rows(table: Path, columns: str | None = None) -> tuple[list[Row], list[
     if not rows:
         raise UserError(f"{table} names no images with a label")
     _refuse_same(table, rows)
-    return rows, remarks
+    return rows, remarks + _describe_folders(rows)
 
 
 def _describe_splits(table: Path, lines: Sequence[Line]) -> list[str]:
@@ -113,6 +113,16 @@ def _describe_splits(table: Path, lines: Sequence[Line]) -> list[str]:
         f"{split} is {text}" for split, line in first.items() if (text := line.cells["split"]).casefold() != split
     ]
     return [f"split: {', '.join(called)}"] if called else []
+
+
+def _describe_folders(rows: Sequence[Row]) -> list[str]:
+    """A remark on paths in folders of several splits, where the table does not say the split."""
+    called: dict[str | None, str] = {}
+    for folder in sorted({row.path.parent for row in rows if row.split == "all"}):
+        names = [name for name in folder.parts if is_split_name(name)]
+        called |= {split_of(name): name for name in names[-1:]}
+    named = [called[split] for split in SPLIT_WORDS if split in called]
+    return [f"no column is the split, though paths are in {' and in '.join(named)}"] if len(named) > 1 else []
 
 
 def _unlabelled(table: Path, lines: Sequence[Line]) -> list[str]:

@@ -54,7 +54,8 @@ def labels_of(cells: Iterable[str], where: str) -> tuple[dict[str, str | None], 
     names = dict.fromkeys(named.values())
     _refuse_same_numbers(names, where)
     if doubtful := [repr(name) for name in names if name.casefold() in DOUBTFUL]:
-        remarks.append(f"{' and '.join(doubtful)} is taken for a class: leave cells without a label empty")
+        what = "a class" if len(doubtful) == 1 else "classes"
+        remarks.append(f"taken for {what}: {', '.join(doubtful)}; leave cells without a label empty")
     return {text: named.get(text) for text in texts}, remarks + describe_look_alikes(names)
 
 

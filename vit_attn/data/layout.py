@@ -98,6 +98,7 @@ def _splits(here: Folder, divided: Sequence[Folder]) -> Layout:
         )
     found = {split: found[split] for split in SPLIT_WORDS if split in found}
     places = {"train": _inner(found["train"])}
+    _refuse_siblings(places["train"])
     places |= {
         split: _inner(folder, _class_names(places["train"])) for split, folder in found.items() if split != "train"
     }
@@ -150,6 +151,9 @@ def _check_classes(here: Folder) -> list[str]:
     _refuse_nested_splits(here)
     _refuse_twins(here)
     _refuse_siblings(here)
+    for each in here.filled:
+        if len(each.filled) == 1 and _is_training(each.filled[0]):
+            _refuse_data_set(here, each)
     if len(here.filled) == 1 < len(here.folders) and not here.filled[0].pictures:
         others = some_of([each.name for each in here.folders if not each.count], 3)
         only = here.filled[0]
@@ -177,12 +181,7 @@ def _refuse_nested_splits(here: Folder) -> None:
         if len(inner) < 2 or "train" not in inner:
             continue
         if any(below.filled for below in inner.values()):
-            several = [other.name for other in here.filled if any(map(_is_training, other.filled))]
-            beside = [other.name for other in here.filled if other is not each]
-            what, it = f"a data set with splits, {each.name}, beside {some_of(beside, 4)}", "it"
-            if len(several) > 1:
-                what, it = f"several data sets, {some_of(several, 4)}", "one"
-            raise UserError(f"{here.path} holds {what}: name {it} with --data.root={each.path}")
+            _refuse_data_set(here, each)
         if len(here.filled) == 1:
             _refuse_unclassed(inner["train"].path)
         train = inner["train"].name
@@ -190,6 +189,15 @@ def _refuse_nested_splits(here: Folder) -> None:
             f"{here.path} has splits in each class, such as {each.name}/{train}: make it {train}/{each.name}, or list "
             "path, label and split in a CSV file (--data.dataset=csv)"
         )
+
+
+def _refuse_data_set(here: Folder, one: Folder) -> NoReturn:
+    several = [other.name for other in here.filled if any(map(_is_training, other.filled))]
+    beside = [other.name for other in here.filled if other is not one]
+    what, it = f"a data set with splits, {one.name}, beside {some_of(beside, 4)}", "it"
+    if len(several) > 1:
+        what, it = f"several data sets, {some_of(several, 4)}", "one"
+    raise UserError(f"{here.path} holds {what}: name {it} with --data.root={one.path}")
 
 
 def _refuse_twins(here: Folder) -> None:
@@ -218,7 +226,7 @@ def _refuse_siblings(here: Folder) -> None:
     beside = _folded(here)
     for each in here.filled:
         for names in _levels(each):
-            if shared := sorted(names & beside - {class_name(each.name).casefold()}):
+            if shared := sorted((names & beside) - {class_name(each.name).casefold()}):
                 raise UserError(
                     f"{here.path}: {each.name} holds folders that are called as those beside it, "
                     f"{some_of(shared, 3)}: if it is a split, move the others into train; if not, move it elsewhere"

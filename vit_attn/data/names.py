@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from vit_attn.errors import some_of
+
 SPLIT_WORDS = {
     "train": ("train", "training", "trn", "trainval"),
     "val": ("val", "valid", "validation", "dev", "eval", "evaluation"),
@@ -29,6 +31,8 @@ CONTAINERS = (
 SPLIT_OF_WORD = {
     word + end: split for split, words in SPLIT_WORDS.items() for word in words for end in ("", *CONTAINERS)
 }
+SHOWN = 3
+"""Groups of names that a remark holds."""
 MOST_DIGITS = 1000
 """Digits of a number that is ordered as one; Python itself refuses some thousands of them."""
 
@@ -43,15 +47,16 @@ def class_name(text: str) -> str:
 
 
 def describe_look_alikes(names: Iterable[str]) -> list[str]:
-    """Remarks on names of different classes that look alike: in their case, their spaces or noughts before a number.
+    """A remark on names of different classes that look alike: but for case, spaces or noughts before a number.
 
     >>> describe_look_alikes(["Cat", "cat", "7", "007", "dog"])
-    ["the classes 'Cat' and 'cat' look alike", "the classes '7' and '007' look alike"]
+    ["classes that look alike: 'Cat' and 'cat', '7' and '007'"]
     """
     alike: dict[str, list[str]] = {}
     for name in names:
-        alike.setdefault(_look(name), []).append(name)
-    return [f"the classes {' and '.join(map(repr, each))} look alike" for each in alike.values() if len(each) > 1]
+        alike.setdefault(_look(name), []).append(repr(name))
+    groups = [" and ".join(each) for each in alike.values() if len(each) > 1]
+    return [f"classes that look alike: {some_of(groups, SHOWN)}"] if groups else []
 
 
 def _look(name: str) -> str:

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -153,9 +154,10 @@ def _refuse_unread_split(path: Path, name: str, texts: Collection[str]) -> None:
     words = len(set(splits)) > 1 or (len(said) <= MOST_SPLITS and all(split_of(each) for each in said))
     flags = bool(splits_in(name)) and all(text.casefold() in FLAGS for text in said)
     if said and (words or flags or SPLIT_COLUMN & set(words_of(name))):
+        option = shlex.quote(f"--data.columns=split={name}")
         raise UserError(
             f"{path}: column {name} seems to say the split of each picture: if it does, write train, val and test "
-            f"there and add --data.columns=split={name}; if not, call it otherwise or take it out"
+            f"there and add {option}; if not, call it otherwise or take it out"
         )
 
 
