@@ -73,7 +73,7 @@ def test_a_class_may_be_called_as_a_split_is(picture_folder, name: str):
     source, splits = load(picture_folder({"cat": 3, "dog": 3, name: 3}))
     assert source.class_names == tuple(sorted(("cat", "dog", name)))
     assert sum(len(split) for split in splits.values()) == 9
-    assert source.remarks == [f"{name} is taken for a class, as its pictures are in no sub-folders"]
+    assert source.remarks == [f"{name} is taken for a class, as pictures are right in it"]
 
 
 def test_what_is_left_out_beside_the_splits_is_told(picture_folder):

@@ -88,8 +88,8 @@ def test_a_split_may_have_its_classes_in_a_folder_of_its_own(tree):
 def test_a_vehicle_called_train_is_a_class(tree):
     names, counts, remarks = found(tree({"train": 3, "bus": 3, "boat": 3}))
     assert (names, sum(counts.values())) == (("boat", "bus", "train"), 9)
-    assert remarks == ["train is taken for a class, as its pictures are in no sub-folders"]
-    assert found(tree({"train/steam": 2, "train": 2}))[0] == ("boat", "bus", "train")
+    assert remarks == ["train is taken for a class, as pictures are right in it"]
+    assert found(tree({"train/steam": 2, "train": 2}))[::2] == (("boat", "bus", "train"), remarks)
 
 
 def test_names_that_only_hold_the_word_of_a_split_are_classes(tree):
@@ -103,7 +103,33 @@ def test_names_that_only_hold_the_word_of_a_split_are_classes(tree):
 
 def test_pictures_of_a_class_may_be_in_a_folder_of_its_own(tree):
     assert found(tree({"cat/images": 3, "dog/images": 4}))[:2] == (("cat", "dog"), {"train": 3, "val": 2, "test": 2})
-    assert found(tree({"cat/2020": 1, "dog": 1}))[0] == ("cat", "dog")
+
+
+def test_pictures_of_one_class_may_be_deeper_than_those_of_another(tree):
+    assert found(tree({"cat/2020": 3, "dog": 3}))[0] == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    ("cats", "dogs"),
+    [
+        (["photos"], ["photos"]),
+        (["photos/2020"], ["photos/2020"]),
+        (["photos/1", "photos/2"], ["photos/3", "photos/4"]),
+        (["left", "x"], ["left", "y"]),
+        (["cat"], ["dog"]),
+        (["photos", ""], ["photos"]),
+    ],
+)
+def test_classes_whose_sub_folders_are_not_the_same_stay_classes(tree, cats: list[str], dogs: list[str]):
+    root = tree({f"cat/{below}": 3 for below in cats} | {f"dog/{below}": 3 for below in dogs})
+    assert found(root)[0] == ("cat", "dog")
+
+
+def test_words_of_splits_are_classes_within_a_split(tree):
+    root = tree({f"train/{name}/{below}": 3 for name in ("test", "control") for below in ("p1", "p2")})
+    assert found(root)[:2] == (("control", "test"), {"train": 8, "val": 2, "test": 2})
+    root = tree({"train/test/p1": 3, "val/test/p1": 1, "val/control": 1})
+    assert found(root)[:2] == (("control", "test"), {"train": 12, "val": 2})
 
 
 def test_a_class_that_validation_lacks_is_told_and_labels_keep_their_numbers(tree):
@@ -198,6 +224,60 @@ def test_thumbnails_and_notes_are_left_out_and_counted(tree):
         ),
         ({"images/train": 1, "images/val": 1, "labels": 0}, r"no classes in .*images/train: put the images"),
         ({"train/cat": 1, "train/dog": 1, "val/Cat": 1}, r"class 'Cat', which .* did you mean 'cat'"),
+        (
+            {f"{site}/images/{name}": 1 for site in ("amazon", "dslr") for name in ("bike", "mug")},
+            r"amazon and dslr hold the same folders, bike, mug: if they are splits",
+        ),
+        ({"a": 1, "a/cat": 1, "a/dog": 1, "b/cat": 1, "b/dog": 1}, r"a and b hold the same folders, cat, dog: if they"),
+        (
+            {"a": 1, "a/train/cat": 1, "a/train/dog": 1, "a/val/cat": 1, "other": 1},
+            r"photos holds a data set with splits, a, beside other: name it with --data.root=.*photos/a$",
+        ),
+        ({"learn/cat": 1, "learn/dog": 1, "check/cat": 1}, r"check and learn hold the same folders, cat: if they are "),
+        ({"learn/cat/1": 1, "learn/dog": 1, "check/cat/2": 1}, r"check and learn hold the same folders, cat: if they"),
+        ({"learn/Cat": 1, "learn/Dog": 1, "check/cat": 1, "check/dog": 1}, r"check and learn hold the same folders, c"),
+        ({"A/train/cat": 1, "A/train/dog": 1, "B/val/cat": 1, "B/val/dog": 1}, r"A and B hold the same folders, cat, "),
+        ({"A/train/cat": 1, "A/train/dog": 1, "B/val/cat": 1, "notes": 0}, r"A and B hold the same folders, cat: if "),
+        (
+            {f"{n}/{name}": 1 for n in range(22) for name in ("cat", "dog")} | {"0/owl": 1},
+            r"0 and 1 hold the same folders, cat, dog: if they are splits",
+        ),
+        (
+            {"cat": 1, "dog": 1, "holdout/cat": 1, "holdout/dog": 1},
+            r"holdout holds folders .* as those beside it, cat,",
+        ),
+        (
+            {"train/cat": 1, "train/dog": 1, "train/more/cat": 1, "val/cat": 1},
+            r"photos/train: more holds folders that are called as those beside it, cat: if it",
+        ),
+        (
+            {"a/train/cat": 1, "a/train/dog": 1, "other": 1},
+            r"photos holds a data set with splits, a, beside other: name it with --data.root=.*photos/a$",
+        ),
+        ({"cat": 1, "dog": 1, "extra/Cat": 1}, r"extra holds folders that are called as those beside it, cat: if it"),
+        (
+            {"cat": 1, "dog": 1, "more/images/dog": 1, "more/images/x": 1},
+            r"more holds folders .* beside it, dog: if it",
+        ),
+        (dict.fromkeys(("cat_train", "dog_train", "cat_test", "dog_test"), 1), r"make them test/cat and train/cat, or"),
+        (dict.fromkeys(("trainA", "trainB", "testA", "testB"), 1), r"testA and trainA are called as splits of classes"),
+        (
+            dict.fromkeys(("train_cat", "train_owl", "val_dog"), 1),
+            r"train_cat and val_dog are .* make them train/cat and val/dog, or",
+        ),
+        (dict.fromkeys(("cat_train", "cat_test", "owl"), 1), r"cat_test and cat_train are called as splits of classes"),
+        (
+            {"mydata/train/cat": 1, "mydata/train/dog": 1, "mydata/val/cat": 1, "other": 1},
+            r"photos holds a data set with splits, mydata, beside other: name it with --data.root=.*photos/mydata$",
+        ),
+        (
+            {"train_station/a": 1, "train_station/b": 1, "bus/a": 1, "bus/c": 1},
+            r"is train_station the training split, or a class like bus\? Name the folder",
+        ),
+        (
+            {"train/cat": 1, "train/dog": 1, "val/Cat": 1, "val/Dog": 1},
+            r"classes 'Cat', 'Dog', which training has not, so the network cannot name them, did .*: add them to the",
+        ),
         ({".cat": 1, "@eaDir": 1}, r"no classes in .*photos: put the images"),
         ({".": 3}, r"no classes in .*photos: put the images"),
     ],

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 
 from vit_attn.data.folder import PHOTOS, complete, refuse_unknown_classes
-from vit_attn.data.names import SPLIT_WORDS, in_natural_order, split_of
+from vit_attn.data.labels import is_missing, labels_of
+from vit_attn.data.names import SPLIT_WORDS, in_natural_order, is_split_name, split_of
 from vit_attn.data.splits import FilePictures, Source, Split
-from vit_attn.data.table import NO_LABEL, Line, labels_of, read_table
+from vit_attn.data.table import Line, read_table
 from vit_attn.errors import UserError, did_you_mean, some_of
 
 SHOWN = 3
@@ -77,13 +78,51 @@ def read_rows(table: Path, columns: str | None = None) -> tuple[list[Row], list[
         raise UserError(f"{table} cannot be read as a CSV file: {error}") from error
     if not lines:
         raise UserError(f"{table} names no images: it has no line below its header")
-    labels, read = labels_of(line.cells["label"] for line in lines)
+    labels, read = labels_of((line.cells["label"] for line in lines), str(table))
     rows = [_row(table, line, label) for line in lines if (label := labels[line.cells["label"]]) is not None]
-    remarks = [*remarks, *read, *_unlabelled(table, [line for line in lines if labels[line.cells["label"]] is None])]
+    remarks = [
+        *remarks,
+        *_describe_splits(table, lines),
+        *read,
+        *_unlabelled(table, [line for line in lines if labels[line.cells["label"]] is None]),
+    ]
     if not rows:
         raise UserError(f"{table} names no images with a label")
     _refuse_same(table, rows)
-    return rows, remarks
+    return rows, remarks + _describe_folders(rows)
+
+
+def _describe_splits(table: Path, lines: Sequence[Line]) -> list[str]:
+    """A remark on splits that are called otherwise.
+
+    Raises:
+        UserError: If two texts mean one split: ``train`` and ``train2`` may be two parts of which one is not meant.
+    """
+    first: dict[str, Line] = {}
+    for line in lines:
+        text = line.cells.get("split", "")
+        if (split := split_of(text)) is None:
+            continue
+        other = first.setdefault(split, line)
+        if other.cells["split"].casefold() != text.casefold():
+            raise UserError(
+                f"{table}, lines {other.number} and {line.number}: {other.cells['split']!r} and {text!r} are both the "
+                f"split {split}: write them alike, or take out the lines of one"
+            )
+    called = [
+        f"{split} is {text}" for split, line in first.items() if (text := line.cells["split"]).casefold() != split
+    ]
+    return [f"split: {', '.join(called)}"] if called else []
+
+
+def _describe_folders(rows: Sequence[Row]) -> list[str]:
+    """A remark on paths in folders of several splits, where the table does not say the split."""
+    called: dict[str | None, str] = {}
+    for folder in sorted({row.path.parent for row in rows if row.split == "all"}):
+        names = [name for name in folder.parts if is_split_name(name)]
+        called |= {split_of(name): name for name in names[-1:]}
+    named = [called[split] for split in SPLIT_WORDS if split in called]
+    return [f"no column is the split, though paths are in {' and in '.join(named)}"] if len(named) > 1 else []
 
 
 def _unlabelled(table: Path, lines: Sequence[Line]) -> list[str]:
@@ -111,13 +150,13 @@ def _refuse_same(table: Path, rows: Sequence[Row]) -> None:
 
 def _row(table: Path, line: Line, label: str) -> Row:
     path, split = line.cells["path"], line.cells.get("split", "")
-    if not path or path in NO_LABEL:
+    if is_missing(path):
         raise UserError(f"{table}, line {line.number}: no path")
-    if split in NO_LABEL:
+    if is_missing(split):
         return Row(line.number, table.parent / path, label, "all")
-    if (ours := split_of(split)) is None:
+    if (ours := split_of(split)) is None or not is_split_name(split):
         known = [word for words in SPLIT_WORDS.values() for word in words]
-        hint = did_you_mean(split, known) or "; splits are train, val and test"
+        hint = ("" if ours else did_you_mean(split, known)) or "; splits are train, val and test"
         raise UserError(f"{table}, line {line.number}: unknown split {split!r}{hint}")
     return Row(line.number, table.parent / path, label, ours)
 

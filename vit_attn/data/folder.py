@@ -10,7 +10,7 @@ from vit_attn.data.augment import OFF, Augment
 from vit_attn.data.held_out import share_out
 from vit_attn.data.layout import Layout, describe_loose, find_layout, left_out_of
 from vit_attn.data.listing import Folder, linked_twice, scan, what_is_left_out
-from vit_attn.data.names import class_name, in_natural_order
+from vit_attn.data.names import class_name, describe_look_alikes, in_natural_order
 from vit_attn.data.roots import refuse_file
 from vit_attn.data.splits import FilePictures, Source, Split
 from vit_attn.errors import UserError, did_you_mean, some_of
@@ -47,7 +47,7 @@ def folder_source(root: Path) -> Source:
             layout.unlabelled[place.name] = layout.places.pop(split)
             continue
         refuse_unknown_classes(pictures[split], names, str(place.path))
-    remarks += unlabelled_remarks(layout)
+    remarks += [*unlabelled_remarks(layout), *describe_look_alikes(names)]
     remarks += linked_twice(
         found, (path for classes in pictures.values() for files in classes.values() for path in files)
     )
@@ -94,11 +94,11 @@ def refuse_unknown_classes(found: Collection[str], known: Sequence[str], where: 
         UserError: If there are any.
     """
     if unknown := [name for name in found if name not in set(known)]:
-        several = "classes" if len(unknown) > 1 else "class"
+        several, it = ("classes", "them") if len(unknown) > 1 else ("class", "it")
         named = some_of([repr(name) for name in unknown], 5)
         raise UserError(
-            f"{where} has the {several} {named}, which training has not, so the network cannot name it"
-            f"{did_you_mean(unknown[0], known)}: add it to the training images, or take it out of there"
+            f"{where} has the {several} {named}, which training has not, so the network cannot name {it}"
+            f"{did_you_mean(unknown[0], known)}: add {it} to the training images, or take {it} out of there"
         )
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NoReturn
 
+from vit_attn.data.class_folders import (
+    check_classes,
+    class_names,
+    is_training,
+    refuse_siblings,
+    refuse_unclassed,
+)
 from vit_attn.data.listing import Folder, what_is_left_out
-from vit_attn.data.names import SPLIT_WORDS, class_name, is_container, split_of
+from vit_attn.data.names import SPLIT_WORDS, class_name, is_split_name, split_of
 from vit_attn.errors import UserError, did_you_mean, some_of
-
-PAIRWISE = 20
-"""Sub-folders up to which any two are compared; of more, all that are in them must be alike."""
 
 
 @dataclass
@@ -44,21 +47,17 @@ def find_layout(root: Folder) -> Layout:
     if divided:
         layout = _splits(here, divided)
         return Layout(layout.places, layout.unlabelled, remarks + layout.remarks)
-    return Layout({"all": here}, remarks=remarks + _check_classes(here))
+    return Layout({"all": here}, remarks=remarks + check_classes(here))
 
 
 def _divided(folder: Folder) -> list[Folder]:
     """Sub-folders that are splits by their names and by the class folders in them."""
-    if len(folder.filled) == 1 and folder.filled[0].folders and any(map(_is_split, folder.filled[0].folders)):
+    if len(folder.filled) == 1 and folder.filled[0].folders and any(map(is_training, folder.filled[0].folders)):
         return []  # a wrapper that is called like a split, such as test_data/train/…
     named = [each for each in folder.filled if split_of(each.name)]
     if len(named) == 1 < len(folder.filled) and named[0].pictures:
         return []  # a class with pictures right in it, besides those in sub-folders
     return [each for each in named if each.filled]
-
-
-def _is_split(folder: Folder) -> bool:
-    return split_of(folder.name) is not None and bool(folder.filled)
 
 
 def _is_wrapper(folder: Folder) -> bool:
@@ -88,8 +87,9 @@ def _splits(here: Folder, divided: Sequence[Folder]) -> Layout:
     if "train" not in found:
         _refuse_without_training(here, found, flat, others)
     if others and len(found) + len(flat) == 1:
-        names, classes = some_of([each.name for each in others], 3), _class_names(divided[0])
-        if alike := [each.name for each in others if _class_names(each) & classes]:
+        names, classes = some_of([each.name for each in others], 3), class_names(divided[0])
+        alike = [each.name for each in others if class_names(each) & classes]
+        if alike and is_split_name(divided[0].name):
             raise UserError(
                 f"{here.path}: {some_of(alike, 3)} holds the same folders as {divided[0].name}: call it val or test, "
                 "or move it elsewhere"
@@ -100,8 +100,9 @@ def _splits(here: Folder, divided: Sequence[Folder]) -> Layout:
         )
     found = {split: found[split] for split in SPLIT_WORDS if split in found}
     places = {"train": _inner(found["train"])}
+    refuse_siblings(places["train"])
     places |= {
-        split: _inner(folder, _class_names(places["train"])) for split, folder in found.items() if split != "train"
+        split: _inner(folder, class_names(places["train"])) for split, folder in found.items() if split != "train"
     }
     ways = {split: place.path.relative_to(here.path).as_posix() for split, place in places.items()}
     remarks = [f"{split} is {way}" for split, way in ways.items() if way != split]
@@ -110,10 +111,6 @@ def _splits(here: Folder, divided: Sequence[Folder]) -> Layout:
     if others:
         remarks.append(f"left out beside the splits: {', '.join(f'{each.name} ({each.count})' for each in others)}")
     return Layout(places, {each.name: each for each in flat}, remarks)
-
-
-def _class_names(folder: Folder) -> set[str]:
-    return {class_name(each.name) for each in folder.filled}
 
 
 def _inner(split: Folder, classes: Collection[str] = ()) -> Folder:
@@ -128,78 +125,13 @@ def _refuse_without_training(
 ) -> NoReturn:
     for each in flat:
         if split_of(each.name) == "train":
-            _refuse_unclassed(each.path)
+            refuse_unclassed(each.path)
     names = [each.name for each in others]
     hint = did_you_mean("train", names)
     if names and not hint:
         hint = f": call the folder of the training images train; beside it there are {some_of(names, 3)}"
     one = next(found[split] for split in SPLIT_WORDS if split in found)
     raise UserError(f"{here.path} has {one.name}, the folder of a split, but no train{hint}")
-
-
-def _refuse_unclassed(place: Path) -> NoReturn:
-    raise UserError(f"no classes in {place}: put the images of each class into a sub-folder of its name")
-
-
-def _check_classes(here: Folder) -> list[str]:
-    """Remarks on sub-folders that are taken for classes.
-
-    Raises:
-        UserError: If they can be none, or may be something else.
-    """
-    if not here.folders:
-        _refuse_unclassed(here.path)
-    _refuse_nested_splits(here)
-    _refuse_twins(here)
-    if len(here.filled) == 1 < len(here.folders) and not here.filled[0].pictures:
-        others = some_of([each.name for each in here.folders if not each.count], 3)
-        only = here.filled[0]
-        raise UserError(
-            f"{here.path} has pictures in {only.name} only: name it with --data.root={only.path}, or put the images of "
-            f"a class into {others}"
-        )
-    named = {each.name: split for each in here.filled if (split := split_of(each.name))}
-    if len(named) == len(here.folders) == len(set(named.values())):
-        _refuse_unclassed(next((each for each in here.filled if named[each.name] == "train"), here.filled[0]).path)
-    for name in named:
-        if is_container(name):
-            raise UserError(
-                f"{here.path / name} is called as a split is, but holds pictures without classes, and is beside class "
-                "folders: move it elsewhere, or call it otherwise if it is a class"
-            )
-    return [f"{name} is taken for a class, as its pictures are in no sub-folders" for name in named]
-
-
-def _refuse_nested_splits(here: Folder) -> None:
-    """Refuse splits in each class, and several data sets side by side."""
-    for each in here.filled:
-        inner = {split: below for below in each.filled if (split := split_of(below.name))}
-        if each.pictures or len(inner) < 2 or "train" not in inner:
-            continue
-        if any(below.filled for below in inner.values()):
-            names = some_of([other.name for other in here.filled], 4)
-            raise UserError(f"{here.path} holds several data sets, {names}: name one with --data.root={each.path}")
-        if len(here.filled) == 1:
-            _refuse_unclassed(inner["train"].path)
-        train = inner["train"].name
-        raise UserError(
-            f"{here.path} has splits in each class, such as {each.name}/{train}: make it {train}/{each.name}, or list "
-            "path, label and split in a CSV file (--data.dataset=csv)"
-        )
-
-
-def _refuse_twins(here: Folder) -> None:
-    """Refuse would-be classes that have the same sub-folders: those are the classes, and they are splits."""
-    below = [(each, _class_names(each)) for each in here.filled if not each.pictures]
-    if len(below) > PAIRWISE and len({frozenset(names) for _, names in below}) > 1:
-        return
-    for number, (one, names) in enumerate(below):
-        for other, others in below[:number]:
-            if len(shared := sorted(names & others)) > 1:
-                raise UserError(
-                    f"{here.path}: {other.name} and {one.name} hold the same folders, {some_of(shared, 3)}: if they "
-                    "are splits, rename them to train, val and test; if classes, put their pictures right into them"
-                )
 
 
 def describe_loose(place: Folder) -> list[str]:

@@ -3,6 +3,9 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
+
+from vit_attn.errors import some_of
 
 SPLIT_WORDS = {
     "train": ("train", "training", "trn", "trainval"),
@@ -28,6 +31,8 @@ CONTAINERS = (
 SPLIT_OF_WORD = {
     word + end: split for split, words in SPLIT_WORDS.items() for word in words for end in ("", *CONTAINERS)
 }
+SHOWN = 3
+"""Groups of names that a remark holds."""
 MOST_DIGITS = 1000
 """Digits of a number that is ordered as one; Python itself refuses some thousands of them."""
 
@@ -39,6 +44,27 @@ def class_name(text: str) -> str:
     True
     """
     return unicodedata.normalize("NFC", text).strip()
+
+
+def describe_look_alikes(names: Iterable[str]) -> list[str]:
+    """A remark on names of different classes that look alike: but for case, spaces or noughts before a number.
+
+    >>> describe_look_alikes(["Cat", "cat", "7", "007", "dog"])
+    ["classes that look alike: 'Cat' and 'cat', '7' and '007'"]
+    """
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(_look(name), []).append(repr(name))
+    groups = [" and ".join(each) for each in alike.values() if len(each) > 1]
+    return [f"classes that look alike: {some_of(groups, SHOWN)}"] if groups else []
+
+
+def _look(name: str) -> str:
+    """A name without what can hardly be seen in it, and without what is often written around it."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    seen = "".join(each for each in folded if unicodedata.category(each) != "Cf")
+    seen = " ".join(re.sub(r"[\s_]+", " ", seen).strip("\"' ").split())
+    return re.sub(r"^([0-9]+)\.0*$", r"\1", seen).lstrip("0") or "0" if re.match(r"[0-9]+(\.0*)?$", seen) else seen
 
 
 def in_natural_order(names: Iterable[str]) -> list[str]:
@@ -64,14 +90,21 @@ def splits_in(name: str) -> list[str]:
     >>> splits_in("seg_train"), splits_in("ImagenetVal"), splits_in("train"), splits_in("latest")
     (['train'], ['val'], ['train'], [])
     """
-    found = {SPLIT_OF_WORD.get(word) for word in _words(name)}
+    found = {SPLIT_OF_WORD.get(word) for word in words_of(name)}
     return [split for split in SPLIT_WORDS if split in found]
 
 
+@lru_cache
 def split_of(name: str) -> str | None:
     """The split that a name names, if it is one."""
     found = splits_in(name)
     return found[0] if len(found) == 1 else None
+
+
+@lru_cache
+def is_split_name(name: str) -> bool:
+    """Whether a name has no other words than one split's and of what keeps it, as ``test_images`` and ``train``."""
+    return split_of(name) is not None and all(word in SPLIT_OF_WORD or word in CONTAINERS for word in words_of(name))
 
 
 def is_container(name: str) -> bool:
@@ -80,11 +113,29 @@ def is_container(name: str) -> bool:
     >>> [is_container(name) for name in ("test_images", "trainset", "train", "train_station")]
     [True, True, False, False]
     """
-    words, bare = _words(name), {word for words in SPLIT_WORDS.values() for word in words}
-    known = all(word in SPLIT_OF_WORD or word in CONTAINERS for word in words)
-    return known and split_of(name) is not None and any(word not in bare for word in words)
+    bare = {word for words in SPLIT_WORDS.values() for word in words}
+    return is_split_name(name) and any(word not in bare for word in words_of(name))
 
 
-def _words(name: str) -> list[str]:
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
-    return re.findall(r"[^\W\d_]+", parted.casefold())
+def without_split(name: str) -> str:
+    """What else a name says than a split and what keeps it, in small letters.
+
+    >>> without_split("cat_Train"), without_split("trainA"), without_split("test_images2")
+    ('cat', 'a', '2')
+    """
+    parts = re.findall(r"[^\W\d_]+|[0-9]+", _parted(name))
+    return " ".join(part for part in parts if part not in SPLIT_OF_WORD and part not in CONTAINERS)
+
+
+def words_of(name: str) -> list[str]:
+    """The words in a name, without digits, in small letters.
+
+    >>> words_of("ImagenetVal_2012")
+    ['imagenet', 'val']
+    """
+    return re.findall(r"[^\W\d_]+", _parted(name))
+
+
+def _parted(name: str) -> str:
+    """A name in small letters, with a space where a capital began a word."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name)).casefold()

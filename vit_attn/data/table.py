@@ -4,27 +4,29 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vit_attn.data.names import class_name
+from vit_attn.data.labels import is_missing
+from vit_attn.data.names import is_split_name, split_of, splits_in, words_of
 from vit_attn.errors import UserError, did_you_mean
 
 SYNONYMS = {
     "path": ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "image_file",
              "image_name", "img", "img_path", "picture"),
     "label": ("label", "labels", "class", "class_name", "classname", "category", "target", "label_name"),
-    "split": ("split", "set", "subset", "partition", "phase"),
+    "split": ("split", "set", "subset", "partition", "phase", "data_split", "split_name"),
 }  # fmt: skip
 """Column names, ours first, that are taken for each of our columns."""
 NEEDED = ("path", "label")
 SEPARATORS = (",", ";", "\t", "|")
-NO_LABEL = frozenset(
-    {"", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null", "-nan", "-NaN"}
-)
-"""What stands in a cell that holds nothing: as pandas reads it, so ``none`` is a name."""
-WHOLE = re.compile(r"(-?[0-9]+)\.0+")
+SPLIT_COLUMN = frozenset(("split", "splits", "datasplit", "fold", "folds", "kfold", "usage", "partition", "holdout"))
+"""Words in the name of a column that says in which split a picture is."""
+MOST_SPLITS = 20
+"""Texts in a column of splits; a column with more has captions or names of files."""
+FLAGS = frozenset({"", "0", "1", "0.0", "1.0", "true", "false", "t", "f", "yes", "no", "y", "n"})
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -64,26 +66,99 @@ def read_table(path: Path, columns: str | None = None) -> Table:
     Raises:
         UserError: If it is no such table, or if it cannot be known which columns are meant.
     """
-    text = _text(path)
-    first = text.lstrip("\r\n").partition("\n")[0]
+    text, above = _text(path), 0
+    first, _, rest = text.lstrip("\r\n").partition("\n")
     if told := re.fullmatch(r"sep=(.)\r?", first):  # which Excel writes and reads
-        text = text.lstrip("\r\n").partition("\n")[2]
+        text, above = rest, text.removesuffix(rest).count("\n")
     separators = (told[1],) if told else SEPARATORS
     asked = parse_columns(columns)
-    headers = {each: next(csv.reader(io.StringIO(text, newline=""), delimiter=each), []) for each in separators}
+    headers = {each: _header(text, each) for each in separators}
     separator = max(headers, key=lambda each: (_fitting(headers[each], asked), len(headers[each])))
     names = [name.strip() for name in headers[separator]]
     found = _columns(path, names, asked)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
-    next(reader, None)
-    shift = 1 if told else 0
-    lines = []
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            given = {ours: cells[place].strip() if place < len(cells) else "" for ours, place in found.items()}
-            lines.append(Line(reader.line_num + shift, given))
+    records = _records(path, text, separator, above)
+    width = len(_filled(next(records, (0, []))[1]))
+    lines, others = [], {name: set[str]() for name in names if name not in {names[place] for place in found.values()}}
+    for number, cells in records:
+        if len(filled := _filled(cells)) > width:
+            raise UserError(
+                f"{path}, line {number}: {len(filled)} cells, but the header has {width}: put a cell that holds "
+                f"{separator!r} between quotes"
+            )
+        given = [*(cell.strip() for cell in cells), *[""] * (len(names) - len(cells))]
+        lines.append(Line(number, {ours: given[place] for ours, place in found.items()}))
+        for name, cell in zip(names, given, strict=False):
+            if name in others:
+                others[name].add(cell)
+    if "split" not in found:
+        for name, texts in others.items():
+            _refuse_unread_split(path, name, texts)
     renamed = [f"{ours} is {names[place]}" for ours, place in found.items() if names[place] != ours]
     return Table(lines, [f"columns: {', '.join(renamed)}"] if renamed else [])
+
+
+def _filled(cells: Sequence[str]) -> list[str]:
+    """The cells without the empty ones at the end."""
+    last = max((place for place, cell in enumerate(cells) if cell.strip()), default=-1)
+    return list(cells[: last + 1])
+
+
+def _header(text: str, separator: str) -> list[str]:
+    """The cells of the first line that has any."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    return next(filter(_filled, reader), [])
+
+
+def _records(path: Path, text: str, separator: str, above: int) -> Iterator[tuple[int, list[str]]]:
+    """The lines that are not empty, with their numbers.
+
+    Args:
+        path: Where they are from.
+        text: Lines of cells.
+        separator: What is between two cells.
+        above: How many lines come before the text.
+
+    Raises:
+        UserError: If a cell goes on in the next line: one quote too many would swallow all lines up to another.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    while True:
+        first, problem, cells = reader.line_num + 1, "", None
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            problem = str(error)
+        if reader.line_num > first:
+            problem = f"a cell that opens with a quote goes on to line {reader.line_num + above}"
+        if problem:
+            raise UserError(
+                f"{path}, line {first + above}: {problem}: close it in its line; a quote that belongs to a cell is "
+                'written twice, and the cell between quotes, as "5"" tall"'
+            )
+        if cells is None:
+            return
+        if _filled(cells):
+            yield first + above, cells
+
+
+def _refuse_unread_split(path: Path, name: str, texts: Collection[str]) -> None:
+    """Refuse a column of another name that says the splits: the test images would be trained on.
+
+    Args:
+        path: The table.
+        name: A column that is not read.
+        texts: What is in it.
+    """
+    said = [text for text in texts if not is_missing(text)]
+    splits = [split_of(text) for text in said if is_split_name(text)]
+    words = len(set(splits)) > 1 or (len(said) <= MOST_SPLITS and all(split_of(each) for each in said))
+    flags = bool(splits_in(name)) and all(text.casefold() in FLAGS for text in said)
+    if said and (words or flags or SPLIT_COLUMN & set(words_of(name))):
+        option = shlex.quote(f"--data.columns=split={name}")
+        raise UserError(
+            f"{path}: column {name} seems to say the split of each picture: if it does, write train, val and test "
+            f"there and add {option}; if not, call it otherwise or take it out"
+        )
 
 
 def _text(path: Path) -> str:
@@ -160,22 +235,3 @@ def _columns(path: Path, names: Sequence[str], asked: dict[str, str]) -> dict[st
             )
             raise UserError(f"{path} has no column {wanted!r}; it has {has}{hint}")
     return found
-
-
-def labels_of(cells: Iterable[str]) -> tuple[dict[str, str | None], list[str]]:
-    """The class of each text of a label column, None where it says nothing; and remarks.
-
-    Where all labels are whole numbers, 1.0 is 1: a program that met an empty cell writes the whole column so.
-
-    >>> labels_of(["1", "1.0", "NaN"])
-    ({'1': '1', '1.0': '1', 'NaN': None}, ['labels such as 1.0 are read as 1'])
-    """
-    texts = dict.fromkeys(cells)
-    named = {text: class_name(text) for text in texts if text not in NO_LABEL}
-    whole = all(re.fullmatch(r"-?[0-9]+(\.0+)?", name) for name in named.values())
-    remarks = []
-    for text, name in named.items():
-        if whole and (match := WHOLE.fullmatch(name)):
-            named[text] = match[1]
-            remarks = remarks or [f"labels such as {name} are read as {match[1]}"]
-    return {text: named.get(text) for text in texts}, remarks
