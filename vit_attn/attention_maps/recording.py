@@ -306,7 +306,7 @@ def logits_of(output: Any) -> Tensor:
     return logits
 
 
-def target_value(output: Any, target: Target, images: slice) -> Float[Tensor, " B"]:
+def target_value(output: Any, target: Target, images: slice) -> Float[Tensor, " part"]:
     """What gradients are of, of these images out of all that the target may count.
 
     Raises:
