@@ -58,3 +58,18 @@ def test_every_layer_has_its_matrix():
     changed = layers.copy()
     changed[5, 3] = np.eye(9)[0]
     assert not np.array_equal(picture, draw_matrices(changed, 1, "cat"))
+
+
+def test_a_mark_of_several_patches_is_one_outline_around_them():
+    maps = [Map("last layer", one_patch(1, 1))]
+    plain, one, block = (
+        draw_overlays(IMAGE, "cat", maps, marks, dpi=200)
+        for marks in ([], [Mark("a", 7)], [Mark("a", 7, rows=2, cols=3)])
+    )
+
+    def outlined(picture: np.ndarray) -> np.ndarray:
+        ys, xs = np.nonzero((picture != plain).any(axis=-1)[:200, :230])  # of the image alone, above the legend
+        return np.array([np.ptp(ys), np.ptp(xs)])
+
+    line = 6
+    assert (np.abs(outlined(block) - outlined(one) * np.array([2, 3])) <= 2 * line).all()

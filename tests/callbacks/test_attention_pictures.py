@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from vit_attn.attention_maps.overlay import Mark
 from vit_attn.attention_maps.view import View
 from vit_attn.callbacks import attention_pictures
 from vit_attn.callbacks.attention_pictures import METHODS, Snapshot, overlay, pointing
@@ -55,12 +56,13 @@ def test_relevance_is_drawn_first_for_the_class_that_it_is_of_and_in_shares_of_t
     assert drawn[0].patches.sum() == 1
 
 
-def test_in_a_finer_grid_each_patch_of_the_bought_coin_is_marked_and_is_a_hit(taken, monkeypatch):
+def test_in_a_finer_grid_the_bought_coin_is_outlined_as_a_whole_and_each_of_its_patches_is_a_hit(taken, monkeypatch):
     finer = probe(3)
     finer.answers = [SimpleNamespace(bought=3, buyer=0, grid=(2, 2))]  # the lower right quarter: 10, 11, 14, 15
     assert pointing(taken, finer) == {"relevance": 0, "last_layer": 0, "rollout": 0, "chance": 4 / 16}
     view = taken.views[0]
-    assert [mark.patch for mark in attention_pictures._marks(finer, 0, view)] == [10, 11, 14, 15, 0, 1, 4, 5]
+    coin, buyer = attention_pictures._marks(finer, 0, view)
+    assert (coin, buyer) == (Mark("bought", 10, "solid", 2, 2), Mark("buyer", 0, "dotted", 2, 2))
     finer.answers = [SimpleNamespace(bought=0, buyer=3, grid=(2, 2))]  # 0, 1, 4, 5
     assert pointing(taken, finer)["last_layer"] == 1
 

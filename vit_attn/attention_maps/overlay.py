@@ -42,11 +42,21 @@ def shares_of(relevance: Float[np.ndarray, "rows cols"]) -> Float[np.ndarray, "r
 
 @dataclass(frozen=True)
 class Mark:
-    """A patch to outline, numbered row by row."""
+    """A patch to outline, numbered row by row, or the first one of a block of patches.
+
+    Args:
+        name: What the outline is of.
+        patch: The patch, or the upper left one.
+        line: How it is drawn.
+        rows: Patches of the block, downward.
+        cols: Patches of the block, to the right.
+    """
 
     name: str
     patch: int
     line: Literal["solid", "dotted"] = "solid"
+    rows: int = 1
+    cols: int = 1
 
 
 def draw_overlays(
@@ -237,13 +247,15 @@ def foot(page: Page, text: str, panel: Box) -> None:
 
 def _outline(page: Page, mark: Mark, grid: tuple[int, ...], panel: Box) -> None:
     row, col = divmod(mark.patch, grid[1])
-    page.outline(panel.part(row, col, grid[0], grid[1]), MARK_COLOUR, 1.3, mark.line)
+    one = panel.part(row, col, grid[0], grid[1])
+    block = Box(one.left, one.top, mark.cols * one.width, mark.rows * one.height)
+    page.outline(block, MARK_COLOUR, 1.3, mark.line)
 
 
 def _legend(page: Page, marks: Sequence[Mark], panel: Box) -> None:
     """What the outlines are, below the image."""
     left = panel.left + 0.05
-    for mark in {mark.name: mark for mark in marks}.values():
+    for mark in marks:
         page.outline(Box(left, panel.top + panel.height + 0.05, 0.12, 0.1), MARK_COLOUR, 1.3, mark.line)
         page.write(mark.name, left + 0.17, panel.top + panel.height + 0.1, 7.5, "lm")
         left += 0.6

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -141,8 +141,13 @@ def _marks(probe: Any, index: int, view: View) -> list[Mark]:
     bought, buyer = (ground_truth(probe, view, name) for name in ("bought", "buyer"))
     if bought is None or buyer is None:
         return []
-    coin = [Mark("bought", patch) for patch in bought[index]]
-    return [*coin, *(Mark("buyer", patch, "dotted") for patch in buyer[index])]
+    return [_block("bought", bought[index], view), _block("buyer", buyer[index], view, "dotted")]
+
+
+def _block(name: str, patches: tuple[int, ...], view: View, line: Literal["solid", "dotted"] = "solid") -> Mark:
+    """The outline around the patches that a data set's one patch is made of."""
+    (top, left), (bottom, right) = (divmod(patch, view.grid_size[1]) for patch in (patches[0], patches[-1]))
+    return Mark(name, patches[0], line, bottom - top + 1, right - left + 1)
 
 
 def _pixels(image: Tensor) -> np.ndarray:

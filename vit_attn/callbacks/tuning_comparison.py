@@ -97,7 +97,7 @@ class TuningComparison(Beside):
         probe = data.probe(self.num_images)
         images = probe.images.to(next(net.parameters()).device)
         with evaluating(net), torch.inference_mode(False), torch.enable_grad():  # which tell what a network reads
-            with trainer.precision_plugin.forward_context(), record(net, gradients=True) as recording:
+            with trainer.precision_plugin.forward_context(), record(net) as recording:
                 logits = task(data.normalize(images).clone())
         return recording.on_host(), logits.detach(), probe
 
