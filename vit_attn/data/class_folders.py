@@ -72,17 +72,18 @@ def _refuse_data_set(here: Folder, one: Folder) -> NoReturn:
 
 def _refuse_twins(here: Folder) -> None:
     """Refuse would-be classes that have the same sub-folders: those are the classes, and they are splits."""
-    seen: dict[frozenset[str], Folder] = {}
+    seen: dict[str, dict[frozenset[str], Folder]] = {}
     for one in here.filled:
         for names in _levels(one):
-            for others, other in seen.items():
+            for others, other in [pair for name in names for pair in seen.get(name, {}).items()]:
                 if other is not one and _are_alike(names, others):
                     raise UserError(
                         f"{here.path}: {other.name} and {one.name} hold the same folders, "
                         f"{some_of(sorted(names & others), 3)}: if they are splits, rename them to train, val and "
                         "test; if classes, put their pictures right into them"
                     )
-            seen.setdefault(names, one)
+            for name in names:
+                seen.setdefault(name, {}).setdefault(names, one)
 
 
 def _are_alike(names: frozenset[str], others: frozenset[str]) -> bool:
