@@ -210,24 +210,29 @@ class ImageData(L.LightningDataModule):
         stored = card_of({KEY: state_dict})
         if stored is None:
             return
+        if not self.class_names:  # only the files tell them
+            self._load(self.download)
+        names = tuple(map(class_name, stored.class_names))
+        other_order = self._numbers_otherwise(names)
         self._load(self.download)
-        self._number_as(tuple(map(class_name, stored.class_names)))
+        if other_order:
+            self.store.renumber(names)
+            self._fingerprint = None
         if stored.bits is not None:
             self.store.read_by(stored.bits)
         self._resident.clear()
         self._statistics, self._scaling = Statistics(stored.mean, stored.std), None
 
-    def _number_as(self, stored: tuple[str, ...]) -> None:
-        """Take a checkpoint's order of the classes where ours is a convention, which was another once."""
+    def _numbers_otherwise(self, stored: tuple[str, ...]) -> bool:
+        """Whether a checkpoint's classes are in another order, where ours is a convention, which was another once."""
         here = tuple(map(class_name, self.class_names))
         if stored == here:
-            return
+            return False
         again = "; an order that changed since cannot be resumed: begin anew" if sorted(stored) == sorted(here) else ""
         if not again or self.dataset not in OWN or (self.trainer is not None and self.place.trains):
             difference = _first_difference(stored, here)
             raise UserError(f"the checkpoint is of other classes than {self.dataset}: {difference}{again}")
-        self.store.renumber(stored)
-        self._fingerprint = None
+        return True
 
     def prepare_data(self) -> None:
         """Download what is missing, once a node; the splits stay in memory for ``setup``."""
