@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from vit_attn.attention_maps import record, relevance, rollout
+from vit_attn.attention_maps import legrad, record, relevance, rollout
 from vit_attn.attention_maps.measures import divergence, measure
 from vit_attn.attention_maps.view import head_rows, look
 from vit_attn.errors import UserError
@@ -91,3 +91,22 @@ def test_layers_with_unequally_many_heads_are_refused_wherever_there_is_a_table(
         with pytest.raises(UserError, match=r"unequally many heads have no table of layers and heads, got \[4, 2, 4\]"):
             table()
     assert relevance(recording).shape == (2, 1, 7)
+
+
+WRONG_TARGETS = {
+    "one number": (lambda logits: logits[0, 1], r"for each image, a float tensor \(3,\)"),
+    "the logits of an image": (lambda logits: logits[1], r"for each image, a float tensor \(3,\)"),
+    "a mean over images": (lambda logits: logits[:, 1].mean(), r"for each image, a float tensor \(3,\)"),
+    "logits of the first image": (lambda logits: logits[0, :3], "of that image alone"),
+    "numbers of all images": (lambda logits: logits.softmax(dim=0)[:, 1], "of that image alone"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TARGETS)
+def test_a_target_function_gives_a_number_of_each_image(wrong: str):
+    target, message = WRONG_TARGETS[wrong]
+    net, images = net_of(), torch.randn(3, 3, 16, 24)
+    for method in (look, legrad):
+        with pytest.raises(UserError, match=message):
+            method(net, images, target=target)
+    assert_close(legrad(net, images, lambda logits: logits[:, 1]), legrad(net, images, 1))
