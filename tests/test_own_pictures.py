@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vit_attn.callbacks.run_checkpoint import RUN_KEY
 from vit_attn.checkpoints.card import KEY, card_of
 from vit_attn.cli import main
 
@@ -129,7 +130,7 @@ def test_a_checkpoint_of_the_old_order_of_classes_is_measured_as_it_was(tmp_path
             order = torch.tensor([names.index(name) for name in old])
             for name in ("net.head.weight", "net.head.bias"):
                 checkpoint["state_dict"][name] = checkpoint["state_dict"][name][order]
-            checkpoint[KEY]["class_names"] = old
+            checkpoint[KEY]["class_names"] = checkpoint[RUN_KEY]["data"]["class_names"] = old
             torch.save(checkpoint, best)
         assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
         reports.append(json.loads((best.parent.parent / "test.json").read_text()))
