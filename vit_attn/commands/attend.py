@@ -58,7 +58,7 @@ def run(verb: str, options: list[str]) -> int:
         raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
     from vit_attn.commands import networks  # torch takes seconds to import: only when there is something to do
 
-    files = networks.image_files(args.images)
+    files = networks.each_once(networks.image_files(args.images))
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
     say_what_is_read(files, network, args.model)
     args.out.mkdir(parents=True, exist_ok=True)

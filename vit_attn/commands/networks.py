@@ -222,8 +222,7 @@ def pick_device(name: str) -> torch.device:
 def image_files(paths: Sequence[str]) -> list[Path]:
     """The files that are named, and the pictures in and below the folders that are named: those that ``fit`` takes.
 
-    They are in the order given, those of a folder sorted, each once. What a folder holds besides is counted in a line,
-    and so is what was named again.
+    They are in the order given, those of a folder sorted. What a folder holds besides is counted in a line.
 
     Args:
         paths: Files and folders.
@@ -249,9 +248,14 @@ def image_files(paths: Sequence[str]) -> list[Path]:
         )
     if said:
         sys.stdout.write(f"{one_line(said)}\n")
+    return found
+
+
+def each_once(files: Sequence[Path]) -> list[Path]:
+    """The files without those that were named before, which are counted in a line."""
     once: dict[str, Path] = {}
-    for path in found:
+    for path in files:
         once.setdefault(os.path.abspath(path), path)
-    if again := len(found) - len(once):
+    if again := len(files) - len(once):
         sys.stdout.write(f"named more than once, read once: {again:,} image{'s' * (again > 1)}\n")
     return list(once.values())
