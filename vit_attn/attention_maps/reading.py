@@ -74,7 +74,7 @@ class TokenReading:
             return layout, calls
         found = ((each, _projected_gradient(pooled, each)) for each in reversed(tokens))
         last, gradient = next(((each, of) for each, of in found if of is not None), (None, None))
-        if gradient is None or not gradient.any():
+        if gradient is None or not gradient.any() or not gradient.isfinite().all():  # the last are told with the maps
             return layout, calls
         if _reaches(pooled, calls[0][1].output, last):
             return layout._replace(global_pool=SEVERAL, pooled=None), calls

@@ -67,9 +67,9 @@ def run(verb: str, options: list[str]) -> int:
         read = [(path, network.read(path)) for path in files[start : start + args.batch_size]]
         whole = [(path, each) for path, each in read if not isinstance(each, str)]
         wrong = [each for _, each in read if isinstance(each, str)]
-        views, query = _look([picture for _, picture in whole], network, device, args) if whole else ([], "")
+        views, query = _look_at_each([picture for _, picture in whole], network, device, args) if whole else ([], "")
         for (path, picture), view in zip(whole, views, strict=True):
-            if math.isfinite(view.probabilities.sum()):
+            if view is not None and math.isfinite(view.probabilities.sum()):
                 _write(args.out / names[path], path, picture, view, (network, query))
             else:
                 wrong.append(f"{path}: the network gives NaN or infinity")
@@ -97,6 +97,22 @@ def _result_names(files: list[Path]) -> dict[Path, str]:
 def _fitting(stem: str) -> str:
     """The beginning of a name that leaves room for ours, of 255 bytes that a file system takes."""
     return os.fsdecode(os.fsencode(stem)[:MOST_BYTES])
+
+
+def _look_at_each(
+    pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace
+) -> "tuple[list[View | None], str]":
+    """Views of the pictures, None of those whose maps are not finite, and who asks, in words."""
+    from vit_attn.attention_maps.precision import NotFinite
+
+    try:
+        views, query = _look(pictures, network, device, args)
+        return [*views], query
+    except NotFinite:
+        if len(pictures) == 1:
+            return [None], ""
+    alone = [_look_at_each([picture], network, device, args) for picture in pictures]
+    return [view for views, _ in alone for view in views], max(query for _, query in alone)
 
 
 def _look(
