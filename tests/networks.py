@@ -36,6 +36,22 @@ def torchvision_vit() -> nn.Module:
     return net
 
 
+class Direct(nn.Module):
+    """Attention of what it is given, without parameters, in a network that says how its tokens are laid out."""
+
+    class Attention(nn.Module):
+        def forward(self, x):
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    def __init__(self, grid_size: tuple[int, int] = (2, 3)):
+        super().__init__()
+        self.attn, self.patch_embed = self.Attention(), nn.Identity()
+        self.num_prefix_tokens, self.global_pool, self.patch_embed.grid_size = 1, "token", grid_size
+
+    def forward(self, x):
+        return self.attn(x)
+
+
 FAMILIES: dict[str, Callable[[], nn.Module]] = {
     "ours": lambda: VisionTransformer(**OURS, reg_tokens=2),
     "ours, mean": lambda: VisionTransformer(**OURS, global_pool="avg", class_token=False),

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.networks import IMAGES, built, of_timm
+from tests.networks import IMAGES, Direct, built, of_timm
 from vit_attn.attention_maps import (
     ablate,
     curves,
@@ -46,17 +46,11 @@ PICTURE = np.zeros((32, 32, 3), dtype=np.uint8)
 MAP = overlay.Map("a map", np.random.default_rng(0).random((4, 4)))
 
 
-class Bare(nn.Module):
-    """Attention without parameters, in a network that says how its tokens are laid out."""
-
-    class Attention(nn.Module):
-        def forward(self, x):
-            return nn.functional.scaled_dot_product_attention(x, x, x)
+class Bare(Direct):
+    """The same of images, as far as they go."""
 
     def __init__(self):
-        super().__init__()
-        self.attn, self.patch_embed = self.Attention(), nn.Identity()
-        self.num_prefix_tokens, self.global_pool, self.patch_embed.grid_size = 1, "token", (4, 4)
+        super().__init__((4, 4))
 
     def forward(self, images):
         tokens = images.flatten(2)[:, :, :17].mT[:, None]

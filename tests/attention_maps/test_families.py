@@ -11,31 +11,13 @@ import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import Tensor, nn
-from torchvision.models import VisionTransformer as TorchvisionViT
 from transformers import Dinov2Config, Dinov2ForImageClassification, ViTConfig, ViTForImageClassification
 
+from tests.networks import HUGGING_FACE, OURS, torchvision_vit
 from vit_attn.attention_maps import grad_rollout, legrad, raw_rows, record, relevance, rollout
 from vit_attn.attention_maps.recording import Recording
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
-
-OURS = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 3, "num_heads": 4}
-HUGGING_FACE = {
-    "hidden_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "image_size": 32,
-    "patch_size": 8,
-    "num_labels": 5,
-}
-
-
-def torchvision_vit() -> nn.Module:
-    sizes = {"image_size": 32, "patch_size": 8, "num_layers": 3, "num_heads": 4, "hidden_dim": 48, "mlp_dim": 64}
-    net = TorchvisionViT(**sizes, num_classes=5)
-    nn.init.normal_(net.heads.head.weight)
-    return net
 
 
 def of_timm(name: str, **options) -> Callable[[], nn.Module]:

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from torch.testing import assert_close
 
-from tests.networks import EACH_FAMILY, IMAGES, built
+from tests.networks import EACH_FAMILY, IMAGES, Direct, built
 from vit_attn.attention_maps import grad_rollout, legrad, raw_rows, record, relevance, rollout
 from vit_attn.attention_maps.flow import attention_flow
 from vit_attn.attention_maps.measures import divergence, measure, pixel_distances
@@ -161,22 +160,6 @@ def test_recorded_queries_and_keys_are_those_that_the_kernel_was_given(family: s
             if not call.hard:
                 assert call.q.dtype == dtype
                 assert_close(call.weights().double(), scores.softmax(-1), rtol=1e-4, atol=1e-6)
-
-
-class Direct(nn.Module):
-    """Attention of what it is given, in a network that says how its tokens are laid out."""
-
-    class Attention(nn.Module):
-        def forward(self, x):
-            return nn.functional.scaled_dot_product_attention(x, x, x)
-
-    def __init__(self):
-        super().__init__()
-        self.attn, self.patch_embed = self.Attention(), nn.Identity()
-        self.num_prefix_tokens, self.global_pool, self.patch_embed.grid_size = 1, "token", (2, 3)
-
-    def forward(self, x):
-        return self.attn(x)
 
 
 def test_autocast_rounds_queries_and_keys_in_the_kernel_and_so_in_the_recording():

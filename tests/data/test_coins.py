@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from vit_attn.data import Coins
+from vit_attn.data import Coins, ImageData
 from vit_attn.data.coins import BUYER, COLOURS, GLYPHS, GRID, PATCH
 from vit_attn.errors import UserError
+
+UNMARKED = "where the answer stands is known of images of their own size and channels, so it is not marked"
 
 
 def patch_of(image: torch.Tensor, patch: int) -> np.ndarray:
@@ -101,3 +103,11 @@ def test_impossible_data_sets_are_refused(options, message):
 def test_an_image_outside_the_split_is_an_index_error(index):
     with pytest.raises(IndexError, match=f"0..1999, got {index}"):
         Coins("val").answer(index)
+
+
+@pytest.mark.parametrize(("side", "told"), [(32, []), (64, [UNMARKED])])
+def test_answers_are_known_of_images_of_their_own_size_alone_which_is_said(side: int, told: list[str]):
+    data = ImageData("coins", img_size=side)
+    data.prepare_data()
+    assert data.remarks == told
+    assert (data.probe(1).answers is None) == bool(told)

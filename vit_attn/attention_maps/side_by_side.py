@@ -30,14 +30,12 @@ def draw_side_by_side(image: Picture, title: str, networks: Mapping[str, Sequenc
         UserError: If the image is no picture, if there is no map, or if the networks have other maps or patches.
     """
     check_picture(image)
-    check_maps([each for maps in networks.values() for each in maps], image)
-    if len({len(maps) for maps in networks.values()}) > 1:
-        raise UserError(f"each network must have as many maps, got {[len(maps) for maps in networks.values()]}")
-    height, width, _ = image.shape
-    rows = list(networks.values())
-    shown = {name: [(each.title, each.patches.shape) for each in maps] for name, maps in networks.items()}
+    shown = {name: [(each.title, np.shape(each.patches)) for each in maps] for name, maps in networks.items()}
     if any(each != next(iter(shown.values())) for each in shown.values()):
         raise UserError(f"maps of the same patches are drawn side by side, got {shown}")
+    check_maps([each for maps in networks.values() for each in maps], image)
+    height, width, _ = image.shape
+    rows = list(networks.values())
     page, panels, bar = layout(
         (len(rows), 1 + len(rows[0])),
         (1.15, 1.15 * height / width),

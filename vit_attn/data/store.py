@@ -84,6 +84,10 @@ class Store:
             self.bits = used = find_bits(found["train"])
             if used != NONE_SEEN:
                 remarks.append(f"white of pictures of 16 bits is {2**used - 1:,}: they use {used} bits")
+        if any(split.answer and self._sized(split) is not split for split in found.values()):
+            remarks.append(
+                "where the answer stands is known of images of their own size and channels, so it is not marked"
+            )
         self.source = replace(self.source, remarks=[*self.source.remarks, *remarks])
         self._take(found)
 
