@@ -30,10 +30,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from vit_attn.data.augment import Augment, augment_batch
-from vit_attn.data.draws import Draws
-from vit_attn.data.memory import Picks, Resident, ShuffledBatches
+from vit_attn.data.loading.device import DeviceDataset, IndexDataset, ShuffledBatches
 from vit_attn.data.module import ImageData
+from vit_attn.data.transforms.augment import Augment, augment_batch
+from vit_attn.data.transforms.rng import BatchRNG
 from vit_attn.model import VisionTransformer
 
 WORKERS, PREFETCHED = 2, 2
@@ -83,15 +83,15 @@ def ours(
     images: Tensor, recipe: Augment, data: ImageData, batch_size: int, device: str = "cpu"
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches without end, as ``ImageData`` makes them."""
-    picks, labels = Picks(len(images), "train"), torch.arange(len(images)) % 10
-    resident, steps = Resident(images, labels, device), count()
+    picks, labels = IndexDataset(len(images), "train"), torch.arange(len(images)) % 10
+    resident, steps = DeviceDataset(images, labels, device), count()
     order = ShuffledBatches(images, batch_size, num_replicas=1, rank=0)
     loader = DataLoader(picks, batch_size=None, sampler=order)
     for epoch in count():
         order.set_epoch(epoch)
         for pick in loader:
             pixels, targets = resident.gather(pick.addresses)
-            draws = Draws((0, next(steps)), len(pixels), device=device)
+            draws = BatchRNG((0, next(steps)), len(pixels), device=device)
             yield augment_batch(pixels, recipe, data.normalize, draws), targets
 
 

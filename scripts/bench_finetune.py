@@ -33,7 +33,7 @@ import lightning as L
 import torch
 
 from vit_attn.data import ImageData
-from vit_attn.data.sources import SOURCES, Source, Split, find_source
+from vit_attn.data.datasets.registry import DATASETS, DatasetInfo, Split, find_dataset
 from vit_attn.task import Classifier
 
 ROOT = Path(__file__).parent.parent
@@ -83,12 +83,12 @@ def parse_args() -> argparse.Namespace:
 
 @functools.cache
 def whole_set(root: Path, download: bool) -> dict[str, Split]:
-    return find_source("cifar10").load(root, download)
+    return find_dataset("cifar10").load(root, download)
 
 
 def derived(classes: range, labelled: int | None, seed: int) -> str:
     """Register some classes of CIFAR-10 as a data set; its name."""
-    whole = find_source("cifar10")
+    whole = find_dataset("cifar10")
 
     def load(root: Path, download: bool) -> dict[str, Split]:
         return {
@@ -98,7 +98,7 @@ def derived(classes: range, labelled: int | None, seed: int) -> str:
 
     name = f"cifar10_classes_{classes.start}_to_{classes.stop - 1}_seed_{seed}"
     names = tuple(whole.class_names[index] for index in classes)
-    SOURCES[name] = Source(names, whole.img_size, whole.mean, whole.std, load, whole.augment)
+    DATASETS[name] = DatasetInfo(names, whole.img_size, whole.mean, whole.std, load, whole.augment)
     return name
 
 

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from vit_attn.attention_maps import record, relevance, rollout
-from vit_attn.attention_maps.recording import Recording
+from vit_attn.attention_maps.recording.recording import Recording
 
 CASES = {
     "ViT-S/16 at 224, batch 8": ("vit_small_patch16_224", {}, 8),

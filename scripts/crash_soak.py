@@ -24,8 +24,8 @@ import torch
 
 from vit_attn.callbacks.run_checkpoint import RunCheckpoint
 from vit_attn.cli import main as vit_attn
-from vit_attn.commands import lightning_verbs  # noqa: F401  warm, so that a forked run begins at once
-from vit_attn.data import coins
+from vit_attn.commands import lightning as lightning_verbs  # noqa: F401  warm, so that a forked run begins at once
+from vit_attn.data.datasets import coins
 
 CONFIG = Path(__file__).parent.parent / "configs" / "quickstart.yaml"
 OPTIONS = [

@@ -15,10 +15,10 @@ from docs_sentences import ROOT
 from PIL import Image
 from runs_for_docs import events, finished, fit, last_step, program, result
 
-from vit_attn.attention_maps.measures import divergence
-from vit_attn.attention_maps.overlay import stack
-from vit_attn.attention_maps.record import record
+from vit_attn.attention_maps.methods.measures import divergence
+from vit_attn.attention_maps.recording.record import record
 from vit_attn.data import ImageData
+from vit_attn.plotting.overlay import stack
 from vit_attn.task import Classifier
 
 TUNED = ["-c", str(ROOT / "configs/finetune.yaml"), "--data.dataset=folder", "--model.lr=5e-3"]

@@ -22,15 +22,15 @@ from PIL import Image
 from torch import Tensor
 
 from vit_attn.attention_maps import raw_rows, record, rollout
-from vit_attn.attention_maps.overlay import MARK_COLOUR
-from vit_attn.attention_maps.page import COLOURS
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.data import ImageData
-from vit_attn.data.coins import GRID, PATCH, Answer
+from vit_attn.data.datasets.coins import GRID, PATCH, Answer
 from vit_attn.model import Attention, VisionTransformer
 from vit_attn.model.attention import hard_weights
-from vit_attn.model.places import local_scope
+from vit_attn.model.positions import local_attn_mask
 from vit_attn.model.scores import AFFINITIES, Scores, only_top
+from vit_attn.plotting.canvas import COLOURS
+from vit_attn.plotting.overlay import MARK_COLOUR
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 8.3
@@ -183,7 +183,7 @@ def forms() -> Figure:
     maps = {name.replace("_", " "): each.multiplied_out().softmax(dim=-1) for name, each in scores.items()}
     maps["top k: best 4 keys"] = only_top(default, 4).multiplied_out().softmax(dim=-1)
     maps["hard"] = hard_weights(default)
-    maps["window of 3"] = default.within(local_scope((4, 4), 0, 3)).multiplied_out().softmax(dim=-1)
+    maps["window of 3"] = default.masked(local_attn_mask((4, 4), 0, 3)).multiplied_out().softmax(dim=-1)
 
     figure, scale, side, height = Figure(figsize=(WIDTH, 4.25)), PowerNorm(0.5, 0, 100), 1.55, 4.25
     for number, (name, weights) in enumerate(maps.items()):

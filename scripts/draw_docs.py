@@ -26,8 +26,8 @@ from PIL import Image
 from runs_for_docs import fit, last_step, result
 
 from vit_attn.attention_maps import record
-from vit_attn.attention_maps.view import View, views_of
-from vit_attn.callbacks.attention_pictures import METHODS, overlay, snapshot
+from vit_attn.attention_maps.summary import AttentionSummary, summaries_of
+from vit_attn.callbacks.attention_logger.figures import METHODS, overlay, snapshot
 from vit_attn.data import ImageData
 from vit_attn.task import Classifier
 
@@ -83,7 +83,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
     net = task.net.eval()
     with record(net, gradients=True) as recording:
         logits = net(data.normalize(probe.images)).detach()
-    views = views_of(recording, logits)
+    views = summaries_of(recording, logits)
     taken = snapshot(recording, views)
     drawn = [overlay(taken, probe, i, data.class_names, dpi=180) for i in range(PICTURED)]
     Image.fromarray(np.concatenate(drawn)).save(IMAGES / "quickstart.png", optimize=True)
@@ -112,7 +112,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
     }
 
 
-def numbers_of(view: View, answer: Any) -> dict[str, Any]:
+def numbers_of(view: AttentionSummary, answer: Any) -> dict[str, Any]:
     """Value and rank among the patches that each method gives the two places of the answer."""
     methods = {}
     for name, row in {"relevance": view.relevance, "last layer": view.last, "rollout": view.rollout}.items():

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vit_attn.attention_maps import record, relevance, rollout
-from vit_attn.attention_maps.recording import Layer, Recording
+from vit_attn.attention_maps.recording.recording import Layer, Recording
 from vit_attn.errors import UserError
 
 LARGEST_ERROR = 1e-5

@@ -21,11 +21,11 @@ import torch
 import yaml
 from PIL import Image
 
-from vit_attn.attention_maps.curves import draw_curves
-from vit_attn.attention_maps.verdict import Columns, judge_network
+from vit_attn.attention_maps.evaluation.report import MetricRow, judge_network
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.judging import case_of, knockouts
 from vit_attn.data import ImageData
+from vit_attn.plotting.curves import draw_curves
 from vit_attn.task import build_net
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def judge_all(args: argparse.Namespace) -> None:
     methods, cuts = MEASURED / f"{args.name}.csv", MEASURED / f"{args.name}_cuts.csv"
     with methods.open("w", newline="") as method_file, cuts.open("w", newline="") as cut_file:
         method_rows, cut_rows = (csv.writer(file, lineterminator="\n") for file in (method_file, cut_file))
-        method_rows.writerow(["method", "seed", *Columns._fields])
+        method_rows.writerow(["method", "seed", *MetricRow._fields])
         cut_rows.writerow(["cut", "seed", *CUT_HEADINGS])
         for seed, weights in enumerate(args.weights):
             start = time.perf_counter()

@@ -15,7 +15,7 @@ import timm
 from safetensors.torch import save_file
 
 from vit_attn.checkpoints.weights import load_weights
-from vit_attn.data.sources import find_source
+from vit_attn.data.datasets.registry import find_dataset
 from vit_attn.model.zoo import TRAINED
 
 
@@ -31,7 +31,7 @@ def main() -> None:
     net = timm.create_model(f"vit_attn_{args.dataset}_patch4_32")
     if changes := load_weights(net, args.weights):
         parser.error("; ".join(changes))
-    source = find_source(args.dataset)
+    source = find_dataset(args.dataset)
     said = {"class_names": source.class_names, "mean": source.mean, "std": source.std}
     said |= {"command": args.command, "commit": args.commit, "measured": args.measured}
     header = {name: json.dumps(value) for name, value in said.items()}

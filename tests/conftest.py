@@ -15,7 +15,8 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
-from vit_attn.data import cifar, sources
+from vit_attn.data.datasets import cifar
+from vit_attn.data.datasets import registry as sources
 
 GREYS = {"bright": 220, "dark": 30, "middle": 120}
 

@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vit_attn import cli
 from vit_attn.callbacks.run_control import RunControl
-from vit_attn.data import coins
+from vit_attn.data.datasets import coins
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SMALL = ["depth=1", "embed_dim=16", "num_heads=2"]

@@ -12,7 +12,7 @@ import vit_attn
 from vit_attn.checkpoints.card import KEY, card_of
 from vit_attn.cli import main
 from vit_attn.data import ImageData
-from vit_attn.data.coins import GLYPH_NAMES
+from vit_attn.data.datasets.coins import GLYPH_NAMES
 from vit_attn.errors import UserError
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -12,8 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.testing import assert_close
 
 from vit_attn.cli import main
-from vit_attn.data.draws import lasting_order
-from vit_attn.data.evaluation import EvaluationBatches
+from vit_attn.data.loading.evaluation import EvaluationBatches
+from vit_attn.data.transforms.rng import lasting_order
 from vit_attn.errors import UserError
 
 ROOT = Path(__file__).parent.parent

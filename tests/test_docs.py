@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from vit_attn.data.pictures import FORMATS
+from vit_attn.data.images.image_file import FORMATS
 from vit_attn.model import VisionTransformer
 from vit_attn.model.scores import AFFINITIES
 

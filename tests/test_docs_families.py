@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from vit_attn.attention_maps import hugging_face
-from vit_attn.attention_maps.recording import AttentionCall
+from vit_attn.attention_maps.recording import hugging_face
+from vit_attn.attention_maps.recording.recording import AttentionCall
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/methods.md").read_text(encoding="utf-8")

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from vit_attn.attention_maps.verdict import CENTRE, LEGRAD, METHODS, RANDOM
+from vit_attn.attention_maps.evaluation.report import CENTRE, LEGRAD, METHODS, RANDOM
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/methods.md").read_text()

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vit_attn.callbacks.run_checkpoint import RUN_KEY
 from vit_attn.checkpoints.card import KEY, card_of
+from vit_attn.checkpoints.contents import RUN_KEY
 from vit_attn.cli import main
 
 SMALL = [f"--model.arch_options.{each}" for each in ("embed_dim=16", "depth=1", "num_heads=2")]

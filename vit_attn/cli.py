@@ -12,9 +12,9 @@ from vit_attn.errors import TrainingFailed, UserError, did_you_mean, is_out_of_m
 from vit_attn.training import stopping
 
 VERBS = {
-    "fit": ("vit_attn.commands.lightning_verbs", "train a network, and log its attention to TensorBoard"),
-    "validate": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the validation split"),
-    "test": ("vit_attn.commands.lightning_verbs", "measure a checkpoint on the test split"),
+    "fit": ("vit_attn.commands.lightning", "train a network, and log its attention to TensorBoard"),
+    "validate": ("vit_attn.commands.lightning", "measure a checkpoint on the validation split"),
+    "test": ("vit_attn.commands.lightning", "measure a checkpoint on the test split"),
     "predict": (
         "vit_attn.commands.predict",
         "name the classes of your pictures, or of a run's test images, as a table",

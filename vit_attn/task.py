@@ -27,11 +27,11 @@ from vit_attn.model import VisionTransformer
 from vit_attn.model.pretrained import changes_of_pretrained, names_network, pretrained_weights
 from vit_attn.training.ema import EMA, check_decay
 from vit_attn.training.finite import UpdateGate, gradient_norm
+from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
 from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
-from vit_attn.training.optim import build_optimizer
+from vit_attn.training.optimizers import build_optimizer
 from vit_attn.training.schedule import phased
 from vit_attn.training.sharding import shard
-from vit_attn.training.tuning import Part, Parts, Tuning
 
 Options = dict[str, bool | int | float | str | list[int] | None]
 LOGGED = {"train/loss": "min", "val/loss": "min", "val/accuracy": "max"}
@@ -91,7 +91,7 @@ class Classifier(L.LightningModule):
         decay: Literal["cosine", "linear"] = "cosine",
         label_smoothing: float = 0.1,
         compile: bool = False,
-        train: Part = "all",
+        train: TrainScope = "all",
         probe: float = 0.0,
         layer_decay: float = 1.0,
         class_weights: list[float] | None = None,
@@ -111,7 +111,7 @@ class Classifier(L.LightningModule):
         for change in changes:
             rank_zero_warn(f"{self.start}: {change}")
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # told before the data is loaded
-        self.parts = Parts(self.net, tuning)
+        self.parts = FreezeSchedule(self.net, tuning)
         self.probe_steps: int | None = None
         self.gate: UpdateGate | None = None
         self.seed = 0

@@ -15,25 +15,21 @@ from torch import Tensor, nn
 from tests.networks import IMAGES, Direct, built, of_timm
 from vit_attn.attention_maps import (
     ablate,
-    curves,
     edges,
-    faithfulness,
-    flow,
     grad_rollout,
     knockout,
     legrad,
-    measures,
-    overlay,
-    randomised,
     raw_rows,
     record,
     relevance,
     rollout,
-    side_by_side,
-    view,
+    summary,
 )
-from vit_attn.attention_maps.rollout import fuse
+from vit_attn.attention_maps.evaluation import faithfulness, randomization
+from vit_attn.attention_maps.methods import flow, measures
+from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.errors import UserError
+from vit_attn.plotting import comparison, curves, overlay
 
 NET, POOLS = built("ours"), built("ours, pool by attention")
 with record(NET, gradients=True) as SEEN:
@@ -43,7 +39,7 @@ ORDER = torch.arange(16).expand(3, -1)
 MAPS = torch.rand(3, 16)
 LABELS = torch.tensor([1, 2, 3])
 PICTURE = np.zeros((32, 32, 3), dtype=np.uint8)
-MAP = overlay.Map("a map", np.random.default_rng(0).random((4, 4)))
+MAP = overlay.AttentionMap("a map", np.random.default_rng(0).random((4, 4)))
 
 
 class Bare(Direct):
@@ -183,10 +179,10 @@ BAD: dict[str, dict[str, Any]] = {
     },
     "pictures of maps": {
         "none": [],
-        "NaN": [overlay.Map("a", MAP.patches * math.nan)],
-        "two grids": [MAP, overlay.Map("b", np.ones((2, 2)))],
+        "NaN": [overlay.AttentionMap("a", MAP.patches * math.nan)],
+        "two grids": [MAP, overlay.AttentionMap("b", np.ones((2, 2)))],
         "no grid": [SimpleNamespace(title="a", patches=np.ones(4), prefix=0.0)],
-        "empty": [overlay.Map("a", np.ones((0, 4)))],
+        "empty": [overlay.AttentionMap("a", np.ones((0, 4)))],
     },
     "values": {
         "none": np.ones((0, 0)),
@@ -249,11 +245,11 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "legrad, target": ("target", lambda x: legrad(NET, IMAGES, x)),
     "attention_flow, queries": ("queries", lambda x: flow.attention_flow(SEEN, x)),
     "query_rows": ("queries", lambda x: SEEN.query_rows(x)),
-    "look, images": ("images", lambda x: view.look(NET, x)),
-    "look, network": ("network", lambda x: view.look(x, IMAGES)),
-    "look, target": ("target", lambda x: view.look(NET, IMAGES, target=x)),
-    "look, query": ("layer", lambda x: view.look(NET, IMAGES, 17 if x == 3 else x)),
-    "head_rows": ("layer", lambda x: view.head_rows(SEEN, 17 if x == 3 else x)),
+    "look, images": ("images", lambda x: summary.summarize(NET, x)),
+    "look, network": ("network", lambda x: summary.summarize(x, IMAGES)),
+    "look, target": ("target", lambda x: summary.summarize(NET, IMAGES, target=x)),
+    "look, query": ("layer", lambda x: summary.summarize(NET, IMAGES, 17 if x == 3 else x)),
+    "head_rows": ("layer", lambda x: summary.head_rows(SEEN, 17 if x == 3 else x)),
     "entropy": ("weights", measures.entropy),
     "normalised entropy": ("weights", lambda x: measures.entropy(x, normalised=True)),
     "attention_distance, weights": ("weights", lambda x: measures.attention_distance(x, (4, 4), 8)),
@@ -285,12 +281,12 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "knock_out_top, count": ("count", lambda x: faithfulness.knock_out_top(NET, IMAGES, LABELS, ORDER, x)),
     "predicted, images": ("images", lambda x: faithfulness.predicted(NET, x)),
     "predicted, network": ("network", lambda x: faithfulness.predicted(x, IMAGES)),
-    "randomised, network": ("network", lambda x: list(randomised.randomised(x).parameters())),
-    "randomised, parts": ("count", lambda x: list(randomised.randomised(NET, x).parameters())),
-    "rank_correlation": ("maps", lambda x: randomised.rank_correlation(x, MAPS)),
-    "randomised_check, maps": ("maps", lambda x: randomised.randomised_check(NET, lambda net: {"a": x})),
-    "randomised_check, network": ("network", lambda x: randomised.randomised_check(x, lambda net: {"a": MAPS})),
-    "randomised_check, stages": ("layers", lambda x: randomised.randomised_check(NET, lambda net: {"a": MAPS}, x)),
+    "randomised, network": ("network", lambda x: list(randomization.randomised(x).parameters())),
+    "randomised, parts": ("count", lambda x: list(randomization.randomised(NET, x).parameters())),
+    "rank_correlation": ("maps", lambda x: randomization.rank_correlation(x, MAPS)),
+    "randomised_check, maps": ("maps", lambda x: randomization.randomised_check(NET, lambda net: {"a": x})),
+    "randomised_check, network": ("network", lambda x: randomization.randomised_check(x, lambda net: {"a": MAPS})),
+    "randomised_check, stages": ("layers", lambda x: randomization.randomised_check(NET, lambda net: {"a": MAPS}, x)),
     "fuse, fusion": ("fusion", lambda x: fuse(WEIGHTS, x)),
     "fuse, weights": ("weights", fuse),
     "draw_overlays, picture": ("picture", lambda x: overlay.draw_overlays(x, "a", [MAP])),
@@ -300,10 +296,10 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "draw_sheet": ("values", lambda x: overlay.draw_sheet(None if x is None else x[None, None], "a")),
     "stack": ("picture", lambda x: overlay.stack([x])),
     "stack of none": ("count", lambda x: overlay.stack([])),
-    "draw_side_by_side, picture": ("picture", lambda x: side_by_side.draw_side_by_side(x, "a", {"b": [MAP]})),
-    "draw_side_by_side, maps": ("pictures of maps", lambda x: side_by_side.draw_side_by_side(PICTURE, "a", {"b": x})),
-    "draw_side_by_side, none": ("count", lambda x: side_by_side.draw_side_by_side(PICTURE, "a", {})),
-    "draw_heads": ("values", lambda x: side_by_side.draw_heads(x, "a", "b")),
+    "draw_side_by_side, picture": ("picture", lambda x: comparison.draw_side_by_side(x, "a", {"b": [MAP]})),
+    "draw_side_by_side, maps": ("pictures of maps", lambda x: comparison.draw_side_by_side(PICTURE, "a", {"b": x})),
+    "draw_side_by_side, none": ("count", lambda x: comparison.draw_side_by_side(PICTURE, "a", {})),
+    "draw_heads": ("values", lambda x: comparison.draw_heads(x, "a", "b")),
     "draw_curves": ("maps", lambda x: curves.draw_curves({"a": (x, x)} if isinstance(x, Tensor) else {}, "a")),
 }
 

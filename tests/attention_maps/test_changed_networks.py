@@ -21,8 +21,8 @@ from transformers import (
 
 from tests.networks import HUGGING_FACE, IMAGES, OURS
 from vit_attn.attention_maps import record
-from vit_attn.attention_maps.layout import layout_of
-from vit_attn.attention_maps.recording import Recording
+from vit_attn.attention_maps.recording.recording import Recording
+from vit_attn.attention_maps.recording.token_layout import layout_of
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 

@@ -15,7 +15,7 @@ from transformers import Dinov2Config, Dinov2ForImageClassification, ViTConfig, 
 
 from tests.networks import HUGGING_FACE, OURS, torchvision_vit
 from vit_attn.attention_maps import grad_rollout, legrad, raw_rows, record, relevance, rollout
-from vit_attn.attention_maps.recording import Recording
+from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 
@@ -215,7 +215,7 @@ def test_a_mutated_method_fails_the_comparison(monkeypatch: pytest.MonkeyPatch):
     backwards = Recording(3, (4, 4), "token", gradients=True, forwards=[type(forward)(forward.calls[::-1])])
     with pytest.raises(AssertionError, match="largest value of a row"):  # layers in the wrong order
         compare(rollout(backwards, every), rolled)
-    module = sys.modules["vit_attn.attention_maps.relevance"]
+    module = sys.modules["vit_attn.attention_maps.methods.relevance"]
     plain = module.weight_gradient
     monkeypatch.setattr(module, "weight_gradient", lambda call, gradient: -plain(call, gradient))
     with pytest.raises(AssertionError, match="largest value of a row"):  # the other sign

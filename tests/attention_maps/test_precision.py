@@ -10,11 +10,11 @@ from torch.testing import assert_close
 
 from tests.networks import EACH_FAMILY, IMAGES, Direct, built
 from vit_attn.attention_maps import grad_rollout, legrad, raw_rows, record, relevance, rollout
-from vit_attn.attention_maps.flow import attention_flow
-from vit_attn.attention_maps.measures import divergence, measure, pixel_distances
-from vit_attn.attention_maps.randomised import randomised
-from vit_attn.attention_maps.recording import Recording
-from vit_attn.attention_maps.view import head_rows, look
+from vit_attn.attention_maps.evaluation.randomization import randomised
+from vit_attn.attention_maps.methods.flow import attention_flow
+from vit_attn.attention_maps.methods.measures import divergence, measure, pixel_distances
+from vit_attn.attention_maps.recording.recording import Recording
+from vit_attn.attention_maps.summary import head_rows, summarize
 
 
 def recorded(net, gradients: bool = True) -> Recording:
@@ -183,9 +183,9 @@ def test_what_is_set_around_a_forward_changes_nothing_in_its_recording(setting: 
 
 def test_images_and_copies_that_are_made_in_inference_mode_serve():
     net = built("ours")
-    expected = legrad(net, IMAGES, 1), look(net, IMAGES)[0].relevance
+    expected = legrad(net, IMAGES, 1), summarize(net, IMAGES)[0].relevance
     with torch.inference_mode():
         images, drawn = IMAGES.clone(), randomised(net)
         assert_close(legrad(net, images, 1), expected[0])
-        assert_close(look(net, images)[0].relevance, expected[1])
+        assert_close(summarize(net, images)[0].relevance, expected[1])
     assert legrad(drawn, images, 1).isfinite().all()

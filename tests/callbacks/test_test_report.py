@@ -12,8 +12,8 @@ from PIL import Image
 from torch.utils.data import DataLoader, TensorDataset
 
 from vit_attn.callbacks import TestReport, test_report
-from vit_attn.callbacks.confusion import draw_confusion, most_confused
 from vit_attn.callbacks.test_report import table
+from vit_attn.plotting.confusion import draw_confusion, most_confused
 
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 

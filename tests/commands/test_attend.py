@@ -8,7 +8,7 @@ from PIL import Image
 
 from vit_attn.cli import main
 from vit_attn.data import Coins
-from vit_attn.data.coins import GLYPH_NAMES
+from vit_attn.data.datasets.coins import GLYPH_NAMES
 from vit_attn.task import Classifier
 
 

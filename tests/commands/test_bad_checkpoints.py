@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from vit_attn.checkpoints import io
 from vit_attn.cli import main
-from vit_attn.data import coins
+from vit_attn.data.datasets import coins
 from vit_attn.model import VisionTransformer
 
 NETWORK = ["--model.arch=vit_attn_coins_patch4_32", "--model.arch_options={depth: 2, embed_dim: 32, num_heads: 2}"]

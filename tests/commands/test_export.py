@@ -13,13 +13,13 @@ from torch.testing import assert_close
 
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.cli import main
-from vit_attn.commands import exporting
-from vit_attn.commands.networks import Network, open_network
-from vit_attn.data.sources import find_source
+from vit_attn.data.datasets.registry import find_dataset
+from vit_attn.inference import export as exporting
+from vit_attn.inference.network import Network, open_network
 
 NAME = "vit_attn_cifar10_patch4_32"
 MODEL = f"--model={NAME}"
-CLASSES = find_source("cifar10").class_names
+CLASSES = find_dataset("cifar10").class_names
 SHAPE = {"img_size": 32, "patch_size": 4, "num_classes": 10, "embed_dim": 64, "depth": 4, "num_heads": 2}
 TIMM = SHAPE | {"mlp_ratio": 2.0, "class_token": False, "global_pool": "avg"}
 
@@ -71,7 +71,7 @@ def test_an_onnx_program_agrees_for_any_batch_and_says_what_it_is(tmp_path: Path
 
 @pytest.mark.parametrize(("ending", "pixels"), [("pt2", "unit"), ("onnx", "uint8")])
 def test_a_program_can_normalise_by_itself(ending: str, pixels: str, tmp_path: Path):
-    path, source = tmp_path / f"m.{ending}", find_source("cifar10")
+    path, source = tmp_path / f"m.{ending}", find_dataset("cifar10")
     assert main(["export", MODEL, f"--to={path}", f"--with_normalize={pixels}"]) == 0
     raw = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     given = raw if pixels == "uint8" else raw / 255

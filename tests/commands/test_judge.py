@@ -12,7 +12,7 @@ from vit_attn.checkpoints.header import Header
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.commands.judging import WORDS
-from vit_attn.data import coins
+from vit_attn.data.datasets import coins
 from vit_attn.task import build_net
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"

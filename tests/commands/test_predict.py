@@ -12,14 +12,14 @@ import timm
 import torch
 from PIL import Image
 
-from vit_attn.callbacks.prediction_table import PredictionTable
 from vit_attn.cli import main
-from vit_attn.commands.networks import image_files, open_network
 from vit_attn.commands.predict import read_ahead
 from vit_attn.data import Coins
-from vit_attn.data.coins import GLYPH_NAMES
-from vit_attn.data.folder import folder_source
-from vit_attn.data.pictures import SUFFIXES
+from vit_attn.data.datasets.coins import GLYPH_NAMES
+from vit_attn.data.datasets.files.folder import folder_source
+from vit_attn.data.images.image_file import SUFFIXES
+from vit_attn.inference.network import image_files, open_network
+from vit_attn.reports.prediction_table import PredictionTable
 
 MODEL = "--model=vit_attn_coins_patch4_32"
 

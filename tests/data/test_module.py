@@ -6,7 +6,7 @@ import torch
 from torch.utils.data.distributed import DistributedSampler
 
 from vit_attn.data import Augment, ImageData
-from vit_attn.data.draws import lasting_order
+from vit_attn.data.transforms.rng import lasting_order
 from vit_attn.errors import UserError
 
 

@@ -8,7 +8,7 @@ import torch
 from torch.testing import assert_close
 
 from vit_attn.data import ImageData
-from vit_attn.data.augment import Augment
+from vit_attn.data.transforms.augment import Augment
 
 ALL = {
     "crop": Augment(crop_padding=2, flip=0.0, random_resized_crop=0.0),

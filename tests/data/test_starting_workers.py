@@ -13,9 +13,9 @@ import torch
 from torch.testing import assert_close
 
 from vit_attn.data import ImageData
-from vit_attn.data.loaders import as_it_is
-from vit_attn.data.sources import SOURCES
-from vit_attn.data.stream_batches import stacked
+from vit_attn.data.datasets.registry import DATASETS
+from vit_attn.data.loading.loaders import as_it_is
+from vit_attn.data.loading.streams import stacked
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
@@ -75,10 +75,10 @@ def test_what_a_worker_receives_is_the_same_after_it_was_sent(data_of, kind: str
     assert len(pickle.loads(pickle.dumps(data.splits["val"]))) == len(data.splits["val"])
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", DATASETS)
 def test_a_source_can_be_sent_before_a_file_is_read(name: str):
-    source = pickle.loads(pickle.dumps(SOURCES[name]))
-    assert source.class_names == SOURCES[name].class_names
+    source = pickle.loads(pickle.dumps(DATASETS[name]))
+    assert source.class_names == DATASETS[name].class_names
 
 
 WITHOUT_FORK = """

@@ -7,8 +7,8 @@ from torch.testing import assert_close
 from vit_attn.errors import UserError
 from vit_attn.model import Attention, Form
 from vit_attn.model.attention import hard_attention
-from vit_attn.model.places import Places, local_scope, rotations
 from vit_attn.model.pool import AttentionPool
+from vit_attn.model.positions import AttentionContext, local_attn_mask, rope_table
 
 FORMS = {
     "scaled dot product": {},
@@ -26,14 +26,14 @@ FORMS = {
     "additive, top 3": {"form": Form("additive", "top_k", top_k=3)},
 }
 EACH_FORM = pytest.mark.parametrize("options", FORMS.values(), ids=FORMS.keys())
-LOCAL = local_scope((2, 3), 1, 1)
-TURNED = Places(rotations=rotations((2, 3), 8))
+LOCAL = local_attn_mask((2, 3), 1, 1)
+ROPE = AttentionContext(rope=rope_table((2, 3), 8))
 CROSS = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(1))
 ASKED = {name: (options, {}) for name, options in FORMS.items()} | {
-    "local": ({}, {"places": Places(LOCAL)}),
-    "gaussian, local": ({"form": Form("gaussian")}, {"places": Places(LOCAL)}),
-    "additive, local, hard": ({"form": Form("additive", "hard")}, {"places": Places(LOCAL)}),
-    "rope": ({}, {"places": TURNED}),
+    "local": ({}, {"context": AttentionContext(LOCAL)}),
+    "gaussian, local": ({"form": Form("gaussian")}, {"context": AttentionContext(LOCAL)}),
+    "additive, local, hard": ({"form": Form("additive", "hard")}, {"context": AttentionContext(LOCAL)}),
+    "rope": ({}, {"context": ROPE}),
     "cross": ({"form": Form(source="cross")}, {"source": CROSS}),
     "additive, cross, top 3": ({"form": Form("additive", "top_k", 3, "cross")}, {"source": CROSS}),
     "cosine, cross, hard": ({"form": Form("cosine", "hard", source="cross")}, {"source": CROSS}),
@@ -63,7 +63,7 @@ def test_each_query_shares_out_all_of_its_attention(options, asked):
 @EACH_FORM_AND_PLACE
 def test_the_fused_forward_uses_the_explicit_weights(options, asked):
     module, x = attention(**options), torch.randn(2, 7, 32)
-    _, _, v = module._heads(x, asked.get("source"), Places())
+    _, _, v = module._heads(x, asked.get("source"), AttentionContext())
     mixed = (module.weights(x, **asked) @ v).transpose(1, 2).flatten(-2)
     assert_close(module(x, **asked), module.proj(mixed))
 
@@ -115,7 +115,7 @@ def expected_scores(affinity: str, module: Attention, q: torch.Tensor, k: torch.
 def test_each_affinity_agrees_with_its_formula_in_float64(affinity):
     module, x = attention(form=Form(affinity)).double(), torch.randn(2, 5, 32, dtype=torch.float64)
     with torch.no_grad():
-        q, k, _ = module._heads(x, None, Places())
+        q, k, _ = module._heads(x, None, AttentionContext())
         expected = expected_scores(affinity, module, q, k).softmax(dim=-1)
         assert_close(module.weights(x), expected, rtol=0, atol=1e-12)
 
@@ -150,7 +150,7 @@ def test_ties_leave_no_more_keys_than_were_asked_for():
 def test_hard_attention_is_decided_in_float32_whatever_the_network_runs_in():
     module, x = attention(form=Form(normaliser="hard")), torch.randn(2, 40, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-        q, k, v = module._heads(x, None, Places())
+        q, k, v = module._heads(x, None, AttentionContext())
         output = hard_attention(q, k, v, scale=q.shape[-1] ** -0.5)
     best = (q.float() @ k.float().mT).argmax(dim=-1, keepdim=True)
     assert torch.equal(output, v.gather(2, best.expand_as(v)))
@@ -163,17 +163,17 @@ def test_more_keys_than_there_are_is_soft_attention():
 
 
 def test_local_scope_is_a_window_of_patches_and_all_prefix_tokens():
-    scope = local_scope((4, 5), 2, 3)
-    assert scope.shape == (22, 22)
-    assert scope[:2].all()
-    assert scope[:, :2].all()
-    row_7 = scope[2 + 7, 2:].view(4, 5)  # the patch in row 1, column 2
+    attn_mask = local_attn_mask((4, 5), 2, 3)
+    assert attn_mask.shape == (22, 22)
+    assert attn_mask[:2].all()
+    assert attn_mask[:, :2].all()
+    row_7 = attn_mask[2 + 7, 2:].view(4, 5)  # the patch in row 1, column 2
     expected = torch.zeros(4, 5, dtype=torch.bool)
     expected[0:3, 1:4] = True
     assert torch.equal(row_7, expected)
-    corner = scope[2, 2:].view(4, 5)
+    corner = attn_mask[2, 2:].view(4, 5)
     assert corner.sum() == 4
-    weights = attention().weights(torch.randn(2, 7, 32), places=Places(LOCAL))
+    weights = attention().weights(torch.randn(2, 7, 32), context=AttentionContext(LOCAL))
     assert (weights[..., ~LOCAL] == 0).all()
     assert (weights[..., LOCAL] > 0).all()
 
@@ -181,13 +181,13 @@ def test_local_scope_is_a_window_of_patches_and_all_prefix_tokens():
 @pytest.mark.parametrize("window", [2, 0, 5, -1])
 def test_a_window_that_does_not_fit_the_grid_is_refused(window):
     with pytest.raises(UserError, match=f"window must be odd and at most the grid of 4x5 patches, got {window}"):
-        local_scope((4, 5), 1, window)
+        local_attn_mask((4, 5), 1, window)
 
 
 def test_rotary_scores_depend_on_how_far_patches_are_apart_only():
-    module, places = attention(), Places(rotations=rotations((4, 4), 8))
+    module, context = attention(), AttentionContext(rope=rope_table((4, 4), 8))
     same = torch.randn(1, 1, 32).expand(1, 17, 32)  # every token is the same: only places differ
-    weights = module.weights(same, places=places).log()
+    weights = module.weights(same, context=context).log()
     scores = weights[0, :, 1:, 1:] - weights[0, :, 1:, :1]  # relative to CLS, which has no place
     across = [scores[:, i, i + 1] - scores[:, i, i] for i in (0, 4, 9)]
     down = [scores[:, i, i + 4] - scores[:, i, i] for i in (0, 3, 9)]

@@ -10,18 +10,18 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from vit_attn.attention_maps import overlay
-from vit_attn.attention_maps.faithfulness import logits_by_batch
-from vit_attn.attention_maps.overlay import draw_sheet
-from vit_attn.attention_maps.page import Page
-from vit_attn.attention_maps.record import record
-from vit_attn.attention_maps.verdict import Case, Verdict, ablate_heads
-from vit_attn.attention_maps.view import views_of
-from vit_attn.callbacks.attention_logger import AttentionLogger
-from vit_attn.callbacks.attention_pictures import pictures, snapshot
-from vit_attn.callbacks.taken import Taken
+from vit_attn.attention_maps.evaluation.faithfulness import logits_by_batch
+from vit_attn.attention_maps.evaluation.report import EvalBatch, FaithfulnessReport, ablate_heads
+from vit_attn.attention_maps.recording.record import record
+from vit_attn.attention_maps.summary import summaries_of
+from vit_attn.callbacks.attention_logger.callback import AttentionLogger
+from vit_attn.callbacks.attention_logger.figures import pictures, snapshot
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
 from vit_attn.commands.judging import knockout_table, knockouts
 from vit_attn.model import VisionTransformer
+from vit_attn.plotting import overlay
+from vit_attn.plotting.canvas import Canvas
+from vit_attn.plotting.overlay import draw_sheet
 
 DEPTH, HEADS, WIDTH, HEAD_WIDTH = 2, 3, 24, 8
 LAYER, HEAD = 2, 3  # as a person counts
@@ -61,7 +61,7 @@ def log(tmp_path_factory, seen):
     probe, recording, logits = seen
     folder = tmp_path_factory.mktemp("numbering")
     writer = SummaryWriter(str(folder / "one_head_of_all"))
-    taken = Taken(0, recording.on_host(), logits, views_of(recording, logits), None, None, probe, True)
+    taken = AttentionSnapshot(0, recording.on_host(), logits, summaries_of(recording, logits), None, None, probe, True)
     AttentionLogger(num_images=2)._draw([writer], taken, ["cat", "dog", "owl"])
     writer.close()
     return folder
@@ -69,12 +69,15 @@ def log(tmp_path_factory, seen):
 
 def test_judge_names_the_head_that_counts(net, seen):
     probe, _, logits = seen
-    case = Case(net, probe.images / 255, logits.argmax(dim=-1))
+    case = EvalBatch(net, probe.images / 255, logits.argmax(dim=-1))
     found = ablate_heads(case, logits_by_batch(net, case.images))
-    changes = {name: float(change.logit.abs().max()) for name, change in knockouts(Verdict(1.0, heads=found)).items()}
+    changes = {
+        name: float(change.logit.abs().max())
+        for name, change in knockouts(FaithfulnessReport(1.0, heads=found)).items()
+    }
     assert set(changes) == {f"layer {i} head {j}" for i in range(1, 1 + DEPTH) for j in range(1, 1 + HEADS)}
     assert [name for name, change in changes.items() if change > 1e-4] == [f"layer {LAYER} head {HEAD}"]
-    first, *rows = knockout_table(Verdict(1.0, heads=found)).splitlines()
+    first, *rows = knockout_table(FaithfulnessReport(1.0, heads=found)).splitlines()
     assert re.findall(r"head (\d+)", first) == ["1", "2", "3"]
     assert [row.split()[:2] for row in rows] == [["layer", "1"], ["layer", "2"]]
 
@@ -88,7 +91,7 @@ def test_the_curves_and_pictures_of_tensorboard_name_it(log, seen):
     assert entropies[LAYER] < entropies[1] - 0.1
     assert {f"attention/image_{i}" for i in (1, 2)} == {tag for tag in tags["images"] if tag.startswith("attention/")}
     probe, recording, logits = seen
-    views = views_of(recording, logits)
+    views = summaries_of(recording, logits)
     drawn = dict(pictures(snapshot(recording, views), probe, ["cat", "dog", "owl"]))
     alone = SimpleNamespace(images=probe.images[1:], labels=probe.labels[1:], answers=None)
     (only,) = [
@@ -102,11 +105,11 @@ def test_the_curves_and_pictures_of_tensorboard_name_it(log, seen):
 @pytest.mark.parametrize("numbers", [None, [1]])
 def test_the_figures_write_its_number_beside_its_map(seen, monkeypatch, numbers):
     placed, words = [], []
-    monkeypatch.setattr(Page, "place", lambda self, picture, box: placed.append((picture, box)))
+    monkeypatch.setattr(Canvas, "place", lambda self, picture, box: placed.append((picture, box)))
     monkeypatch.setattr(overlay, "head", lambda page, text, panel: words.append((text, panel)))
-    monkeypatch.setattr(Page, "write_upward", lambda self, text, x, y, *_: words.append((text, y)))
+    monkeypatch.setattr(Canvas, "write_upward", lambda self, text, x, y, *_: words.append((text, y)))
     _, recording, logits = seen
-    (view, _) = views_of(recording, logits)
+    (view, _) = summaries_of(recording, logits)
     heads = view.patches(view.heads)
     draw_sheet(heads if numbers is None else heads[numbers], "", numbers=numbers)
     boxes = [box for picture, box in placed if len(np.unique(picture.reshape(-1, 3), axis=0)) > 3]

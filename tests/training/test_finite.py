@@ -6,7 +6,7 @@ from torch.optim import Optimizer
 
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.training.finite import UpdateGate, gradient_norm
-from vit_attn.training.optim import build_optimizer
+from vit_attn.training.optimizers import build_optimizer
 
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

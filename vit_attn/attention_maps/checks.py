@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.network_checks import check_batch, check_network, check_parameters, misfit
 from vit_attn.attention_maps.precision import NotFinite
+from vit_attn.attention_maps.recording.network_checks import check_batch, check_network, check_parameters, misfit
 from vit_attn.errors import UserError, is_out_of_memory, one_line, shortened, some_of
 
 

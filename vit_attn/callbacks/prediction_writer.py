@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from vit_attn.callbacks.prediction_table import NOT_FINITE, PredictionTable, guesses
 from vit_attn.errors import UserError, printable
+from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, guesses
 
 
 class PredictionWriter(BasePredictionWriter):

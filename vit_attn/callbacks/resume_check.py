@@ -6,7 +6,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from vit_attn.callbacks.run_checkpoint import RUN_KEY, VALIDATED_IN
+from vit_attn.callbacks.run_checkpoint import VALIDATED_IN
+from vit_attn.checkpoints.contents import RUN_KEY
 from vit_attn.checkpoints.io import forget_files
 from vit_attn.errors import UserError
 

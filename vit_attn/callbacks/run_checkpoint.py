@@ -13,12 +13,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
+from vit_attn.checkpoints.contents import RUN_KEY
 from vit_attn.errors import TrainingFailed, UserError
 from vit_attn.files import check_folder
 
 ACCURACY = "val/accuracy"
-RUN_KEY = "vit_attn"
-"""Key of a checkpoint under which it says of what run it is."""
 VALIDATED_IN = "random order"
 """What a limited validation takes its images from: before this was kept, the order of the files."""
 NOT_BEGUN = {"ready": 1, "started": 1, "processed": 0, "completed": 0}

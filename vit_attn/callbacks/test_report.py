@@ -18,10 +18,10 @@ from torchmetrics.classification import (
     MulticlassStatScores,
 )
 
-from vit_attn.callbacks.attention_pictures import add_picture
-from vit_attn.callbacks.confusion import draw_confusion
-from vit_attn.callbacks.report_files import REPORT, files_of_test, other_images
+from vit_attn.callbacks.attention_logger.figures import add_picture
 from vit_attn.errors import UserError, printable, shortened
+from vit_attn.plotting.confusion import draw_confusion
+from vit_attn.reports.report_files import REPORT, files_of_test, other_images
 
 BINS = 15
 MOST_CLASSES = 1000
@@ -38,7 +38,7 @@ class TestReport(L.Callback):
     """Measures a test and writes it to ``test.json`` and ``confusion.png``, over those of an earlier test of its kind.
 
     A limited test, one on other images than the run's, and one of another checkpoint have files of their own names, as
-    :func:`~vit_attn.callbacks.report_files.files_of_test` has it; the first two are not shown in TensorBoard.
+    :func:`~vit_attn.reports.report_files.files_of_test` has it; the first two are not shown in TensorBoard.
 
     ``test.json`` has ``checkpoint``, ``dataset``, ``split`` (``val`` where there are no test images), ``step`` (of the
     training), ``images``, ``limited`` (null, or the setting by which these are a part of the split), ``loss``

@@ -10,6 +10,8 @@ from vit_attn.checkpoints.finite import refuse_not_finite
 from vit_attn.errors import UserError, shortened
 
 HYPER_PARAMETERS = "hyper_parameters"
+RUN_KEY = "vit_attn"
+"""Key of a checkpoint under which it says of what run it is."""
 WRITTEN_BY = "pytorch-lightning_version"
 FOR_RESUMING = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
 """What a checkpoint has beside weights, from which a run goes on."""

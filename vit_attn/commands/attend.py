@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vit_attn.commands.found import say_what_is_read
-from vit_attn.commands.network_options import add_network_options
-from vit_attn.commands.parse_errors import OneLineParser
+from vit_attn.commands.options import add_network_options
+from vit_attn.commands.parsing.errors import OneLineParser
 from vit_attn.errors import UserError, one_line, printable, shortened
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from vit_attn.attention_maps.view import View
-    from vit_attn.commands.networks import Network
+    from vit_attn.attention_maps.summary import AttentionSummary
+    from vit_attn.inference.network import Network
 
 MOST_BYTES = 200
 DEFAULT = "vit_attn_cifar10_patch4_32"
@@ -56,7 +56,9 @@ def run(verb: str, options: list[str]) -> int:
     args = make_parser().parse_args(options)
     if args.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
-    from vit_attn.commands import networks  # torch takes seconds to import: only when there is something to do
+    from vit_attn.inference import (
+        network as networks,
+    )  # torch takes seconds to import: only when there is something to do
 
     files = networks.each_once(networks.image_files(args.images))
     network, device = networks.open_network(args.model, args.weights, args.img_size), networks.pick_device(args.device)
@@ -101,7 +103,7 @@ def _fitting(stem: str) -> str:
 
 def _look_at_each(
     pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace
-) -> "tuple[list[View | None], str]":
+) -> "tuple[list[AttentionSummary | None], str]":
     """Views of the pictures, None of those whose maps are not finite, and who asks, in words."""
     from vit_attn.attention_maps.precision import NotFinite
 
@@ -117,22 +119,22 @@ def _look_at_each(
 
 def _look(
     pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace
-) -> "tuple[list[View], str]":
+) -> "tuple[list[AttentionSummary], str]":
     """Views of the pictures, and who asks, in words."""
-    from vit_attn.attention_maps.layout import layout_of
-    from vit_attn.attention_maps.tokens import find_token, prefix_names, token_name
-    from vit_attn.attention_maps.view import look
+    from vit_attn.attention_maps.recording.token_layout import layout_of
+    from vit_attn.attention_maps.recording.tokens import find_token, prefix_names, token_name
+    from vit_attn.attention_maps.summary import summarize
 
     net, images = network.net.to(device), network.normalised(pictures, device)
     if args.query is None:
-        return look(net, images, None, args.target), "what the network pools"
+        return summarize(net, images, None, args.target), "what the network pools"
     layout = layout_of(net, images)
     prefix = prefix_names(net, layout.num_prefix_tokens)
     query = find_token(args.query, layout, prefix)
-    return look(net, images, query, args.target), token_name(query, layout, prefix)
+    return summarize(net, images, query, args.target), token_name(query, layout, prefix)
 
 
-def _write(base: Path, path: Path, picture: "np.ndarray", view: "View", of: "tuple[Network, str]") -> None:
+def _write(base: Path, path: Path, picture: "np.ndarray", view: "AttentionSummary", of: "tuple[Network, str]") -> None:
     """The picture and the numbers, and a line about them."""
     network, query = of
     import numpy as np
@@ -151,7 +153,7 @@ def _title(network: "Network", index: int) -> str:
     return shortened(printable(network.name_of(index)), 80)
 
 
-def draw(picture: "np.ndarray", view: "View", words: tuple[str, str, str]) -> "np.ndarray":
+def draw(picture: "np.ndarray", view: "AttentionSummary", words: tuple[str, str, str]) -> "np.ndarray":
     """The image and its maps on one scale, and below every layer and head.
 
     Args:
@@ -159,17 +161,17 @@ def draw(picture: "np.ndarray", view: "View", words: tuple[str, str, str]) -> "n
         view: Where the network looks.
         words: What it names, for the title; the class that relevance is of; who asks.
     """
-    from vit_attn.attention_maps.layout import covered
-    from vit_attn.attention_maps.overlay import Map, Mark, draw_overlays, draw_sheet, shares_of, stack
+    from vit_attn.attention_maps.recording.token_layout import covered
+    from vit_attn.plotting.overlay import AttentionMap, Mark, draw_overlays, draw_sheet, shares_of, stack
 
     guess, target, query = words
 
     def prefix(row):
         return row[..., : view.num_prefix_tokens].sum(axis=-1)
 
-    maps = [Map("relevance", shares_of(view.patches(view.relevance)), note=f"for {target}")]
+    maps = [AttentionMap("relevance", shares_of(view.patches(view.relevance)), note=f"for {target}")]
     rows = {"pool" if view.pool else "last layer": view.last, "rollout": view.rollout}
-    maps += [Map(title, view.patches(row), float(prefix(row))) for title, row in rows.items()]
+    maps += [AttentionMap(title, view.patches(row), float(prefix(row))) for title, row in rows.items()]
     patch = view.query - view.num_prefix_tokens
     marks = [Mark("query", patch)] if patch >= 0 else []
     seen = covered(picture, view)

@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vit_attn.commands.network_options import add_network_options
-from vit_attn.commands.parse_errors import OneLineParser
+from vit_attn.commands.options import add_network_options
+from vit_attn.commands.parsing.errors import OneLineParser
 from vit_attn.errors import UserError, did_you_mean
 
 DESCRIPTION = """\
@@ -69,8 +69,9 @@ def run(verb: str, options: list[str]) -> int:
         raise UserError("weights have no program that could normalise: leave out --with_normalize, or write .onnx")
     if not args.tolerance > 0:
         raise UserError(f"--tolerance must be above 0, got {args.tolerance}")
-    from vit_attn.callbacks.prediction_table import refuse_existing
-    from vit_attn.commands import exporting, networks  # torch takes seconds, which --help need not wait for
+    from vit_attn.inference import export as exporting  # torch takes seconds, which --help need not wait for
+    from vit_attn.inference import network as networks  # torch takes seconds, which --help need not wait for
+    from vit_attn.reports.prediction_table import refuse_existing
 
     refuse_existing(args.to, args.overwrite)
     if form == ".onnx":

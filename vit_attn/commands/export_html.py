@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from vit_attn.commands.parse_errors import OneLineParser
+from vit_attn.commands.parsing.errors import OneLineParser
 from vit_attn.errors import UserError, some_of
 from vit_attn.tb_plugin.export import export_page, find_steps
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vit_attn.errors import one_line
 
 if TYPE_CHECKING:
-    from vit_attn.commands.networks import Network
+    from vit_attn.inference.network import Network
 
 
 def say_what_is_read(files: Sequence[Path], network: "Network", name: str) -> None:

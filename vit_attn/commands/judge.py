@@ -2,7 +2,7 @@
 
 import argparse
 
-from vit_attn.commands.parse_errors import OneLineParser
+from vit_attn.commands.parsing.errors import OneLineParser
 
 DESCRIPTION = """\
 Judge attention maps by the network itself, on validation images: deletion and insertion of patches, knock-out of the

@@ -12,32 +12,32 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from vit_attn.attention_maps.baselines import RANDOM_ORDERS, Relation
-from vit_attn.attention_maps.curves import draw_curves
-from vit_attn.attention_maps.faithfulness import Change
-from vit_attn.attention_maps.ground_truth import ground_truth, said_of
-from vit_attn.attention_maps.layout import Layout, layout_of
-from vit_attn.attention_maps.verdict import (
+from vit_attn.attention_maps.evaluation.baselines import RANDOM_ORDERS, Relation
+from vit_attn.attention_maps.evaluation.faithfulness import Change
+from vit_attn.attention_maps.evaluation.ground_truth import ground_truth, said_of
+from vit_attn.attention_maps.evaluation.report import (
     KNOCK_OUTS,
     VERDICTS,
-    Case,
-    Columns,
-    Places,
-    Verdict,
+    EvalBatch,
+    FaithfulnessReport,
+    GroundTruthPatches,
+    MetricRow,
     judge_network,
     mean_and_error,
 )
+from vit_attn.attention_maps.recording.token_layout import TokenLayout, layout_of
 from vit_attn.checkpoints.card import Card
 from vit_attn.checkpoints.header import MADE_FOR, find_header
 from vit_attn.checkpoints.start import network_to_start_with
 from vit_attn.checkpoints.weights import load_weights
-from vit_attn.commands.checkpoints import run_folder
-from vit_attn.commands.networks import network_of_checkpoint, pick_device
-from vit_attn.commands.run_config import read_run_config, settings_to_measure
-from vit_attn.commands.yaml_limits import load_yaml
+from vit_attn.commands.parsing.yaml_limits import load_yaml
+from vit_attn.commands.run.checkpoint import run_folder
+from vit_attn.commands.run.stored_config import read_run_config, settings_to_measure
 from vit_attn.data import ImageData
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError, one_line
+from vit_attn.inference.network import network_of_checkpoint, pick_device
+from vit_attn.plotting.curves import draw_curves
 from vit_attn.task import build_net
 
 HEADINGS = {
@@ -101,7 +101,7 @@ def judge(args: argparse.Namespace) -> int:
 FILES = ("methods.csv", "verdicts.csv", "knockouts.csv", "curves.png")
 
 
-def load(args: argparse.Namespace, device: str) -> tuple[Case, str, str]:
+def load(args: argparse.Namespace, device: str) -> tuple[EvalBatch, str, str]:
     """What is judged on what, the network's name and the data set's."""
     if args.ckpt_path is None and args.arch is None:
         raise UserError("judge needs a network: --ckpt_path RUN/checkpoints/best.ckpt, or --arch NAME --weights FILE")
@@ -141,7 +141,7 @@ def _check_classes(weights: str | None, data: ImageData) -> None:
         data.load_state_dict(card.state())
 
 
-def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> Case:
+def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> EvalBatch:
     """A network and the first probe images of a data set, normalised."""
     probe = data.probe(count)
     images = data.normalize(probe.images.to(device))
@@ -153,20 +153,20 @@ def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> C
         sys.stderr.write(
             f"vit-attn: the network has {patches} patches: what cutting the {max(KNOCK_OUTS)} first does is left out\n"
         )
-    return Case(net, images, probe.labels.to(device), places_of(probe, layout, device))
+    return EvalBatch(net, images, probe.labels.to(device), places_of(probe, layout, device))
 
 
-def places_of(probe: Probe, layout: Layout, device: str) -> Places | None:
+def places_of(probe: Probe, layout: TokenLayout, device: str) -> GroundTruthPatches | None:
     """Where the answers stand in the network's patches, as tensors."""
     parts = [ground_truth(probe, layout, name) for name in ("buyer", "bought", "coins")]
-    return None if None in parts else Places(*(torch.tensor(each, device=device) for each in parts))
+    return None if None in parts else GroundTruthPatches(*(torch.tensor(each, device=device) for each in parts))
 
 
-def write(verdict: Verdict, folder: Path) -> None:
+def write(verdict: FaithfulnessReport, folder: Path) -> None:
     """The tables, every measure with its standard error or the margin above which a difference counts."""
     with (folder / "methods.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["method", *(name for each in Columns._fields for name in (each, f"{each}_error"))])
+        writer.writerow(["method", *(name for each in MetricRow._fields for name in (each, f"{each}_error"))])
         for method, columns in verdict.methods.items():
             writer.writerow([method, *_cells(columns)])
     with (folder / "verdicts.csv").open("w", newline="") as file:
@@ -183,7 +183,7 @@ def write(verdict: Verdict, folder: Path) -> None:
             writer.writerow([name, *_cells((change.logit, change.accuracy))])
 
 
-def knockouts(verdict: Verdict) -> dict[str, Change]:
+def knockouts(verdict: FaithfulnessReport) -> dict[str, Change]:
     """Edges that were cut and heads that were ablated, by what they are called; layers and heads count from 1."""
     heads = {f"layer {layer + 1} head {head + 1}": change for (layer, head), change in verdict.heads.items()}
     return verdict.edges | heads
@@ -194,7 +194,7 @@ def _cells(columns: Sequence[Tensor]) -> list[str]:
     return ["" if cell == "nan" else cell for cell in cells]
 
 
-def table(verdict: Verdict) -> str:
+def table(verdict: FaithfulnessReport) -> str:
     """One row a method; no measure that cannot be had."""
     first: Any = next(iter(verdict.methods.values()))
     shown = [name for name in HEADINGS if not getattr(first, name).isnan().any()]
@@ -204,7 +204,7 @@ def table(verdict: Verdict) -> str:
     return _aligned(rows)
 
 
-def verdict_table(verdict: Verdict) -> str:
+def verdict_table(verdict: FaithfulnessReport) -> str:
     """What each method's measures say beside random orders and centre first."""
     shown = next(iter(verdict.comparisons.values()))
     rows = [["beside random and centre first", *(HEADINGS[name] for name in shown)]]
@@ -214,7 +214,7 @@ def verdict_table(verdict: Verdict) -> str:
     return _aligned(rows)
 
 
-def knockout_table(verdict: Verdict) -> str:
+def knockout_table(verdict: FaithfulnessReport) -> str:
     """What cut edges did to the logit and the accuracy, and what each head's absence did to the accuracy."""
     text = ""
     if verdict.edges:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vit_attn.commands.found import say_what_is_read
-from vit_attn.commands.network_options import add_network_options
-from vit_attn.commands.parse_errors import OneLineParser
+from vit_attn.commands.options import add_network_options
+from vit_attn.commands.parsing.errors import OneLineParser
 from vit_attn.errors import UserError, one_line, printable
 
 if TYPE_CHECKING:
     import torch
 
-    from vit_attn.commands.networks import Network
+    from vit_attn.inference.network import Network
 
 DESCRIPTION = """\
 Name the classes of images: of your own, by any network of timm's registry or a checkpoint of yours,
@@ -85,9 +85,11 @@ def run(verb: str, options: list[str]) -> int:
     for name, value in (("batch_size", args.batch_size), ("top_k", args.top_k)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    from vit_attn.callbacks.prediction_table import NOT_FINITE, PredictionTable, check_output
     from vit_attn.callbacks.prediction_writer import check_top_k
-    from vit_attn.commands import networks  # torch takes seconds to import: only when there is something to do
+    from vit_attn.inference import (
+        network as networks,
+    )  # torch takes seconds to import: only when there is something to do
+    from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, check_output
 
     check_output(args.output, args.overwrite)
     files = networks.image_files(args.images)
@@ -120,7 +122,7 @@ def _of_run(verb: str, options: list[str]) -> int:
     own, others = parser.parse_known_args(options)
     if own.top_k is not None and own.top_k < 1:
         raise UserError(f"--top_k must be at least 1, got {own.top_k}")
-    from vit_attn.commands import lightning_verbs
+    from vit_attn.commands import lightning as lightning_verbs
 
     try:
         return lightning_verbs.run(verb, others, {"path": own.output, "top_k": own.top_k, "overwrite": own.overwrite})
@@ -157,7 +159,7 @@ def _rows(
     """A row of the table for each file of a batch."""
     import torch
 
-    from vit_attn.callbacks.prediction_table import NOT_FINITE, guesses
+    from vit_attn.reports.prediction_table import NOT_FINITE, guesses
 
     pictures = [picture for _, picture in batch if not isinstance(picture, str)]
     named: list[dict[str, Any]] = []

@@ -15,23 +15,23 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vit_attn.checkpoints.card import KEY, Card, card_of
-from vit_attn.data.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
-from vit_attn.data.balance import imbalance, inverse_frequencies
-from vit_attn.data.depth import Bits
-from vit_attn.data.draws import Draws, file_order, to_device
-from vit_attn.data.duplicates import say_duplicates
-from vit_attn.data.identity import fingerprint_of, names_of_batch
-from vit_attn.data.limits import Limit, limit_of
-from vit_attn.data.loaders import Balance, Loaders
-from vit_attn.data.memory import Loader, Pick, Read, Resident
-from vit_attn.data.names import class_name
-from vit_attn.data.place import Place
-from vit_attn.data.sources import OWN, ROOT_VARIABLE, SOURCES, Source, Split, find_source
-from vit_attn.data.statistics import Statistics, find_statistics
-from vit_attn.data.store import Probe, Store
+from vit_attn.checkpoints.class_names import class_name
+from vit_attn.data.datasets.duplicates import say_duplicates
+from vit_attn.data.datasets.fingerprint import fingerprint_of, names_of_batch
+from vit_attn.data.datasets.registry import DATASETS, OWN, ROOT_VARIABLE, DatasetInfo, Split, find_dataset
+from vit_attn.data.images.bit_depth import Bits
+from vit_attn.data.loading.balance import imbalance, inverse_frequencies
+from vit_attn.data.loading.cache import Probe, SplitCache
+from vit_attn.data.loading.device import DecodedBatch, DeviceDataset, IndexBatch, Loader
+from vit_attn.data.loading.limits import Limit, limit_of
+from vit_attn.data.loading.loaders import Balance, Loaders
+from vit_attn.data.loading.progress import RunProgress
+from vit_attn.data.loading.whole_images import DeviceImageList, random_parts, resident
+from vit_attn.data.normalization import Statistics, find_statistics
 from vit_attn.data.summary import say_limit, say_what_was_found
-from vit_attn.data.transforms import on_device
-from vit_attn.data.wholes import ResidentWholes, random_parts, resident
+from vit_attn.data.transforms.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
+from vit_attn.data.transforms.host import on_device
+from vit_attn.data.transforms.rng import BatchRNG, file_order, to_device
 from vit_attn.errors import UserError
 
 UNLIKE = (224, 224)
@@ -103,32 +103,32 @@ class ImageData(L.LightningDataModule):
                 raise UserError(f"{name} must be at least {low}, got {value}")
         self._root_given = root is not None
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
-        source = find_source(dataset, Path(root) if root else None, download, columns)
+        source = find_dataset(dataset, Path(root) if root else None, download, columns)
         self.download, self.batch_size, self.seed = download, batch_size, seed
         self.augment, self.balance = augment.over(source.augment), balance
         size = (img_size, img_size) if img_size else source.img_size or UNLIKE
         colours = channels or source.in_chans
-        self.store = Store(source, self.root, size, colours, loader, memory_budget_gb, skip_damaged, bits)
+        self.store = SplitCache(source, self.root, size, colours, loader, memory_budget_gb, skip_damaged, bits)
         self.store.parts = self.augment.random_resized_crop
         self._loaders = Loaders(self.store, self.augment, batch_size, seed, balance, num_workers)
         self._statistics = self._known_statistics(normalize)
         self._scaling: tuple[Tensor, Tensor] | None = None
         self._fingerprint: dict[str, Any] | None = None
-        self._resident: dict[tuple[str, torch.device], Resident | ResidentWholes] = {}
+        self._resident: dict[tuple[str, torch.device], DeviceDataset | DeviceImageList] = {}
 
     def _known_statistics(self, name: str | None) -> Statistics | None:
-        known = find_statistics(name, SOURCES) if name else None
+        known = find_statistics(name, DATASETS) if name else None
         if known is None and self.source.mean and self.source.std:
             known = Statistics(self.source.mean, self.source.std)
         return known and known.for_channels(self.in_chans)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> RunProgress:
         """Where in the run this is."""
-        return Place(self.trainer)
+        return RunProgress(self.trainer)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> DatasetInfo:
         """The data set."""
         return self.store.source
 
@@ -151,7 +151,7 @@ class ImageData(L.LightningDataModule):
     @property
     def title(self) -> str:
         """The name of the data set, and where it lies if only its files say what it is."""
-        return f"{self.dataset} {self.root}" if self.dataset not in SOURCES and self._root_given else self.dataset
+        return f"{self.dataset} {self.root}" if self.dataset not in DATASETS and self._root_given else self.dataset
 
     @property
     def num_classes(self) -> int:
@@ -354,11 +354,11 @@ class ImageData(L.LightningDataModule):
 
     def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """End the run over a file that a worker could not read."""
-        return batch.whole(self.store.skip_damaged) if isinstance(batch, Read) else batch
+        return batch.whole(self.store.skip_damaged) if isinstance(batch, DecodedBatch) else batch
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Gather a batch that came as addresses from the images on the device."""
-        if not isinstance(batch, Pick):
+        if not isinstance(batch, IndexBatch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         split, place = self.splits[batch.split], (batch.split, device)
         if place not in self._resident:
@@ -375,7 +375,7 @@ class ImageData(L.LightningDataModule):
         if not (self.trainer and self.trainer.training):
             return self.normalize(images), labels
         on, (world_size, rank) = self.augment if self.in_memory else on_device(self.augment), self.place.ranks
-        draws = Draws((self.seed, self.place.step), len(labels), rank, world_size, labels.device)
+        draws = BatchRNG((self.seed, self.place.step), len(labels), rank, world_size, labels.device)
         if isinstance(images, list):  # whole pictures, which have the network's size from here on
             images = random_parts(images, on.random_resized_crop or 1.0, draws, self.img_size)
             on = replace(on, random_resized_crop=0.0)

@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from vit_attn.data.splits import Split
+from vit_attn.data.datasets.splits import Split
 from vit_attn.errors import printable, shortened
 
 MOST_NAME = 40

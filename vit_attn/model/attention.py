@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function
 
 from vit_attn.errors import UserError, did_you_mean
-from vit_attn.model.places import NOWHERE, Places
+from vit_attn.model.positions import NO_CONTEXT, AttentionContext
 from vit_attn.model.scores import AFFINITIES, Heads, Scores, only_top
 
 NORMALISERS = ("soft", "hard", "top_k")
@@ -59,7 +59,7 @@ class Attention(nn.Module):
     References:
         Vaswani 2017, "Attention is all you need", arXiv 1706.03762, section 3.2.
         Henry 2020, "Query-key normalization for transformers", arXiv 2010.04245, for ``qk_norm``.
-        Su 2021, "RoFormer", arXiv 2104.09864, for ``Places.rotations``.
+        Su 2021, "RoFormer", arXiv 2104.09864, for ``AttentionContext.rope``.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Attention(nn.Module):
         return self.qkv.weight.chunk(3)[2] if self.form.source == "self" else self.kv.weight.chunk(2)[1]
 
     def _heads(
-        self, x: Float[Tensor, "B M D"], source: Float[Tensor, "B N D"] | None, places: Places
+        self, x: Float[Tensor, "B M D"], source: Float[Tensor, "B N D"] | None, context: AttentionContext
     ) -> tuple[Heads, Heads, Heads]:
         if (source is None) != (self.form.source == "self"):
             takes = "no source" if source is not None else "a source"
@@ -122,45 +122,51 @@ class Attention(nn.Module):
         else:
             q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, M, Dh)
             k, v = self.kv(source).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, Dh)
-        return _turned(self.q_norm(q), places), _turned(self.k_norm(k), places), v
+        return _apply_rope(self.q_norm(q), context), _apply_rope(self.k_norm(k), context), v
 
-    def _scores(self, q: Heads, k: Heads, places: Places) -> Scores:
+    def _scores(self, q: Heads, k: Heads, context: AttentionContext) -> Scores:
         scores: Scores = self.affinity(q, k)
-        if places.scope is not None:
-            scores = scores.within(places.scope)
+        if context.attn_mask is not None:
+            scores = scores.masked(context.attn_mask)
         return only_top(scores, self.form.top_k) if self.form.normaliser == "top_k" else scores
 
     def weights(
-        self, x: Float[Tensor, "B M D"], source: Float[Tensor, "B N D"] | None = None, places: Places = NOWHERE
+        self,
+        x: Float[Tensor, "B M D"],
+        source: Float[Tensor, "B N D"] | None = None,
+        context: AttentionContext = NO_CONTEXT,
     ) -> Float[Tensor, "B H M N"]:
         """Share of its attention that each query token (row) gives each key token (column); rows sum to 1."""
-        q, k, _ = self._heads(x, source, places)
-        scores = self._scores(q, k, places)
+        q, k, _ = self._heads(x, source, context)
+        scores = self._scores(q, k, context)
         return hard_weights(scores) if self.form.normaliser == "hard" else scores.multiplied_out().softmax(dim=-1)
 
     def forward(
-        self, x: Float[Tensor, "B M D"], source: Float[Tensor, "B N D"] | None = None, places: Places = NOWHERE
+        self,
+        x: Float[Tensor, "B M D"],
+        source: Float[Tensor, "B N D"] | None = None,
+        context: AttentionContext = NO_CONTEXT,
     ) -> Float[Tensor, "B M D"]:
         """Mix the tokens, ``weights(x) @ v``; soft attention by a product of q and k never forms the map.
 
         Args:
             x: The tokens that ask.
             source: The tokens that are asked, for ``Form(source="cross")`` only.
-            places: Where the tokens are.
+            context: Where the tokens are.
         """
-        q, k, v = self._heads(x, source, places)
-        q, k, scale, bias = self._scores(q, k, places)
+        q, k, v = self._heads(x, source, context)
+        q, k, scale, bias = self._scores(q, k, context)
         bias = None if bias is None else bias.to(q.dtype)
         attend: Any = hard_attention if self.form.normaliser == "hard" else F.scaled_dot_product_attention
         return self.proj(attend(q, k, v, attn_mask=bias, scale=scale).transpose(1, 2).flatten(-2))
 
 
-def _turned(x: Heads, places: Places) -> Heads:
-    """Turn the patches' vectors by their places; prefix tokens have none."""
-    if places.rotations is None:
+def _apply_rope(x: Heads, context: AttentionContext) -> Heads:
+    """Turn the patches' vectors by their context; prefix tokens have none."""
+    if context.rope is None:
         return x
-    prefix = x.shape[-2] - places.rotations.shape[0]
-    return torch.cat([x[..., :prefix, :], apply_rot_embed_cat(x[..., prefix:, :], places.rotations)], dim=-2)
+    prefix = x.shape[-2] - context.rope.shape[0]
+    return torch.cat([x[..., :prefix, :], apply_rot_embed_cat(x[..., prefix:, :], context.rope)], dim=-2)
 
 
 def hard_weights(scores: Scores) -> Float[Tensor, "B H M N"]:

@@ -5,7 +5,7 @@ from timm.layers import DropPath, LayerNorm, LayerScale, Mlp
 from torch import Tensor, nn
 
 from vit_attn.model.attention import Attention, Form
-from vit_attn.model.places import NOWHERE, Places
+from vit_attn.model.positions import NO_CONTEXT, AttentionContext
 
 
 class Block(nn.Module):
@@ -55,7 +55,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim, hidden_features=int(dim * mlp_ratio))
         self.ls2, self.drop_path2 = scale(), skip()
 
-    def forward(self, x: Float[Tensor, "B N D"], places: Places = NOWHERE) -> Float[Tensor, "B N D"]:
+    def forward(self, x: Float[Tensor, "B N D"], context: AttentionContext = NO_CONTEXT) -> Float[Tensor, "B N D"]:
         """Tokens in, tokens out; attention is told their places."""
-        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), places=places)))
+        x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), context=context)))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))

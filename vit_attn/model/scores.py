@@ -30,9 +30,11 @@ class Scores(NamedTuple):
         scores = self.q @ self.k.mT * self.scale
         return scores if self.bias is None else scores + self.bias
 
-    def within(self, scope: Bool[Tensor, "..."]) -> "Scores":
-        """The same scores where ``scope`` is true, −∞ elsewhere."""
-        closed = torch.zeros(scope.shape, dtype=self.q.dtype, device=scope.device).masked_fill(~scope, -torch.inf)
+    def masked(self, attn_mask: Bool[Tensor, "..."]) -> "Scores":
+        """The same scores where ``attn_mask`` is true, −∞ elsewhere."""
+        closed = torch.zeros(attn_mask.shape, dtype=self.q.dtype, device=attn_mask.device).masked_fill(
+            ~attn_mask, -torch.inf
+        )
         return self._replace(bias=closed if self.bias is None else self.bias + closed)
 
 
@@ -120,4 +122,4 @@ def only_top(scores: Scores, count: int) -> Scores:
         values = scores.multiplied_out()
         best = values.topk(min(count, values.shape[-1]), dim=-1).indices
         kept = torch.zeros_like(values, dtype=torch.bool).scatter_(-1, best, True)
-    return scores.within(kept)
+    return scores.masked(kept)

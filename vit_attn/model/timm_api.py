@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vit_attn.errors import UserError
-from vit_attn.model.places import Places
+from vit_attn.model.positions import AttentionContext
 
 
 class TimmModel(nn.Module):
@@ -34,13 +34,15 @@ class TimmModel(nn.Module):
     def _embed(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
         raise NotImplementedError
 
-    def _places(self, images: Float[Tensor, "B C height width"]) -> Places:
+    def _context(self, images: Float[Tensor, "B C height width"]) -> AttentionContext:
         raise NotImplementedError
 
-    def _through(self, block: nn.Module, tokens: Float[Tensor, "B N D"], places: Places) -> Float[Tensor, "B N D"]:
+    def _through(
+        self, block: nn.Module, tokens: Float[Tensor, "B N D"], context: AttentionContext
+    ) -> Float[Tensor, "B N D"]:
         if self.grad_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, tokens, places, use_reentrant=False)
-        return block(tokens, places)
+            return checkpoint(block, tokens, context, use_reentrant=False)
+        return block(tokens, context)
 
     @torch.jit.ignore
     def no_weight_decay(self) -> set[str]:
@@ -128,9 +130,9 @@ class TimmModel(nn.Module):
             raise UserError(f"output_fmt must be NCHW or NLC, got {output_fmt!r}")
         taken, last = _take(len(self.blocks), indices)
         rows, cols = self.patch_embed.dynamic_feat_size(x.shape[-2:])
-        tokens, places, outputs = self._embed(x), self._places(x), []
+        tokens, context, outputs = self._embed(x), self._context(x), []
         for i, block in enumerate(self.blocks[: last + 1] if stop_early else self.blocks):
-            tokens = self._through(block, tokens, places)
+            tokens = self._through(block, tokens, context)
             if i in taken:
                 outputs.append(self.norm(tokens) if norm else tokens)
 

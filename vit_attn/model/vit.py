@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model.attention import Form
 from vit_attn.model.block import Block
-from vit_attn.model.places import GridPlaces, Places
 from vit_attn.model.pool import AttentionPool
+from vit_attn.model.positions import AttentionContext, GridPositions
 from vit_attn.model.stem import ConvStem
 from vit_attn.model.timm_api import TimmModel
 
@@ -125,8 +125,8 @@ class VisionTransformer(TimmModel):
         self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, embed_dim)) if reg_tokens else None
         rows, cols = self.patch_embed.grid_size or (0, 0)
         self._place_tokens(pos_embed, (rows, cols))
-        rotated_dim = embed_dim // max(1, num_heads) if pos_embed == "rope" else None
-        self.places = GridPlaces((rows, cols), self.num_prefix_tokens, window, rotated_dim)
+        rope_dim = embed_dim // max(1, num_heads) if pos_embed == "rope" else None
+        self.positions = GridPositions((rows, cols), self.num_prefix_tokens, window, rope_dim)
         form = Form(affinity, normaliser, top_k)
         self.blocks = nn.Sequential(
             *(
@@ -148,8 +148,8 @@ class VisionTransformer(TimmModel):
         """Make what is added to the tokens to say where they are; fixed places are no part of the state."""
         patches = math.prod(grid_size)
         if pos_embed == "learn":
-            places = patches + (0 if self.no_embed_class else self.num_prefix_tokens)
-            self.pos_embed = nn.Parameter(torch.zeros(1, places, self.embed_dim))
+            count = patches + (0 if self.no_embed_class else self.num_prefix_tokens)
+            self.pos_embed = nn.Parameter(torch.zeros(1, count, self.embed_dim))
             return
         if pos_embed == "sincos" and self.embed_dim % 4:
             raise UserError(f"pos_embed='sincos' needs embed_dim to be a multiple of 4, got {self.embed_dim}")
@@ -183,9 +183,9 @@ class VisionTransformer(TimmModel):
 
     def forward_features(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B N D"]:
         """Tokens after the last block: CLS, registers, then patches row by row."""
-        tokens, places = self._embed(images), self._places(images)
+        tokens, context = self._embed(images), self._context(images)
         for block in self.blocks:
-            tokens = self._through(block, tokens, places)
+            tokens = self._through(block, tokens, context)
         return self.norm(tokens)
 
     def forward_head(self, x: Float[Tensor, "B N D"], pre_logits: bool = False) -> Float[Tensor, "B ... classes"]:
@@ -210,7 +210,7 @@ class VisionTransformer(TimmModel):
         prefix = [
             token.expand(patches.shape[0], -1, -1) for token in (self.cls_token, self.reg_token) if token is not None
         ]
-        added = self._added_places(images)
+        added = self._added_positions(images)
         if added is None:
             return torch.cat([*prefix, patches], dim=1)
         if self.no_embed_class:
@@ -221,16 +221,16 @@ class VisionTransformer(TimmModel):
         size = self.patch_embed.dynamic_feat_size(images.shape[-2:]) if self.dynamic_img_size else None
         return size or self.patch_embed.grid_size
 
-    def _places(self, images: Float[Tensor, "B C height width"]) -> Places:
-        return self.places(self._grid_size(images))
+    def _context(self, images: Float[Tensor, "B C height width"]) -> AttentionContext:
+        return self.positions(self._grid_size(images))
 
-    def _added_places(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "1 places D"] | None:
+    def _added_positions(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "1 N D"] | None:
         """Position embeddings for the grid of these images."""
         if self.pos_embed is None or not self.dynamic_img_size:
             return self.pos_embed
         return self._resampled(self._grid_size(images), self.patch_embed.grid_size)
 
-    def _resampled(self, new: tuple[int, int], old: tuple[int, int]) -> Float[Tensor, "1 places D"]:
+    def _resampled(self, new: tuple[int, int], old: tuple[int, int]) -> Float[Tensor, "1 N D"]:
         prefix = 0 if self.no_embed_class else self.num_prefix_tokens
         return resample_abs_pos_embed(self.pos_embed, list(new), list(old), prefix)
 
@@ -252,7 +252,7 @@ class VisionTransformer(TimmModel):
         before = self.patch_embed.grid_size
         self.patch_embed.set_input_size(img_size=size, patch_size=patch)
         after = self.patch_embed.grid_size
-        self.places.set_grid(after)
+        self.positions.set_grid(after)
         for info in self.feature_info:
             info["reduction"] = max(self.patch_embed.patch_size)
         if self.pos_embed is None or before == after:

@@ -1,0 +1,186 @@
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+
+from vit_attn.cli import main
+from vit_attn.commands.run.trainer_checks import check_callbacks, plain_errors
+from vit_attn.data import ImageData
+from vit_attn.data.datasets import coins
+from vit_attn.errors import UserError
+from vit_attn.task import LOGGED, Classifier
+
+FIT = [
+    "fit",
+    "--data.dataset=coins",
+    "--data.batch_size=8",
+    "--attention.num_images=0",
+    "--model.arch=vit_attn_coins_patch4_32",
+    "--model.arch_options={depth: 1, embed_dim: 16, num_heads: 1}",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=2",
+]
+STOP = "--trainer.callbacks=EarlyStopping"
+
+
+@pytest.fixture(autouse=True)
+def _small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    for split in coins.SIZES:
+        monkeypatch.setitem(coins.SIZES, split, 64)
+
+
+def line_of(capsys: pytest.CaptureFixture, *options: str) -> str:
+    assert main([*FIT, *options]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vit-attn: ")]
+    return line
+
+
+MISTAKES = {
+    "unknown metric": (
+        [STOP, "--trainer.callbacks.monitor=val_loss"],
+        "EarlyStopping: there is no metric 'val_loss', did you mean 'val/loss'?; logged are train/loss, val/loss, val/",
+    ),
+    "the default mode": (
+        [STOP, "--trainer.callbacks.monitor=val/accuracy"],
+        "EarlyStopping: of val/accuracy higher is better, but mode=min asks for the opposite: add "
+        "--trainer.callbacks.mode=max",
+    ),
+    "checkpoint of no metric": (["--checkpoint.monitor=val/acc"], "no metric 'val/acc', did you mean 'val/accuracy'"),
+    "checkpoint of the worst": (["--checkpoint.monitor=val/loss"], "the opposite: add --checkpoint.mode=min"),
+    "no validations": (
+        [STOP, "--trainer.callbacks.monitor=val/loss", "--trainer.limit_val_batches=0"],
+        "trainer.limit_val_batches=0 has none",
+    ),
+    "no such callback": (["--trainer.callbacks=EarlyStoping"], "has no EarlyStoping, did you mean 'EarlyStopping'?"),
+    "a size that is not used": (
+        ["--trainer.callbacks=BatchSizeFinder"],
+        "BatchSizeFinder: the batches are made before",
+    ),
+    "a rate that is not used": (
+        ["--trainer.callbacks=LearningRateFinder"],
+        "LearningRateFinder: the schedule is made before it looks, so the run would not use what it finds: try rates",
+    ),
+    "an average that is not used": (
+        ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=1e-3"],
+        "--model.ema=0.999 averages weights and validates the average",
+    ),
+    "two averages": (
+        ["--model.ema=0.9", "--trainer.callbacks=EMAWeightAveraging"],
+        "weights are averaged once: leave out one of model.ema and EMAWeightAveraging",
+    ),
+    "no steps": (["--trainer.max_steps=0"], "trainer.max_steps=0 trains nothing"),
+    "no epochs": (["--trainer.max_epochs=0"], "trainer.max_epochs=0 trains nothing"),
+    "no batches": (["--trainer.limit_train_batches=0"], "trainer.limit_train_batches=0 trains nothing"),
+    "accumulation": (["--trainer.accumulate_grad_batches=0"], "accumulate_grad_batches must be at least 1, got 0"),
+    "epochs between": (["--trainer.check_val_every_n_epoch=0"], "check_val_every_n_epoch must be at least 1, got 0"),
+    "clipping": (["--trainer.gradient_clip_val=-1"], "gradient_clip_val must be at least 0, got -1"),
+    "devices": (["--trainer.devices=abc", "--trainer.accelerator=cpu"], "`devices` selected with `CPUAccelerator`"),
+    "accelerator": (["--trainer.accelerator=tpu"], "torch_xla"),
+    "strategy": (["--trainer.strategy=ddpp"], "invalid strategy name: `strategy='ddpp'`"),
+    "strategy of GPUs": (["--trainer.strategy=fsdp", "--trainer.accelerator=cpu"], "requires a GPU accelerator"),
+    "profiler": (["--trainer.profiler=simpel"], "it can only be one of ['simple', "),
+    "limits": (["--trainer.limit_val_batches=1.5"], "invalid value 1.5 for limit_val_batches"),
+    "both": (["--checkpoint.every_n_epochs=1", "--checkpoint.every_n_train_steps=1"], "mutually exclusive"),
+    "plugins": (["--trainer.plugins=NoSuch"], "Lightning has no NoSuch; one of your own needs its module"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_in_the_settings_is_one_line_before_anything_is_written(name: str, capsys):
+    options, message = MISTAKES[name]
+    assert message in line_of(capsys, *options)
+    assert not list(Path().iterdir())
+
+
+def test_what_lightning_finds_as_it_sets_up_is_one_line(capsys, monkeypatch: pytest.MonkeyPatch):
+    told = line_of(capsys, "--trainer.val_check_interval=1000")
+    assert "Lightning cannot do this: `val_check_interval` (1000) must be less than or equal to the number of" in told
+    assert told.endswith("(VIT_ATTN_TRACEBACK=1 shows where)")
+    monkeypatch.setattr("lightning.pytorch.callbacks.device_stats_monitor._PSUTIL_AVAILABLE", False)
+    assert "`psutil` is not installed" in line_of(capsys, "--trainer.callbacks=DeviceStatsMonitor")
+    monkeypatch.setenv("VIT_ATTN_TRACEBACK", "1")
+    with pytest.raises(UserError) as found:
+        main([*FIT, "--trainer.val_check_interval=1000"])
+    assert isinstance(found.value.__cause__, ValueError)
+
+
+def test_memory_that_does_not_suffice_is_one_line_with_the_step(capsys, monkeypatch: pytest.MonkeyPatch):
+    step = Classifier.training_step
+
+    def greedy(task, batch, batch_idx):
+        if batch_idx == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand advice")
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(Classifier, "training_step", greedy)
+    told = line_of(capsys)
+    assert "out of memory in step 2: set a smaller --data.batch_size, or a smaller network (CUDA out of m" in told
+
+
+def test_a_failing_gpu_says_how_to_find_where(capsys, monkeypatch: pytest.MonkeyPatch):
+    def failing(*_args):
+        raise RuntimeError("CUDA error: device-side assert triggered\nand advice")
+
+    monkeypatch.setattr(Classifier, "training_step", failing)
+    assert "the GPU failed in step 1 (CUDA error: device-side assert triggered): to see where, run again" in line_of(
+        capsys
+    )
+
+
+def test_memory_that_does_not_suffice_is_one_line_in_other_commands(capsys, monkeypatch: pytest.MonkeyPatch):
+    def greedy(*_args):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("vit_attn.inference.network.image_files", greedy)
+    assert main(["attend", "a.png"]) == 1
+    told = capsys.readouterr().err
+    assert told == "vit-attn: out of memory: take fewer images at a time (CUDA out of memory.)\n"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, KeyError, TypeError])
+def test_mistakes_of_our_own_code_keep_their_traceback(error, monkeypatch: pytest.MonkeyPatch):
+    def broken(*_args):
+        raise error("a mistake of ours")
+
+    monkeypatch.setattr(Classifier, "training_step", broken)
+    with pytest.raises(error, match="a mistake of ours"):
+        main(FIT)
+
+    def torchs(*_args):
+        return torch.zeros(2) @ torch.zeros(3)
+
+    monkeypatch.setattr(Classifier, "training_step", torchs)
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        main(FIT)
+
+
+class OfAUser(L.Callback):
+    """Logs what only it knows."""
+
+
+def test_metrics_that_may_be_there_are_left_to_lightning():
+    check_callbacks([ModelCheckpoint(monitor="step", mode="max")], LOGGED)
+    check_callbacks([ModelCheckpoint(monitor="lr-AdamW"), LearningRateMonitor()], LOGGED)
+    check_callbacks([EarlyStopping("my/metric"), OfAUser()], LOGGED)
+    check_callbacks([EarlyStopping("val/loss", strict=False), object()], LOGGED, validates=False)
+    with pytest.raises(UserError, match="no metric 'step'"):
+        check_callbacks([EarlyStopping("step")], LOGGED)
+
+
+def test_what_is_said_to_be_logged_is_logged():
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(accelerator="cpu", max_epochs=1, limit_train_batches=1, enable_model_summary=False, **quiet)
+    small = {"depth": 1, "embed_dim": 16, "num_heads": 1}
+    trainer.fit(Classifier(arch_options=small), datamodule=ImageData("coins", batch_size=8))
+    assert set(trainer.callback_metrics) == set(LOGGED)
+
+
+def test_errors_that_are_told_already_pass():
+    for error in (UserError("one line"), FileNotFoundError("a.ckpt")):
+        with pytest.raises(type(error)) as found, plain_errors():
+            raise error
+        assert found.value is error

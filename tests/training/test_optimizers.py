@@ -1,0 +1,42 @@
+import pytest
+import torch
+from timm.optim import Muon
+
+from vit_attn.errors import UserError
+from vit_attn.model import VisionTransformer
+from vit_attn.training.optimizers import build_optimizer
+
+SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 2, "num_heads": 4}
+
+
+def groups_of(net, optimizer) -> dict[str, dict]:
+    """The group of each parameter by its name."""
+    by_id = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
+    return {name: by_id[id(parameter)] for name, parameter in net.named_parameters()}
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_norms_biases_positions_and_prefix_tokens_are_not_decayed(name):
+    net = VisionTransformer(**SIZES, reg_tokens=2, init_values=0.1, qk_norm=True)
+    groups = groups_of(net, build_optimizer(net, name, lr=0.01, weight_decay=0.05))
+    decayed = {name for name, group in groups.items() if group["weight_decay"] > 0}
+    matrices = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    expected = {f"blocks.{i}.{matrix}.weight" for i in (0, 1) for matrix in matrices}
+    assert decayed == expected | {"patch_embed.proj.weight", "head.weight"}
+
+
+@pytest.mark.parametrize("stem", ["linear", "conv"])
+def test_muon_works_on_the_matrices_between_tokens_and_adamw_on_the_rest(stem):
+    net = VisionTransformer(**SIZES, reg_tokens=2, stem=stem, affinity="additive")
+    optimizer = build_optimizer(net, "muon", lr=0.01, weight_decay=0.05)
+    assert isinstance(optimizer, Muon)
+    net(torch.randn(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    by_muon = {name for name, parameter in net.named_parameters() if "momentum_buffer" in optimizer.state[parameter]}
+    matrices = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
+    assert by_muon == {f"blocks.{i}.{matrix}.weight" for i in (0, 1) for matrix in matrices}
+
+
+def test_an_unknown_optimizer_is_refused_with_the_closest_name():
+    with pytest.raises(UserError, match="unknown optimizer 'adamv', did you mean"):
+        build_optimizer(VisionTransformer(**SIZES), "adamv", 0.1, 0.0)

@@ -1,0 +1,1 @@
+"""Faithfulness of attention maps, measured on the network itself."""

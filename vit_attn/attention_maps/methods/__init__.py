@@ -1,0 +1,1 @@
+"""Attribution methods: from recorded attention to maps over tokens, and measures of heads."""

@@ -1,0 +1,1 @@
+"""Recording what a network's attention was computed from, and intervening in it."""

@@ -1,0 +1,145 @@
+"""All that is shown of an image: each head's row, rollout, relevance, and the classes that they go with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vit_attn.attention_maps.checks import call_network, check_images, class_targets
+from vit_attn.attention_maps.methods.relevance import relevance
+from vit_attn.attention_maps.methods.rollout import rollout
+from vit_attn.attention_maps.precision import exact, in_float32, product
+from vit_attn.attention_maps.recording.record import record
+from vit_attn.attention_maps.recording.recording import Recording, Target, logits_of
+
+
+@dataclass(frozen=True)
+class AttentionSummary:
+    """Where one query of one image looks, over all tokens, prefix tokens first.
+
+    Args:
+        heads: The query's row in each layer and head; for a mean or a pool over tokens, their rows mixed as it mixes.
+        last: The last layer's row, heads averaged; for a pool by attention, the pool's own.
+        rollout: Attention rollout of the query.
+        relevance: Chefer's relevance of the query for the target, without the query's identity.
+        probabilities: Of the classes.
+        target: The class that relevance is of; -1 for a function.
+        grid_size: Rows and columns of patches.
+        num_prefix_tokens: Tokens before the patches.
+        query: The token that asks; -1 is what the network pools.
+        patch_size: Height and width of a patch in pixels, the first at the image's upper left; none if unknown.
+        pool: Whether ``last`` is the row of a pool by attention.
+    """
+
+    heads: Float[np.ndarray, "L H N"]
+    last: Float[np.ndarray, " N"]
+    rollout: Float[np.ndarray, " N"]
+    relevance: Float[np.ndarray, " N"]
+    probabilities: Float[np.ndarray, " classes"]
+    target: int
+    grid_size: tuple[int, int]
+    num_prefix_tokens: int
+    query: int = -1
+    patch_size: tuple[int, int] | None = None
+    pool: bool = False
+
+    @property
+    def predicted(self) -> int:
+        """The class that the network names."""
+        return int(self.probabilities.argmax())
+
+    def patches(self, row: Float[np.ndarray, "... N"]) -> Float[np.ndarray, "... rows cols"]:
+        """The part of a row that fell on patches, as the grid that they are."""
+        return row[..., self.num_prefix_tokens :].reshape(*row.shape[:-1], *self.grid_size)
+
+
+def summarize(
+    net: nn.Module,
+    images: Float[Tensor, "B C height width"],
+    query: int | None = None,
+    target: Target = None,
+) -> list[AttentionSummary]:
+    """Record a network on images and say where one query of each looks.
+
+    Parameters, their gradients, modes, hooks and random state stay as they are; the network should be in evaluation.
+
+    Args:
+        net: Any network that :func:`record` takes, with a head.
+        images: Normalised images.
+        query: A token, prefix tokens first; by default what the network pools.
+        target: What relevance is of; by default the class that the network names.
+
+    Raises:
+        UserError: If the network cannot be recorded, if its layers have unequally many heads, or if the query or class
+            does not exist.
+    """
+    check_images(net, images)
+    with torch.inference_mode(False), torch.enable_grad(), record(net, gradients=True) as recording:
+        images = images.clone() if images.is_inference() else images  # one of inference mode cannot enter a graph
+        logits = logits_of(call_network(net, images)).detach()
+    return summaries_of(recording, logits, query, target)
+
+
+def summaries_of(
+    recording: Recording, logits: Float[Tensor, "B classes"], query: int | None = None, target: Target = None
+) -> list[AttentionSummary]:
+    """Views of what was recorded with gradients; arguments as for :func:`summarize`."""
+    with exact():
+        return _views_of(recording, logits, query, target)
+
+
+def _views_of(
+    recording: Recording, logits: Float[Tensor, "B classes"], query: int | None, target: Target
+) -> list[AttentionSummary]:
+    classes = logits.argmax(dim=-1) if target is None else target
+    queries = None if query is None else recording.checked([query])
+    related = relevance(recording, classes, queries)[:, 0]
+    if query is not None or recording.pool is None:
+        related = related - recording.query_rows(queries)[:, 0]  # the product's identity says nothing
+    heads = head_rows(recording, query)
+    pooled = query is None and recording.pool is not None
+    rows = {
+        "heads": heads,
+        "last": recording.query_rows()[:, 0] if pooled else heads[:, -1].mean(dim=1),
+        "rollout": rollout(recording, queries)[:, 0],
+        "relevance": related.clamp_min(0.0),
+        "probabilities": logits.float().softmax(dim=-1),
+    }
+    arrays = {name: each.cpu().numpy() for name, each in rows.items()}
+    named = [-1] * len(logits) if callable(target) else class_targets(classes, len(logits), logits.device).tolist()
+    return [
+        AttentionSummary(
+            **{name: each[i] for name, each in arrays.items()},
+            target=named[i],
+            grid_size=recording.grid_size,
+            num_prefix_tokens=recording.num_prefix_tokens,
+            query=-1 if queries is None else queries[0],
+            patch_size=recording.patch_size,
+            pool=pooled,
+        )
+        for i in range(len(logits))
+    ]
+
+
+@in_float32
+def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "B L H N"]:
+    """The row of a query, or what the network pools, in every layer and head.
+
+    Raises:
+        UserError: If layers have unequally many heads, or if the query does not exist.
+    """
+    recording.check_heads()
+    rows = recording.query_rows(None if query is None else [query]).unsqueeze(1)  # (1 or B, 1, 1, N)
+    layers = []
+    for layer in recording:
+        parts, first = [], 0
+        for call in layer.calls:
+            for images, _ in call.parts():
+                weights = call.part(images).weights()
+                mine = rows if len(rows) == 1 else rows[first + images.start : first + images.start + len(weights)]
+                parts.append(product(mine, weights)[:, :, 0])
+            first += call.q.shape[0]
+        layers.append(torch.cat(parts))
+    return torch.stack(layers, dim=1)

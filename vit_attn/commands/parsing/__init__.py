@@ -1,0 +1,1 @@
+"""Parsing options and YAML: limits, and messages of one line."""

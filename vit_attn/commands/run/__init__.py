@@ -1,0 +1,1 @@
+"""A training run: its folder, lock, configuration, checkpoint, resumption and report."""

@@ -1,0 +1,146 @@
+"""``folder``: pictures of one's own, those of each class in a sub-folder."""
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from vit_attn.checkpoints.class_names import class_name
+from vit_attn.data.datasets.files.folder_layout import Layout, describe_loose, find_layout, left_out_of
+from vit_attn.data.datasets.files.listing import Folder, linked_twice, scan, what_is_left_out
+from vit_attn.data.datasets.files.names import describe_look_alikes, in_natural_order
+from vit_attn.data.datasets.files.roots import refuse_file
+from vit_attn.data.datasets.held_out import share_out
+from vit_attn.data.datasets.splits import DatasetInfo, ImageFileList, Split
+from vit_attn.data.transforms.augment import OFF, Augment
+from vit_attn.errors import UserError, did_you_mean, some_of
+
+PHOTOS = Augment(random_resized_crop=0.35, flip=0.5).over(OFF)
+"""What photographs of unlike sizes stand without losing their class."""
+
+
+def folder_source(root: Path) -> DatasetInfo:
+    """The data set in a folder.
+
+    It holds ``CLASS/…``, or ``train/CLASS/…``, ``val/CLASS/…`` and, if there is a test split, ``test/CLASS/…``; the
+    splits may be called otherwise, such as ``training_set``, and may be some folders deeper. Only names are read here.
+    What is not split is shared out 80 : 10 : 10 for every class, always in the same way.
+
+    Raises:
+        UserError: If there are no classes, if a class is empty, if a split has a class that training has not, or if
+            it cannot be known what the sub-folders are.
+    """
+    refuse_file(root)
+    found = scan(root)
+    layout = find_layout(found)
+    first = next(iter(layout.places.values()))
+    remarks = [*layout.remarks, *left_out_of(found)]
+    pictures = {
+        "train" if first is place else split: _classes(place, remarks) for split, place in layout.places.items()
+    }
+    _refuse_empty(first)
+    names = tuple(in_natural_order(pictures["train"]))
+    if len(names) == 1:
+        raise UserError(f"{first.path} has one class only, {names[0]!r}: a classifier needs at least two sub-folders")
+    for split, place in list(layout.places.items())[1:]:
+        if _is_unlabelled(pictures[split], names):
+            layout.unlabelled[place.name] = layout.places.pop(split)
+            continue
+        refuse_unknown_classes(pictures[split], names, str(place.path))
+    remarks += [*unlabelled_remarks(layout), *describe_look_alikes(names)]
+    remarks += linked_twice(
+        found, (path for classes in pictures.values() for files in classes.values() for path in files)
+    )
+    lists = {split: pictures["train" if place is first else split] for split, place in layout.places.items()}
+    places = {split: place.path for split, place in layout.places.items()}
+    return DatasetInfo(names, None, None, None, partial(_load, root, places, lists, names), PHOTOS, remarks=remarks)
+
+
+def _classes(place: Folder, remarks: list[str]) -> dict[str, list[str]]:
+    """The pictures of each class; folders whose names differ in their Unicode form only are one class, and told."""
+    found: dict[str, list[str]] = {}
+    for each in place.filled:
+        if (name := class_name(each.name)) in found:
+            remarks.append(f"two folders of {place.path} are the class {name!r}, spelt alike")
+        found.setdefault(name, []).extend(each.all_pictures())
+    remarks += describe_loose(place)
+    return found
+
+
+def _refuse_empty(place: Folder) -> None:
+    if not place.folders:
+        raise UserError(f"no classes in {place.path}: put the images of each class into a sub-folder of its name")
+    for each in place.folders:
+        if not each.count:
+            holds = what_is_left_out(each.all_left_out())
+            what = f"holds no picture ({holds})" if holds else "is empty"
+            raise UserError(f"class folder {each.path} {what}: put images there, or remove it")
+
+
+def _is_unlabelled(classes: Collection[str], known: Sequence[str]) -> bool:
+    """Whether a split's only folder is no class but holds all its pictures, such as ``test/images``."""
+    return len(classes) == 1 and not {name.casefold() for name in classes} & {name.casefold() for name in known}
+
+
+def refuse_unknown_classes(found: Collection[str], known: Sequence[str], where: str) -> None:
+    """Refuse classes that training has not: a network cannot name them, so they would count as mistakes, or not at all.
+
+    Args:
+        found: Classes of another split.
+        known: Those of training.
+        where: The split, for the message.
+
+    Raises:
+        UserError: If there are any.
+    """
+    if unknown := [name for name in found if name not in set(known)]:
+        several, it = ("classes", "them") if len(unknown) > 1 else ("class", "it")
+        named = some_of([repr(name) for name in unknown], 5)
+        raise UserError(
+            f"{where} has the {several} {named}, which training has not, so the network cannot name {it}"
+            f"{did_you_mean(unknown[0], known)}: add {it} to the training images, or take {it} out of there"
+        )
+
+
+def unlabelled_remarks(layout: Layout) -> list[str]:
+    """Remarks on splits without classes."""
+    return [
+        f"{name} has no classes and is left out ({each.count} pictures); `vit-attn predict {each.path}` names them"
+        for name, each in layout.unlabelled.items()
+    ]
+
+
+def _load(
+    root: Path,
+    places: Mapping[str, Path],
+    classes: Mapping[str, Mapping[str, Sequence[str]]],
+    class_names: Sequence[str],
+    _root: Path,
+    _download: bool,
+) -> dict[str, Split]:
+    splits = {split: _split(pictures, class_names, places[split]) for split, pictures in classes.items()}
+    return complete(splits, str(root), class_names)
+
+
+def _split(classes: Mapping[str, Sequence[str]], class_names: Sequence[str], place: Path) -> Split:
+    """The pictures of a split, which are known by their way from the folder of its classes, wherever that lies."""
+    paths, labels = [], []
+    for label, name in enumerate(class_names):
+        files = classes.get(name, ())
+        paths += files
+        labels += [label] * len(files)
+    return Split(None, torch.tensor(labels), pictures=ImageFileList(paths, place))
+
+
+def complete(splits: Mapping[str, Split], where: str, class_names: Sequence[str]) -> dict[str, Split]:
+    """All three splits, where one of all images, of training, or of training and validation is there.
+
+    The test split is left out where the validation split is given and the test split is not.
+    """
+    if "all" in splits:
+        return dict(zip(("train", "val", "test"), share_out(splits["all"], 3, where, class_names), strict=True))
+    if "val" in splits:
+        return dict(splits)
+    parts = ("train", "val") if "test" in splits else ("train", "val", "test")
+    return {**splits, **dict(zip(parts, share_out(splits["train"], len(parts), where, class_names), strict=True))}

@@ -1,0 +1,193 @@
+"""What a folder holds: pictures and sub-folders; what is left out of it is counted."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vit_attn.data.images.image_file import SUFFIXES
+from vit_attn.errors import UserError
+
+LITTER_FOLDERS = frozenset(
+    "@eadir @tmp @recycle @recently-snapshot #recycle #snapshot __macosx __pycache__ $recycle.bin lost+found "
+    "~snapshot".split()
+) | {"system volume information"}
+"""Folders in which systems and file servers keep thumbnails and what was deleted; so are those with a dot before."""
+LITTER_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+CIRCLES = "linked to a folder above"
+SHOWN = 6
+"""Kinds of what is left out that a line names."""
+
+
+@dataclass
+class Folder:
+    """A folder with all that is below it.
+
+    Args:
+        path: Where it is.
+        pictures: Files in it that have the ending of a picture, in order.
+        folders: Its sub-folders, in order.
+        left_out: What else is in it, by kind.
+        links: How many of its files and sub-folders are links.
+    """
+
+    path: Path
+    pictures: list[str] = field(default_factory=list)
+    folders: list["Folder"] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    links: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.path.name
+
+    def all_pictures(self) -> Iterator[str]:
+        """The pictures in it and below it, by name, as if files and folders were alike."""
+        named: list[tuple[str, str | Folder]] = [(os.path.basename(path), path) for path in self.pictures]
+        named += [(folder.name, folder) for folder in self.folders]
+        for _, each in sorted(named, key=lambda pair: pair[0]):
+            yield from [each] if isinstance(each, str) else each.all_pictures()
+
+    @property
+    def count(self) -> int:
+        """Number of pictures in it and below it."""
+        return len(self.pictures) + sum(folder.count for folder in self.folders)
+
+    @property
+    def filled(self) -> list["Folder"]:
+        """Sub-folders with pictures in or below them."""
+        return [folder for folder in self.folders if folder.count]
+
+    def all_left_out(self) -> Counter[str]:
+        """What was left out of it and of all below it, by kind."""
+        return sum((folder.all_left_out() for folder in self.folders), Counter(self.left_out))
+
+    def has_links(self) -> bool:
+        """Whether it, or a folder below it, has links."""
+        return self.links > 0 or any(folder.has_links() for folder in self.folders)
+
+
+def scan(folder: Path) -> Folder:
+    """All that is in a folder and below it; through links, but not in circles.
+
+    Raises:
+        UserError: If a folder cannot be read.
+    """
+    return _scan(folder, Path(os.path.realpath(folder)), ())
+
+
+def _scan(path: Path, real: Path, above: tuple[Path, ...]) -> Folder:
+    """A folder; ``above`` are those, without links, through which it was reached."""
+    found, above = Folder(path), (*above, real)
+    for entry in _entries(path):
+        name, place = entry.name, path / entry.name
+        found.links += _is_link(entry)
+        if not _is_folder(entry):
+            kind = _kind_of_file(name)
+            if kind is None:
+                found.pictures.append(str(place))
+            else:
+                found.left_out[kind] += 1
+            continue
+        inside = Path(os.path.realpath(place)) if _is_link(entry) else real / name
+        if any(each.is_relative_to(inside) for each in above):
+            found.left_out[CIRCLES] += 1
+            continue
+        if is_litter(name):
+            found.left_out[f"in {name}"] += _count_litter(place, inside, above)
+        else:
+            found.folders.append(_scan(place, inside, above))
+    return found
+
+
+def _count_litter(path: Path, real: Path, above: tuple[Path, ...]) -> int:
+    """Pictures below a folder of the system, which users may often not read, such as ``lost+found``."""
+    try:
+        return _scan(path, real, above).count
+    except UserError:
+        return 0
+
+
+def _entries(path: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"folder {path} cannot be read: {error.strerror or error}") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() or bool(getattr(entry, "is_junction", bool)())
+
+
+def is_litter(name: str) -> bool:
+    """Whether a folder is none of the user's, by its name."""
+    return name.startswith(".") or name.lower() in LITTER_FOLDERS
+
+
+def _kind_of_file(name: str) -> str | None:
+    """How a file is counted that is no picture."""
+    if name.startswith("._"):
+        return "._…"
+    if name.lower() in LITTER_FILES:
+        return name.strip()
+    if name.startswith("."):
+        return "hidden"
+    ending = os.path.splitext(name)[1].lower()
+    return None if ending in SUFFIXES else ending or "without an ending"
+
+
+def linked_twice(folder: Folder, pictures: Iterable[str]) -> list[str]:
+    """A remark on pictures that links make be there more than once: one may be of two splits, or of two classes.
+
+    Args:
+        folder: Where they are.
+        pictures: Those that are taken.
+    """
+    if not folder.has_links():
+        return []
+    files: set[tuple[int, int]] = set()
+    again: list[str] = []
+    for path in pictures:
+        try:
+            known = os.stat(path)
+        except OSError:  # a link to nothing, which is named when it is read
+            continue
+        if (known.st_dev, known.st_ino) in files:
+            again.append(path)
+        files.add((known.st_dev, known.st_ino))
+    what = "picture is" if len(again) == 1 else "pictures are"
+    return [f"{len(again)} {what} there more than once, by links, such as {again[0]}"] if again else []
+
+
+def pictures_in(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The pictures of a folder and of those below it, and what was left out.
+
+    Raises:
+        UserError: If a folder cannot be read.
+    """
+    found = scan(folder)
+    return [Path(path) for path in found.all_pictures()], found.all_left_out()
+
+
+def what_is_left_out(counts: Counter[str]) -> str:
+    """Numbers and kinds of what was left out, or nothing.
+
+    >>> what_is_left_out(Counter({"in @eaDir": 12, ".txt": 1}))
+    'left out 13 files: 12 in @eaDir, 1 .txt'
+    """
+    if not (total := counts.total()):
+        return ""
+    kinds = sorted((+counts).items(), key=lambda each: (-each[1], each[0]))[:SHOWN]
+    more = total - sum(count for _, count in kinds)
+    named = ", ".join(f"{count:,} {kind}" for kind, count in kinds) + (f", {more:,} more" if more else "")
+    return f"left out {total:,} file{'s' * (total > 1)}: {named}"

@@ -1,0 +1,80 @@
+"""A root that is of another data set than the one that was named."""
+
+import os
+from pathlib import Path
+
+from vit_attn.data.datasets.files.listing import is_litter
+from vit_attn.data.images.image_file import SUFFIXES
+from vit_attn.errors import UserError, did_you_mean
+
+TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})
+OF_TORCHVISION = frozenset(
+    (
+        "mnist fashionmnist kmnist emnist qmnist usps svhn stl10_binary flowers-102 food-101 oxford-iiit-pet dtd "
+        "eurosat gtsrb fgvc-aircraft-2013b stanford_cars country211 rendered-sst2 caltech101 caltech256 pcam sun397 "
+        "imagenette2 imagenette2-320 imagenette2-160 data_256 val_256 data_large_standard 2021_train 2021_valid "
+        "2021_train_mini cifar-10-batches-py cifar-100-python"
+    ).split()
+)
+"""Folders that torchvision makes in a root; pictures in them are nobody's own."""
+DEPTH = 4
+MOST_LOOKED_AT = 20_000
+"""Entries of the root's folders that are looked at for a picture."""
+
+
+def refuse_file(root: Path) -> None:
+    """Refuse a root that is no folder, and say what may be meant.
+
+    Raises:
+        UserError: If so.
+    """
+    if root.is_file():
+        table = root.suffix.lower() in TABLES
+        what = "a table is --data.dataset=csv" if table else "name a folder; an archive has to be unpacked"
+        raise UserError(f"{root} is a file, not a folder: {what}")
+    if not root.exists() and root.parent.is_dir():
+        near = did_you_mean(root.name, [each.name for each in root.parent.iterdir() if each.is_dir()])
+        raise UserError(f"folder {root} cannot be read: No such file or directory{near}")
+
+
+def refuse_other_root(name: str, root: Path) -> None:
+    """Refuse to download a data set into a root that is meant for something else: one's own pictures, or nothing yet.
+
+    Args:
+        name: The data set, which is not in the root.
+        root: The folder of its files.
+
+    Raises:
+        UserError: If the root is a file, if it holds pictures of one's own, or if the folder above it is not there.
+    """
+    if root.is_file():
+        refuse_file(root)
+    if (picture := own_picture(root)) is not None:
+        raise UserError(
+            f"{root} holds pictures, such as {picture.relative_to(root).as_posix()}, and not {name}: "
+            "to train on them, add --data.dataset=folder"
+        )
+    if not root.exists() and not root.absolute().parent.exists():
+        raise UserError(f"{name}: no folder {root}, and none {root.absolute().parent} to make it in: set --data.root")
+
+
+def own_picture(root: Path) -> Path | None:
+    """A picture in a folder or some folders deeper, that is not in one of torchvision's."""
+    waiting, seen = [(root, 0)], 0
+    while waiting:
+        folder, depth = waiting.pop(0)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            seen += 1
+            if seen > MOST_LOOKED_AT:
+                return None
+            if entry.is_dir():
+                known = is_litter(entry.name) or (depth == 0 and entry.name.lower() in OF_TORCHVISION)
+                if not known and depth < DEPTH:
+                    waiting.append((folder / entry.name, depth + 1))
+            elif not entry.name.startswith(".") and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                return folder / entry.name
+    return None

@@ -1,0 +1,1 @@
+"""A trained network by name, with what its file says of it; predictions and exports."""

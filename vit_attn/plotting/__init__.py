@@ -1,0 +1,1 @@
+"""Figures: maps over images, sheets of heads, curves, comparisons and confusion matrices."""

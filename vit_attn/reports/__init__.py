@@ -1,0 +1,1 @@
+"""Files and tables that commands and runs leave: predictions, reports of a test."""
