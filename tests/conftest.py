@@ -51,7 +51,7 @@ def cifar10_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in names:
         pixels = rng.integers(0, 256, (40, 3072), dtype=np.uint8)
         (folder / name).write_bytes(pickle.dumps({"data": pixels, "labels": [i % 10 for i in range(40)]}))
-    classes = list(sources.SOURCES["cifar10"].class_names)
+    classes = list(sources.DATASETS["cifar10"].class_names)
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": classes}))
     sums = {name: calculate_md5(str(folder / name)) for name in (*names, "batches.meta")}
     monkeypatch.setattr(CIFAR10, "train_list", [[name, sums[name]] for name, _ in CIFAR10.train_list])

@@ -87,10 +87,10 @@ def summaries_of(
 ) -> list[AttentionSummary]:
     """Views of what was recorded with gradients; arguments as for :func:`summarize`."""
     with exact():
-        return _views_of(recording, logits, query, target)
+        return _summaries_of(recording, logits, query, target)
 
 
-def _views_of(
+def _summaries_of(
     recording: Recording, logits: Float[Tensor, "B classes"], query: int | None, target: Target
 ) -> list[AttentionSummary]:
     classes = logits.argmax(dim=-1) if target is None else target

@@ -89,7 +89,7 @@ class AttentionCallback(L.Callback):
         self.logged: int | None = None
         self.drawer = BackgroundWriter(f"pictures of {meter.what}")
 
-    def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
+    def log_attention(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Look at the network; unless ``always``, if that is not too much."""
         raise NotImplementedError
 
@@ -109,12 +109,12 @@ class AttentionCallback(L.Callback):
             return
         epoch, last = trainer.current_epoch + 1, trainer.current_epoch + 1 == trainer.max_epochs
         if last or self.at_epoch(epoch):
-            self.look(trainer, pl_module, always=last)
+            self.log_attention(trainer, pl_module, always=last)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Look at the end of a run that no validation ended, and wait for the last pictures."""
         if trainer.global_step != self.logged:
-            self.look(trainer, pl_module, always=True)
+            self.log_attention(trainer, pl_module, always=True)
         self._finish()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:

@@ -80,7 +80,7 @@ class FinetuneComparison(AttentionCallback):
             rank_zero_warn(f"the comparison with {self.source} is off: {error}")
             return
         if trainer.global_step == 0:
-            self.look(trainer, pl_module, always=True)
+            self.log_attention(trainer, pl_module, always=True)
 
     def _source_again(self, pl_module: L.LightningModule) -> L.LightningModule:
         """The task as it was before its first step, but for its head, with the random state left as it is."""
@@ -101,7 +101,7 @@ class FinetuneComparison(AttentionCallback):
                 logits = task(data.normalize(images).clone())
         return recording.on_host(), logits.detach(), probe
 
-    def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
+    def log_attention(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if self.before is None or (trainer.world_size == 1 and not writers) or not self.due(trainer, always):

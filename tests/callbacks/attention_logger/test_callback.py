@@ -87,7 +87,7 @@ def test_the_network_keeps_modes_and_gradients(tmp_path: Path):
     trainer = L.Trainer(accelerator="cpu", logger=TensorBoardLogger(tmp_path, "a", "b"), enable_checkpointing=False)
     trainer.datamodule = data
     logger = AttentionLogger(num_images=1, max_cost=1.0)
-    logger.look(trainer, task, always=True)
+    logger.log_attention(trainer, task, always=True)
     logger._finish()
     assert events(tmp_path).Tags()["images"]
     assert [module.training for module in task.net.modules()] == modes
@@ -218,7 +218,7 @@ def test_a_network_that_gives_nan_has_no_pictures_and_trains_on(tmp_path: Path, 
     def views(*_):
         raise NotFinite("the attention or its gradients hold NaN or infinity")
 
-    monkeypatch.setattr(attention_logger, "views_of", views)
+    monkeypatch.setattr(attention_logger, "summaries_of", views)
     with pytest.warns(UserWarning, match="no pictures of attention at step"):
         fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
     assert not events(tmp_path).Tags()["images"]
@@ -248,7 +248,7 @@ def test_answers_that_are_not_of_whole_patches_are_said_once_and_left_out(
     with caplog.at_level("INFO"):
         for _ in range(2):
             logger.logged = None
-            logger.look(trainer, task, always=True)
+            logger.log_attention(trainer, task, always=True)
     logger._finish()
     assert caplog.text.count("answers are neither marked nor judged") == times
     log = events(tmp_path)

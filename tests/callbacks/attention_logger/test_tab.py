@@ -33,7 +33,7 @@ from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
-def look(
+def log_attention(
     count: int = 3, judged: bool = False, net: nn.Module | None = None, **options
 ) -> tuple[AttentionSnapshot, list[str]]:
     """What a logging takes of probe images, and the names of the classes."""

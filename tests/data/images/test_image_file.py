@@ -96,7 +96,7 @@ def test_what_is_no_whole_image_is_named(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_what_claims_to_be_huge_is_told_once(tmp_path: Path):
     path = bomb(tmp_path / "bomb.png", 10_000)
-    code = "import sys; from vit_attn.data import pictures; pictures.read_picture(sys.argv[1])"
+    code = "import sys; from vit_attn.data.images import image_file; image_file.read_picture(sys.argv[1])"
     ended = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False)
     assert "10000x10000 pixels are more than 89,478,485" in ended.stderr
     assert "Warning" not in ended.stderr
@@ -168,5 +168,5 @@ def test_nothing_in_the_package_opens_pictures_of_any_kind():
         for line in path.read_text(encoding="utf-8").splitlines()
         if "Image.open(" in line
     ]
-    assert [name for name, _ in opening] == ["pictures.py"]
+    assert [name for name, _ in opening] == ["image_file.py"]
     assert "formats=" in opening[0][1]

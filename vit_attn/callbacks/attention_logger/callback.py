@@ -145,7 +145,7 @@ class AttentionLogger(AttentionCallback):
         self.meter.start()
         self.logged = None
         if trainer.global_step == 0:
-            self.look(trainer, pl_module, always=True)
+            self.log_attention(trainer, pl_module, always=True)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -153,13 +153,13 @@ class AttentionLogger(AttentionCallback):
         """Log between validations, if that was asked for."""
         ends = trainer.global_step >= trainer.estimated_stepping_batches  # the end has a logging of its own
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not ends:
-            self.look(trainer, pl_module)
+            self.log_attention(trainer, pl_module)
 
     def at_epoch(self, epoch: int) -> bool:
         """Never where steps count."""
         return self.every_n_steps is None and super().at_epoch(epoch)
 
-    def look(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
+    def log_attention(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""
         writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if not self.num_images or (trainer.world_size == 1 and not writers):

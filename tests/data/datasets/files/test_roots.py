@@ -19,7 +19,7 @@ def no_download(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("downloaded")
 
     monkeypatch.setattr(CIFAR10, "download", refuse)
-    for recipe in torchvision_sets.RECIPES.values():
+    for recipe in torchvision_sets.TORCHVISION_SPECS.values():
         if hasattr(recipe.kind, "download"):
             monkeypatch.setattr(recipe.kind, "download", refuse)
 
