@@ -33,7 +33,7 @@ from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
-def log_attention(
+def snapshot_of(
     count: int = 3, judged: bool = False, net: nn.Module | None = None, **options
 ) -> tuple[AttentionSnapshot, list[str]]:
     """What a logging takes of probe images, and the names of the classes."""
@@ -53,7 +53,7 @@ def log_attention(
 @pytest.mark.parametrize(("patch_size", "known"), [(2, True), (8, False)])
 def test_answers_are_of_the_networks_own_patches_or_left_out(tmp_path, patch_size: int, known: bool):
     net = VisionTransformer(img_size=32, patch_size=patch_size, num_classes=10, **SMALL).eval()
-    taken, names = look(1, net=net)
+    taken, names = snapshot_of(1, net=net)
     AttentionTab(10).write(tmp_path, taken, names)
     index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
     row, col = divmod(taken.probe.answers[0].bought, 8)
@@ -63,7 +63,7 @@ def test_answers_are_of_the_networks_own_patches_or_left_out(tmp_path, patch_siz
 
 
 def test_what_is_written_is_what_was_recorded(tmp_path):
-    taken, names = look()
+    taken, names = snapshot_of()
     written = AttentionTab(10).write(tmp_path, taken, names)
     blobs = {tag: found for _, tag, found in _blobs(tmp_path)}
     assert written == sum(len(blob) for found in blobs.values() for blob in found)
@@ -81,7 +81,7 @@ def test_what_is_written_is_what_was_recorded(tmp_path):
 
 
 def test_each_view_of_the_pooled_row_has_its_own_verdict_over_images_and_orders(tmp_path):
-    taken, names = look(judged=True)
+    taken, names = snapshot_of(judged=True)
     AttentionTab(10).write(tmp_path, taken, names)
     index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
     judged = index["judged"]
@@ -98,7 +98,7 @@ def test_each_view_of_the_pooled_row_has_its_own_verdict_over_images_and_orders(
 
 
 def test_eight_images_are_judged_and_the_others_say_nothing(tmp_path):
-    taken, names = look(10, judged=True)
+    taken, names = snapshot_of(10, judged=True)
     AttentionTab(10).write(tmp_path, taken, names)
     index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
     assert index["judged"]["images"] == 8
@@ -108,7 +108,7 @@ def test_eight_images_are_judged_and_the_others_say_nothing(tmp_path):
 def test_the_bought_coin_is_no_sink_though_heads_put_nearly_all_attention_on_it(tmp_path):
     """Three heads of the quickstart's last layer put 86 to 100 % on it; what is bought is elsewhere in each image."""
     net = timm.create_model("vit_attn_coins_patch4_32", pretrained=True).eval()
-    taken, names = look(8, net=net)
+    taken, names = snapshot_of(8, net=net)
     share = [layer.weights().mean(dim=-2).amax(dim=-1) for layer in taken.recording]
     assert (share[-1] > 0.5).float().mean() > 0.5  # concentrated
     AttentionTab(10).write(tmp_path, taken, names)
@@ -120,7 +120,7 @@ def test_the_bought_coin_is_no_sink_though_heads_put_nearly_all_attention_on_it(
 
 
 def test_the_relevance_of_a_pool_by_attention_is_written_as_no_mix_of_tokens(tmp_path):
-    taken, names = look(global_pool="map")
+    taken, names = snapshot_of(global_pool="map")
     AttentionTab(10).write(tmp_path, taken, names)
     index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
     for about, view in zip(index["images"], taken.views, strict=True):
@@ -140,7 +140,7 @@ def test_a_training_logs_every_epoch_and_step_0(tmp_path: Path):
 
 def test_a_small_budget_thins_out_images_and_steps_and_says_so(tmp_path):
     tab = AttentionTab(0.8)  # one image takes 29 kB, so 16 steps leave room for one image
-    taken, names = look(judged=True)
+    taken, names = snapshot_of(judged=True)
     written = 0
     for step in range(100):
         written += tab.write(tmp_path, dataclasses.replace(taken, step=step, always=step == 99), names)
@@ -156,7 +156,7 @@ def test_a_small_budget_thins_out_images_and_steps_and_says_so(tmp_path):
 
 
 def test_a_budget_that_no_step_fits_writes_nothing(tmp_path):
-    assert AttentionTab(0.001).write(tmp_path, *look()) == 0
+    assert AttentionTab(0.001).write(tmp_path, *snapshot_of()) == 0
 
 
 @pytest.mark.parametrize(("total", "size"), [(100, 10), (1000, 7), (5, 10), (100, 100), (256, 1)])
@@ -179,7 +179,7 @@ def test_of_a_pool_by_attention_last_layer_is_the_pools_row_and_the_tabs_mix_has
         for parameter in net.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)
-    taken, _ = look(2, judged=True, net=net)
+    taken, _ = snapshot_of(2, judged=True, net=net)
     data = ImageData("coins")
     data.prepare_data()
     images, target = data.normalize(taken.probe.images), taken.logits.argmax(dim=-1)
