@@ -24,7 +24,8 @@ from torch import Tensor
 from vit_attn.attention_maps import raw_rows, record, rollout
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.data import ImageData
-from vit_attn.data.datasets.coins import GRID, PATCH, Answer
+from vit_attn.data.datasets.coins import GRID, PATCH
+from vit_attn.data_protocol import GroundTruth
 from vit_attn.model import Attention, VisionTransformer
 from vit_attn.model.attention import hard_weights
 from vit_attn.model.positions import local_attn_mask
@@ -229,7 +230,7 @@ def patches(weights: Path, which: int = 2) -> Figure:
     probe: Any = data.probe(which)
     with torch.no_grad(), record(net) as recording:
         predicted = int(net(data.normalize(probe.images))[-1].argmax())
-    label, answer = data.class_names[int(probe.labels[-1])], probe.answers[-1]
+    label, truth = data.class_names[int(probe.labels[-1])], probe.ground_truth[-1]
     image = probe.images[-1].permute(1, 2, 0).numpy()
     maps = {"last layer": raw_rows(recording)[-1, 0].numpy(), "rollout": rollout(recording)[-1, 0].numpy()}
 
@@ -246,7 +247,7 @@ def patches(weights: Path, which: int = 2) -> Figure:
     whole = panel(0, f"image of class “{label}”")
     whole.imshow(image, interpolation="nearest")
     whole.set_xlabel("solid: bought, dotted: buyer", fontsize=8, labelpad=4, color=INK)
-    _mark(whole, answer)
+    _mark(whole, truth)
     tiles = panel(1, "its 64 patches")
     tiles.imshow(_apart(image), interpolation="nearest")
     tiles.set_xlabel(f"the network answers “{data.class_names[predicted]}”", fontsize=8, labelpad=4, color=INK)
@@ -259,7 +260,7 @@ def patches(weights: Path, which: int = 2) -> Figure:
         over = {"extent": (-0.5, 31.5, 31.5, -0.5), "interpolation": "nearest"}
         axes.imshow(100 * row[1:].reshape(GRID, GRID), cmap=COLOURS, norm=scale, alpha=0.6, **over)
         axes.set_xlabel(f"+ {row[0]:.0%} on CLS itself", fontsize=8, labelpad=4, color=INK)
-        _mark(axes, answer)
+        _mark(axes, truth)
     bar_axes = figure.add_axes((7.5 / WIDTH, 0.32 / height, 0.1 / WIDTH, side / height))
     bar = figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar_axes, alpha=0.6)
     bar.set_label("% of attention, a patch", fontsize=8.5, labelpad=3, color=INK)
@@ -267,9 +268,9 @@ def patches(weights: Path, which: int = 2) -> Figure:
     return figure
 
 
-def _mark(axes: Axes, answer: Answer) -> None:
-    for patch, line in ((answer.bought, "solid"), (answer.buyer, "dotted")):
-        row, col = divmod(patch, GRID)
+def _mark(axes: Axes, truth: GroundTruth) -> None:
+    for region, line in (("bought", "solid"), ("buyer", "dotted")):
+        row, col = divmod(truth.regions[region][0], GRID)
         frame = _frame(col * PATCH - 0.5, row * PATCH - 0.5, PATCH, PATCH)
         frame.set(linestyle=line, linewidth=1.6)
         axes.add_patch(frame)

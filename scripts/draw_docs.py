@@ -29,6 +29,7 @@ from vit_attn.attention_maps import record
 from vit_attn.attention_maps.summary import AttentionSummary, summaries_of
 from vit_attn.callbacks.attention_logger.figures import METHODS, overlay, snapshot
 from vit_attn.data import ImageData
+from vit_attn.data_protocol import GroundTruth
 from vit_attn.task import Classifier
 
 IMAGES = ROOT / "docs/images"
@@ -88,10 +89,10 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
     drawn = [overlay(taken, probe, i, data.class_names, dpi=180) for i in range(PICTURED)]
     Image.fromarray(np.concatenate(drawn)).save(IMAGES / "quickstart.png", optimize=True)
     save(patches(checkpoint, FIGURE), IMAGES / "attention_patches.png")
-    images = [numbers_of(view, answer) for view, answer in zip(views, probe.answers, strict=True)]
+    images = [numbers_of(view, truth) for view, truth in zip(views, probe.ground_truth, strict=True)]
     for each, view, label in zip(images, views, probe.labels.tolist(), strict=True):
         each |= {"label": data.class_names[label], "predicted": data.class_names[view.predicted]}
-    bought = probe.answers[image - 1].bought
+    bought = probe.ground_truth[image - 1].regions["bought"][0]
     place = (*divmod(bought, recording.grid_size[1]), *recording.grid_size)
     shown, value = photograph(run, IMAGES / "attention_tab.png", method, image, place)
     expected = images[image - 1]["methods"][NAMES[shown]]["bought"]["raw"]
@@ -112,7 +113,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
     }
 
 
-def numbers_of(view: AttentionSummary, answer: Any) -> dict[str, Any]:
+def numbers_of(view: AttentionSummary, truth: GroundTruth) -> dict[str, Any]:
     """Value and rank among the patches that each method gives the two places of the answer."""
     methods = {}
     for name, row in {"relevance": view.relevance, "last layer": view.last, "rollout": view.rollout}.items():
@@ -124,7 +125,8 @@ def numbers_of(view: AttentionSummary, answer: Any) -> dict[str, Any]:
                 "raw": round(float(values[patch]), 5),
                 "rank": 1 + int((values > values[patch]).sum()),
             }
-            for place, patch in (("bought", answer.bought), ("buyer", answer.buyer))
+            for place in ("bought", "buyer")
+            for patch in truth.regions[place]
         }
     return {"methods": methods}
 

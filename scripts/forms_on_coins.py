@@ -124,9 +124,9 @@ def run(job: tuple[str, int, str, Path | None]) -> dict[str, Any]:
 def measure(net: nn.Module, data: ImageData, device: str) -> dict[str, float]:
     """Accuracy and pointing over the validation images."""
     split, correct = data.splits["val"], []
-    answer: Any = split.answer
-    bought = torch.tensor([answer(i).bought for i in range(len(split))])
-    coins = torch.tensor([answer(i).coins for i in range(len(split))])
+    truth: Any = split.ground_truth
+    bought = torch.tensor([truth(i).regions["bought"][0] for i in range(len(split))])
+    coins = torch.tensor([truth(i).regions["any_coin"] for i in range(len(split))])
     top: dict[str, list[Tensor]] = {"rollout": [], "raw": []}
     for images, labels in zip(split.decoded().split(250), split.labels.split(250), strict=True):
         with torch.no_grad(), record(net) as recording:

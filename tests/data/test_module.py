@@ -169,7 +169,7 @@ def test_probe_images_are_always_the_same_and_from_the_validation_split():
     assert torch.equal(probe.images, again.probe(6).images)
     held_out = {image.numpy().tobytes() for image in data.splits["val"].images}
     assert all(image.numpy().tobytes() in held_out for image in probe.images)
-    assert len(probe.answers) == 6
+    assert len(probe.ground_truth) == 6
     assert torch.equal(data.probe(2).images, probe.images[:2])
 
 

@@ -158,7 +158,7 @@ def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> E
 
 def places_of(probe: Probe, layout: TokenLayout, device: str) -> GroundTruthPatches | None:
     """Where the answers stand in the network's patches, as tensors."""
-    parts = [ground_truth(probe, layout, name) for name in ("buyer", "bought", "coins")]
+    parts = [ground_truth(probe, layout, name) for name in ("buyer", "bought", "any_coin")]
     return None if None in parts else GroundTruthPatches(*(torch.tensor(each, device=device) for each in parts))
 
 

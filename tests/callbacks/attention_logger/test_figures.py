@@ -7,6 +7,7 @@ import torch
 from vit_attn.attention_maps.summary import AttentionSummary
 from vit_attn.callbacks.attention_logger import figures as attention_pictures
 from vit_attn.callbacks.attention_logger.figures import METHODS, Snapshot, overlay, pointing
+from vit_attn.data_protocol import GroundTruth
 from vit_attn.plotting.overlay import Mark
 
 
@@ -27,11 +28,13 @@ def taken() -> Snapshot:
     return Snapshot([view], None, (0,), pools_by_attention=False)
 
 
+def truth(bought: int, buyer: int, grid: tuple[int, int] = (4, 4)) -> GroundTruth:
+    return GroundTruth({"bought": (bought,), "buyer": (buyer,)}, grid, "bought")
+
+
 def probe(bought: int) -> SimpleNamespace:
     images = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
-    return SimpleNamespace(
-        images=images, labels=torch.zeros(1, dtype=torch.int64), answers=[SimpleNamespace(bought=bought, buyer=0)]
-    )
+    return SimpleNamespace(images=images, labels=torch.zeros(1, dtype=torch.int64), ground_truth=[truth(bought, 0)])
 
 
 @pytest.mark.parametrize(("bought", "method"), [(3, "relevance"), (5, "last_layer"), (7, "rollout")])
@@ -58,17 +61,17 @@ def test_relevance_is_drawn_first_for_the_class_that_it_is_of_and_in_shares_of_t
 
 def test_in_a_finer_grid_the_bought_coin_is_outlined_as_a_whole_and_each_of_its_patches_is_a_hit(taken, monkeypatch):
     finer = probe(3)
-    finer.answers = [SimpleNamespace(bought=3, buyer=0, grid=(2, 2))]  # the lower right quarter: 10, 11, 14, 15
+    finer.ground_truth = [truth(3, 0, (2, 2))]  # the lower right quarter: 10, 11, 14, 15
     assert pointing(taken, finer) == {"relevance": 0, "last_layer": 0, "rollout": 0, "chance": 4 / 16}
     view = taken.views[0]
     coin, buyer = attention_pictures._marks(finer, 0, view)
     assert (coin, buyer) == (Mark("bought", 10, "solid", 2, 2), Mark("buyer", 0, "dotted", 2, 2))
-    finer.answers = [SimpleNamespace(bought=0, buyer=3, grid=(2, 2))]  # 0, 1, 4, 5
+    finer.ground_truth = [truth(0, 3, (2, 2))]  # 0, 1, 4, 5
     assert pointing(taken, finer)["last_layer"] == 1
 
 
 def test_in_a_coarser_grid_pictures_are_drawn_without_marks(taken):
     coarser = probe(3)
-    coarser.answers = [SimpleNamespace(bought=63, buyer=0, grid=(8, 8))]
+    coarser.ground_truth = [truth(63, 0, (8, 8))]
     assert pointing(taken, coarser) == {}
     assert overlay(taken, coarser, 0, ["cat", "dog"]).shape[2] == 3

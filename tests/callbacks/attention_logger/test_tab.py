@@ -56,7 +56,7 @@ def test_answers_are_of_the_networks_own_patches_or_left_out(tmp_path, patch_siz
     taken, names = snapshot_of(1, net=net)
     AttentionTab(10).write(tmp_path, taken, names)
     index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
-    row, col = divmod(taken.probe.answers[0].bought, 8)
+    row, col = divmod(taken.probe.ground_truth[0].regions["bought"][0], 8)
     fine = [32 * row + 2 * col + each for each in (0, 1, 16, 17)]
     assert index["grid"] == [32 // patch_size] * 2
     assert (index["images"][0]["answer"] or {}).get("bought") == (fine if known else None)
@@ -72,8 +72,8 @@ def test_what_is_written_is_what_was_recorded(tmp_path):
             weights = layer.weights()[i].numpy()
             assert (np.abs(decode_maps(blob) - weights) <= 0.004 * weights.max(axis=-1, keepdims=True)).all()
     index = json.loads(blobs[INDEX_TAG][0])
-    answers = taken.probe.answers
-    assert index["images"][2]["answer"] == {"bought": [answers[2].bought], "buyer": [answers[2].buyer]}
+    truths = taken.probe.ground_truth
+    assert index["images"][2]["answer"] == {name: list(truths[2].regions[name]) for name in ("bought", "buyer")}
     chances = taken.logits.softmax(dim=-1)
     assert index["images"][1]["top"][0][1] == pytest.approx(chances[1].max().item(), abs=1e-5)
     assert "judged" not in index
@@ -114,7 +114,7 @@ def test_the_bought_coin_is_no_sink_though_heads_put_nearly_all_attention_on_it(
     AttentionTab(10).write(tmp_path, taken, names)
     index = json.loads({tag: found for _, tag, found in _blobs(tmp_path)}[INDEX_TAG][0])
     assert index["sinks"]["images"] == 8
-    bought = {1 + answer.bought for answer in taken.probe.answers}
+    bought = {1 + truth.regions["bought"][0] for truth in taken.probe.ground_truth}
     for layer in index["sinks"]["layers"]:
         assert bought.isdisjoint([token for head in [*layer["heads"], layer["mean"]] for token in head])
 

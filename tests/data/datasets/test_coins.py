@@ -110,4 +110,4 @@ def test_answers_are_known_of_images_of_their_own_size_alone_which_is_said(side:
     data = ImageData("coins", img_size=side)
     data.prepare_data()
     assert data.remarks == told
-    assert (data.probe(1).answers is None) == bool(told)
+    assert (data.probe(1).ground_truth is None) == bool(told)

@@ -24,7 +24,8 @@ from vit_attn.attention_maps.evaluation.faithfulness import (
     random_patches,
 )
 from vit_attn.attention_maps.evaluation.randomization import parts_of, randomised_check
-from vit_attn.attention_maps.methods.relevance import grad_rollout, legrad, relevance
+from vit_attn.attention_maps.methods.legrad import legrad
+from vit_attn.attention_maps.methods.relevance import grad_rollout, relevance
 from vit_attn.attention_maps.methods.rollout import raw_rows, rollout
 from vit_attn.attention_maps.recording.knockout import ablate, edges, members
 from vit_attn.attention_maps.recording.record import record

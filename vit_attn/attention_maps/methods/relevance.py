@@ -6,21 +6,14 @@ is to be stated beside its map.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vit_attn.attention_maps.checks import call_network, check_images
+from vit_attn.attention_maps.methods.registry import AttributionInput, attribution_method
 from vit_attn.attention_maps.precision import exact, in_float32, product
-from vit_attn.attention_maps.recording.readout import TokenReadout
-from vit_attn.attention_maps.recording.record import record
-from vit_attn.attention_maps.recording.recording import AttentionCall, Recording, Target, gradients_of, target_value
-from vit_attn.errors import UserError
-
-SAME_READING = 1e-3
-"""Of the largest logit: what is computed twice may differ so much."""
+from vit_attn.attention_maps.recording.recording import AttentionCall, Recording, Target
 
 
 @in_float32
@@ -73,65 +66,6 @@ def grad_rollout(
     return rows / rows.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
-@in_float32
-def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target = None) -> Float[Tensor, "B N"]:
-    """LeGrad: how sensitive each layer's own reading of the target is to attention on each token, over all queries.
-
-    For each layer, the target is computed from that layer's tokens through the final norm, pool and head; relu of its
-    gradient by the layer's weights is averaged over heads and queries, and layers are summed. The attention itself is
-    not multiplied in, and there is no query.
-
-    Args:
-        net: A network of ours or timm's, with ``blocks``, ``norm`` and ``forward_head``.
-        images: Normalised images.
-        target: What gradients are of, as for :func:`relevance`; by default the class that the whole network names.
-
-    Raises:
-        UserError: If the network has no such parts, if it computes its output otherwise, or if a class does not exist.
-
-    References:
-        Bousselham 2024, "LeGrad", arXiv 2404.03214, section 3.2.
-    """
-    if not all(hasattr(net, name) for name in ("blocks", "norm", "forward_head")):
-        raise UserError(
-            f"legrad needs a network with blocks, norm and forward_head, as timm's have, got {type(net).__name__}"
-        )
-    check_images(net, images)
-    images = images.clone() if images.is_inference() else images  # one made in inference mode cannot enter a graph
-    blocks = TokenReadout(most=None)
-    with torch.enable_grad(), record(net, gradients=True) as recording, blocks.watching(net.blocks):
-        blocks.begin()
-        logits = call_network(net, images)
-        tokens = list(blocks.last)
-    _check_reading(net, recording, tokens, logits)
-    classes = logits.argmax(dim=-1) if target is None else target
-    total = torch.zeros(len(images), recording.num_tokens, device=images.device, dtype=torch.float32)
-    for layer, of_layer in zip(recording, tokens, strict=True):
-        call = layer.calls[0]
-        with torch.enable_grad():
-            value = target_value(net.forward_head(net.norm(of_layer)), classes, slice(0, len(images))).sum()
-        kept: Any = call.output
-        (gradient,) = gradients_of(value, [kept])
-        for images_, _ in call.parts():
-            by_weights = weight_gradient(call.part(images_), gradient[images_])
-            total[images_] += by_weights.relu_().mean(dim=(1, 2))
-    return total
-
-
-def _check_reading(net: Any, recording: Recording, tokens: list[Tensor], logits: Any) -> None:
-    """Whether the network itself reads its last tokens as each layer's are read."""
-    if len(tokens) == len(recording) and isinstance(logits, Tensor):
-        with torch.no_grad():
-            found = net.forward_head(net.norm(tokens[-1]))
-        apart = (found - logits).abs().amax() if found.shape == logits.shape else torch.inf
-        if not apart > SAME_READING * logits.abs().amax():  # NaN is told below
-            return
-    raise UserError(
-        f"legrad reads each layer by forward_head(norm(tokens)), but {type(net).__name__} gives other logits than that "
-        "of its last block: use relevance, or call net.eval() if it drops anything"
-    )
-
-
 def weight_gradient(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B H M N"]:
     """Gradient by the weights of a call, from the gradient by what it gave; 0 where that is zero whatever they are."""
     with exact(), torch.no_grad():
@@ -168,3 +102,28 @@ def _propagate(
                 rows = step(rows, attended(part[layer], gradients[layer]))
             results.append(rows.expand(part[0].q.shape[0], -1, -1))
     return torch.cat(results)
+
+
+@attribution_method(
+    "gradient_rollout",
+    label="gradient rollout",
+    reference="Abnar & Zuidema 2020, arXiv 2005.00928; Chefer 2020, arXiv 2012.09838, section 3.2",
+    needs_gradients=True,
+    class_specific=True,
+)
+def gradient_rollout(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Float[Tensor, "B Q N"]:
+    """Gradient rollout for the target class."""
+    return grad_rollout(inputs.recording, inputs.target, queries)
+
+
+@attribution_method(
+    "relevance",
+    label="relevance",
+    reference="Chefer 2021, arXiv 2103.15679, section 3.1",
+    needs_gradients=True,
+    class_specific=True,
+    drawn=True,
+)
+def chefer_relevance(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Float[Tensor, "B Q N"]:
+    """Relevance for the target class."""
+    return relevance(inputs.recording, inputs.target, queries)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vit_attn.attention_maps.checks import check_weights, fraction
+from vit_attn.attention_maps.methods.registry import AttributionInput, attribution_method
 from vit_attn.attention_maps.precision import in_float32, product
 from vit_attn.attention_maps.recording.recording import AttentionCall, Layer, Recording
 from vit_attn.errors import UserError, did_you_mean
@@ -168,3 +169,50 @@ def _known(fusion: str) -> str:
             f"fusion must be one of {', '.join(FUSIONS)}, got {fusion!r}{did_you_mean(str(fusion), FUSIONS)}"
         )
     return fusion
+
+
+ROLLOUT = {
+    "reference": "Abnar & Zuidema 2020, arXiv 2005.00928, section 3",
+    "needs_gradients": False,
+    "class_specific": False,
+}
+
+
+@attribution_method(
+    "last_layer",
+    label="last layer",
+    reference="Vaswani 2017, arXiv 1706.03762",
+    needs_gradients=False,
+    class_specific=False,
+    drawn=True,
+)
+def last_layer(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Rows:
+    """Attention weights of the last layer, or of the pool by attention where the network has one."""
+    recording = inputs.recording
+    if queries is None and recording.pool is not None:
+        return recording.query_rows()
+    return raw_rows(recording, queries=queries)
+
+
+@attribution_method("rollout", label="rollout, mean", drawn=True, **ROLLOUT)
+def rollout_mean(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Rows:
+    """Rollout of the mean over heads."""
+    return rollout(inputs.recording, queries)
+
+
+@attribution_method("rollout_max", label="rollout, max", **ROLLOUT)
+def rollout_max(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Rows:
+    """Rollout of the maximum over heads."""
+    return rollout(inputs.recording, queries, fusion="max")
+
+
+@attribution_method("rollout_min", label="rollout, min", **ROLLOUT)
+def rollout_min(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Rows:
+    """Rollout of the minimum over heads."""
+    return rollout(inputs.recording, queries, fusion="min")
+
+
+@attribution_method("rollout_discard", label="rollout, discard 0.5", **ROLLOUT)
+def rollout_discard(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Rows:
+    """Rollout without the half of each row's patches that is attended to least."""
+    return rollout(inputs.recording, queries, discard=0.5)

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
+from vit_attn.data_protocol import GroundTruth
 from vit_attn.errors import UserError
 
 GRID, PATCH = 8, 4
@@ -102,6 +103,12 @@ class Coins:
         scenes, i = self._find(index)
         buyer, bought, *others = scenes.patches[i].tolist()
         return Answer(buyer, bought, (bought, *others))
+
+    def ground_truth(self, index: int) -> GroundTruth:
+        """The same patches by name, as any data set may tell them."""
+        answer = self.answer(index)
+        regions = {"bought": (answer.bought,), "any_coin": answer.coins, "buyer": (answer.buyer,)}
+        return GroundTruth(regions, answer.grid, "bought", (("buyer", "any_coin"), ("any_coin", "buyer")))
 
     def tensors(self) -> tuple[UInt8[Tensor, "B 3 32 32"], Int64[Tensor, " B"]]:
         """All images and labels."""

@@ -21,7 +21,7 @@ ROOT_VARIABLE = "VIT_ATTN_DATA"
 
 def _load_coins(_root: Path, _download: bool) -> dict[str, Split]:
     splits = {name: Coins(name) for name in SPLITS}
-    return {name: Split(*coins.tensors(), coins.answer) for name, coins in splits.items()}
+    return {name: Split(*coins.tensors(), coins.ground_truth) for name, coins in splits.items()}
 
 
 DATASETS = {

@@ -13,10 +13,10 @@ from jaxtyping import Int64, UInt8
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from vit_attn.data.datasets.coins import Answer
 from vit_attn.data.datasets.streams import Stream
 from vit_attn.data.images.image_file import as_picture, depth_of, open_file
 from vit_attn.data.transforms.augment import OFF, Augment
+from vit_attn.data_protocol import GroundTruth
 
 Whole = UInt8[Tensor, "C _ _"]
 
@@ -198,7 +198,7 @@ class Split:
     Args:
         images: Decoded pixels, or None while the pictures are still to be read.
         labels: Class indices.
-        answer: ``answer(i)`` says where the answer stands, for images that know it.
+        ground_truth: ``ground_truth(i)`` has the patches of an image that are known to matter, where they are known.
         pictures: Where the images are read from while they are not decoded; afterwards it still has their names.
         class_names: Names of the classes, where only the files tell them.
         stream: Where the images come from one after another; ``labels`` may then be empty until they are decoded.
@@ -208,7 +208,7 @@ class Split:
 
     images: UInt8[Tensor, "B C height width"] | None
     labels: Int64[Tensor, " B"]
-    answer: Callable[[int], Answer] | None = None
+    ground_truth: Callable[[int], GroundTruth] | None = None
     pictures: ImageList | None = None
     class_names: tuple[str, ...] | None = None
     stream: Stream | None = None
@@ -226,7 +226,7 @@ class Split:
             self,
             images=None if self.images is None else self.images[chosen],
             labels=self.labels[chosen],
-            answer=None if self.answer is None else partial(_answer, self.answer, indices),
+            ground_truth=None if self.ground_truth is None else partial(_at, self.ground_truth, indices),
             pictures=None if self.pictures is None else self.pictures.take(indices),
             whole=None if self.whole is None else self.whole.take(indices),
         )
@@ -281,5 +281,5 @@ class DatasetInfo:
     remarks: list[str] = field(default_factory=list)
 
 
-def _answer(answer: Callable[[int], Answer], indices: np.ndarray, index: int) -> Answer:
-    return answer(int(indices[index]))
+def _at(ground_truth: Callable[[int], GroundTruth], indices: np.ndarray, index: int) -> GroundTruth:
+    return ground_truth(int(indices[index]))

@@ -10,7 +10,6 @@ from jaxtyping import Int64, UInt8
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from vit_attn.data.datasets.coins import Answer
 from vit_attn.data.datasets.coverage import check_classes
 from vit_attn.data.datasets.splits import DatasetInfo, Split, TensorImageList
 from vit_attn.data.datasets.streams import Stream
@@ -22,6 +21,7 @@ from vit_attn.data.loading.whole_images import decode_whole, read_whole_stream, 
 from vit_attn.data.normalization import SAMPLE, Statistics, measure
 from vit_attn.data.transforms.host import least_side
 from vit_attn.data.transforms.rng import lasting_order
+from vit_attn.data_protocol import GroundTruth
 from vit_attn.errors import UserError
 
 
@@ -31,8 +31,8 @@ class Probe:
 
     images: UInt8[Tensor, "B C height width"]
     labels: Int64[Tensor, " B"]
-    answers: tuple[Answer, ...] | None
-    """Where the answer stands, for data sets that know it."""
+    ground_truth: tuple[GroundTruth, ...] | None
+    """Patches that are known to matter, for data sets that have them."""
 
 
 class SplitCache:
@@ -84,7 +84,7 @@ class SplitCache:
             self.bits = used = find_bits(found["train"])
             if used != NONE_SEEN:
                 remarks.append(f"white of pictures of 16 bits is {2**used - 1:,}: they use {used} bits")
-        if any(split.answer and self._sized(split) is not split for split in found.values()):
+        if any(split.ground_truth and self._sized(split) is not split for split in found.values()):
             remarks.append(
                 "where the answer stands is known of images of their own size and channels, so it is not marked"
             )
@@ -206,8 +206,9 @@ class SplitCache:
         split = self.ready("val") if self.skip_damaged else self.splits["val"]
         indices = lasting_order(len(split))[:count]
         chosen = self.some("val", indices.tolist())
-        answers = tuple(chosen.answer(i) for i in range(len(chosen))) if chosen.answer else None
-        return Probe(chosen.decoded(), chosen.labels, answers)
+        known = chosen.ground_truth
+        truth = tuple(known(i) for i in range(len(chosen))) if known else None
+        return Probe(chosen.decoded(), chosen.labels, truth)
 
     def statistics(self) -> Statistics:
         """Mean and deviation of the training images, or of some thousand of them, which is said in one line."""

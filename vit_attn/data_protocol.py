@@ -1,0 +1,101 @@
+"""Protocols of a data module: what the task, the callbacks and the evaluation of maps ask of it.
+
+:class:`vit_attn.data.ImageData` has all of it. A data module of one's own needs what the part that is used asks for:
+:class:`ClassificationData` to train, :class:`ProbeData` to draw attention.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """Patches of one image that are known to matter, by name, for the pointing game.
+
+    Args:
+        regions: Patches by name, numbered row by row from 0 in ``grid``.
+        grid: Rows and columns in which the patches are numbered; a network may have a finer grid.
+        answer: The region that tells the class, which a faithful map should point at.
+        edges: Pairs of regions, (query, key), whose attention is knocked out when a network is judged.
+    """
+
+    regions: Mapping[str, tuple[int, ...]]
+    grid: tuple[int, int]
+    answer: str
+    edges: tuple[tuple[str, str], ...] = field(default=())
+
+
+class ProbeImages(Protocol):
+    """Validation images that are looked at again and again while a network trains."""
+
+    @property
+    def images(self) -> UInt8[Tensor, "B C height width"]:
+        """Pixels before normalisation."""
+        ...
+
+    @property
+    def labels(self) -> Int64[Tensor, " B"]:
+        """Class indices."""
+        ...
+
+    @property
+    def ground_truth(self) -> Sequence[GroundTruth] | None:
+        """Known patches of each image, for data sets that have them."""
+        ...
+
+
+@runtime_checkable
+class ProbeData(Protocol):
+    """A data module whose images can be drawn with the attention on them."""
+
+    @property
+    def class_names(self) -> Sequence[str]:
+        """Names of the classes by index."""
+        ...
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        ...
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        ...
+
+    def probe(self, count: int) -> ProbeImages:
+        """The same ``count`` validation images at every call and in every run."""
+        ...
+
+    def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
+        """What the network takes, from pixels."""
+        ...
+
+
+@runtime_checkable
+class ClassificationData(Protocol):
+    """A data module that a classifier can train on; it also has the loaders of a ``LightningDataModule``."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        ...
+
+    @property
+    def img_size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        ...
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        ...
+
+    @property
+    def class_weights(self) -> list[float] | None:
+        """Weight of each class in the loss, or None where all count alike."""
+        ...
