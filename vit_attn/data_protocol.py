@@ -29,6 +29,7 @@ class GroundTruth:
     edges: tuple[tuple[str, str], ...] = field(default=())
 
 
+@runtime_checkable
 class ProbeImages(Protocol):
     """Validation images that are looked at again and again while a network trains."""
 
@@ -93,9 +94,4 @@ class ClassificationData(Protocol):
     @property
     def in_chans(self) -> int:
         """Channels of the images."""
-        ...
-
-    @property
-    def class_weights(self) -> list[float] | None:
-        """Weight of each class in the loss, or None where all count alike."""
         ...

@@ -11,6 +11,10 @@ from vit_attn.data_protocol import GroundTruth
 TRUTH = GroundTruth({"bought": (9,), "any_coin": (9, 63)}, (8, 8), "bought")
 
 
+def of(images: torch.Tensor, truth: tuple[GroundTruth, ...] | None) -> SimpleNamespace:
+    return SimpleNamespace(images=images, labels=torch.zeros(1, dtype=torch.int64), ground_truth=truth)
+
+
 def probe(size: int = 32) -> SimpleNamespace:
     return SimpleNamespace(
         images=torch.zeros(1, 3, size, size), labels=torch.zeros(1, dtype=torch.int64), ground_truth=(TRUTH,)
@@ -30,7 +34,7 @@ def test_in_a_finer_grid_an_answer_is_all_patches_of_the_same_pixels():
     coins = Coins("val", size=4)
     for i in range(4):
         image, answer = coins[i][0], coins.answer(i)
-        found = SimpleNamespace(images=image[None], ground_truth=(coins.ground_truth(i),))
+        found = of(image[None], (coins.ground_truth(i),))
         (bought,) = ground_truth(found, layout(16, 2), "bought") or ()
         fine = image.unfold(1, 2, 2).unfold(2, 2, 2).flatten(1, 2)  # (C, 256, 2, 2)
         row, col = divmod(answer.bought, 8)
@@ -55,4 +59,4 @@ def test_a_grid_that_leaves_pixels_out_fits_no_answer():
 
 def test_where_answers_can_be_used_or_there_are_none_nothing_is_said():
     assert said_of(probe(), layout(16, 2)) == ""
-    assert said_of(SimpleNamespace(images=torch.zeros(1, 3, 32, 32), ground_truth=None), layout(4, 8)) == ""
+    assert said_of(of(torch.zeros(1, 3, 32, 32), None), layout(4, 8)) == ""

@@ -13,7 +13,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -38,6 +38,7 @@ class AttributionInput(NamedTuple):
     target: Int64[Tensor, " B"]
 
 
+@runtime_checkable
 class Attribution(Protocol):
     """Rows over all tokens, prefix tokens first, for each query; by default for what the network pools."""
 
