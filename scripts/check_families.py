@@ -37,7 +37,7 @@ from family_networks import Candidate, candidates, images_of  # pyrefly: ignore[
 from torch import nn
 
 from vit_attn.attention_maps import record
-from vit_attn.attention_maps.recording.interceptor import attention_modules
+from vit_attn.attention_maps.recording.attention_modules import attention_modules
 from vit_attn.errors import UserError
 
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"

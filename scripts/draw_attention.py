@@ -29,7 +29,7 @@ from vit_attn.data_protocol import GroundTruth
 from vit_attn.model import Attention, VisionTransformer
 from vit_attn.model.attention import hard_weights
 from vit_attn.model.positions import local_attn_mask
-from vit_attn.model.scores import AFFINITIES, Scores, only_top
+from vit_attn.model.scores import AFFINITIES, Scores, keep_top_k
 from vit_attn.plotting.canvas import COLOURS
 from vit_attn.plotting.overlay import MARK_COLOUR
 
@@ -181,10 +181,10 @@ def forms() -> Figure:
         with torch.no_grad():
             scores[name] = module(queries, keys)
     default = scores["scaled_dot_product"]
-    maps = {name.replace("_", " "): each.multiplied_out().softmax(dim=-1) for name, each in scores.items()}
-    maps["top k: best 4 keys"] = only_top(default, 4).multiplied_out().softmax(dim=-1)
+    maps = {name.replace("_", " "): each.materialize().softmax(dim=-1) for name, each in scores.items()}
+    maps["top k: best 4 keys"] = keep_top_k(default, 4).materialize().softmax(dim=-1)
     maps["hard"] = hard_weights(default)
-    maps["window of 3"] = default.masked(local_attn_mask((4, 4), 0, 3)).multiplied_out().softmax(dim=-1)
+    maps["window of 3"] = default.masked(local_attn_mask((4, 4), 0, 3)).materialize().softmax(dim=-1)
 
     figure, scale, side, height = Figure(figsize=(WIDTH, 4.25)), PowerNorm(0.5, 0, 100), 1.55, 4.25
     for number, (name, weights) in enumerate(maps.items()):

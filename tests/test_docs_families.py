@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from vit_attn.attention_maps.recording import hugging_face
-from vit_attn.attention_maps.recording.recording import AttentionCall
+from vit_attn.attention_maps.recording.attention_call import AttentionCall
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
@@ -91,7 +91,7 @@ def test_nothing_in_the_document_is_wrong(script: ModuleType):
 
 
 def test_a_query_that_is_not_what_is_read_fails_the_script(script: ModuleType, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(hugging_face.READS, "BeitForImageClassification", "token")
+    monkeypatch.setitem(hugging_face.POOLS, "BeitForImageClassification", "token")
     finding = finding_of(script, "transformers beit BeitForImageClassification")
     assert (finding.result, "without a graph" in finding.says) == ("wrong", True)
 

@@ -22,7 +22,7 @@ from transformers import (
 from tests.networks import HUGGING_FACE, IMAGES, OURS
 from vit_attn.attention_maps import record
 from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.attention_maps.recording.token_layout import layout_of
+from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 
@@ -159,7 +159,7 @@ def test_a_wrapped_forward_is_the_classes_own():
     net = TimmViT(**SIZES)
     forward = net.forward
     net.forward = functools.wraps(forward)(lambda *args, **kwargs: forward(*args, **kwargs))
-    assert layout_of(net, IMAGES).global_pool == "token"
+    assert token_layout(net, IMAGES).global_pool == "token"
 
 
 def test_a_block_of_ones_own_leaves_what_the_class_reads():

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from tests.networks import EACH_FAMILY, IMAGES, OURS, built, seen
 from vit_attn.attention_maps import ablate, edges, knockout, legrad, record, relevance, rollout
 from vit_attn.attention_maps.evaluation.randomization import randomised
-from vit_attn.attention_maps.recording.recording import logits_of
+from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 

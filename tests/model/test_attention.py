@@ -1,44 +1,42 @@
 import itertools
+import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from vit_attn.errors import UserError
 from vit_attn.model import Attention, Form
-from vit_attn.model.attention import hard_attention
+from vit_attn.model.attention import NORMALISERS, hard_attention
 from vit_attn.model.pool import AttentionPool
 from vit_attn.model.positions import AttentionContext, local_attn_mask, rope_table
+from vit_attn.model.scores import AFFINITIES, Cosine
 
 FORMS = {
     "scaled dot product": {},
     "qk-norm": {"qk_norm": True},
     "no bias": {"qkv_bias": False},
     "one head": {"num_heads": 1},
-    "dot product": {"form": Form("dot_product")},
-    "cosine": {"form": Form("cosine")},
-    "gaussian": {"form": Form("gaussian")},
-    "additive": {"form": Form("additive")},
-    "hard": {"form": Form(normaliser="hard")},
-    "top 3": {"form": Form(normaliser="top_k", top_k=3)},
-    "cosine, top 3": {"form": Form("cosine", "top_k", top_k=3)},
-    "gaussian, hard": {"form": Form("gaussian", "hard")},
-    "additive, top 3": {"form": Form("additive", "top_k", top_k=3)},
+} | {
+    f"{affinity}, {normaliser}": {"form": Form(affinity, normaliser, top_k=3)}
+    for affinity, normaliser in itertools.product(AFFINITIES, NORMALISERS)
 }
 EACH_FORM = pytest.mark.parametrize("options", FORMS.values(), ids=FORMS.keys())
 LOCAL = local_attn_mask((2, 3), 1, 1)
 ROPE = AttentionContext(rope=rope_table((2, 3), 8))
 CROSS = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(1))
-ASKED = {name: (options, {}) for name, options in FORMS.items()} | {
-    "local": ({}, {"context": AttentionContext(LOCAL)}),
-    "gaussian, local": ({"form": Form("gaussian")}, {"context": AttentionContext(LOCAL)}),
-    "additive, local, hard": ({"form": Form("additive", "hard")}, {"context": AttentionContext(LOCAL)}),
-    "rope": ({}, {"context": ROPE}),
-    "cross": ({"form": Form(source="cross")}, {"source": CROSS}),
-    "additive, cross, top 3": ({"form": Form("additive", "top_k", 3, "cross")}, {"source": CROSS}),
-    "cosine, cross, hard": ({"form": Form("cosine", "hard", source="cross")}, {"source": CROSS}),
-}
-EACH_FORM_AND_PLACE = pytest.mark.parametrize(("options", "asked"), ASKED.values(), ids=ASKED.keys())
+INPUTS = {name: (options, {}) for name, options in FORMS.items()}
+for affinity in AFFINITIES:
+    form = Form(affinity)
+    INPUTS[f"{affinity}, local"] = ({"form": form}, {"context": AttentionContext(LOCAL)})
+    INPUTS[f"{affinity}, local, hard"] = ({"form": Form(affinity, "hard")}, {"context": AttentionContext(LOCAL)})
+    INPUTS[f"{affinity}, rope"] = ({"form": form}, {"context": ROPE})
+    for normaliser in NORMALISERS:
+        form = Form(affinity, normaliser, 3, "cross")
+        INPUTS[f"{affinity}, {normaliser}, cross"] = ({"form": form}, {"source": CROSS})
+EACH_FORM_AND_CONTEXT = pytest.mark.parametrize(("options", "inputs"), INPUTS.values(), ids=INPUTS.keys())
+EACH_AFFINITY = pytest.mark.parametrize("affinity", AFFINITIES)
 
 
 def attention(**options) -> Attention:
@@ -48,24 +46,46 @@ def attention(**options) -> Attention:
         for name in ("qkv", "q", "kv"):
             if hasattr(module, name):
                 getattr(module, name).weight.mul_(6)
-        if hasattr(module.affinity, "direction"):
-            module.affinity.direction.mul_(6)
+        for parameter in module.affinity.parameters():
+            if parameter.ndim == 2:  # weights, not a temperature
+                parameter.mul_(6)
     return module
 
 
-@EACH_FORM_AND_PLACE
-def test_each_query_shares_out_all_of_its_attention(options, asked):
-    weights = attention(**options).weights(torch.randn(2, 7, 32), **asked)
+@EACH_FORM_AND_CONTEXT
+def test_the_weights_of_each_query_sum_to_1(options, inputs):
+    weights = attention(**options).weights(torch.randn(2, 7, 32), **inputs)
     assert_close(weights.sum(dim=-1), torch.ones(weights.shape[:-1]))
     assert weights.max() > 10 * weights.min()
 
 
-@EACH_FORM_AND_PLACE
-def test_the_fused_forward_uses_the_explicit_weights(options, asked):
+@EACH_FORM_AND_CONTEXT
+def test_the_fused_forward_uses_the_explicit_weights(options, inputs):
     module, x = attention(**options), torch.randn(2, 7, 32)
-    _, _, v = module._heads(x, asked.get("source"), AttentionContext())
-    mixed = (module.weights(x, **asked) @ v).transpose(1, 2).flatten(-2)
-    assert_close(module(x, **asked), module.proj(mixed))
+    _, _, v = module._heads(x, inputs.get("source"), AttentionContext())
+    mixed = (module.weights(x, **inputs) @ v).transpose(1, 2).flatten(-2)
+    assert_close(module(x, **inputs), module.proj(mixed))
+
+
+@EACH_FORM_AND_CONTEXT
+def test_in_float64_both_paths_agree_to_twelve_digits(options, inputs):
+    module, x = attention(**options).double(), torch.randn(2, 7, 32, dtype=torch.float64)
+    inputs = {name: each.double() if isinstance(each, Tensor) else each for name, each in inputs.items()}
+    _, _, v = module._heads(x, inputs.get("source"), AttentionContext())
+    mixed = (module.weights(x, **inputs) @ v).transpose(1, 2).flatten(-2)
+    assert_close(module(x, **inputs), module.proj(mixed), rtol=1e-12, atol=1e-12)
+
+
+@EACH_AFFINITY
+def test_each_affinity_scores_every_pair_by_itself(affinity):
+    """The score of one query and one key, up to what is the same for all keys of a query, is that of the whole."""
+    score = AFFINITIES[affinity](4, 8).double()
+    q, k = torch.randn(2, 2, 4, 5, 8, dtype=torch.float64)
+    scores = score(q, k).materialize()
+    pairs = [[score(q[:, :, [i]], k[:, :, [j]]).materialize() for j in range(5)] for i in range(5)]
+    alone = torch.cat([torch.cat(row, dim=-1) for row in pairs], dim=-2)
+    assert_close(scores.softmax(dim=-1), alone.softmax(dim=-1), rtol=0, atol=1e-12)
+    assert (scores.amax(dim=-1) - scores.amin(dim=-1)).min() > 1e-3  # keys differ
 
 
 @EACH_FORM
@@ -86,38 +106,70 @@ def test_weights_agree_with_the_formula_in_float64():
         assert_close(module.weights(x)[0, head], expected, rtol=0, atol=1e-12)
 
 
-@EACH_FORM_AND_PLACE
-def test_gradients_reach_query_key_and_value_weights(options, asked):
+@EACH_FORM_AND_CONTEXT
+def test_gradients_reach_query_key_and_value_weights(options, inputs):
     module = attention(**options)
-    module(torch.randn(2, 7, 32), **asked).square().sum().backward()
+    module(torch.randn(2, 7, 32), **inputs).square().sum().backward()
     across = module.form.source == "cross"
     parts = [module.q.weight.grad, *module.kv.weight.grad.chunk(2)] if across else module.qkv.weight.grad.chunk(3)
     assert all(part.abs().max() > 0 for part in parts)
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 
-def expected_scores(affinity: str, module: Attention, q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """Each form's formula, for one query and one key of one head at a time, as its paper writes it."""
-    scores = torch.empty(*q.shape[:-1], k.shape[-2], dtype=q.dtype)
-    for index in itertools.product(*map(range, scores.shape)):
-        b, h, i, j = index
-        a, c = q[b, h, i], k[b, h, j]
-        scores[index] = {
-            "dot_product": lambda a=a, c=c: a @ c,
-            "cosine": lambda a=a, c=c, h=h: module.affinity.log_temperature[h].exp() * (a @ c) / (a.norm() * c.norm()),
-            "gaussian": lambda a=a, c=c: -(a - c).square().sum() / (2 * len(a) ** 0.5),
-            "additive": lambda a=a, c=c, h=h: module.affinity.direction[h] @ torch.tanh(a + c),
-        }[affinity]()
-    return scores
+FORMULAS = {
+    "dot_product": lambda _, q, k, h: q @ k,
+    "scaled_dot_product": lambda _, q, k, h: q @ k / len(q) ** 0.5,
+    "cosine": lambda affinity, q, k, h: affinity.log_temperature[h].exp() * (q @ k) / (q.norm() * k.norm()),
+    "gaussian": lambda _, q, k, h: -(q - k).square().sum() / (2 * len(q) ** 0.5),
+    "additive": lambda affinity, q, k, h: affinity.direction[h] @ torch.tanh(q + k),
+}
+"""Each affinity as its paper writes it, for one query and one key of head ``h``."""
 
 
-@pytest.mark.parametrize("affinity", ["dot_product", "cosine", "gaussian", "additive"])
-def test_each_affinity_agrees_with_its_formula_in_float64(affinity):
-    module, x = attention(form=Form(affinity)).double(), torch.randn(2, 5, 32, dtype=torch.float64)
+@pytest.mark.parametrize("name", FORMULAS)
+def test_each_affinity_agrees_with_its_formula_in_float64(name):
+    module, x = attention(form=Form(name)).double(), torch.randn(2, 5, 32, dtype=torch.float64)
     with torch.no_grad():
         q, k, _ = module._heads(x, None, AttentionContext())
-        expected = expected_scores(affinity, module, q, k).softmax(dim=-1)
-        assert_close(module.weights(x), expected, rtol=0, atol=1e-12)
+        scores = torch.empty(2, 4, 5, 5, dtype=torch.float64)
+        for b, h, i, j in itertools.product(*map(range, scores.shape)):
+            scores[b, h, i, j] = FORMULAS[name](module.affinity, q[b, h, i], k[b, h, j], h)
+        assert_close(module.weights(x), scores.softmax(dim=-1), rtol=0, atol=1e-12)
+
+
+def cosine_attention(temperature: float) -> Attention:
+    module = attention(form=Form("cosine")).double()
+    torch.nn.init.constant_(module.affinity.log_temperature, math.log(temperature))
+    return module
+
+
+@pytest.mark.parametrize(("temperature", "used"), [(50.0, 50.0), (99.0, 99.0), (101.0, 100.0), (1e6, 100.0)])
+def test_the_temperature_of_cosine_attention_is_capped_at_100_in_weights_and_forward(temperature, used):
+    module, x = cosine_attention(temperature), torch.randn(2, 5, 32, dtype=torch.float64)
+    with torch.no_grad():
+        q, k, v = module._heads(x, None, AttentionContext())
+        cosines = q @ k.mT / (q.norm(dim=-1)[..., None] * k.norm(dim=-1)[..., None, :])
+        expected = (used * cosines).softmax(dim=-1)
+        assert_close(module.weights(x), expected, rtol=1e-9, atol=1e-12)
+        assert_close(module(x), module.proj((expected @ v).transpose(1, 2).flatten(-2)), rtol=1e-9, atol=1e-12)
+
+
+def test_training_beyond_the_cap_of_the_temperature_changes_no_weights():
+    affinity = Cosine(1, 8)
+    optimizer = torch.optim.SGD(affinity.parameters(), lr=0.5)
+    q = torch.randn(1, 1, 3, 8)
+    k = q + 0.1 * torch.randn(1, 1, 3, 8)
+    sharpest = []
+    for _ in range(30):  # the loss asks for ever higher scores of each query and its own key
+        optimizer.zero_grad()
+        scores = affinity(q, k).materialize()
+        scores.diagonal(dim1=-2, dim2=-1).mean().neg().backward()
+        optimizer.step()
+        sharpest.append(scores.abs().max().item())
+    assert affinity.log_temperature.item() > math.log(100)  # the steps went on beyond it
+    assert sharpest[0] < 11
+    assert 90 < sharpest[-1] <= 100 + 1e-3
+    assert sharpest[-1] == sharpest[-2]
 
 
 def test_hard_attention_takes_the_best_key_and_learns_as_soft_attention_does():
@@ -142,7 +194,7 @@ def test_top_k_leaves_each_query_its_best_keys_in_proportion():
     assert (whole.masked_fill(kept, 0).amax(-1) <= whole.masked_fill(~kept, 1).amin(-1)).all()
 
 
-def test_ties_leave_no_more_keys_than_were_asked_for():
+def test_ties_leave_no_more_than_top_k_keys():
     module, same = attention(form=Form(normaliser="top_k", top_k=2)), torch.ones(1, 7, 32)
     assert ((module.weights(same) > 0).sum(dim=-1) == 2).all()
 
@@ -156,13 +208,13 @@ def test_hard_attention_is_decided_in_float32_whatever_the_network_runs_in():
     assert torch.equal(output, v.gather(2, best.expand_as(v)))
 
 
-def test_more_keys_than_there_are_is_soft_attention():
+def test_top_k_of_more_keys_than_there_are_is_soft_attention():
     top, soft, x = attention(form=Form(normaliser="top_k", top_k=99)), attention(), torch.randn(2, 7, 32)
     soft.load_state_dict(top.state_dict())
     assert_close(top(x), soft(x))
 
 
-def test_local_scope_is_a_window_of_patches_and_all_prefix_tokens():
+def test_local_attention_is_a_window_of_patches_and_all_prefix_tokens():
     attn_mask = local_attn_mask((4, 5), 2, 3)
     assert attn_mask.shape == (22, 22)
     assert attn_mask[:2].all()
@@ -186,9 +238,9 @@ def test_a_window_that_does_not_fit_the_grid_is_refused(window):
 
 def test_rotary_scores_depend_on_how_far_patches_are_apart_only():
     module, context = attention(), AttentionContext(rope=rope_table((4, 4), 8))
-    same = torch.randn(1, 1, 32).expand(1, 17, 32)  # every token is the same: only places differ
+    same = torch.randn(1, 1, 32).expand(1, 17, 32)  # every token is the same: only positions differ
     weights = module.weights(same, context=context).log()
-    scores = weights[0, :, 1:, 1:] - weights[0, :, 1:, :1]  # relative to CLS, which has no place
+    scores = weights[0, :, 1:, 1:] - weights[0, :, 1:, :1]  # relative to CLS, which has no position
     across = [scores[:, i, i + 1] - scores[:, i, i] for i in (0, 4, 9)]
     down = [scores[:, i, i + 4] - scores[:, i, i] for i in (0, 3, 9)]
     for steps in (across, down):
@@ -218,11 +270,11 @@ def test_heads_that_do_not_divide_the_width_are_refused(num_heads):
 
 
 @pytest.mark.parametrize(
-    ("source", "asked", "takes"), [("self", {"source": CROSS}, "no source"), ("cross", {}, "a source")]
+    ("source", "inputs", "takes"), [("self", {"source": CROSS}, "no source"), ("cross", {}, "a source")]
 )
-def test_attention_is_asked_as_its_source_says(source, asked, takes):
+def test_a_source_is_refused_or_required_as_the_form_says(source, inputs, takes):
     with pytest.raises(UserError, match=f"attention with source='{source}' takes {takes}"):
-        attention(form=Form(source=source))(torch.randn(2, 7, 32), **asked)
+        attention(form=Form(source=source))(torch.randn(2, 7, 32), **inputs)
 
 
 def test_cross_attention_to_oneself_is_self_attention():
@@ -239,8 +291,10 @@ def test_cross_attention_to_oneself_is_self_attention():
     assert torch.equal(cross.value_weights, own.value_weights)
 
 
-@pytest.mark.parametrize("form", [Form(), Form("cosine"), Form("additive", "top_k", 2), Form(normaliser="hard")])
-def test_a_pool_by_attention_takes_from_the_tokens_in_whatever_order_they_come(form):
+@pytest.mark.parametrize(
+    "form", [Form(affinity, normaliser, 2) for affinity in AFFINITIES for normaliser in NORMALISERS]
+)
+def test_a_pool_by_attention_is_the_same_for_any_order_of_the_tokens(form):
     pool, tokens, order = AttentionPool(32, 4, form=form), 9 * torch.randn(2, 7, 32), torch.randperm(7)
     weights = pool.weights(tokens)
     assert weights.shape == (2, 4, 1, 7)

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
+from vit_attn.model.scores import AFFINITIES
 
 SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 3, "num_heads": 4}
 FORMS = {
@@ -108,21 +109,21 @@ def test_positions_that_are_not_learned_are_no_part_of_the_state(pos_embed):
 
 
 def test_fixed_positions_are_sines_and_cosines_of_row_and_column():
-    places = VisionTransformer(**SIZES, pos_embed="sincos").pos_embed.view(4, 4, 48)
-    assert_close(places[1, 3, 0], torch.tensor(1.0).sin())  # the first wave of the row
-    assert_close(places[1, 3, 12], torch.tensor(3.0).sin())  # the first wave of the column
-    assert places.flatten(0, 1).unique(dim=0).shape[0] == 16
+    positions = VisionTransformer(**SIZES, pos_embed="sincos").pos_embed.view(4, 4, 48)
+    assert_close(positions[1, 3, 0], torch.tensor(1.0).sin())  # the first wave of the row
+    assert_close(positions[1, 3, 12], torch.tensor(3.0).sin())  # the first wave of the column
+    assert positions.flatten(0, 1).unique(dim=0).shape[0] == 16
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"affinity": "cosine"},
-        {"affinity": "additive", "normaliser": "top_k", "top_k": 3},
-        {"normaliser": "hard"},
-        {"affinity": "gaussian", "window": 3},
+        *({"affinity": affinity, "window": 3} for affinity in AFFINITIES),
+        *({"affinity": affinity, "normaliser": "hard"} for affinity in AFFINITIES),
+        *({"affinity": affinity, "normaliser": "top_k", "top_k": 3} for affinity in AFFINITIES),
         {"pos_embed": "rope", "window": 1},
     ],
+    ids=lambda options: ", ".join(map(str, options.values())),
 )
 def test_a_network_of_any_form_learns_in_bfloat16_autocast_too(options):
     net = VisionTransformer(**SIZES, **options)
@@ -141,10 +142,14 @@ def test_averaged_weights_keep_the_window():
     assert_close(average(images), net(images))
 
 
-def test_what_is_not_decayed_exists():
-    net = VisionTransformer(**SIZES, reg_tokens=2, affinity="cosine", global_pool="map")
-    assert "blocks.1.attn.affinity.log_temperature" in net.no_weight_decay()
+@pytest.mark.parametrize("affinity", AFFINITIES)
+def test_parameters_of_affinities_are_not_decayed_and_those_not_decayed_exist(affinity):
+    net = VisionTransformer(**SIZES, reg_tokens=2, affinity=affinity, global_pool="map")
+    own = {f"blocks.1.attn.affinity.{name}" for name, _ in net.blocks[1].attn.affinity.named_parameters()}
+    assert own <= net.no_weight_decay()
     assert net.no_weight_decay() <= dict(net.named_parameters()).keys()
+    if affinity == "cosine":
+        assert own == {"blocks.1.attn.affinity.log_temperature"}
 
 
 def test_our_sizes_are_in_timms_registry_with_options():

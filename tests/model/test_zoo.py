@@ -1,4 +1,4 @@
-"""What timm's own tests ask of every model in its registry, asked of ours."""
+"""Tests that timm runs on every model of its registry, run on ours."""
 
 import json
 import subprocess
@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 
+from vit_attn.model.scores import AFFINITIES
 from vit_attn.model.zoo import ENTRIES
 
 SMALL = {"depth": 2, "embed_dim": 48, "num_heads": 3}
@@ -16,10 +17,9 @@ FORMS = {
     "default": {},
     "pool by attention": {"global_pool": "map"},
     "rope": {"pos_embed": "rope"},
-    "window, gaussian": {"window": 3, "affinity": "gaussian"},
     "additive, top 3": {"affinity": "additive", "normaliser": "top_k", "top_k": 3},
     "conv": {"stem": "conv"},
-}
+} | {f"{affinity}, window": {"affinity": affinity, "window": 3} for affinity in AFFINITIES}
 EACH_FORM = pytest.mark.parametrize("options", FORMS.values(), ids=FORMS.keys())
 
 

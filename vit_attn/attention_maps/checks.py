@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.precision import NotFinite
-from vit_attn.attention_maps.recording.network_checks import check_batch, check_network, check_parameters, misfit
+from vit_attn.attention_maps.recording.network_checks import (
+    check_batch,
+    check_network,
+    check_parameters,
+    input_mismatch,
+)
 from vit_attn.errors import UserError, is_out_of_memory, one_line, shortened, some_of
 
 
@@ -139,7 +144,7 @@ def call_network(net: nn.Module, images: Tensor) -> Any:
         if is_out_of_memory(error):
             raise
         why = (
-            misfit(net, images)
+            input_mismatch(net, images)
             or f"{type(net).__name__} does not take images {tuple(images.shape)}: {first_line(error)}"
         )
         raise UserError(why) from error

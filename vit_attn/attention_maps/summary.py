@@ -12,7 +12,8 @@ from vit_attn.attention_maps.methods.relevance import relevance
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.recording.record import record
-from vit_attn.attention_maps.recording.recording import Recording, Target, logits_of
+from vit_attn.attention_maps.recording.recording import Recording
+from vit_attn.attention_maps.recording.targets import Target, logits_of
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def _summaries_of(
     recording: Recording, logits: Float[Tensor, "B classes"], query: int | None, target: Target
 ) -> list[AttentionSummary]:
     classes = logits.argmax(dim=-1) if target is None else target
-    queries = None if query is None else recording.checked([query])
+    queries = None if query is None else recording.token_indices([query])
     related = relevance(recording, classes, queries)[:, 0]
     if query is not None or recording.pool is None:
         related = related - recording.query_rows(queries)[:, 0]  # the product's identity says nothing

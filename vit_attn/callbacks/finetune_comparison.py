@@ -15,7 +15,7 @@ from vit_attn.attention_maps.methods.measures import divergence
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.attention_maps.recording.token_layout import covered
+from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.attention_maps.summary import head_rows
 from vit_attn.callbacks.attention_callback import AttentionCallback, evaluating, net_of
 from vit_attn.callbacks.attention_logger.figures import add_picture
@@ -158,7 +158,7 @@ def _side_by_side(
         maps = {
             network: [_map(name, row[i], before) for name, row in rows.items()] for network, rows in networks.items()
         }
-        image = covered(probe.images[i].expand(3, -1, -1).permute(1, 2, 0).numpy(), after)
+        image = crop_to_patches(probe.images[i].expand(3, -1, -1).permute(1, 2, 0).numpy(), after)
         pictures.append(draw_side_by_side(image, title, maps))
     return pictures
 

@@ -121,14 +121,14 @@ def _look(
     pictures: "list[np.ndarray]", network: "Network", device, args: argparse.Namespace
 ) -> "tuple[list[AttentionSummary], str]":
     """Views of the pictures, and who asks, in words."""
-    from vit_attn.attention_maps.recording.token_layout import layout_of
+    from vit_attn.attention_maps.recording.token_layout import token_layout
     from vit_attn.attention_maps.recording.tokens import find_token, prefix_names, token_name
     from vit_attn.attention_maps.summary import summarize
 
     net, images = network.net.to(device), network.normalised(pictures, device)
     if args.query is None:
         return summarize(net, images, None, args.target), "what the network pools"
-    layout = layout_of(net, images)
+    layout = token_layout(net, images)
     prefix = prefix_names(net, layout.num_prefix_tokens)
     query = find_token(args.query, layout, prefix)
     return summarize(net, images, query, args.target), token_name(query, layout, prefix)
@@ -161,7 +161,7 @@ def draw(picture: "np.ndarray", view: "AttentionSummary", words: tuple[str, str,
         view: Where the network looks.
         words: What it names, for the title; the class that relevance is of; who asks.
     """
-    from vit_attn.attention_maps.recording.token_layout import covered
+    from vit_attn.attention_maps.recording.token_layout import crop_to_patches
     from vit_attn.plotting.overlay import AttentionMap, Mark, draw_overlays, draw_sheet, shares_of, stack
 
     guess, target, query = words
@@ -174,7 +174,7 @@ def draw(picture: "np.ndarray", view: "AttentionSummary", words: tuple[str, str,
     maps += [AttentionMap(title, view.patches(row), float(prefix(row))) for title, row in rows.items()]
     patch = view.query - view.num_prefix_tokens
     marks = [Mark("query", patch)] if patch >= 0 else []
-    seen = covered(picture, view)
+    seen = crop_to_patches(picture, view)
     rgb = seen.repeat(3, axis=2) if seen.shape[2] == 1 else seen
     top = draw_overlays(rgb, guess, maps, marks, dpi=150)
     shares = prefix(view.heads) if view.num_prefix_tokens else None

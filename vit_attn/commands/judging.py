@@ -25,7 +25,7 @@ from vit_attn.attention_maps.evaluation.report import (
     judge_network,
     mean_and_error,
 )
-from vit_attn.attention_maps.recording.token_layout import TokenLayout, layout_of
+from vit_attn.attention_maps.recording.token_layout import TokenLayout, token_layout
 from vit_attn.checkpoints.card import Card
 from vit_attn.checkpoints.header import MADE_FOR, find_header
 from vit_attn.checkpoints.start import network_to_start_with
@@ -145,7 +145,7 @@ def case_of(net: torch.nn.Module, data: ImageData, count: int, device: str) -> E
     """A network and the first probe images of a data set, normalised."""
     probe = data.probe(count)
     images = data.normalize(probe.images.to(device))
-    layout = layout_of(net, images)
+    layout = token_layout(net, images)
     if said := said_of(probe, layout):
         sys.stderr.write(f"vit-attn: {said}\n")
     patches = layout.grid_size[0] * layout.grid_size[1]

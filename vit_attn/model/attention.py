@@ -1,4 +1,8 @@
-"""Attention: every token asks all tokens, and takes from each in proportion to how well it answers."""
+"""Multi-head attention with a choice of affinity and normaliser, a fused forward and explicit weights.
+
+An *affinity* scores each key for a query, a *normaliser* turns a query's scores into weights that sum to 1. A paper
+would write score function and, for the normaliser ``soft``, softmax.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model.positions import NO_CONTEXT, AttentionContext
-from vit_attn.model.scores import AFFINITIES, Heads, Scores, only_top
+from vit_attn.model.scores import AFFINITIES, Heads, Scores, keep_top_k
 
 NORMALISERS = ("soft", "hard", "top_k")
 SOURCES = ("self", "cross")
@@ -21,14 +25,14 @@ SOURCES = ("self", "cross")
 
 @dataclass(frozen=True)
 class Form:
-    """The details in which one attention differs from another.
+    """Configuration of an attention: affinity, normaliser and source.
 
     Args:
-        affinity: How well a key answers a query, a name of ``AFFINITIES``.
-        normaliser: How affinities become shares: ``soft`` is softmax, ``top_k`` softmax over a query's best keys,
-            ``hard`` all for the best one.
+        affinity: Score function of a query and a key, a name of ``AFFINITIES``.
+        normaliser: Turns scores into weights: ``soft`` is softmax, ``top_k`` softmax over the best keys of each query,
+            ``hard`` gives the best key weight 1.
         top_k: Number of keys for ``top_k``.
-        source: Where keys and values come from: ``self``, the tokens that ask, or ``cross``, others.
+        source: Tokens that keys and values are computed from: ``self``, the same as the queries, or ``cross``, others.
     """
 
     affinity: str = "scaled_dot_product"
@@ -37,7 +41,11 @@ class Form:
     source: str = "self"
 
     def __post_init__(self) -> None:
-        """Refuse what does not exist, by name."""
+        """Check each choice.
+
+        Raises:
+            UserError: If there is no such affinity, normaliser or source, or if ``top_k`` is not positive.
+        """
         for name, value, known in (
             ("affinity", self.affinity, AFFINITIES),
             ("normaliser", self.normaliser, NORMALISERS),
@@ -53,8 +61,8 @@ class Form:
 class Attention(nn.Module):
     """Multi-head attention with a fused forward and explicit weights.
 
-    A token's *query* says what it looks for, its *key* what it offers, its *value* what it gives. There is no
-    dropout on the weights: it would make the weights that are shown differ from those that are used.
+    A token's *query* is compared with every token's *key*; the resulting weights average the tokens' *values*. There
+    is no dropout on the weights: it would make the weights that are shown differ from those that are used.
 
     References:
         Vaswani 2017, "Attention is all you need", arXiv 1706.03762, section 3.2.
@@ -77,10 +85,10 @@ class Attention(nn.Module):
             num_heads: Number of heads; each works on ``dim / num_heads`` channels.
             qkv_bias: Whether queries, keys and values have a bias.
             qk_norm: Whether each head's queries and keys pass a LayerNorm.
-            form: The details in which this attention may differ from scaled dot product with softmax over all tokens.
+            form: Affinity, normaliser and source; by default scaled dot product with softmax over all tokens.
 
         Raises:
-            UserError: If the heads do not divide the width.
+            UserError: If ``dim`` is not a multiple of ``num_heads``.
         """
         super().__init__()
         if not isinstance(num_heads, int) or num_heads < 1 or dim % num_heads:
@@ -98,22 +106,23 @@ class Attention(nn.Module):
 
     @property
     def query_weights(self) -> Float[Tensor, "D D"]:
-        """What turns a token into its query, a view of the parameter."""
+        """Projection of a token to its query, a view of the parameter."""
         return self.qkv.weight.chunk(3)[0] if self.form.source == "self" else self.q.weight
 
     @property
     def key_weights(self) -> Float[Tensor, "D D"]:
-        """What turns a token into its key, a view of the parameter."""
+        """Projection of a token to its key, a view of the parameter."""
         return self.qkv.weight.chunk(3)[1] if self.form.source == "self" else self.kv.weight.chunk(2)[0]
 
     @property
     def value_weights(self) -> Float[Tensor, "D D"]:
-        """What turns a token into its value, a view of the parameter."""
+        """Projection of a token to its value, a view of the parameter."""
         return self.qkv.weight.chunk(3)[2] if self.form.source == "self" else self.kv.weight.chunk(2)[1]
 
     def _heads(
         self, x: Float[Tensor, "B M D"], source: Float[Tensor, "B N D"] | None, context: AttentionContext
     ) -> tuple[Heads, Heads, Heads]:
+        """Queries, keys and values, normalised and rotated."""
         if (source is None) != (self.form.source == "self"):
             takes = "no source" if source is not None else "a source"
             raise UserError(f"attention with source={self.form.source!r} takes {takes}")
@@ -125,10 +134,11 @@ class Attention(nn.Module):
         return _apply_rope(self.q_norm(q), context), _apply_rope(self.k_norm(k), context), v
 
     def _scores(self, q: Heads, k: Heads, context: AttentionContext) -> Scores:
+        """Scores with the mask of the context, and with that of top-k."""
         scores: Scores = self.affinity(q, k)
         if context.attn_mask is not None:
             scores = scores.masked(context.attn_mask)
-        return only_top(scores, self.form.top_k) if self.form.normaliser == "top_k" else scores
+        return keep_top_k(scores, self.form.top_k) if self.form.normaliser == "top_k" else scores
 
     def weights(
         self,
@@ -136,10 +146,10 @@ class Attention(nn.Module):
         source: Float[Tensor, "B N D"] | None = None,
         context: AttentionContext = NO_CONTEXT,
     ) -> Float[Tensor, "B H M N"]:
-        """Share of its attention that each query token (row) gives each key token (column); rows sum to 1."""
+        """Attention weight of each key token (column) for each query token (row); rows sum to 1."""
         q, k, _ = self._heads(x, source, context)
         scores = self._scores(q, k, context)
-        return hard_weights(scores) if self.form.normaliser == "hard" else scores.multiplied_out().softmax(dim=-1)
+        return hard_weights(scores) if self.form.normaliser == "hard" else scores.materialize().softmax(dim=-1)
 
     def forward(
         self,
@@ -147,12 +157,12 @@ class Attention(nn.Module):
         source: Float[Tensor, "B N D"] | None = None,
         context: AttentionContext = NO_CONTEXT,
     ) -> Float[Tensor, "B M D"]:
-        """Mix the tokens, ``weights(x) @ v``; soft attention by a product of q and k never forms the map.
+        """Mix the values, ``proj(weights(x) @ v)``; soft attention by a product of q and k never forms the map.
 
         Args:
-            x: The tokens that ask.
-            source: The tokens that are asked, for ``Form(source="cross")`` only.
-            context: Where the tokens are.
+            x: Tokens that queries are computed from.
+            source: Tokens that keys and values are computed from, for ``Form(source="cross")`` only.
+            context: Mask and rotary positions.
         """
         q, k, v = self._heads(x, source, context)
         q, k, scale, bias = self._scores(q, k, context)
@@ -162,7 +172,7 @@ class Attention(nn.Module):
 
 
 def _apply_rope(x: Heads, context: AttentionContext) -> Heads:
-    """Turn the patches' vectors by their context; prefix tokens have none."""
+    """Apply rotary positions to the patches' queries or keys; prefix tokens have no position."""
     if context.rope is None:
         return x
     prefix = x.shape[-2] - context.rope.shape[0]
@@ -170,8 +180,8 @@ def _apply_rope(x: Heads, context: AttentionContext) -> Heads:
 
 
 def hard_weights(scores: Scores) -> Float[Tensor, "B H M N"]:
-    """All attention on the best key; the gradient passes straight through, as if it were softmax (arXiv 1308.3432)."""
-    soft = scores.multiplied_out().softmax(dim=-1)
+    """One-hot weights on the best key, with the gradient of softmax (straight-through, arXiv 1308.3432)."""
+    soft = scores.materialize().softmax(dim=-1)
     hard = torch.zeros_like(soft).scatter_(-1, soft.argmax(dim=-1, keepdim=True), 1.0)
     return hard + (soft - soft.detach())
 
@@ -179,18 +189,18 @@ def hard_weights(scores: Scores) -> Float[Tensor, "B H M N"]:
 def hard_attention(
     q: Heads, k: Heads, v: Heads, attn_mask: Float[Tensor, "..."] | None = None, scale: float = 1.0
 ) -> Heads:
-    """Each query's best key's value. A ``TorchFunctionMode`` sees this call as it sees fused attention.
+    """Hard attention: each query gets the value of its best key. A ``TorchFunctionMode`` sees the call as it sees SDPA.
 
     Args:
         q: Queries.
         k: Keys.
         v: Values.
-        attn_mask: What is added to the scores.
-        scale: What the products are multiplied by.
+        attn_mask: Added to the scores.
+        scale: Factor of the products of queries and keys.
     """
     if has_torch_function((q, k, v)):
         return handle_torch_function(hard_attention, (q, k, v), q, k, v, attn_mask=attn_mask, scale=scale)
-    exact = torch.promote_types(q.dtype, torch.float32)  # rounded scores would tie, and ties would decide
+    exact = torch.promote_types(q.dtype, torch.float32)  # scores rounded to 16 bits would tie
     with torch.autocast(q.device.type, enabled=False):
         bias = None if attn_mask is None else attn_mask.to(exact)
         return hard_weights(Scores(q.to(exact), k.to(exact), scale, bias)).to(v.dtype) @ v

@@ -1,4 +1,4 @@
-"""One layer of the transformer: look at the other tokens, then think about what was seen."""
+"""Transformer block: attention and an MLP, each with a residual connection."""
 
 from jaxtyping import Float
 from timm.layers import DropPath, LayerNorm, LayerScale, Mlp
@@ -9,7 +9,7 @@ from vit_attn.model.positions import NO_CONTEXT, AttentionContext
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: attention mixes tokens, an MLP works on each; both add to what is already there.
+    """Pre-norm transformer block: attention mixes the tokens, an MLP transforms each; both are added to the residual.
 
     References:
         Dosovitskiy 2020, "An image is worth 16x16 words", arXiv 2010.11929, equations 2 and 3.
@@ -36,9 +36,9 @@ class Block(nn.Module):
             mlp_ratio: Hidden width of the MLP as a multiple of ``dim``.
             qkv_bias: Whether queries, keys and values have a bias.
             qk_norm: Whether queries and keys pass a LayerNorm.
-            init_values: Start of LayerScale's factors, such as 1e-4; without it there is no LayerScale.
-            drop_path: Share of training images that skip each half of the block.
-            form: The details of the attention.
+            init_values: Initial value of LayerScale's factors, such as 1e-4; None leaves LayerScale out.
+            drop_path: Fraction of training images that skip the attention, and of those that skip the MLP.
+            form: Affinity and normaliser of the attention.
         """
         super().__init__()
 
@@ -56,6 +56,11 @@ class Block(nn.Module):
         self.ls2, self.drop_path2 = scale(), skip()
 
     def forward(self, x: Float[Tensor, "B N D"], context: AttentionContext = NO_CONTEXT) -> Float[Tensor, "B N D"]:
-        """Tokens in, tokens out; attention is told their places."""
+        """Transform the tokens.
+
+        Args:
+            x: Tokens.
+            context: Mask and rotary positions for the attention.
+        """
         x = x + self.drop_path1(self.ls1(self.attn(self.norm1(x), context=context)))
         return x + self.drop_path2(self.ls2(self.mlp(self.norm2(x))))

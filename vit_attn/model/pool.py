@@ -1,4 +1,4 @@
-"""A pool that asks: a learned query takes from each patch in proportion to how well it answers."""
+"""Attention pooling: a learned query attends to the patches."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ class AttentionPool(Attention):
             dim: Width of a token.
             num_heads: Number of heads.
             mlp_ratio: Hidden width of the MLP as a multiple of ``dim``.
-            form: The details of the attention; its source is always ``cross``.
+            form: Affinity and normaliser of the attention; its source is always ``cross``.
         """
         super().__init__(dim, num_heads, form=replace(form, source="cross"))
         self.latent = nn.Parameter(trunc_normal_(torch.empty(1, 1, dim), std=dim**-0.5))
@@ -33,13 +33,13 @@ class AttentionPool(Attention):
         self.mlp = Mlp(dim, hidden_features=int(dim * mlp_ratio))
 
     def forward(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B D"]:  # pyrefly: ignore[bad-override]
-        """What the latent makes of the tokens."""
-        x = super().forward(self._ask(tokens), tokens)
+        """Pool the tokens to one vector."""
+        x = super().forward(self._query(tokens), tokens)
         return (x + self.mlp(self.norm(x)))[:, 0]
 
     def weights(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B H 1 N"]:  # pyrefly: ignore[bad-override]
-        """Share of its attention that the latent gives each token."""
-        return super().weights(self._ask(tokens), tokens)
+        """Attention weight of each token for the latent query."""
+        return super().weights(self._query(tokens), tokens)
 
-    def _ask(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 D"]:
+    def _query(self, tokens: Float[Tensor, "B N D"]) -> Float[Tensor, "B 1 D"]:
         return self.latent.expand(tokens.shape[0], -1, -1)

@@ -1,4 +1,4 @@
-"""Where tokens are, as far as attention asks: who may ask whom, and how far apart two patches are."""
+"""Positions of tokens: attention masks, rotary tables and added embeddings for a grid of patches."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from vit_attn.errors import UserError
 
 
 class AttentionContext(NamedTuple):
-    """What an attention is told about the places of its tokens; by default nothing.
+    """Mask and rotary positions of one attention; by default neither.
 
     Args:
-        attn_mask: Which key (column) each query (row) sees, (N, N); everything by default.
-        rope: Sines and cosines that turn the patches' queries and keys by their places (RoPE), (patches, 2 Dh).
+        attn_mask: True where a query (row) may attend to a key (column), (N, N); everywhere by default.
+        rope: Sines and cosines of the rotary position embedding of the patches, (patches, 2 Dh).
     """
 
     attn_mask: Tensor | None = None
@@ -27,13 +27,13 @@ NO_CONTEXT = AttentionContext()
 
 
 class GridPositions(nn.Module):
-    """The places of a grid of patches behind prefix tokens; fixed, and no part of the state.
+    """Attention context of a grid of patches after prefix tokens; fixed, and not in the state dict.
 
     Args:
         grid_size: Rows and columns of patches.
-        num_prefix_tokens: Tokens before the patches, which have no place.
-        window: Side of the window of patches that a patch sees, odd; all patches by default.
-        rope_dim: Channels of a head, for rotary positions; none by default.
+        num_prefix_tokens: Number of tokens before the patches, which have no position.
+        window: Side of the window of patches that a patch attends to, odd; None for all patches.
+        rope_dim: Channels of a head, for rotary positions; None for no rotary positions.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class GridPositions(nn.Module):
         self.set_grid(grid_size)
 
     def set_grid(self, grid_size: tuple[int, int]) -> None:
-        """Take another grid for good."""
+        """Change the grid."""
         device = next((buffer.device for buffer in self.buffers()), None)
         self.grid_size = grid_size
-        self.attn_mask, self.rope = self._of(grid_size, device)
+        self.attn_mask, self.rope = self._context(grid_size, device)
 
     def forward(self, grid_size: tuple[int, int]) -> AttentionContext:
-        """The places of a grid; those of another than its own are computed on the way."""
+        """Attention context of a grid; computed anew for another grid than the module's own."""
         if grid_size == self.grid_size:
             return AttentionContext(self.attn_mask, self.rope)
-        return self._of(grid_size, next((buffer.device for buffer in self.buffers()), None))
+        return self._context(grid_size, next((buffer.device for buffer in self.buffers()), None))
 
-    def _of(self, grid_size: tuple[int, int], device: torch.device | None) -> AttentionContext:
+    def _context(self, grid_size: tuple[int, int], device: torch.device | None) -> AttentionContext:
         attn_mask = (
             None if self.window is None else local_attn_mask(grid_size, self.num_prefix_tokens, self.window).to(device)
         )
@@ -68,7 +68,7 @@ class GridPositions(nn.Module):
 
 
 def rope_table(grid_size: tuple[int, int], head_dim: int) -> Float[Tensor, "P R"]:
-    """Sines and cosines by which RoPE turns half of each head's channels by row and half by column.
+    """Sines and cosines of axial RoPE: half of each head's channels by row, half by column.
 
     References:
         Heo 2024, "Rotary position embedding for vision transformer", arXiv 2403.13298, section 3 (axial).
@@ -79,12 +79,12 @@ def rope_table(grid_size: tuple[int, int], head_dim: int) -> Float[Tensor, "P R"
 
 
 def local_attn_mask(grid_size: tuple[int, int], num_prefix_tokens: int, window: int) -> Bool[Tensor, "N N"]:
-    """Which keys a query sees: patches in the window around its own; prefix tokens see and are seen by all.
+    """Mask of local attention: a patch attends to a window around it; prefix tokens are exempt.
 
     Args:
         grid_size: Rows and columns of patches.
-        num_prefix_tokens: Tokens before the patches.
-        window: Side of the window in patches, odd, so that the query is its centre.
+        num_prefix_tokens: Number of tokens before the patches.
+        window: Side of the window in patches; odd, so that the query is its centre.
 
     Raises:
         UserError: If the window is even, or wider than the grid.

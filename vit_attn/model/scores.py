@@ -1,8 +1,9 @@
-"""The details in which forms of attention differ: how well a key answers a query, and which keys are left.
+"""Affinities: score functions of a query and a key, in the form that fused attention computes.
 
-Each affinity turns queries and keys into what fused attention is asked for: changed queries, changed keys, an additive
-bias and a scale, so that ``softmax(q @ k.mT * scale + bias) @ v`` is its attention. To add a form, write one small
-module and name it in ``AFFINITIES``.
+Each affinity turns queries and keys into arguments of fused attention: changed queries, changed keys, a scale and an
+additive bias, so that its attention is ``softmax(q @ k.mT * scale + bias) @ v``. To add one, write a module with
+``__init__(num_heads, head_dim)`` and ``forward(q, k) -> Scores`` and name it in ``AFFINITIES``: networks, options and
+tests take their list from there.
 """
 
 import math
@@ -14,24 +15,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 Heads = Float[Tensor, "B H _ Dh"]
-"""Queries, keys or values, each head's apart; there may be fewer queries than keys."""
+"""Queries, keys or values by head; there may be fewer queries than keys."""
 
 
 class Scores(NamedTuple):
-    """The scores ``q @ k.mT * scale + bias``, not yet multiplied out; the bias broadcasts to (B, H, M, N)."""
+    """Scores ``q @ k.mT * scale + bias`` as their factors; the bias broadcasts to (B, H, M, N)."""
 
     q: Tensor
     k: Tensor
     scale: float
     bias: Tensor | None = None
 
-    def multiplied_out(self) -> Float[Tensor, "B H M N"]:
-        """One number for each query and key."""
+    def materialize(self) -> Float[Tensor, "B H M N"]:
+        """Compute the score of each query and key."""
         scores = self.q @ self.k.mT * self.scale
         return scores if self.bias is None else scores + self.bias
 
     def masked(self, attn_mask: Bool[Tensor, "..."]) -> "Scores":
-        """The same scores where ``attn_mask`` is true, −∞ elsewhere."""
+        """Set the scores to −∞ where ``attn_mask`` is false."""
         closed = torch.zeros(attn_mask.shape, dtype=self.q.dtype, device=attn_mask.device).masked_fill(
             ~attn_mask, -torch.inf
         )
@@ -39,46 +40,54 @@ class Scores(NamedTuple):
 
 
 class ScaledDotProduct(nn.Module):
-    """q·k / √Dh, so that scores stay of one size whatever the width of a head (arXiv 1706.03762, section 3.2.1)."""
+    """Scaled dot product q·k / √Dh, of a variance that no head width changes (arXiv 1706.03762, section 3.2.1)."""
 
     def __init__(self, num_heads: int, head_dim: int) -> None:
         super().__init__()
         self.scale = head_dim**-0.5
 
     def forward(self, q: Heads, k: Heads) -> Scores:
-        """Nothing changes."""
+        """Scores of unchanged queries and keys."""
         return Scores(q, k, self.scale)
 
 
 class DotProduct(nn.Module):
-    """q·k as it is (arXiv 1508.04025, section 3.1)."""
+    """Dot product q·k (arXiv 1508.04025, section 3.1)."""
 
     def __init__(self, num_heads: int, head_dim: int) -> None:
         super().__init__()
 
     def forward(self, q: Heads, k: Heads) -> Scores:
-        """The scale is left out."""
+        """Scores of unchanged queries and keys, without a scale."""
         return Scores(q, k, 1.0)
 
 
 class Cosine(nn.Module):
-    """cos(q, k) · t, with a temperature learned for each head (arXiv 2111.09883, section 3.2)."""
+    """Cosine similarity cos(q, k) · t, with a factor t learned for each head.
+
+    As in Swin v2, t is at most 100, so that training cannot drive attention into one-hot weights.
+
+    References:
+        Liu 2021, "Swin transformer V2", arXiv 2111.09883, section 3.2 (there 1/τ, with τ of at least 0.01).
+    """
+
+    MAX_TEMPERATURE = 100.0
 
     def __init__(self, num_heads: int, head_dim: int) -> None:
         super().__init__()
         self.log_temperature = nn.Parameter(torch.full((num_heads, 1, 1), math.log(10.0)))
 
     def forward(self, q: Heads, k: Heads) -> Scores:
-        """Queries and keys get length 1; queries carry the temperature, which stays below 100."""
-        temperature = self.log_temperature.clamp(max=math.log(100.0)).exp().to(q.dtype)
+        """Scores of queries of length t and keys of length 1."""
+        temperature = self.log_temperature.clamp(max=math.log(self.MAX_TEMPERATURE)).exp().to(q.dtype)
         return Scores(F.normalize(q, dim=-1) * temperature, F.normalize(k, dim=-1), 1.0)
 
 
 class Gaussian(nn.Module):
-    """−|q − k|² / 2√Dh, a Gaussian kernel around the query (Nadaraya 1964, Watson 1964).
+    """Gaussian kernel −|q − k|² / 2√Dh (Nadaraya 1964, Watson 1964).
 
-    Written out, the part with |q|² is the same for all keys of a query, and softmax does not see it: what remains is
-    the scaled dot product with a bias of each key, −|k|² / 2√Dh.
+    Expanded, the term |q|² is the same for all keys of a query and cancels in softmax: what remains is the scaled dot
+    product with a bias per key, −|k|² / 2√Dh.
     """
 
     def __init__(self, num_heads: int, head_dim: int) -> None:
@@ -86,14 +95,14 @@ class Gaussian(nn.Module):
         self.scale = head_dim**-0.5
 
     def forward(self, q: Heads, k: Heads) -> Scores:
-        """Long keys are far from everything."""
+        """Scores of unchanged queries and keys, with a bias per key."""
         return Scores(q, k, self.scale, -0.5 * self.scale * k.square().sum(dim=-1).unsqueeze(-2))
 
 
 class Additive(nn.Module):
-    """w·tanh(q + k), a small network instead of a product (Bahdanau 2014, arXiv 1409.0473, appendix A.1.2).
+    """Additive score w·tanh(q + k), a small network instead of a product (arXiv 1409.0473, appendix A.1.2).
 
-    It needs Dh times the memory of a map, since it looks at every pair: for small images.
+    It needs Dh times the memory of a map, since tanh is computed for every pair: for small images.
     """
 
     def __init__(self, num_heads: int, head_dim: int) -> None:
@@ -101,7 +110,7 @@ class Additive(nn.Module):
         self.direction = nn.Parameter(torch.empty(num_heads, head_dim).normal_(std=head_dim**-0.5))
 
     def forward(self, q: Heads, k: Heads) -> Scores:
-        """The scores are all bias; the product of queries and keys is taken to be zero."""
+        """Scores that are all bias; queries and keys are replaced by zeros."""
         pairs = torch.tanh(q.unsqueeze(-2) + k.unsqueeze(-3))  # (B, H, M, N, Dh)
         bias = torch.einsum("bhqkd,hd->bhqk", pairs, self.direction.to(q.dtype))
         return Scores(torch.zeros_like(q), torch.zeros_like(k), 1.0, bias)
@@ -114,12 +123,13 @@ AFFINITIES: dict[str, type[nn.Module]] = {
     "gaussian": Gaussian,
     "additive": Additive,
 }
+"""Affinities by name: ``(num_heads, head_dim)`` makes a module that maps queries and keys to ``Scores``."""
 
 
-def only_top(scores: Scores, count: int) -> Scores:
-    """Leave each query its ``count`` best keys; the rest gets −∞. Which they are has no gradient, their scores have."""
+def keep_top_k(scores: Scores, count: int) -> Scores:
+    """Set all but the ``count`` best scores of each query to −∞; the choice of keys has no gradient."""
     with torch.no_grad():
-        values = scores.multiplied_out()
+        values = scores.materialize()
         best = values.topk(min(count, values.shape[-1]), dim=-1).indices
         kept = torch.zeros_like(values, dtype=torch.bool).scatter_(-1, best, True)
     return scores.masked(kept)

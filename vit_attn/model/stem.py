@@ -1,4 +1,4 @@
-"""From pixels to patch tokens."""
+"""Convolutional patch embedding."""
 
 from itertools import pairwise
 from typing import Any
@@ -10,7 +10,7 @@ from vit_attn.errors import UserError
 
 
 class ConvStem(PatchEmbed):
-    """Patch tokens by overlapping 3×3 convolutions of stride 2 instead of one linear map of disjoint patches.
+    """Convolutional stem: 3×3 convolutions of stride 2 instead of one linear map of disjoint patches.
 
     Each convolution halves the image, so the patch size must be a power of two; the grid of tokens is the same.
 
@@ -50,10 +50,10 @@ class ConvStem(PatchEmbed):
         self.add_module("proj", nn.Sequential(*layers))  # in place of the linear map
 
     def set_input_size(self, img_size: Any = None, patch_size: Any = None) -> None:
-        """Take images of another size.
+        """Change the image size.
 
         Raises:
-            UserError: If the patches are to change: they are what the convolutions make.
+            UserError: If the patch size is to change, which the convolutions determine.
         """
         if patch_size is not None and to_2tuple(patch_size) != self.patch_size:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Named sizes of our network in timm's registry: ``timm.create_model("vit_attn_small_patch16_224", pretrained=True)``.
+"""Our networks in timm's registry: ``timm.create_model("vit_attn_small_patch16_224", pretrained=True)``.
 
 Two tiny networks come with trained weights in the package, for ``pretrained=True`` without a network. Other sizes for
 small images have none. The rest have the shape of a timm model, whose weights ``pretrained=True`` loads from the hub
@@ -29,12 +29,13 @@ DINOV2 = {"img_size": 518, "patch_size": 14, "init_values": 1e-5, "reg_tokens": 
 
 @dataclass(frozen=True)
 class Entry:
-    """A named size: what it changes in ``VisionTransformer``, and the timm weights that fit it."""
+    """Registered network: its arguments of ``VisionTransformer``, and weights that fit it."""
 
     options: dict[str, Any] = field(default_factory=dict)
     weights: str | None = None
+    """Name of timm's weights."""
     shipped: str | None = None
-    """File of weights in the package; its header says how they were trained."""
+    """File of weights in the package; its header records how they were trained."""
 
 
 TRAINED = Path(__file__).parent / "trained"
@@ -63,21 +64,21 @@ ENTRIES = {
 
 
 def _pretrained_cfg(entry: Entry) -> PretrainedCfg | dict[str, Any]:
-    """What timm knows of the weights: where they are, their classes, and how their images were normalised."""
+    """Make timm's record of the weights: file, classes, and normalisation of the images."""
     if entry.weights:
         return timm.get_pretrained_cfg(entry.weights) or {}
     cfg = {"input_size": (3, 32, 32), "num_classes": 10, "classifier": "head", "first_conv": "patch_embed.proj"}
     if entry.shipped is None:
         return cfg
     with safetensors.safe_open(TRAINED / entry.shipped, "pt") as file:
-        said = {name: json.loads(text) for name, text in file.metadata().items()}
+        header = {name: json.loads(text) for name, text in file.metadata().items()}
     return cfg | {
         "file": str(TRAINED / entry.shipped),
-        "mean": tuple(said["mean"]),
-        "std": tuple(said["std"]),
-        "label_names": said["class_names"],
+        "mean": tuple(header["mean"]),
+        "std": tuple(header["std"]),
+        "label_names": header["class_names"],
         "crop_pct": 1.0,
-        "notes": (f"{said['command']}; commit {said['commit']}; {said['measured']}",),
+        "notes": (f"{header['command']}; commit {header['commit']}; {header['measured']}",),
     }
 
 

@@ -4,7 +4,8 @@ from torch.testing import assert_close
 
 from vit_attn.attention_maps import raw_rows, record, rollout
 from vit_attn.attention_maps.methods.rollout import fuse
-from vit_attn.attention_maps.recording.recording import AttentionCall, Forward, Recording
+from vit_attn.attention_maps.recording.attention_call import AttentionCall
+from vit_attn.attention_maps.recording.recording import Forward, Recording
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 

@@ -22,7 +22,7 @@ from transformers import (
 
 from tests.networks import EACH_FAMILY, HUGGING_FACE, IMAGES, built, of_timm, seen
 from vit_attn.attention_maps import ablate, edges, knockout, record
-from vit_attn.attention_maps.recording.recording import logits_of
+from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.errors import UserError
 
 

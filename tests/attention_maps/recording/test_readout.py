@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from vit_attn.attention_maps import knockout, record, relevance, rollout
-from vit_attn.attention_maps.recording.token_layout import layout_of
+from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.errors import UserError
 
 SIZES: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
@@ -79,9 +79,9 @@ def test_a_subclass_that_pools_in_its_own_way_is_measured_or_has_no_default_quer
 
 def test_a_method_that_was_assigned_counts_as_rewritten():
     net = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1).eval()
-    assert layout_of(net, images()).global_pool == "token"
+    assert token_layout(net, images()).global_pool == "token"
     net.pool = lambda x: x.mean(dim=1)
-    assert layout_of(net, images()).global_pool == ""
+    assert token_layout(net, images()).global_pool == ""
 
 
 def test_unequal_parts_of_the_patches_are_no_default_query():
@@ -252,7 +252,7 @@ def test_the_pool_of_a_perception_encoder_takes_cls_too():
     with torch.no_grad(), record(net) as recording:
         net(images(64, 64))
     assert recording.pool_include_prefix
-    assert layout_of(net, images(64, 64)).pool_include_prefix
+    assert token_layout(net, images(64, 64)).pool_include_prefix
     assert_close(recording.query_rows(), recording.pool.weights().mean(dim=1))
 
 

@@ -11,6 +11,8 @@ from torch.testing import assert_close
 from vit_attn.attention_maps import raw_rows, record, rollout
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
+from vit_attn.model.attention import NORMALISERS
+from vit_attn.model.scores import AFFINITIES
 
 SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 3, "num_heads": 4}
 
@@ -44,23 +46,24 @@ def test_it_records_the_weights_that_each_layer_used(net):
 @pytest.mark.parametrize(
     "options",
     [
-        {"affinity": "dot_product"},
-        {"affinity": "cosine"},
-        {"affinity": "gaussian"},
-        {"affinity": "additive"},
-        {"normaliser": "top_k", "top_k": 3},
-        {"normaliser": "hard"},
-        {"affinity": "additive", "normaliser": "hard", "window": 3},
-        {"window": 3},
+        *(
+            {"affinity": affinity, "normaliser": normaliser, "top_k": 3}
+            for affinity in AFFINITIES
+            for normaliser in NORMALISERS
+        ),
+        *({"affinity": affinity, "normaliser": "hard", "window": 3} for affinity in AFFINITIES),
+        *({"affinity": affinity, "window": 3} for affinity in AFFINITIES),
         {"pos_embed": "rope"},
     ],
+    ids=lambda options: ", ".join(map(str, options.values())),
 )
 def test_every_form_of_attention_is_recorded_like_the_default(options):
     net = VisionTransformer(**SIZES, reg_tokens=2, **options).eval()
     images, expected = torch.randn(2, 3, 32, 32), []
     for block in net.blocks:
         with torch.no_grad():
-            block.attn.qkv.weight.mul_(20)
+            block.attn.query_weights.mul_(20)
+            block.attn.key_weights.mul_(20)
         block.attn.register_forward_hook(
             lambda attn, args, kwargs, _: expected.append(attn.weights(*args, **kwargs)), with_kwargs=True
         )

@@ -6,22 +6,22 @@ import torch
 from torch.testing import assert_close
 
 from vit_attn.attention_maps.evaluation.faithfulness import deletion
-from vit_attn.attention_maps.recording.token_layout import TokenLayout, covered, layout_of, on_pixels
+from vit_attn.attention_maps.recording.token_layout import TokenLayout, crop_to_patches, patches_to_pixels, token_layout
 from vit_attn.attention_maps.summary import summarize
 from vit_attn.commands.attend import draw
 
 
 def test_an_image_that_is_no_multiple_of_the_patch_is_shown_as_far_as_patches_reach():
     image = np.random.default_rng(0).integers(0, 255, (150, 170, 3), dtype=np.uint8)
-    part = covered(image, TokenLayout(1, (9, 10), "token", patch_size=(16, 16)))
+    part = crop_to_patches(image, TokenLayout(1, (9, 10), "token", patch_size=(16, 16)))
     assert np.array_equal(part, image[:144, :160])
-    several = covered(np.stack([image, image]), TokenLayout(1, (9, 10), "token", patch_size=(16, 16)))
+    several = crop_to_patches(np.stack([image, image]), TokenLayout(1, (9, 10), "token", patch_size=(16, 16)))
     assert np.array_equal(several[1], part)
 
 
 def test_where_padding_is_part_of_a_patch_it_is_black():
     image = np.full((30, 32, 3), 7, dtype=np.uint8)
-    whole = covered(image, TokenLayout(1, (2, 2), "token", patch_size=(16, 16)))
+    whole = crop_to_patches(image, TokenLayout(1, (2, 2), "token", patch_size=(16, 16)))
     assert whole.shape == (32, 32, 3)
     assert (whole[:30] == 7).all()
     assert (whole[30:] == 0).all()
@@ -29,7 +29,7 @@ def test_where_padding_is_part_of_a_patch_it_is_black():
 
 def test_values_of_patches_lie_on_their_pixels():
     layout = TokenLayout(0, (2, 3), "avg", patch_size=(2, 2))
-    pixels = on_pixels(torch.arange(6.0)[None], layout, (5, 6), beside=9.0)[0, 0]
+    pixels = patches_to_pixels(torch.arange(6.0)[None], layout, (5, 6), outside=9.0)[0, 0]
     assert_close(pixels[:, 0], torch.tensor([0.0, 0, 3, 3, 9]))
     assert_close(pixels[0], torch.tensor([0.0, 0, 1, 1, 2, 2]))
     assert_close(pixels[-1], torch.full((6,), 9.0))
@@ -64,6 +64,6 @@ def test_the_picture_of_attend_is_that_of_the_pixels_that_were_seen():
 
 def test_padding_beyond_the_image_belongs_to_the_last_patches():
     net = small(img_size=32, dynamic_img_size=True, dynamic_img_pad=True)
-    layout = layout_of(net, torch.zeros(1, 3, 40, 32))
+    layout = token_layout(net, torch.zeros(1, 3, 40, 32))
     assert layout.grid_size == (3, 2)
     assert layout.patch_size == (16, 16)

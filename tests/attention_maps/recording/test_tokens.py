@@ -4,7 +4,7 @@ import torchvision
 import transformers
 from torch import nn
 
-from vit_attn.attention_maps.recording.token_layout import layout_of
+from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.attention_maps.recording.tokens import find_token, prefix_names, token_name
 
 
@@ -45,7 +45,7 @@ def test_several_cls_tokens_are_no_registers():
 
 def test_every_token_is_found_by_its_name():
     net = timm.create_model("vit_attn_tiny_patch4_32", embed_dim=12, depth=1, num_heads=1, reg_tokens=2)
-    layout, prefix = layout_of(net, torch.zeros(1, 3, 32, 32)), prefix_names(net, 3)
+    layout, prefix = token_layout(net, torch.zeros(1, 3, 32, 32)), prefix_names(net, 3)
     for token in range(3 + 64):
         name = token_name(token, layout, prefix)
         text = name.removeprefix("row ").replace(" column ", "")

@@ -21,8 +21,8 @@ from vit_attn.attention_maps.evaluation.faithfulness import (
     order_of,
     random_patches,
 )
-from vit_attn.attention_maps.recording.recording import logits_of
-from vit_attn.attention_maps.recording.token_layout import layout_of, on_pixels
+from vit_attn.attention_maps.recording.targets import logits_of
+from vit_attn.attention_maps.recording.token_layout import patches_to_pixels, token_layout
 
 RANDOM_ORDERS = 8
 """Random orders of each image's patches; a random order in reverse is random too, so each gives both areas."""
@@ -141,7 +141,7 @@ def judge_maps(
         steps: Points of each curve after the first.
         orders: Random orders of each image.
     """
-    grid = layout_of(net, images).grid_size
+    grid = token_layout(net, images).grid_size
     shape = (len(images), grid[0] * grid[1])
     ranked = [order_of(patches).cpu() for patches in maps.values()]  # a view's is on the host already
     ranked.append(order_of(centre_first(grid)).expand(shape))
@@ -181,13 +181,13 @@ def deletion_areas(
         batch: Masked images at a time.
     """
     count, patches = orders.shape[1:]
-    layout, size = layout_of(net, images), (images.shape[-2], images.shape[-1])
+    layout, size = token_layout(net, images), (images.shape[-2], images.shape[-1])
     ranks = orders.argsort(dim=-1).to(images.device)
     target = target.to(images.device)
     gone = torch.tensor([round(step * patches / steps) for step in range(1, steps)], device=images.device)
 
     def chances(image: Tensor, kept: Tensor) -> Tensor:
-        masked = images[image] * on_pixels(kept.to(images.dtype), layout, size, beside=1.0)
+        masked = images[image] * patches_to_pixels(kept.to(images.dtype), layout, size, outside=1.0)
         with torch.no_grad():
             return logits_of(net(masked)).float().softmax(dim=-1).gather(-1, target[image, None])[:, 0]
 

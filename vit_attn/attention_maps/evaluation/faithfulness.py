@@ -21,9 +21,9 @@ from vit_attn.attention_maps.checks import (
     indices,
     whole,
 )
-from vit_attn.attention_maps.recording.knockout import knockout, members
-from vit_attn.attention_maps.recording.recording import logits_of
-from vit_attn.attention_maps.recording.token_layout import layout_of, on_pixels
+from vit_attn.attention_maps.recording.knockout import knockout, token_mask
+from vit_attn.attention_maps.recording.targets import logits_of
+from vit_attn.attention_maps.recording.token_layout import patches_to_pixels, token_layout
 from vit_attn.errors import UserError
 
 Images = Float[Tensor, "B C height width"]
@@ -111,7 +111,7 @@ def _curve(
 ) -> Curve:
     steps = whole("steps", steps)
     check_images(net, images)
-    layout = layout_of(net, images)
+    layout = token_layout(net, images)
     patches = layout.grid_size[0] * layout.grid_size[1]
     check_order(order, len(images), patches)
     rank = order.argsort(dim=-1).expand(len(images), -1).to(images.device)  # the place of each patch in the order
@@ -120,7 +120,7 @@ def _curve(
     points = []
     for step in range(steps + 1):
         kept = keep(rank, round(step * patches / steps)).to(images.dtype)
-        mask = on_pixels(kept, layout, (images.shape[-2], images.shape[-1]), beside=1.0)
+        mask = patches_to_pixels(kept, layout, (images.shape[-2], images.shape[-1]), outside=1.0)
         probabilities = check_logits(logits_by_batch(net, images * mask, batch)).softmax(dim=-1)
         points.append(probabilities.gather(-1, in_head(chosen, probabilities.shape[-1])[:, None])[:, 0])
     return Curve(torch.stack(points, dim=-1))
@@ -186,13 +186,13 @@ def knock_out_top(
         UserError: If there are not so many patches, or if the network's attention is not seen.
     """
     check_images(net, images)
-    layout = layout_of(net, images)
+    layout = token_layout(net, images)
     patches = layout.grid_size[0] * layout.grid_size[1]
     if whole("count", count) > patches:
         raise UserError(f"count must be in 1..{patches}, got {count}")
     check_order(order, len(images), patches)
     tokens = layout.num_prefix_tokens + patches
-    named = members(tokens, order[:, :count].expand(len(images), -1).to(images.device) + layout.num_prefix_tokens)
+    named = token_mask(tokens, order[:, :count].expand(len(images), -1).to(images.device) + layout.num_prefix_tokens)
     cut = named[:, None, :] & ~torch.eye(tokens, dtype=torch.bool, device=images.device)
     pool = None
     if layout.pools_by_attention:

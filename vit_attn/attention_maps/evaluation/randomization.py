@@ -8,7 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.checks import check_map_pair, whole
-from vit_attn.attention_maps.recording.interceptor import attention_modules, unwatched
+from vit_attn.attention_maps.recording.attention_modules import attention_modules
+from vit_attn.attention_maps.recording.interceptor import remove_hooks
 from vit_attn.attention_maps.recording.network_checks import check_network, check_parameters
 from vit_attn.errors import UserError
 
@@ -65,7 +66,7 @@ def randomised(net: nn.Module, parts: int | None = None, seed: int = 0) -> nn.Mo
     chosen = {name for group in groups[:count] for name in group}
     generator = torch.Generator().manual_seed(whole("seed", seed, least=0))
     with torch.inference_mode(False), torch.no_grad():
-        other = unwatched(copy.deepcopy(net))
+        other = remove_hooks(copy.deepcopy(net))
         for name, parameter in other.named_parameters():
             drawn = torch.randn(parameter.shape, generator=generator, device="cpu", dtype=torch.float32)
             if name in chosen:

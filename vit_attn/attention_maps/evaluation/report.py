@@ -27,10 +27,10 @@ from vit_attn.attention_maps.evaluation.randomization import parts_of, randomise
 from vit_attn.attention_maps.methods.legrad import legrad
 from vit_attn.attention_maps.methods.relevance import grad_rollout, relevance
 from vit_attn.attention_maps.methods.rollout import raw_rows, rollout
-from vit_attn.attention_maps.recording.knockout import ablate, edges, members
+from vit_attn.attention_maps.recording.knockout import ablate, edges, token_mask
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.attention_maps.recording.token_layout import layout_of
+from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.errors import UserError
 
 Rows = Float[Tensor, "B Q N"]
@@ -182,7 +182,7 @@ def all_maps(
     net: nn.Module, images: Float[Tensor, "B C height width"], target: Int64[Tensor, " B"], seed: int
 ) -> dict[str, list[Float[Tensor, "B P"]]]:
     """The maps of all methods and baselines; of the random one several orders."""
-    grid = layout_of(net, images).grid_size
+    grid = token_layout(net, images).grid_size
     shape = (len(images), grid[0] * grid[1])
     maps = {name: [patches] for name, patches in patch_maps(net, images, target).items()}
     draws = [random_patches(shape, seed * RANDOM_ORDERS + draw).to(images.device) for draw in range(RANDOM_ORDERS)]
@@ -211,7 +211,7 @@ def cut_edges(case: EvalBatch, before: Float[Tensor, "B classes"], seed: int) ->
     net, images, labels, places = case
     if places is None:
         raise UserError("edges are cut between known places only")
-    layout = layout_of(net, images)
+    layout = token_layout(net, images)
     patches = layout.grid_size[0] * layout.grid_size[1]
     tokens, prefix = layout.num_prefix_tokens + patches, layout.num_prefix_tokens
     free = random_patches((len(images), patches), seed)
@@ -222,7 +222,7 @@ def cut_edges(case: EvalBatch, before: Float[Tensor, "B classes"], seed: int) ->
         cut = pool = None
         if layout.pools_by_attention:
             first = 0 if layout.pool_include_prefix else prefix
-            pool = members(tokens, keys + prefix)[:, first:]
+            pool = token_mask(tokens, keys + prefix)[:, first:]
         elif layout.global_pool.startswith("token"):
             cut = edges(tokens, [0], keys + prefix)
         elif layout.global_pool == "prefix":

@@ -13,7 +13,8 @@ from vit_attn.attention_maps.methods.relevance import weight_gradient
 from vit_attn.attention_maps.precision import in_float32
 from vit_attn.attention_maps.recording.readout import TokenReadout
 from vit_attn.attention_maps.recording.record import record
-from vit_attn.attention_maps.recording.recording import Recording, Target, gradients_of, target_value
+from vit_attn.attention_maps.recording.recording import Recording
+from vit_attn.attention_maps.recording.targets import Target, gradients_of, target_value
 from vit_attn.errors import UserError
 
 NEEDED = ("blocks", "norm", "forward_head")
@@ -47,11 +48,11 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
         )
     check_images(net, images)
     images = images.clone() if images.is_inference() else images  # one made in inference mode cannot enter a graph
-    blocks = TokenReadout(most=None)
-    with torch.enable_grad(), record(net, gradients=True) as recording, blocks.watching(net.blocks):
-        blocks.begin()
+    blocks = TokenReadout(maxlen=None)
+    with torch.enable_grad(), record(net, gradients=True) as recording, blocks.attached(net.blocks):
+        blocks.start()
         logits = call_network(net, images)
-        tokens = list(blocks.last)
+        tokens = list(blocks.candidates)
     _check_reading(net, recording, tokens, logits)
     classes = logits.argmax(dim=-1) if target is None else target
     total = torch.zeros(len(images), recording.num_tokens, device=images.device, dtype=torch.float32)

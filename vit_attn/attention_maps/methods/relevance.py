@@ -13,7 +13,9 @@ from torch import Tensor
 
 from vit_attn.attention_maps.methods.registry import AttributionInput, attribution_method
 from vit_attn.attention_maps.precision import exact, in_float32, product
-from vit_attn.attention_maps.recording.recording import AttentionCall, Recording, Target
+from vit_attn.attention_maps.recording.attention_call import AttentionCall
+from vit_attn.attention_maps.recording.recording import Recording
+from vit_attn.attention_maps.recording.targets import Target
 
 
 @in_float32
@@ -70,7 +72,7 @@ def weight_gradient(call: AttentionCall, output_gradient: Float[Tensor, "B H M D
     """Gradient by the weights of a call, from the gradient by what it gave; 0 where that is zero whatever they are."""
     with exact(), torch.no_grad():
         by_weights = product(output_gradient.float(), call.v.float().mT)
-        return by_weights if call.silent is None else by_weights.masked_fill_(call.silent, 0.0)
+        return by_weights if call.zero_rows is None else by_weights.masked_fill_(call.zero_rows, 0.0)
 
 
 def attended(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B M N"]:

@@ -9,7 +9,8 @@ from torch import Tensor
 from vit_attn.attention_maps.checks import check_weights, fraction
 from vit_attn.attention_maps.methods.registry import AttributionInput, attribution_method
 from vit_attn.attention_maps.precision import in_float32, product
-from vit_attn.attention_maps.recording.recording import AttentionCall, Layer, Recording
+from vit_attn.attention_maps.recording.attention_call import AttentionCall
+from vit_attn.attention_maps.recording.recording import Layer, Recording
 from vit_attn.errors import UserError, did_you_mean
 
 Rows = Float[Tensor, "_ Q N"]
@@ -52,7 +53,7 @@ def raw_rows(
     """
     if queries is None and recording.global_pool != "token":
         return _through(recording[layer], recording.query_rows(), fusion, product)
-    chosen = recording.checked([0] if queries is None else queries)
+    chosen = recording.token_indices([0] if queries is None else queries)
     fused = [
         FUSIONS[_known(fusion)](call.part(slice(None), queries=chosen).weights()) for call in recording[layer].calls
     ]
@@ -93,7 +94,7 @@ def rollout(
 
     rows = recording.query_rows(queries)
     for layer in reversed(range(len(recording))):
-        if fusion == "mean" and not discard and all(call.silent is None for call in recording[layer].calls):
+        if fusion == "mean" and not discard and all(call.zero_rows is None for call in recording[layer].calls):
             rows = _mean_step(recording[layer], rows)
         else:
             rows = _through(recording[layer], rows, fusion, step)

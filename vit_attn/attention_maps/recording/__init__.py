@@ -1,1 +1,1 @@
-"""Recording what a network's attention was computed from, and intervening in it."""
+"""Recording of attention calls, and interventions in them."""

@@ -1,13 +1,13 @@
-"""How the tokens of Hugging Face's vision transformers are laid out, and what their heads read, by their classes."""
+"""Token layout and pooling of Hugging Face's vision transformers, by class."""
 
 from typing import Any
 
 from vit_attn.errors import UserError
 
-PREFIX = {"deit": 2, "ijepa": 0, "siglip": 0, "siglip_vision_model": 0, "aimv2_vision_model": 0}
-"""Tokens before the patches, by ``model_type``, where they are not CLS and registers."""
+PREFIX_TOKENS = {"deit": 2, "ijepa": 0, "siglip": 0, "siglip_vision_model": 0, "aimv2_vision_model": 0}
+"""Number of tokens before the patches, by ``model_type``, where they are not CLS and registers."""
 
-READS = {
+POOLS = {
     "ViTForImageClassification": "token",
     "ViTModel": "pooler",
     "ViTMSNForImageClassification": "token",
@@ -38,25 +38,25 @@ READS = {
     "SiglipVisionModel": "pooler by attention",
     "Aimv2VisionModel": "pooler by attention",
 }
-"""What is read, by class: a pool of ``Recording``, or what the class's own pooler reads."""
+"""Pooling by class: a ``global_pool`` of ``Recording``, or a note that the class's own pooler decides."""
 
 
 def hugging_face_layout(net: Any, size: tuple[int, int]) -> tuple[int, tuple[int, int], str, bool, tuple[int, int]]:
-    """Prefix tokens, grid, pool, whether the pool includes the prefix, and patch size, for images of this size."""
+    """Get the first five fields of ``TokenLayout`` for images of this height and width."""
     config = net.config if hasattr(net.config, "patch_size") else getattr(net.config, "vision_config", net.config)
     patch = config.patch_size
     rows, cols = (patch, patch) if isinstance(patch, int) else patch
     registers = getattr(config, "num_register_tokens", 0) or 0
     cls_tokens = getattr(config, "n_cls_tokens", 1)
-    prefix = PREFIX.get(config.model_type, cls_tokens + registers)
-    return prefix, (size[0] // rows, size[1] // cols), _read(net), False, (rows, cols)
+    prefix = PREFIX_TOKENS.get(config.model_type, cls_tokens + registers)
+    return prefix, (size[0] // rows, size[1] // cols), _global_pool(net), False, (rows, cols)
 
 
-def refuse_by_name(net: Any) -> None:
-    """Refuse a network whose tokens are not the patches of one image in the order of the grid, whatever their number.
+def check_token_grid(net: Any) -> None:
+    """Refuse a class whose tokens are not the patches of one image in the order of the grid, whatever their number.
 
     Raises:
-        UserError: If it is one.
+        UserError: If the network is of such a class.
     """
     name, kind = type(net).__name__, getattr(getattr(net, "config", None), "model_type", "")
     if kind == "vit_mae":
@@ -69,19 +69,20 @@ def refuse_by_name(net: Any) -> None:
         raise UserError(f"{name} has tokens of detection after its patches: they are no grid of patches")
 
 
-def _read(net: Any) -> str:
-    known = next((READS[base.__name__] for base in type(net).__mro__ if base.__name__ in READS), "")
+def _global_pool(net: Any) -> str:
+    """Get the pooling by the class of the network or a base of it; "" where it is not known."""
+    known = next((POOLS[base.__name__] for base in type(net).__mro__ if base.__name__ in POOLS), "")
     if known == "pooler by attention":
-        return "map" if net.use_head and _is_own(net.head, "PoolingHead") else ""
+        return "map" if net.use_head and _is_library_pooler(net.head, "PoolingHead") else ""
     if known in ("pooler", "mean or token"):
         pooler = next((module.pooler for module in net.modules() if hasattr(module, "pooler")), None)
-        if pooler is None or not _is_own(pooler, "Pooler"):
+        if pooler is None or not _is_library_pooler(pooler, "Pooler"):
             return ""
         return "token" if getattr(pooler, "layernorm", None) is None else "avg"  # whatever its config says by now
     return known
 
 
-def _is_own(module: Any, kind: str) -> bool:
-    """Whether a pooler is one of the library's, as it was written."""
-    kept = type(module).__module__.startswith("transformers.") and type(module).__name__.endswith(kind)
-    return kept and "forward" not in vars(module)
+def _is_library_pooler(module: Any, suffix: str) -> bool:
+    """Tell whether a pooler is an unchanged one of the library, of a class whose name ends so."""
+    from_library = type(module).__module__.startswith("transformers.")
+    return from_library and type(module).__name__.endswith(suffix) and "forward" not in vars(module)

@@ -1,12 +1,12 @@
-"""Standing by while a network attends: each call of fused attention, by the name of the module that asked for it.
+"""Interception of a network's attention calls, each with the name of the module that made it.
 
-Networks call fused attention, which never forms its weights. A ``TorchFunctionMode``, on while a watched network runs,
-sees those calls, and hooks of its modules know whose they are. Only the thread and task that watch are watched: the
-hooks do nothing elsewhere. The network is not changed: no flag, no patched module, and nothing is left behind.
+Networks call fused attention, which never forms its weights. A ``TorchFunctionMode``, entered while an intercepted
+network runs, sees those calls, and hooks on its modules tell which module makes them. Only the thread and asyncio task
+that intercept are affected: elsewhere the hooks do nothing. The network is not changed: no flag, no patched module, and
+nothing is left behind.
 """
 
 import contextlib
-import inspect
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -14,256 +14,138 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from vit_attn.attention_maps.precision import shared
-from vit_attn.attention_maps.recording.hugging_face import refuse_by_name
+from vit_attn.attention_maps.recording.attention_modules import attention_modules
+from vit_attn.attention_maps.recording.hugging_face import check_token_grid
 from vit_attn.attention_maps.recording.network_checks import (
     check_batch,
     check_network,
     check_parameters,
-    misfit,
+    input_mismatch,
     unseen_hint,
 )
-from vit_attn.attention_maps.recording.readout import tokens_given
-from vit_attn.attention_maps.recording.sdpa_call import SDPA_ARGUMENTS, SDPACall, completed
+from vit_attn.attention_maps.recording.readout import remember_tokens
+from vit_attn.attention_maps.recording.sdpa_call import SDPACall
+from vit_attn.attention_maps.recording.sdpa_mode import SDPAMode
 from vit_attn.errors import UserError, some_of
-from vit_attn.model.attention import hard_attention
 
-_watchers: ContextVar[tuple["SDPAInterceptor", ...]] = ContextVar("watchers", default=())
+_attached: ContextVar[tuple["SDPAInterceptor", ...]] = ContextVar("attached", default=())
 _thread = threading.local()
 
 
 class SDPAInterceptor:
-    """Sees each attention of a network. Subclasses say what happens at it.
+    """Base class of what records or changes the attention calls of a network, by overriding its hooks.
 
-    Several may watch at once, in any order: first each says what it changes, then the attention is computed once, and
-    each sees what was used.
+    Several may be attached at once, in any order: first each changes the call, then the attention is computed once, and
+    each gets the output. Hooks: :meth:`on_forward_start`, :meth:`before_attention`, :meth:`after_attention`,
+    :meth:`on_forward_end` and :meth:`on_attention_outside_forward`.
 
     Args:
         net: A network whose attention modules call ``scaled_dot_product_attention``, or are ``nn.MultiheadAttention``.
     """
 
     def __init__(self, net: nn.Module) -> None:
-        net = getattr(net, "_orig_mod", net)  # what torch.compile wraps, and runs eagerly while it is watched
+        net = getattr(net, "_orig_mod", net)  # what torch.compile wraps, and runs eagerly while it is intercepted
         check_network(net)
-        refuse_by_name(getattr(net, "timm_model", net))
+        check_token_grid(getattr(net, "timm_model", net))
         self.net = net
-        self.names = attention_modules(net)
+        self.module_names = attention_modules(net)
         self.thread = threading.get_ident()
-        self.open = self.running = self.used = False
-        self.inside: list[str] = []
-        self.called: list[str] = []
+        self.is_attached = self.running = self.was_called = False
+        self.module_stack: list[str] = []
+        self.called_modules: list[str] = []
         self.images = torch.empty(0)
-        self.failing: BaseException | None = None
-        self.failed: BaseException | None = None
+        self.outer_error: BaseException | None = None
+        self.error: BaseException | None = None
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch every forward inside the ``with`` block; compiled networks run eagerly meanwhile."""
+    def attached(self) -> Iterator[None]:
+        """Intercept every forward inside the ``with`` block; compiled networks run eagerly meanwhile."""
         with contextlib.ExitStack() as stack:
-            stack.callback(self._close)
-            self.open, self.thread = True, threading.get_ident()
-            _watchers.set((*_watchers.get(), self))
-            stack.enter_context(shared(("network", self.net), lambda: _hooked(self.net, _net_begins, _net_ends)))
-            for module in self.names:
-                hooks = _attention_begins, _attention_ends
-                stack.enter_context(
-                    shared(("attention", module), lambda module=module, hooks=hooks: _hooked(module, *hooks))
-                )
-            stack.enter_context(shared("compiled networks", _eager))
+            stack.callback(self._detach)
+            self.is_attached, self.thread = True, threading.get_ident()
+            _attached.set((*_attached.get(), self))
+            stack.enter_context(shared(("network", self.net), lambda: _register_network(self.net)))
+            for module in self.module_names:
+                stack.enter_context(shared(("attention", module), lambda module=module: _register_attention(module)))
+            stack.enter_context(shared("compiled networks", _force_eager))
             try:
                 yield
             except Exception as error:
-                if error is self.failed and (why := misfit(self.net, self.images)):
+                if error is self.error and (why := input_mismatch(self.net, self.images)):
                     raise UserError(why) from error
                 raise
 
-    def begin(self, images: Tensor) -> None:
-        """A forward of these images begins."""
+    @property
+    def current_module(self) -> str:
+        """Name of the attention module that runs now, or "" outside of them."""
+        return self.module_stack[-1] if self.module_stack else ""
 
-    def change(self, name: str, asked: SDPACall) -> None:
-        """An attention module, "" for none, asks: cut or silence what is to be changed."""
+    def on_forward_start(self, images: Tensor) -> None:
+        """Called before each forward of the network."""
 
-    def see(self, name: str, asked: SDPACall, output: Tensor) -> Tensor:
-        """An attention was computed; what is returned, the network goes on with."""
+    def before_attention(self, name: str, call: SDPACall) -> None:
+        """Called before each attention call, which may be changed; ``name`` is "" outside the attention modules."""
+
+    def after_attention(self, name: str, call: SDPACall, output: Tensor) -> Tensor:
+        """Called after each attention call; the network goes on with the tensor that is returned."""
         return output
 
-    def end(self, images: Tensor, output: Any) -> None:
-        """A forward of these images ended well."""
+    def on_forward_end(self, images: Tensor, output: Any) -> None:
+        """Called after each forward that did not raise."""
 
-    def strayed(self, name: str) -> None:
-        """An attention module ran outside a forward of the network."""
+    def on_attention_outside_forward(self, name: str) -> None:
+        """Called when an attention module runs outside a forward of the network."""
 
-    def start(self, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        """Begin a forward."""
-        self.images = _images_of(self.net, inputs, named)
+    def start_forward(self, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        """Check the inputs of a forward and observe its attention calls."""
+        self.images = _find_images(self.net, inputs, keywords)
         check_batch(self.images)
         check_parameters(self.net)
-        self.inside, self.called, self.failing = [], [], sys.exception()
-        self.used = True
-        self.begin(self.images)
-        _interceptor().start(self)
+        self.module_stack, self.called_modules, self.outer_error = [], [], sys.exception()
+        self.was_called = True
+        self.on_forward_start(self.images)
+        _mode().add(self)
         self.running = True
 
-    def stop(self) -> bool:
-        """End a forward, and say whether it ended well: one that raised tells its own error."""
+    def stop_forward(self) -> bool:
+        """Stop observing, and return whether the forward succeeded; one that raised reports its own error."""
         self.running = False
-        _interceptor().stop(self)
-        self.failed = sys.exception() if sys.exception() is not self.failing else None
-        return self.failed is None
+        _mode().remove(self)
+        self.error = sys.exception() if sys.exception() is not self.outer_error else None
+        return self.error is None
 
-    def check_called(self) -> None:
-        """Whether each of the attention modules that attended did so once.
+    def check_called_once(self) -> None:
+        """Check that no attention module attended more than once in this forward.
 
         Raises:
-            UserError: If one attended more often.
+            UserError: If one did.
         """
-        if twice := sorted({name for name in self.called if name and self.called.count(name) > 1}):
+        calls = self.called_modules
+        if twice := sorted({name for name in calls if name and calls.count(name) > 1}):
             raise UserError(
                 f"attention modules that attend more than once a forward are no layers with a number: {some_of(twice)}"
             )
 
-    def unseen(self, names: list[str]) -> str:
-        """What to say of attention modules that were not seen."""
+    def unseen_message(self, names: list[str]) -> str:
+        """Compose the error about attention modules whose call was not seen."""
         return (
-            f"{len(names)} of {len(self.names)} attention modules of {type(self.net).__name__} were not seen calling "
-            f"scaled_dot_product_attention: {some_of(names)}{unseen_hint(self.net)}"
+            f"{len(names)} of {len(self.module_names)} attention modules of {type(self.net).__name__} were not seen "
+            f"calling scaled_dot_product_attention: {some_of(names)}{unseen_hint(self.net)}"
         )
 
-    def _close(self) -> None:
-        self.open = False
-        _watchers.set(tuple(each for each in _watchers.get() if each is not self))
+    def _detach(self) -> None:
+        self.is_attached = False
+        _attached.set(tuple(each for each in _attached.get() if each is not self))
         if self.running and threading.get_ident() == self.thread:  # interrupted in the middle of a forward
-            self.stop()
+            self.stop_forward()
 
 
-class _InterceptorMode(TorchFunctionMode):
-    """Sees the calls of attention in this thread while watched networks run."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.running: list[SDPAInterceptor] = []
-
-    def start(self, watcher: SDPAInterceptor) -> None:
-        self.stop(watcher)  # if it was interrupted before
-        if not self.running:
-            self.__enter__()
-        self.running.append(watcher)
-
-    def stop(self, watcher: SDPAInterceptor) -> None:
-        if watcher in self.running:
-            self.running.remove(watcher)
-            if not self.running:
-                self.__exit__(None, None, None)
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in (F.scaled_dot_product_attention, hard_attention):
-            given = dict(zip(SDPA_ARGUMENTS, args, strict=False)) | kwargs
-            return self._attend(
-                completed(func is hard_attention, self._where(), **given), lambda: func(*args, **kwargs)
-            )
-        if func is F.multi_head_attention_forward:
-            return self._multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
-        return func(*args, **kwargs)
-
-    def _attend(self, asked: SDPACall, plain: Callable[[], Tensor] | None = None) -> Tensor:
-        watching = [(each, each.inside[-1] if each.inside else "") for each in self.running]
-        for watcher, name in watching:
-            watcher.called.append(name)
-            watcher.change(name, asked)
-        output = asked.answer(plain)
-        for watcher, name in watching:
-            output = watcher.see(name, asked, output)
-        return output
-
-    def _where(self) -> str:
-        inside = self.running[-1].inside
-        return f" in {inside[-1]}" if inside else ""
-
-    def _multi_head(self, given: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """What ``nn.MultiheadAttention`` does, so that its inside is seen."""
-        width, heads = given["embed_dim_to_check"], given["num_heads"]
-        unusual = ("bias_k", "bias_v", "key_padding_mask", "static_k", "static_v", "attn_mask")
-        if (
-            given.get("use_separate_proj_weight")
-            or given["add_zero_attn"]
-            or given["key"] is not given["value"]
-            or given["query"].ndim != 3
-        ):
-            raise UserError(
-                "nn.MultiheadAttention is seen with a batch, and with keys and values of one source and one width only"
-            )
-        if found := [name for name in unusual if given.get(name) is not None]:
-            raise UserError(f"nn.MultiheadAttention is not seen through with {', '.join(found)}")
-        q, k, v = (each.unflatten(-1, (heads, width // heads)).permute(1, 2, 0, 3) for each in _projected(given, width))
-        drop = given["dropout_p"] if given["training"] else 0.0
-        asked = completed(False, self._where(), q, k, v, dropout_p=drop)
-        mixed = self._attend(asked).permute(2, 0, 1, 3).flatten(2)  # (N, B, D)
-        weights = None
-        if given.get("need_weights", True):
-            weights = asked.weights()
-            weights = weights.mean(dim=1) if given.get("average_attn_weights", True) else weights
-        return F.linear(mixed, given["out_proj_weight"], given["out_proj_bias"]), weights
-
-
-def _projected(given: dict[str, Any], width: int) -> tuple[Tensor, ...]:
-    """Queries, keys and values of ``nn.MultiheadAttention``, each (N, B, D); a pool's queries have another source."""
-    query, memory, weight, bias = (given[name] for name in ("query", "key", "in_proj_weight", "in_proj_bias"))
-    if query is memory:
-        return F.linear(query, weight, bias).split(width, dim=-1)
-    weights, biases = weight.split(width), (None,) * 3 if bias is None else bias.split(width)
-    return tuple(F.linear(x, w, b) for x, w, b in zip((query, memory, memory), weights, biases, strict=True))
-
-
-def _interceptor() -> _InterceptorMode:
-    if not hasattr(_thread, "interceptor"):
-        _thread.interceptor = _InterceptorMode()
-    return _thread.interceptor
-
-
-def _here() -> list[SDPAInterceptor]:
-    """Who watches in this thread and task; a thread or task that was begun meanwhile may have been given their list."""
-    return [each for each in _watchers.get() if each.open and each.thread == threading.get_ident()]
-
-
-# Hooks are functions without a state, so that a network that is copied or pickled meanwhile takes no watcher along.
-
-
-def _net_begins(module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any] | None = None) -> None:
-    # without names where another thread's watcher went between torch's looking at a hook and calling it
-    for watcher in _here():
-        if watcher.net is module:
-            watcher.start(inputs, named or {})
-
-
-def _net_ends(module: nn.Module, _inputs: Any, output: Any) -> None:
-    ending = [watcher for watcher in _here() if watcher.net is module and watcher.running]
-    if all([watcher.stop() for watcher in ending]):
-        for watcher in ending:
-            watcher.end(watcher.images, output)
-
-
-def _attention_begins(module: nn.Module, _inputs: Any) -> None:
-    for watcher in _here():
-        if name := watcher.names.get(module):
-            watcher.inside.append(name) if watcher.running else watcher.strayed(name)
-
-
-def _attention_ends(module: nn.Module, _inputs: Any, _output: Any) -> None:
-    for watcher in _here():
-        if module in watcher.names and watcher.inside:
-            watcher.inside.pop()
-
-
-def unwatched(net: nn.Module) -> nn.Module:
-    """The network without the hooks that it took along if it was copied while another was watched."""
-    ours = (_net_begins, _net_ends, _attention_begins, _attention_ends, tokens_given)
+def remove_hooks(net: nn.Module) -> nn.Module:
+    """Remove the hooks of recordings that a network took along when it was copied inside one."""
+    ours = (_start_forward, _end_forward, _enter_attention, _leave_attention, remember_tokens)
     for module in net.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key in [key for key, hook in hooks.items() if hook in ours]:
@@ -271,58 +153,79 @@ def unwatched(net: nn.Module) -> nn.Module:
     return net
 
 
-def _hooked(module: nn.Module, begins: Any, ends: Any) -> Callable[[], object]:
+def _mode() -> SDPAMode:
+    """Return this thread's mode."""
+    if not hasattr(_thread, "mode"):
+        _thread.mode = SDPAMode()
+    return _thread.mode
+
+
+def _attached_here() -> list[SDPAInterceptor]:
+    """Interceptors of this thread and task; one that was started meanwhile may have inherited another's list."""
+    return [each for each in _attached.get() if each.is_attached and each.thread == threading.get_ident()]
+
+
+# The hooks are plain functions without state: a network that is copied or pickled inside takes no interceptor along.
+
+
+def _start_forward(module: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any] | None = None) -> None:
+    # without keywords where another thread's hook was removed between torch's looking it up and calling it
+    for interceptor in _attached_here():
+        if interceptor.net is module:
+            interceptor.start_forward(inputs, keywords or {})
+
+
+def _end_forward(module: nn.Module, _inputs: Any, output: Any) -> None:
+    ending = [each for each in _attached_here() if each.net is module and each.running]
+    if all([each.stop_forward() for each in ending]):
+        for interceptor in ending:
+            interceptor.on_forward_end(interceptor.images, output)
+
+
+def _enter_attention(module: nn.Module, _inputs: Any) -> None:
+    for interceptor in _attached_here():
+        if name := interceptor.module_names.get(module):
+            if interceptor.running:
+                interceptor.module_stack.append(name)
+            else:
+                interceptor.on_attention_outside_forward(name)
+
+
+def _leave_attention(module: nn.Module, _inputs: Any, _output: Any) -> None:
+    for interceptor in _attached_here():
+        if module in interceptor.module_names and interceptor.module_stack:
+            interceptor.module_stack.pop()
+
+
+def _register_network(net: nn.Module) -> Callable[[], object]:
+    """Register the hooks of a network, and return the function that removes them."""
     hooks = contextlib.ExitStack()
-    hooks.callback(module.register_forward_pre_hook(begins, with_kwargs=begins is _net_begins).remove)
-    hooks.callback(module.register_forward_hook(ends, always_call=True).remove)
+    hooks.callback(net.register_forward_pre_hook(_start_forward, with_kwargs=True).remove)
+    hooks.callback(net.register_forward_hook(_end_forward, always_call=True).remove)
     return hooks.close
 
 
-def _eager() -> Callable[[], object]:
+def _register_attention(module: nn.Module) -> Callable[[], object]:
+    """Register the hooks of an attention module, and return the function that removes them."""
+    hooks = contextlib.ExitStack()
+    hooks.callback(module.register_forward_pre_hook(_enter_attention).remove)
+    hooks.callback(module.register_forward_hook(_leave_attention, always_call=True).remove)
+    return hooks.close
+
+
+def _force_eager() -> Callable[[], object]:
+    """Let compiled networks run eagerly, and return the function that ends it."""
     stance = contextlib.ExitStack()
     stance.enter_context(torch.compiler.set_stance("force_eager"))
     return stance.close
 
 
-def _images_of(net: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> Tensor:
-    """The images among what a network is called with: the first tensor of four axes, or else the first."""
-    given = [*inputs, *named.values()]
+def _find_images(net: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
+    """Find the images among a network's inputs: the first tensor of four axes, or else the first tensor."""
+    given = [*inputs, *keywords.values()]
     tensors = [each for each in given if isinstance(each, Tensor)]
     if not tensors:
-        kinds = ", ".join(type(each).__name__ for each in given) or "nothing"
+        types = ", ".join(type(each).__name__ for each in given) or "nothing"
         hint = ": unpack it, net(**inputs)" if any(isinstance(each, Mapping) for each in given) else ""
-        raise UserError(f"{type(net).__name__} must be called with a tensor of images, got {kinds}{hint}")
+        raise UserError(f"{type(net).__name__} must be called with a tensor of images, got {types}{hint}")
     return next((each for each in tensors if each.ndim == 4), tensors[0])
-
-
-def attention_modules(net: nn.Module) -> dict[nn.Module, str]:
-    """The innermost modules whose class is named after attention, with their names in the network.
-
-    Raises:
-        UserError: If there are none, or if their attention is in parallel.
-    """
-
-    def is_attention(module: nn.Module) -> bool:
-        return any(part in type(module).__name__.lower() for part in ("attention", "attn", "xca"))
-
-    found = {module: name for name, module in net.named_modules() if is_attention(module) and module is not net}
-    inner = {m: name for m, name in found.items() if not any(c in found for c in m.modules() if c is not m)}
-    if parallel := [name for name, module in net.named_modules() if type(module).__name__ == "ParallelThingsBlock"]:
-        raise UserError(f"attention in parallel is no chain of layers: {', '.join(parallel)}")
-    if not inner:
-        raise UserError(f"{type(net).__name__} has no attention modules to record")
-    return inner
-
-
-def ends_with_pool(net: nn.Module, found: Mapping[nn.Module, str]) -> bool:
-    """Whether the last of these attention modules is a pool and no layer.
-
-    The network's ``global_pool`` says so; or a module's class, the only one of that name: its own, or that of a module
-    around it that holds no other attention.
-    """
-    if getattr(getattr(net, "timm_model", net), "global_pool", "") in ("map", "prr"):  # in Hugging Face's wrapper
-        return True
-    last = list(found)[-1]
-    around = [m for m in net.modules() if m is not net and [c for c in m.modules() if c in found] == [last]]
-    kinds = [type(module) for module in net.modules()]
-    return any("pool" in type(m).__name__.lower() and kinds.count(type(m)) == 1 for m in around)

@@ -1,7 +1,7 @@
-"""``with knockout(net, cut): net(images)``: the network without chosen edges from query to key, the causal arbiter.
+"""Attention knock-out and head ablation, the causal test of what a map shows.
 
-A map says where a token looks. Whether that matters is seen by taking it away: the edge is masked in the running
-network, the rest of the row shares what it had, and the change of the output is the edge's effect.
+A map shows where a token attends. Whether that matters is tested by removing the edge: it is masked in the running
+network, the softmax renormalises over the remaining keys, and the change of the output is the edge's effect.
 """
 
 import contextlib
@@ -13,13 +13,12 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.checks import indices, whole
-from vit_attn.attention_maps.recording.interceptor import SDPAInterceptor, ends_with_pool
-from vit_attn.attention_maps.recording.network_checks import recomputes
+from vit_attn.attention_maps.recording.intervention import AttentionIntervention
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
-from vit_attn.errors import UserError, some_of
+from vit_attn.errors import UserError
 
 Tokens = Sequence[int] | Int64[Tensor, "_"] | Int64[Tensor, "B _"]
-"""Token indices, prefix tokens first: the same for all images, or a row an image."""
+"""Token indices, prefix tokens first: the same for all images, or one row per image."""
 Cut = Bool[Tensor, "N N"] | Bool[Tensor, "B N N"]
 
 
@@ -31,21 +30,21 @@ def knockout(
     heads: Sequence[int] | None = None,
     pool: Bool[Tensor, "_ pooled"] | None = None,
 ) -> Iterator[None]:
-    """Cut edges of a network's attention inside the ``with`` block; what is left of a row is shared out anew.
+    """Remove edges of a network's attention inside the ``with`` block; the softmax is over the remaining keys.
 
-    Every network that ``record`` sees can be cut. Knock-outs, ablations and recordings of one network may be nested in
-    any order: what is cut adds up, and the recorded weights are those that the network used. A row without any key
-    gives zeros, and its recorded weights are zeros. Of ``top_k`` attention the best keys are chosen before the cut.
-    Only forwards of the thread, or asyncio task, that cuts are cut.
+    Every network that ``record`` takes can be cut. Knock-outs, ablations and recordings of one network may be nested in
+    any order: cuts add up, and the recorded weights are those that the network used. A query without any key left gives
+    zeros, and its recorded weights are zeros. Of ``top_k`` attention the best keys are chosen before the cut. Only
+    forwards of the thread, or asyncio task, that opened the block are affected.
 
     Args:
         net: A vision transformer; it is left as it was.
         cut: True where a query (row) may not attend to a key (column), over all tokens, prefix tokens first; one for
-            all images, or one an image. :func:`edges` makes it.
-        layers: Which layers are cut, -1 is the last; by default all.
-        heads: Which heads of them; by default all.
-        pool: True where a pool by attention may not attend, over the tokens that it pools, for all images or each. It
-            is no layer, and ``cut``, ``layers`` and ``heads`` leave it alone.
+            all images, or one per image. :func:`edges` makes it.
+        layers: Indices of the layers that are cut, -1 is the last; by default all.
+        heads: Indices of the heads that are cut in these layers; by default all.
+        pool: True where an attention pool may not attend, over the tokens that it pools, for all images or each. The
+            pool is no layer: ``cut``, ``layers`` and ``heads`` do not apply to it.
 
     Raises:
         UserError: If nothing is cut, if a layer, head or token does not exist, if an attention was not seen, or if the
@@ -56,19 +55,19 @@ def knockout(
     """
     if cut is None and pool is None:
         raise UserError("knockout needs a cut, or a pool to cut")
-    surgeon = _Knockout(net, cut, layers, heads, pool)
-    with surgeon.watching():
+    intervention = _Knockout(net, cut, layers, heads, pool)
+    with intervention.attached():
         yield
-    surgeon.check_used()
+    intervention.check_called()
 
 
 @contextlib.contextmanager
 def ablate(net: nn.Module, heads: Mapping[int, Sequence[int]]) -> Iterator[None]:
-    """Let chosen heads give zeros inside the ``with`` block; their recorded weights and their relevance are zeros.
+    """Set the output of chosen heads to zero inside the ``with`` block; their weights and relevance are zero as well.
 
     Args:
         net: A vision transformer; it is left as it was.
-        heads: Heads by layer; -1 is the last layer.
+        heads: Head indices by layer index; -1 is the last layer.
 
     Raises:
         UserError: If a layer or head does not exist, if an attention was not seen, or if the network was run otherwise
@@ -77,14 +76,14 @@ def ablate(net: nn.Module, heads: Mapping[int, Sequence[int]]) -> Iterator[None]
     References:
         Michel 2019, "Are sixteen heads really better than one?", arXiv 1905.10650, section 2.
     """
-    surgeon = _Ablation(net, heads)
-    with surgeon.watching():
+    intervention = _Ablation(net, heads)
+    with intervention.attached():
         yield
-    surgeon.check_used()
+    intervention.check_called()
 
 
 def edges(num_tokens: int, queries: Tokens, keys: Tokens) -> Cut:
-    """True from each of the queries to each of the keys; per image where either is.
+    """Make a cut of all edges from the queries to the keys; one per image if either is.
 
     >>> edges(3, [0], [1, 2]).int().tolist()
     [[0, 1, 1], [0, 0, 0], [0, 0, 0]]
@@ -92,11 +91,11 @@ def edges(num_tokens: int, queries: Tokens, keys: Tokens) -> Cut:
     Raises:
         UserError: If a token does not exist.
     """
-    return members(num_tokens, queries).unsqueeze(-1) & members(num_tokens, keys).unsqueeze(-2)
+    return token_mask(num_tokens, queries).unsqueeze(-1) & token_mask(num_tokens, keys).unsqueeze(-2)
 
 
-def members(num_tokens: int, tokens: Tokens) -> Bool[Tensor, "*B N"]:
-    """Which of all tokens are named; negative indices count from the last.
+def token_mask(num_tokens: int, tokens: Tokens) -> Bool[Tensor, "*B N"]:
+    """Make a mask over all tokens that is true at the given indices; negative ones count from the last.
 
     Raises:
         UserError: If a token does not exist.
@@ -108,76 +107,8 @@ def members(num_tokens: int, tokens: Tokens) -> Bool[Tensor, "*B N"]:
     else:
         device = tokens.device if isinstance(tokens, Tensor) else None
         chosen = torch.tensor(indices("tokens", tokens, count), dtype=torch.int64, device=device)
-    named = torch.zeros(*chosen.shape[:-1], count, dtype=torch.bool, device=chosen.device)
-    return named.scatter(-1, chosen, True)
-
-
-class AttentionIntervention(SDPAInterceptor):
-    """A watcher that changes layers, by number, and insists on having seen them."""
-
-    def __init__(self, net: nn.Module, layers: Sequence[int] | None) -> None:
-        super().__init__(net)
-        names = list(self.names.values())
-        self.pool_name = names.pop() if ends_with_pool(self.net, self.names) else None
-        self.last = names[-1] if names else ""
-        count = len(names)
-        numbers = range(count) if layers is None else indices("layers", layers, count)
-        self.from_last = any(each < 0 for each in ([] if layers is None else layers))
-        self.numbers = {names[number]: number for number in numbers}
-        self.wanted = set(self.numbers)
-        self.one_query: set[str] = set()
-
-    def begin(self, images: Tensor) -> None:
-        """Refuse a network whose backward pass would run without the change."""
-        if torch.is_grad_enabled() and recomputes(self.net):
-            raise UserError(
-                "gradient checkpointing computes attention again in the backward pass, where nothing would be cut: "
-                "call net.set_grad_checkpointing(False) or net.gradient_checkpointing_disable(), or use torch.no_grad()"
-            )
-
-    def check_used(self) -> None:
-        """Whether the network was called, since what was called in its place was not cut."""
-        if not self.used:
-            raise UserError(
-                "nothing was cut: call the network itself, no copy or replica of it, inside the `with` block, in the "
-                "same thread"
-            )
-
-    def change(self, name: str, asked: SDPACall) -> None:
-        """Change a call of a wanted layer."""
-        if asked.q.shape[2] == 1 < asked.k.shape[2]:
-            self.one_query.add(name)
-        if self.one_query == {self.last} and (self.from_last or name in self.wanted):
-            raise UserError(
-                f"{name} of {type(self.net).__name__} attends from one query, so it is a pool and no layer: name the "
-                "layers, counted from 0, or name the pool's class after a pool"
-            )
-        if name in self.wanted:
-            self.operate(name, asked)
-
-    def operate(self, name: str, asked: SDPACall) -> None:
-        """Change a chosen attention."""
-        raise NotImplementedError
-
-    def strayed(self, name: str) -> None:
-        """Refuse a wanted layer that runs outside a forward of the network."""
-        if name in self.wanted:
-            raise UserError(
-                f"{name} of {type(self.net).__name__} runs, but not in net(images), so nothing would be cut there: "
-                "call the network itself, not its forward, forward_features or another part"
-            )
-
-    def end(self, images: Tensor, output: Any) -> None:
-        """Refuse a forward in which a wanted layer was not seen, or layers came in another order."""
-        if unseen := sorted(self.wanted - set(self.called)):
-            raise UserError(f"nothing was cut: {self.unseen(unseen)}")
-        self.check_called()
-        order = [name for name in self.called if name in self.numbers]
-        if order != (wanted := sorted(order, key=self.numbers.__getitem__)):
-            raise UserError(
-                f"layers are numbered as their modules are listed, but these attend in another order: "
-                f"{some_of(order)}, not {some_of(wanted)}"
-            )
+    mask = torch.zeros(*chosen.shape[:-1], count, dtype=torch.bool, device=chosen.device)
+    return mask.scatter(-1, chosen, True)
 
 
 class _Knockout(AttentionIntervention):
@@ -193,28 +124,26 @@ class _Knockout(AttentionIntervention):
         _check_cut("cut", cut, (2, 3))
         _check_cut("pool", pool, (2,))
         if cut is None:
-            self.wanted = set()
+            self.targets = set()
         if pool is not None:
             if self.pool_name is None:
                 raise UserError(f"{type(net).__name__} does not pool by attention, so no pool can be cut")
-            self.wanted = self.wanted | {self.pool_name}
+            self.targets = self.targets | {self.pool_name}
         self.cut, self.heads, self.pool = cut, heads, pool
 
-    def operate(self, name: str, asked: SDPACall) -> None:
-        in_pool = name == self.pool_name
-        given: Any = self.pool if in_pool else self.cut
-        cut = given.to(asked.q.device)
-        cut = (
-            cut[:, None, None].expand(-1, -1, asked.q.shape[2], -1) if in_pool else cut.reshape(-1, 1, *cut.shape[-2:])
-        )  # (B or 1, 1, M, N)
-        shape = (asked.q.shape[0], asked.q.shape[2], asked.k.shape[2])
+    def apply(self, name: str, call: SDPACall) -> None:
+        is_pool = name == self.pool_name
+        given: Any = self.pool if is_pool else self.cut
+        cut = given.to(call.q.device)
+        cut = cut[:, None, None].expand(-1, -1, call.q.shape[2], -1) if is_pool else cut.reshape(-1, 1, *cut.shape[-2:])
+        shape = (call.q.shape[0], call.q.shape[2], call.k.shape[2])  # cut is (B or 1, 1, M, N)
         if cut.shape[2:] != shape[1:] or cut.shape[0] not in (1, shape[0]):
             raise UserError(
                 f"the cut is of images, queries and keys {(cut.shape[0], *cut.shape[2:])}, but {name} has {shape}"
             )
-        if self.heads is not None and not in_pool:
-            cut = cut & _of_heads(asked, self.heads)
-        asked.take_away(cut)
+        if self.heads is not None and not is_pool:
+            cut = cut & _head_mask(call, self.heads)
+        call.mask_out(cut)
 
 
 class _Ablation(AttentionIntervention):
@@ -222,21 +151,20 @@ class _Ablation(AttentionIntervention):
         if not isinstance(heads, Mapping):
             raise UserError(f"heads must be listed by layer, as {{-1: [0, 3]}}, got {type(heads).__name__}")
         super().__init__(net, list(heads))
-        count = len(self.names) - (self.pool_name is not None)
         self.heads: dict[int, list[int]] = {}
         for layer, chosen in heads.items():
             if not isinstance(chosen, Iterable):
                 raise UserError(f"heads must be a list for each layer, as {{{layer}: [{chosen}]}}, got {chosen!r}")
-            self.heads.setdefault(layer % count, []).extend(chosen)
+            self.heads.setdefault(layer % self.num_layers, []).extend(chosen)
 
-    def operate(self, name: str, asked: SDPACall) -> None:
-        asked.silence(_of_heads(asked, self.heads[self.numbers[name]]))
+    def apply(self, name: str, call: SDPACall) -> None:
+        call.zero_out(_head_mask(call, self.heads[self.layer_indices[name]]))
 
 
-def _of_heads(asked: SDPACall, heads: Sequence[int]) -> Bool[Tensor, "1 H 1 1"]:
-    """True for these heads."""
-    count = asked.q.shape[1]
-    chosen = torch.zeros(count, dtype=torch.bool, device=asked.q.device)
+def _head_mask(call: SDPACall, heads: Sequence[int]) -> Bool[Tensor, "1 H 1 1"]:
+    """Make a mask that is true for these heads."""
+    count = call.q.shape[1]
+    chosen = torch.zeros(count, dtype=torch.bool, device=call.q.device)
     chosen[indices("heads", heads, count)] = True
     return chosen[None, :, None, None]
 

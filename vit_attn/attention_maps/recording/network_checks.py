@@ -1,4 +1,4 @@
-"""Networks that cannot be watched as they are, and what to do instead."""
+"""Checks of a network and its inputs before it is recorded; each error says what to do instead."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from vit_attn.errors import UserError
 
 LAYOUT_SIGNS = ("patch_embed", "conv_proj", "config")
-"""Attributes of which each family's networks have one; what wraps a network has none of its own."""
+"""Attributes of which each family's networks have at least one, and a wrapper around a network has none."""
 
 
 def check_network(net: Any) -> None:
-    """Refuse what only holds a network, or runs it where Python does not see it.
+    """Refuse a wrapper around a network, and one that runs outside Python.
 
     Raises:
         UserError: If it is no module, or scripted, or a wrapper.
@@ -21,24 +21,24 @@ def check_network(net: Any) -> None:
         raise UserError(f"a network (nn.Module) was expected, got {type(net).__name__}")
     if isinstance(net, torch.jit.ScriptModule):
         raise UserError("a scripted network (torch.jit) runs unseen: use the network that it was scripted from")
-    if path := wrapped(net):
+    if path := find_wrapped_network(net):
         raise UserError(
             f"{type(net).__name__} only wraps the network: use its .{path} instead, and call that or the wrapper"
         )
 
 
-def wrapped(net: nn.Module) -> str:
-    """Path to the network within a wrapper, such as ``module`` or ``net``; nothing if it is none."""
-    if _says_layout(net):
+def find_wrapped_network(net: nn.Module) -> str:
+    """Find the network within a wrapper; return its path, such as ``module`` or ``net``, or "" if ``net`` is none."""
+    if _has_layout(net):
         return ""
     for path, module in net.named_modules():
-        if module is not net and _says_layout(module) and not isinstance(module, torch.jit.ScriptModule):
+        if module is not net and _has_layout(module) and not isinstance(module, torch.jit.ScriptModule):
             return path
     return ""
 
 
 def check_parameters(net: nn.Module) -> None:
-    """Refuse a network whose weights are not there.
+    """Refuse a network without weights.
 
     Raises:
         UserError: If it is on the meta device.
@@ -50,10 +50,10 @@ def check_parameters(net: nn.Module) -> None:
 
 
 def check_batch(images: Any) -> None:
-    """Refuse what is no batch of images.
+    """Check that the images are a batch of the shape (B, C, height, width).
 
     Raises:
-        UserError: If it is none, or an empty one, or holds no numbers.
+        UserError: If they are not, or if the batch is empty or on the meta device.
     """
     if not isinstance(images, Tensor):
         raise UserError(f"images must be a tensor (batch, channels, height, width), got {type(images).__name__}")
@@ -64,8 +64,8 @@ def check_batch(images: Any) -> None:
         raise UserError("images on the meta device have no pixels")
 
 
-def misfit(net: nn.Module, images: Tensor) -> str:
-    """Why a network does not take images, where that can be seen from outside."""
+def input_mismatch(net: nn.Module, images: Tensor) -> str:
+    """Explain why a network does not take images, by dtype, channels or device; "" if none of these is the reason."""
     if not images.is_floating_point():
         return f"images must be normalised floats, got {images.dtype}: divide by 255 and normalise them"
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
@@ -79,8 +79,8 @@ def misfit(net: nn.Module, images: Tensor) -> str:
     return ""
 
 
-def recomputes(net: nn.Module) -> bool:
-    """Whether gradient checkpointing runs its attention once more in the backward pass."""
+def uses_gradient_checkpointing(net: nn.Module) -> bool:
+    """Tell whether the network recomputes its attention in the backward pass."""
     return any(
         getattr(module, "grad_checkpointing", False)
         or (getattr(module, "gradient_checkpointing", False) and module.training)
@@ -89,7 +89,7 @@ def recomputes(net: nn.Module) -> bool:
 
 
 def unseen_hint(net: nn.Module) -> str:
-    """What to do about attention that does not call fused attention, after a colon; nothing if that is not known."""
+    """Advise how to make attention modules call fused attention, after a colon; "" if that is not known."""
     implementation = getattr(getattr(net, "config", None), "_attn_implementation", "sdpa")
     if implementation != "sdpa":
         return f': load the network with attn_implementation="sdpa", it has {implementation!r}'
@@ -98,6 +98,6 @@ def unseen_hint(net: nn.Module) -> str:
     return ""
 
 
-def _says_layout(module: nn.Module) -> bool:
+def _has_layout(module: nn.Module) -> bool:
     own = {*vars(module), *vars(module).get("_modules", {})}
     return any(sign in own for sign in LAYOUT_SIGNS)

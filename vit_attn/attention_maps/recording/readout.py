@@ -1,4 +1,4 @@
-"""Which tokens a network's output is computed from, measured: the gradient of a random projection by the tokens."""
+"""Measurement of the pooling: the gradient of a random projection of the output with respect to the last tokens."""
 
 import contextlib
 import threading
@@ -11,129 +11,130 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.precision import shared
-from vit_attn.attention_maps.recording.recording import AttentionCall
+from vit_attn.attention_maps.recording.attention_call import AttentionCall
 from vit_attn.attention_maps.recording.token_layout import UNKNOWN_POOL, TokenLayout
 
 Calls = list[tuple[str, AttentionCall]]
-LAST = 16
-"""Modules that are remembered, since the last to give tokens may be one that nothing is read from."""
+MAX_CANDIDATES = 16
+"""Module outputs that are remembered, since nothing may be read from the last one with all tokens."""
 _thread = threading.local()
-UNEQUAL = "unequal parts of its tokens"
-DIFFERENCE = "a difference of its tokens"
-SEVERAL = "tokens of several modules, not of the last alone"
+UNEQUAL_TOKENS = "unequal parts of its tokens"
+TOKEN_DIFFERENCE = "a difference of its tokens"
+SEVERAL_MODULES = "tokens of several modules, not of the last alone"
 TOLERANCE = 1e-2
-"""Of the largest gradient: tokens of a mean have the same one, up to rounding in 16 bits."""
+"""Relative to the largest gradient: tokens of a mean have the same one, up to rounding in 16 bits."""
 
 
 class TokenReadout:
-    """Watches for the last modules that give all tokens, and says how the output reads them."""
+    """Keeps the last module outputs that hold all tokens, and measures how the network's output reads them.
 
-    def __init__(self, most: int | None = LAST) -> None:
-        self.last: deque[Tensor] = deque(maxlen=most)
-        self.parts: set[nn.Module] = set()
+    Args:
+        maxlen: Number of module outputs to keep; None keeps all.
+    """
+
+    def __init__(self, maxlen: int | None = MAX_CANDIDATES) -> None:
+        self.candidates: deque[Tensor] = deque(maxlen=maxlen)
+        self.modules: set[nn.Module] = set()
 
     @contextlib.contextmanager
-    def watching(self, modules: Iterable[nn.Module]) -> Iterator[None]:
-        """See what each module gives in this thread inside the ``with`` block, once ``begin`` is called."""
-        self.parts = set(modules)
+    def attached(self, modules: Iterable[nn.Module]) -> Iterator[None]:
+        """Keep outputs of these modules inside the ``with`` block, in this thread, once ``start`` is called."""
+        self.modules = set(modules)
         with contextlib.ExitStack() as stack:
-            stack.callback(self._end)
-            for module in self.parts:
+            stack.callback(self._stop)
+            for module in self.modules:
                 hook = module.register_forward_hook
-                stack.enter_context(shared(("tokens", module), lambda hook=hook: hook(tokens_given).remove))
+                stack.enter_context(shared(("tokens", module), lambda hook=hook: hook(remember_tokens).remove))
             yield
 
-    def begin(self) -> None:
-        """A forward begins in this thread."""
-        self._end()
-        _open().append(self)
+    def start(self) -> None:
+        """Forget earlier outputs and keep those of the forward that starts in this thread."""
+        self._stop()
+        _active().append(self)
 
-    def _end(self) -> None:
-        self.last.clear()
-        if self in _open():
-            _open().remove(self)
+    def _stop(self) -> None:
+        self.candidates.clear()
+        if self in _active():
+            _active().remove(self)
 
-    def checked(self, layout: TokenLayout, calls: Calls, output: Any) -> tuple[TokenLayout, Calls]:
-        """The layout with what was measured in place of what the class says, and the calls without a pool for nobody.
+    def measure(self, layout: TokenLayout, calls: Calls, output: Any) -> tuple[TokenLayout, Calls]:
+        """Replace the declared pooling by the measured one, and drop a pool that the output does not depend on.
 
         Nothing can be measured where no graph was recorded, where the head is all zeros, or where the output is tokens.
+
+        Args:
+            layout: The layout that the network's class declares.
+            calls: Attention calls of the forward.
+            output: Its output.
         """
-        pooled, tokens = _pooled(output), [each for each in self.last if each.shape[1] == layout.num_tokens]
-        self._end()
-        if _ends_with_one_query(calls, layout):
+        features, tokens = _image_features(output), [x for x in self.candidates if x.shape[1] == layout.num_tokens]
+        self._stop()
+        if _ends_with_single_query(calls, layout):
             call = calls[-1][1]
-            read = _is_read(call, pooled)
-            if read is None and layout.global_pool not in ("", UNKNOWN_POOL):
-                read = layout.pools_by_attention
-            if read is not False:
-                alone = read and not _reaches(pooled, calls[0][1].output, call.output)
-                whole, name = call.k.shape[2] == layout.num_tokens, "map" if alone else UNKNOWN_POOL
-                return layout._replace(global_pool=name, pool_include_prefix=whole), calls
+            used = _is_used(call, features)
+            if used is None and layout.global_pool not in ("", UNKNOWN_POOL):
+                used = layout.pools_by_attention
+            if used is not False:
+                alone = used and not _bypasses(features, calls[0][1].output, call.output)
+                include_prefix = call.k.shape[2] == layout.num_tokens
+                pool = "map" if alone else UNKNOWN_POOL
+                return layout._replace(global_pool=pool, pool_include_prefix=include_prefix), calls
             calls = calls[:-1]
         elif layout.pools_by_attention:
             return layout, calls
-        found = ((each, _projected_gradient(pooled, each)) for each in reversed(tokens))
-        last, gradient = next(((each, of) for each, of in found if of is not None), (None, None))
-        if gradient is None or not gradient.any() or not gradient.isfinite().all():  # the last are told with the maps
-            return layout, calls
-        if _reaches(pooled, calls[0][1].output, last):
-            return layout._replace(global_pool=SEVERAL, pooled=None), calls
-        by_query = _projected_gradient(pooled, calls[-1][1].output)
-        if by_query is not None and not torch.equal(_read(gradient), _read(by_query.transpose(1, 2).flatten(2))):
-            return layout._replace(global_pool=UNEQUAL, pooled=None), calls  # it reads tokens in another way, too
-        return _measured(layout, gradient), calls
+        return _measured_layout(layout, calls, features, tokens), calls
 
 
-def _open() -> list[TokenReadout]:
-    """What reads a forward of this thread."""
-    if not hasattr(_thread, "open"):
-        _thread.open = []
-    return _thread.open
-
-
-def tokens_given(module: nn.Module, _inputs: Any, output: Any) -> None:
-    """Keep what a module gave if it may be all tokens; a hook without a state, as copied networks take it along."""
+def remember_tokens(module: nn.Module, _inputs: Any, output: Any) -> None:
+    """Keep a module's output if it may hold all tokens; a hook without state, since copied networks take it along."""
     if isinstance(output, Tensor) and output.ndim == 3 and output.requires_grad:
-        for each in _open():
-            if module in each.parts:
-                each.last.append(output)
+        for readout in _active():
+            if module in readout.modules:
+                readout.candidates.append(output)
 
 
-def _ends_with_one_query(calls: Calls, layout: TokenLayout) -> bool:
-    """Whether the last attention has one query, where all others have many."""
-    asking = [call.q.shape[2] for _, call in calls]
-    return asking[-1] == 1 < layout.num_tokens and len(asking) > 1 and 1 not in asking[:-1]
+def _active() -> list[TokenReadout]:
+    """Readouts of the forwards of this thread."""
+    if not hasattr(_thread, "active"):
+        _thread.active = []
+    return _thread.active
 
 
-def _is_read(call: AttentionCall, pooled: Tensor | None) -> bool | None:
-    """Whether what a call gave has a part in the output; none where that cannot be measured."""
-    if call.output is None or pooled is None or not pooled.requires_grad:
+def _ends_with_single_query(calls: Calls, layout: TokenLayout) -> bool:
+    """Tell whether the last attention has one query, and all others have more."""
+    queries = [call.q.shape[2] for _, call in calls]
+    return queries[-1] == 1 < layout.num_tokens and len(queries) > 1 and 1 not in queries[:-1]
+
+
+def _is_used(call: AttentionCall, features: Tensor | None) -> bool | None:
+    """Tell whether the output depends on an attention call; None where that cannot be measured."""
+    if call.output is None or features is None or not features.requires_grad:
         return None
-    gradient = _projected_gradient(pooled, call.output)
+    gradient = _projected_gradient(features, call.output)
     return False if gradient is None else bool(gradient.any()) or None
 
 
-def _projected_gradient(pooled: Tensor | None, tokens: Tensor | None) -> Tensor | None:
-    """The gradient of a random projection of what is said of each image; none where there is no way to it."""
-    if pooled is None or tokens is None or not pooled.requires_grad:
+def _projected_gradient(features: Tensor | None, tokens: Tensor | None) -> Tensor | None:
+    """Gradient of a random projection of each image's features by the tokens; None if they do not depend on them."""
+    if features is None or tokens is None or not features.requires_grad:
         return None
     generator = torch.Generator("cpu").manual_seed(0)  # of its own: the random state stays as it is
-    projection = torch.randn(pooled.shape[-1], generator=generator, device="cpu", dtype=torch.float32)
-    projection = projection.to(pooled.device, pooled.dtype)
+    projection = torch.randn(features.shape[-1], generator=generator, device="cpu", dtype=torch.float32)
+    projection = projection.to(features.device, features.dtype)
     with torch.enable_grad():
-        value = (pooled * projection).sum()
+        value = (features * projection).sum()
     (gradient,) = torch.autograd.grad(value, [tokens], retain_graph=True, allow_unused=True)
     return None if gradient is None else gradient.detach().float()
 
 
-def _reaches(pooled: Tensor | None, first: Tensor | None, last: Tensor | None) -> bool:
-    """Whether the output is computed from what the first attention gave by a way that leaves out the last tokens.
+def _bypasses(features: Tensor | None, first: Tensor | None, last: Tensor | None) -> bool:
+    """Tell whether the features depend on the first attention's output by a path around the last tokens.
 
-    The graph is only walked through, from the output to the last tokens.
+    The graph is searched from the features, and not beyond the last tokens.
     """
-    if pooled is None or first is None or last is None or last is first:
+    if features is None or first is None or last is None or last is first:
         return False
-    waiting, seen = [pooled.grad_fn], {last.grad_fn, None}
+    waiting, seen = [features.grad_fn], {last.grad_fn, None}
     while waiting:
         node: Any = waiting.pop()
         if node in seen:
@@ -145,62 +146,84 @@ def _reaches(pooled: Tensor | None, first: Tensor | None, last: Tensor | None) -
     return False
 
 
-def _read(gradient: Float[Tensor, "B N D"]) -> Bool[Tensor, " N"]:
-    """Which tokens have a gradient."""
+def _tokens_with_gradient(gradient: Float[Tensor, "B N D"]) -> Bool[Tensor, " N"]:
+    """Mask of the tokens whose gradient is not zero."""
     sizes = gradient.abs().amax(dim=(0, 2))
     return sizes > 1e-6 * sizes.max()
 
 
-def _measured(layout: TokenLayout, gradient: Float[Tensor, "B N D"]) -> TokenLayout:
-    prefix, read = layout.num_prefix_tokens, _read(gradient).tolist()
-    before, patches = read[:prefix], read[prefix:]
-    if any(patches):
-        if not all(patches) or not _equal(gradient[:, prefix:]):
-            return layout._replace(global_pool=UNEQUAL, pooled=None)
-        if not any(before) or (all(before) and _equal(gradient)):
-            return layout._replace(global_pool="avg", pool_include_prefix=any(before), pooled=None)
+def _measured_layout(layout: TokenLayout, calls: Calls, features: Tensor | None, tokens: list[Tensor]) -> TokenLayout:
+    """Layout with the pooling that the gradient by the last tokens shows; unchanged if there is no such gradient."""
+    gradients = ((each, _projected_gradient(features, each)) for each in reversed(tokens))
+    last, gradient = next(((each, of) for each, of in gradients if of is not None), (None, None))
+    if gradient is None or not gradient.any() or not gradient.isfinite().all():  # NaN is reported with the maps
+        return layout
+    if _bypasses(features, calls[0][1].output, last):
+        return layout._replace(global_pool=SEVERAL_MODULES, pooled=None)
+    by_query = _projected_gradient(features, calls[-1][1].output)
+    if by_query is not None:
+        query_tokens = _tokens_with_gradient(by_query.transpose(1, 2).flatten(2))
+        if not torch.equal(_tokens_with_gradient(gradient), query_tokens):  # tokens are read in another way, too
+            return layout._replace(global_pool=UNEQUAL_TOKENS, pooled=None)
+    return _pooling_from_gradient(layout, gradient)
+
+
+def _pooling_from_gradient(layout: TokenLayout, gradient: Float[Tensor, "B N D"]) -> TokenLayout:
+    prefix, read = layout.num_prefix_tokens, _tokens_with_gradient(gradient).tolist()
+    read_prefix, read_patches = read[:prefix], read[prefix:]
+    if any(read_patches):
+        if not all(read_patches) or not _is_equal(gradient[:, prefix:]):
+            return layout._replace(global_pool=UNEQUAL_TOKENS, pooled=None)
+        if not any(read_prefix) or (all(read_prefix) and _is_equal(gradient)):
+            return layout._replace(global_pool="avg", pool_include_prefix=any(read_prefix), pooled=None)
     elif read == [True] + [False] * (len(read) - 1):
         return layout._replace(global_pool="token", pooled=None)
-    return _mixed(layout, gradient, [token for token in range(prefix) if before[token]], any(patches))
+    prefix_tokens = [token for token in range(prefix) if read_prefix[token]]
+    return _weighted_pooling(layout, gradient, prefix_tokens, any(read_patches))
 
 
-def _mixed(layout: TokenLayout, gradient: Float[Tensor, "B N D"], asked: list[int], patches: bool) -> TokenLayout:
-    """The layout where prefix tokens are read, beside each other or beside the mean over the patches."""
+def _weighted_pooling(
+    layout: TokenLayout, gradient: Float[Tensor, "B N D"], prefix_tokens: list[int], patches: bool
+) -> TokenLayout:
+    """Layout of a network that reads prefix tokens, beside each other or beside the mean over the patches."""
     prefix = layout.num_prefix_tokens
-    parts = [gradient[:, token] for token in asked] + ([gradient[:, prefix:].sum(dim=1)] if patches else [])
-    ratios = _ratios(torch.stack(parts).flatten(1))
-    if ratios is not None and (ratios < 0).any():
-        return layout._replace(global_pool=DIFFERENCE, pooled=None)
-    if patches and asked == [0] and (ratios is None or (ratios - 0.5).abs().amax() <= TOLERANCE):
+    terms = [gradient[:, token] for token in prefix_tokens]
+    terms += [gradient[:, prefix:].sum(dim=1)] if patches else []
+    factors = _linear_factors(torch.stack(terms).flatten(1))
+    if factors is not None and (factors < 0).any():
+        return layout._replace(global_pool=TOKEN_DIFFERENCE, pooled=None)
+    if patches and prefix_tokens == [0] and (factors is None or (factors - 0.5).abs().amax() <= TOLERANCE):
         return layout._replace(global_pool="token+avg", pool_include_prefix=False, pooled=None)
-    if patches and ratios is None:
-        return layout._replace(global_pool=UNEQUAL, pooled=None)
-    ratios = torch.full((len(parts),), 1 / len(parts), dtype=torch.float32, device="cpu") if ratios is None else ratios
+    if patches and factors is None:
+        return layout._replace(global_pool=UNEQUAL_TOKENS, pooled=None)
+    if factors is None:
+        factors = torch.full((len(terms),), 1 / len(terms), dtype=torch.float32, device="cpu")
     row = torch.zeros(layout.num_tokens, dtype=torch.float32, device="cpu")
-    row[asked] = ratios[: len(asked)]
+    row[prefix_tokens] = factors[: len(prefix_tokens)]
     if patches:
-        row[prefix:] = ratios[-1] / (layout.num_tokens - prefix)
-    return layout._replace(global_pool="prefix" if not patches and len(asked) == prefix else "tokens", pooled=row)
+        row[prefix:] = factors[-1] / (layout.num_tokens - prefix)
+    only_prefix = not patches and len(prefix_tokens) == prefix
+    return layout._replace(global_pool="prefix" if only_prefix else "tokens", pooled=row)
 
 
-def _ratios(parts: Float[Tensor, "parts _"]) -> Float[Tensor, " parts"] | None:
-    """Each one's part of their sum, where all are multiples of one gradient: of a weighted sum; none where not."""
-    most = parts[parts.abs().amax(dim=1).argmax()]
-    multiples = (parts * most).sum(dim=1) / most.square().sum()
-    apart = (parts - multiples[:, None] * most).abs().amax(dim=1)
-    if (apart > TOLERANCE * parts.abs().amax(dim=1)).any():
+def _linear_factors(terms: Float[Tensor, "terms _"]) -> Float[Tensor, " terms"] | None:
+    """Factors of a weighted sum, of which all terms' gradients are multiples of one; None if they are not."""
+    largest = terms[terms.abs().amax(dim=1).argmax()]
+    multiples = (terms * largest).sum(dim=1) / largest.square().sum()
+    residual = (terms - multiples[:, None] * largest).abs().amax(dim=1)
+    if (residual > TOLERANCE * terms.abs().amax(dim=1)).any():
         return None
     return (multiples / multiples.abs().sum()).cpu()
 
 
-def _equal(gradient: Float[Tensor, "B N D"]) -> bool:
-    """Whether the tokens of each image have the same gradient."""
+def _is_equal(gradient: Float[Tensor, "B N D"]) -> bool:
+    """Tell whether the tokens of each image have the same gradient."""
     mean = gradient.mean(dim=1, keepdim=True)
     return bool((gradient - mean).abs().amax() <= TOLERANCE * mean.abs().amax())
 
 
-def _pooled(output: Any) -> Tensor | None:
-    """What the network says of each image, of all that it returned: logits, or what its pooler gave."""
+def _image_features(output: Any) -> Tensor | None:
+    """Find the tensor (B, features) in a network's output: logits, or a pooler's output."""
     named = [getattr(output, name, None) for name in ("logits", "pooler_output", "image_embeds")]
     listed = list(output) if isinstance(output, (tuple, list)) else []
     found = (x for x in (output, *named, *listed) if isinstance(x, Tensor) and x.ndim == 2 and x.is_floating_point())

@@ -1,4 +1,4 @@
-"""What one fused attention was asked for, and what becomes of it under knock-outs and ablations."""
+"""Arguments of one call of fused attention, with the changes that knock-outs and ablations make to it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ SDPA_ARGUMENTS = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal"
 
 @dataclass
 class SDPACall:
-    """The arguments of one attention, completed: as many heads of keys as of queries, and a mask or none.
+    """Arguments of one attention call, normalised: as many key heads as query heads, ``is_causal`` as a mask.
 
     Args:
         q: Queries (B, H, M, Dh).
         k: Keys (B, H, N, Dh).
         v: Values (B, H, N, Dv).
-        mask: Added to the scores, or True where attention may go.
-        scale: What the products are multiplied by.
-        hard: Whether all attention goes to the best key.
-        cut: True on the edges that are taken away.
-        silent: True, (B, H, M, 1), for rows that give zeros.
+        mask: Added to the scores if it is of floats; True where attention is allowed if it is boolean.
+        scale: Factor of the products of queries and keys.
+        hard: Whether each query attends to its best key alone.
+        removed_edges: True, broadcastable to (B, H, M, N), on the edges that are knocked out.
+        zero_rows: True, (B, H, M, 1), for queries whose output is zero.
     """
 
     q: Tensor
@@ -36,46 +36,45 @@ class SDPACall:
     mask: Tensor | None
     scale: float
     hard: bool
-    cut: Tensor | None = None
-    silent: Tensor | None = None
+    removed_edges: Tensor | None = None
+    zero_rows: Tensor | None = None
 
-    def take_away(self, cut: Tensor) -> None:
-        """Cut edges, beside those that others cut."""
-        self.cut = cut if self.cut is None else self.cut | cut
+    def mask_out(self, edges: Tensor) -> None:
+        """Remove edges, in addition to those already removed."""
+        self.removed_edges = edges if self.removed_edges is None else self.removed_edges | edges
 
-    def silence(self, rows: Tensor) -> None:
-        """Let rows give zeros, beside those that others silence."""
-        self.silent = rows if self.silent is None else self.silent | rows
+    def zero_out(self, rows: Tensor) -> None:
+        """Set the output of these queries to zero, in addition to those already set."""
+        self.zero_rows = rows if self.zero_rows is None else self.zero_rows | rows
 
-    def answer(self, plain: Callable[[], Tensor] | None = None) -> Tensor:
-        """What the attention gives, whose mask and silent rows are then what was used.
+    def compute(self, original: Callable[[], Tensor] | None = None) -> Tensor:
+        """Compute the attention; ``mask`` and ``zero_rows`` are afterwards those that were used.
 
         Args:
-            plain: What the network itself would do, which is done where nothing is cut.
+            original: The network's own call, made as it is where no edge is removed.
         """
-        if self.cut is not None:
-            self._cut()
-            plain = None
-        output = self._attend() if plain is None else plain()
-        return output if self.silent is None else output.masked_fill(self.silent, 0.0)
+        if self.removed_edges is not None:
+            self._close_mask(self.removed_edges)
+            original = None
+        output = self._attend() if original is None else original()
+        return output if self.zero_rows is None else output.masked_fill(self.zero_rows, 0.0)
 
     def weights(self) -> Tensor:
-        """The weights, in the network's graph, for modules that return them."""
+        """Compute the attention weights in the network's graph, for modules that return them."""
         scores = self.q @ self.k.mT * self.scale
         if self.mask is not None:
             boolean = self.mask.dtype == torch.bool
             scores = scores.masked_fill(~self.mask, -torch.inf) if boolean else scores + self.mask
         weights = scores.softmax(dim=-1)
-        return weights if self.silent is None else weights.masked_fill(self.silent, 0.0)
+        return weights if self.zero_rows is None else weights.masked_fill(self.zero_rows, 0.0)
 
     def _attend(self) -> Tensor:
         attend: Any = hard_attention if self.hard else F.scaled_dot_product_attention
         return attend(self.q, self.k, self.v, attn_mask=self.mask, scale=self.scale)
 
-    def _cut(self) -> None:
-        """Close the mask on the cut edges; a row without a key left gives zeros, and no kernel divides by nothing."""
-        cut: Any = self.cut
-        mask, allowed = self.mask, ~cut
+    def _close_mask(self, removed: Tensor) -> None:
+        """Close the mask on the removed edges; a query without any key gives zeros, so no kernel divides by zero."""
+        mask, allowed = self.mask, ~removed
         bias = torch.zeros((), dtype=self.q.dtype, device=self.q.device)
         if mask is not None and mask.dtype == torch.bool:
             allowed = allowed & mask
@@ -86,10 +85,10 @@ class SDPACall:
         if self.hard or mask is bias:
             kept = torch.where(kept, torch.where(empty, 0.0, bias), -torch.inf)
         self.mask = kept
-        self.silence(empty)
+        self.zero_out(empty)
 
 
-def completed(  # noqa: PLR0913  the arguments of torch's scaled_dot_product_attention
+def bind_call(  # noqa: PLR0913  the arguments of torch's scaled_dot_product_attention
     hard: bool,
     where: str,
     query: Tensor | None = None,
@@ -100,14 +99,27 @@ def completed(  # noqa: PLR0913  the arguments of torch's scaled_dot_product_att
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
-    **by_short_name: Any,
+    **short_names: Any,
 ) -> SDPACall:
-    """What fused attention, or hard attention, is asked for by these arguments, in what its kernel computes in.
+    """Bind the arguments of fused or hard attention, in the dtype that its kernel computes in.
+
+    Args:
+        hard: Whether the call is of :func:`hard_attention`, whose tensors are named ``q``, ``k`` and ``v``.
+        where: The calling module, for messages, such as `` in blocks.0.attn``.
+        query: As for ``scaled_dot_product_attention``, and so are the others.
+        key: See there.
+        value: See there.
+        attn_mask: See there.
+        dropout_p: See there; must be 0.
+        is_causal: See there.
+        scale: See there.
+        enable_gqa: See there.
+        **short_names: ``q``, ``k`` and ``v``.
 
     Raises:
-        UserError: If dropout is on, or if queries, keys and values are not of images and heads.
+        UserError: If dropout is on, or if queries, keys and values are not (images, heads, tokens, channels).
     """
-    q, k, v = (by_short_name.get(name, given) for name, given in (("q", query), ("k", key), ("v", value)))
+    q, k, v = (short_names.get(name, given) for name, given in (("q", query), ("k", key), ("v", value)))
     if dropout_p:
         raise UserError(
             f"attention dropout is on (p={dropout_p}){where}, so no map would be what was used: call net.eval()"

@@ -14,7 +14,7 @@ from torch import Tensor
 from vit_attn.attention_maps.evaluation.ground_truth import ground_truth
 from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.attention_maps.recording.token_layout import covered
+from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.attention_maps.summary import AttentionSummary
 from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.overlay import AttentionMap, Mark, draw_matrices, draw_overlays, draw_sheet, shares_of
@@ -109,7 +109,7 @@ def overlay(
         "relevance": AttentionMap("relevance", shares_of(related), note=f"for {class_names[view.target]}"),
     }
     title = _title(probe, index, view, class_names, "\n")
-    image = covered(_pixels(probe.images[index]), view)
+    image = crop_to_patches(_pixels(probe.images[index]), view)
     return draw_overlays(image, title, [maps[method] for method in methods], _marks(probe, index, view), dpi)
 
 

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 from vit_attn.attention_maps.evaluation.ground_truth import ground_truth
 from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.attention_maps.recording.token_layout import covered
+from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
 from vit_attn.tb_plugin.summary import ProbeImages, Tokens, Verdicts, bytes_of_image, write_attention
 
@@ -100,7 +100,7 @@ class AttentionTab:
 
 
 def _images(probe: Any, class_names: Sequence[str], count: int, recording: Recording) -> ProbeImages:
-    pixels = covered(probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), recording)
+    pixels = crop_to_patches(probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), recording)
     answers = None
     bought, buyer = (ground_truth(probe, recording, name) for name in ("bought", "buyer"))
     if bought is not None and buyer is not None:
