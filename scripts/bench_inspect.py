@@ -1,15 +1,14 @@
 #!/usr/bin/env python
-"""What looking costs: time and memory of recorded forwards against plain ones, side by side in one run.
+"""Benchmark of recording: time and memory of recorded forwards against plain ones, side by side in one run.
 
-Time: a plain forward, a recorded forward with rollout of the CLS row, of which the weights alone (qkᵀ and softmax of
-every layer) are told too, and what is common elsewhere: hooks on unfused attention that keep every map, then the full
-product of matrices. Each round times all in turn; the figures are medians
-of the ratios over the rounds, with the quarter and three-quarter points. Memory: the most bytes that tensors held at
-once above a plain forward, by torch's profiler of allocations.
+Time: a plain forward; a recorded forward with rollout of the CLS row, and the part of it that computes the weights (qkᵀ
+and softmax of every layer); and the common alternative: hooks on unfused attention that keep every map, then the full
+matrix product. Each round times all in turn; the figures are medians of the ratios over the rounds, with the quarter
+and three-quarter points. Memory: peak bytes of tensors above a plain forward, by torch's profiler of allocations.
 
-What a recording keeps, glibc gives back to the system after it and asks for again: those page faults are part of what
-looking costs a process that does nothing else, and they are gone where memory is kept, as by an allocator such as
-jemalloc, or by ``--keep_memory`` for all contenders alike.
+After a recording, glibc returns its memory to the system and requests it again for the next one. The page faults are
+part of the cost in a process that does nothing else; an allocator such as jemalloc avoids them, and so does
+``--keep_memory``, for all contenders alike.
 
     OMP_NUM_THREADS=2 .venv/bin/python scripts/bench_inspect.py
     .venv/bin/python scripts/bench_inspect.py --device cuda
@@ -48,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def keep_memory() -> None:
-    """Let glibc hold on to memory that was freed: no block is mapped by itself, and the heap is never trimmed."""
+    """Let glibc keep freed memory: no block is mapped by itself, and the heap is never trimmed."""
     most, (trim_threshold, mmap_threshold) = 2**30, (-1, -3)  # malloc.h
     for option in (trim_threshold, mmap_threshold):
         if not ctypes.CDLL(None).mallopt(option, most):
@@ -67,7 +66,7 @@ def ours(net: nn.Module, images: Tensor) -> Tensor:
 
 
 def weights_alone(recording: Recording) -> None:
-    """What any method that reads all weights has to pay."""
+    """Compute all weights, which any method that reads them must do."""
     for layer in recording:
         for call in layer.calls:
             for images, heads in call.parts(by_head=True):
@@ -76,7 +75,7 @@ def weights_alone(recording: Recording) -> None:
 
 @contextlib.contextmanager
 def every_map_kept(net: Any) -> Iterator[list[Tensor]]:
-    """Attention unfused, its softmax kept by hooks: every map is there at once."""
+    """Unfuse the attention and keep its softmax by hooks: all maps are in memory at once."""
     maps: list[Tensor] = []
     hooks = []
     for block in net.blocks:
@@ -91,7 +90,7 @@ def every_map_kept(net: Any) -> Iterator[list[Tensor]]:
 
 
 def hooked(net: Any, images: Tensor) -> Tensor:
-    """Rollout as the product of whole matrices."""
+    """Compute rollout as a product of full matrices."""
     with torch.no_grad(), every_map_kept(net) as maps:
         net(images)
     product = eye = torch.eye(maps[0].shape[-1], device=images.device)
@@ -108,7 +107,7 @@ def with_gradients(net: nn.Module, images: Tensor) -> Tensor:
 
 
 def hooked_with_gradients(net: Any, images: Tensor) -> Tensor:
-    """Maps and their gradients, and Chefer's product of whole matrices."""
+    """Compute Chefer's relevance as a product of full matrices, from maps and their gradients."""
     with every_map_kept(net) as maps:
         logits = net(images)
     gradients = torch.autograd.grad(logits.amax(dim=-1).sum(), maps)
@@ -119,7 +118,7 @@ def hooked_with_gradients(net: Any, images: Tensor) -> Tensor:
 
 
 def backward(net: nn.Module, images: Tensor) -> None:
-    """What any method with gradients needs: a forward and the gradient of a logit by the images' embedding."""
+    """Run a forward and the backward pass of a logit, which any method with gradients needs."""
     logits = net(images)
     torch.autograd.grad(logits.amax(dim=-1).sum(), [net.get_parameter("pos_embed")])
 
@@ -135,7 +134,7 @@ def seconds(run: Callable[[nn.Module, Tensor], Any], net: nn.Module, images: Ten
 
 
 def peak(run: Callable[[nn.Module, Tensor], Any], net: nn.Module, images: Tensor) -> int:
-    """The most bytes that were held at once above those before."""
+    """Measure the peak memory above that before, in bytes."""
     if images.is_cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()

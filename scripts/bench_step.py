@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train steps of our ViT against timm's of the same configuration, in turn in one run.
+"""Benchmark of training steps: our ViT against timm's of the same configuration, in turn in one run.
 
 Each round trains both for a few steps, ours first in every other round; the figures are medians over the rounds, with
 the quarter and three-quarter points. Both start from the same weights and see the same images.
@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def make_step(net: nn.Module, images: torch.Tensor, args: argparse.Namespace):
-    """A function that trains one step on the same images each time."""
+    """Make a function that trains one step on the same images each time."""
     labels = torch.arange(args.batch_size, device=args.device) % 10
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
 
@@ -53,7 +53,7 @@ def make_step(net: nn.Module, images: torch.Tensor, args: argparse.Namespace):
 
 
 def images_per_second(step, args: argparse.Namespace) -> float:
-    """Images a second over one round."""
+    """Measure images per second over one round."""
     if args.device == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Which vision transformers are recorded, and whether rightly: all of timm's, torchvision's and transformers' families.
+"""Check of recording on the vision transformers of timm, torchvision and transformers, a table of all families.
 
     python scripts/check_families.py [--only REGEX] [--write docs/methods.md]
 
-Each network has random weights, drawn until its attention is far from uniform. What was recorded is compared with the
+Each network has random weights, scaled until its attention is far from uniform. Recorded weights are compared with the
 softmax of the same network without fused attention; the default query with the gradient of a random projection of the
-output by the tokens; the patches' order with what changes when one patch of the image does; and relevance with its
-formula. Prints a table, and exits with 1 if anything that was recorded is wrong. Takes a quarter of an hour on two
+output by the tokens; the order of the patches with the tokens that change when one patch of the image does; and
+relevance with its formula. Prints a table, and exits with 1 if a recording is wrong. Takes a quarter of an hour on two
 busy cores.
 """
 
@@ -30,7 +30,7 @@ from family_checks import (  # pyrefly: ignore[missing-import]
     compare_weights,
     default_row,
     pool_name,
-    redraw,
+    sharpen_attention,
     softmaxes,
 )
 from family_networks import Candidate, candidates, images_of  # pyrefly: ignore[missing-import]
@@ -45,7 +45,7 @@ BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one network."""
+    """Result of one network."""
 
     candidate: Candidate
     result: str
@@ -56,7 +56,7 @@ class Finding:
 
 
 def main() -> int:
-    """Check every network, print the table, and say what is wrong."""
+    """Check every network, print the table, and report errors."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="networks whose library, family and name match")
     parser.add_argument("--write", type=Path, help="document whose table between the markers is replaced")
@@ -98,12 +98,12 @@ def check(candidate: Candidate) -> Finding:
 
 
 def first_line(error: Exception) -> str:
-    """An error of a library in a line."""
+    """Format a library's error in one line."""
     return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason'])[0][:150]}"
 
 
 def recorded(candidate: Candidate, net: nn.Module) -> Finding:
-    """What recording a network gives, and how right it is."""
+    """Record a network and compare with its references."""
     try:
         if candidate.meta:
             attention_modules(net)
@@ -112,7 +112,7 @@ def recorded(candidate: Candidate, net: nn.Module) -> Finding:
         if hasattr(net, "text_model"):
             with record(net):
                 net(input_ids=torch.tensor([[1, 2, 2]] * len(images)), pixel_values=images)
-        redraw(net.double(), images)
+        sharpen_attention(net.double(), images)
         with record(net, gradients=True) as recording:
             net(images)
         with torch.no_grad(), record(net) as plain:
@@ -136,7 +136,7 @@ def recorded(candidate: Candidate, net: nn.Module) -> Finding:
 
 
 def unfused(candidate: Candidate, net: nn.Module) -> nn.Module:
-    """The same network without fused attention."""
+    """Build the same network without fused attention."""
     twin = candidate.build(unfused=True).eval().double()
     twin.load_state_dict(net.state_dict())
     attentions: Any = twin.modules()
@@ -147,7 +147,7 @@ def unfused(candidate: Candidate, net: nn.Module) -> nn.Module:
 
 
 def table(findings: list[Finding]) -> str:
-    """Networks of one family with the same result in one row; those without attention of a library in one."""
+    """Format the table, with one row per family and result; a library's networks without attention share one row."""
     rows: dict[tuple[str, ...], list[Finding]] = {}
     for each in findings:
         kind = shape_of(each)
@@ -164,13 +164,13 @@ def table(findings: list[Finding]) -> str:
         right = result == "recorded"
         errors = [f"{max(getattr(each, of) for each in found):.0e}" if right else "" for of in ("weights", "relevance")]
         errors[1] = "" if pool == "no default query" else errors[1]
-        said = result if right else f"{result}: {kind}"
-        lines.append(f"| {library} | {family} | {names} | {said} | {pool} | {' | '.join(errors)} |")
+        text = result if right else f"{result}: {kind}"
+        lines.append(f"| {library} | {family} | {names} | {text} | {pool} | {' | '.join(errors)} |")
     return "\n".join(lines)
 
 
 def shape_of(finding: Finding) -> str:
-    """A message without the network's own name and numbers, cut to what fits a table."""
+    """Shorten a message to fit the table, without the network's name and numbers."""
     kind = "has no attention modules to record" if "no attention modules" in finding.says else finding.says
     kind = re.sub(r"(scaled_dot_product_attention|queries and keys|more than once a forward)(:| in).*", r"\1", kind)
     return "" if finding.result == "recorded" else re.sub(r"\s*\|\s*", " ", kind)[:160]
@@ -178,7 +178,7 @@ def shape_of(finding: Finding) -> str:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without what libraries say while they build."""
+    """Silence the libraries."""
     logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

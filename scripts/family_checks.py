@@ -1,4 +1,4 @@
-"""What a recording is compared with, for ``check_families.py``: unfused weights, gradients, and formulas."""
+"""References of a recording, for ``check_families.py``: unfused weights, gradients, and formulas."""
 
 import re
 from typing import Any
@@ -13,7 +13,7 @@ from vit_attn.attention_maps.recording.recording import Layer, Recording
 from vit_attn.errors import UserError
 
 LARGEST_ERROR = 1e-5
-"""Of a recorded weight, which is in float32; the reference is in float64."""
+"""Largest error of a recorded weight, in float32, against the reference in float64."""
 SOFTMAX = (Tensor.softmax, torch.softmax, F.softmax)
 QUERIES_AND_KEYS = re.compile(
     r"qkv\.weight|\bq\.weight|\bk\.weight|\bkv\.weight|q_proj|k_proj|query|key\.|in_proj_weight"
@@ -22,11 +22,11 @@ NORMS = re.compile(r"[qk]_?norm\w*\.weight|(query|key)_norm\.weight")
 
 
 class Wrong(Exception):
-    """What was recorded is not what the network does."""
+    """Recording that differs from its reference."""
 
 
 class Softmaxes(TorchFunctionMode):
-    """Keeps the weights of attention that is not fused, in the graph."""
+    """Mode that keeps the weights of unfused attention, in the graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class Softmaxes(TorchFunctionMode):
             output, weights = attend(*args, **(kwargs | {"need_weights": True, "average_attn_weights": False}))
             self.kept.append(weights._base)  # (B H, N, N): what it returns is a view that nothing uses
             return output, weights
-        if func is F.scaled_dot_product_attention:  # where a network has nothing else
-            output, weights = written_out(*args, **kwargs)
+        if func is F.scaled_dot_product_attention:  # of a network without an unfused path
+            output, weights = explicit_attention(*args, **kwargs)
             self.kept.append(weights)
             return output
         result = func(*args, **kwargs)
@@ -49,12 +49,12 @@ class Softmaxes(TorchFunctionMode):
         return result
 
 
-def written_out(
+def explicit_attention(
     q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, *, scale: float | None = None, **options: Any
 ) -> tuple[Tensor, Tensor]:
-    """Fused attention by its formula, and its weights."""
+    """Compute attention by its formula, and return its weights, too."""
     if options.pop("dropout_p", 0.0) or any(options.values()):
-        raise Wrong(f"attention with {options} is not written out")
+        raise Wrong(f"attention with {options} has no explicit formula here")
     scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
     if attn_mask is not None:
         scores = scores.masked_fill(~attn_mask, -torch.inf) if attn_mask.dtype == torch.bool else scores + attn_mask
@@ -62,8 +62,8 @@ def written_out(
     return weights @ v, weights
 
 
-def redraw(net: nn.Module, images: Tensor) -> None:
-    """Queries and keys are enlarged until attention is far from uniform; nothing is shut by zeros or LayerScale."""
+def sharpen_attention(net: nn.Module, images: Tensor) -> None:
+    """Scale queries and keys until attention is far from uniform; set LayerScale to 1 and replace zeros."""
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if re.search(r"gamma|lambda_?1|lambda_?2|layer_?scale", name):
@@ -82,23 +82,23 @@ def redraw(net: nn.Module, images: Tensor) -> None:
 
 
 def contrasted(weights: Tensor) -> bool:
-    """Whether the largest weight of most rows is over ten times the middle one."""
+    """Tell whether the largest weight of most rows is over ten times the median."""
     return bool((weights.amax(dim=-1) > 10 * weights.median(dim=-1).values).float().mean() > 0.5)
 
 
 def softmaxes(net: Any, images: Tensor) -> tuple[list[Tensor], Any]:
-    """The weights of the same network without fused attention, and what it returns."""
+    """Run a network without fused attention, and return its weights and its output."""
     with Softmaxes() as mode:
         output = net(images)
     return mode.kept, output
 
 
 def compare_weights(recording: Recording, maps: list[Tensor]) -> float:
-    """The largest error of a recorded weight, the pool's too."""
+    """Compute the largest error of a recorded weight, the pool included."""
     layers = [*recording, *([] if recording.pool is None else [recording.pool])]
     unread = len(maps) == len(layers) + 1 and recording.pool is None and maps[-1].shape[-2] == 1
     if unread:
-        maps.pop()  # a pool that nothing is read from
+        maps.pop()  # a pool that the output does not depend on
     if len(layers) != len(maps):
         raise Wrong(f"{len(layers)} layers were recorded of {len(maps)}")
     errors = []
@@ -113,12 +113,12 @@ def compare_weights(recording: Recording, maps: list[Tensor]) -> float:
 
 
 def by_head(weights: Tensor, recording: Recording) -> Tensor:
-    """Weights by image and head, which some are without."""
+    """Reshape weights to (images, heads, queries, keys)."""
     return weights if weights.ndim == 4 else weights.unflatten(0, (recording.batch_size, -1))
 
 
 def default_row(measured: Recording, plain: Recording) -> Tensor | None:
-    """The default query, if there is one; without a graph it is the same or refused."""
+    """Get the default query, if there is one; without a graph it must be the same, or refused."""
     rows: list[Tensor | None] = []
     for recording in (measured, plain):
         try:
@@ -131,7 +131,7 @@ def default_row(measured: Recording, plain: Recording) -> Tensor | None:
 
 
 def check_row(net: nn.Module, images: Tensor, row: Tensor, pool: Layer | None) -> None:
-    """The tokens of the default query are those that the output's random projection has a gradient by."""
+    """Check that a random projection of the output has a gradient by the tokens of the default query, and no others."""
     kept: list[Tensor] = []
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -143,14 +143,15 @@ def check_row(net: nn.Module, images: Tensor, row: Tensor, pool: Layer | None) -
         for name, module in net.named_modules()
         if pool is None or not name.startswith(pool.name)
     ]
-    said = said_of_images(net(images))
+    features = image_features(net(images))
     for hook in hooks:
         hook.remove()
-    value = (said * torch.randn(said.shape, generator=torch.Generator().manual_seed(2), dtype=said.dtype)).sum()
+    generator = torch.Generator().manual_seed(2)
+    value = (features * torch.randn(features.shape, generator=generator, dtype=features.dtype)).sum()
     (gradient,) = torch.autograd.grad(value, [kept[-1]])
     sizes = gradient.abs().amax(dim=-1)
-    read, asked = sizes > 1e-9 * sizes.max(), (row[:, 0] > 0).expand(len(images), -1)
-    if not torch.equal(read, asked):
+    read, expected = sizes > 1e-9 * sizes.max(), (row[:, 0] > 0).expand(len(images), -1)
+    if not torch.equal(read, expected):
         raise Wrong(
             f"the output reads the tokens {read[0].nonzero().flatten().tolist()}, not those of the default query"
         )
@@ -159,8 +160,8 @@ def check_row(net: nn.Module, images: Tensor, row: Tensor, pool: Layer | None) -
         raise Wrong("the output does not read the patches equally, as the default query does")
 
 
-def said_of_images(output: Any) -> Tensor:
-    """The first of what a network returned that has a row an image."""
+def image_features(output: Any) -> Tensor:
+    """Find the first output of the shape (images, features)."""
     if isinstance(output, Tensor):
         return output
     listed = output.values() if hasattr(output, "values") else output
@@ -168,7 +169,7 @@ def said_of_images(output: Any) -> Tensor:
 
 
 def check_order(net: nn.Module, images: Tensor, recording: Recording) -> None:
-    """Changing one patch of the image changes its token the most before the first layer."""
+    """Check that changing one patch of the image changes its token the most before the first layer."""
     rows, cols = recording.grid_size
     height, width = recording.patch_size or (images.shape[-2] // rows, images.shape[-1] // cols)
     before = recording.forwards[0].calls[0][1]
@@ -186,8 +187,8 @@ def check_order(net: nn.Module, images: Tensor, recording: Recording) -> None:
 
 
 def compare_relevance(recording: Recording, maps: list[Tensor], output: Any, row: Tensor) -> float:
-    """Relevance and rollout against their formulas over the unfused weights; the largest error by the largest value."""
-    value, eye = said_of_images(output)[:, 0].sum(), torch.eye(recording.num_tokens, dtype=torch.float64)
+    """Compare relevance and rollout with their formulas over unfused weights; the largest relative error."""
+    value, eye = image_features(output)[:, 0].sum(), torch.eye(recording.num_tokens, dtype=torch.float64)
     gradients = torch.autograd.grad(value, maps)
     maps, gradients = ([by_head(each, recording).detach() for each in kind] for kind in (maps, gradients))
     attended = [(a * g).relu().mean(dim=1) for a, g in zip(maps, gradients, strict=True)]
@@ -197,7 +198,7 @@ def compare_relevance(recording: Recording, maps: list[Tensor], output: Any, row
     for layer, related in zip(reversed(layers), reversed(attended[: len(recording)]), strict=True):
         weighed = weighed @ (eye + related)
         start = start @ (layer.mean(dim=1) + eye) / 2
-    found = relevance(recording, lambda output: said_of_images(output)[:, 0])
+    found = relevance(recording, lambda output: image_features(output)[:, 0])
     errors = [(f - e).abs().amax() / e.abs().amax() for f, e in ((found, weighed), (rollout(recording), start))]
     if not max(errors) <= 1e-4:
         raise Wrong(f"relevance and rollout are off by {errors[0]:.1e} and {errors[1]:.1e} of their largest value")
@@ -205,7 +206,7 @@ def compare_relevance(recording: Recording, maps: list[Tensor], output: Any, row
 
 
 def pool_name(recording: Recording) -> str:
-    """What the default query is, in words."""
+    """Describe the default query."""
     names = {
         "token": "CLS",
         "prefix": "all prefix tokens",

@@ -1,4 +1,4 @@
-"""The networks that ``check_families.py`` builds, with weights at random and as small as they go."""
+"""Networks for ``check_families.py``, with random weights and as small as their classes allow."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ PLAIN: dict[str, dict[str, Any]] = {
     "vision_transformer": {},
     "vision_transformer_relpos": {},
 }
-"""Modules of timm of which every network is built, two layers deep and 64 wide, with options of their own."""
+"""Modules of timm of which all networks are built, two layers deep and 64 wide, with these options."""
 TOO_LARGE = {"mobilenetv5": "its smallest network has 294 million parameters, and no option makes it smaller"}
 SMALLEST = {
     "byoanet": "halonet_h1",
@@ -66,9 +66,9 @@ SMALLEST = {
     "volo": "volo_d1_224",
     "xcit": "xcit_nano_12_p8_224",
 }
-"""Of timm's other modules with attention the smallest network; of the rest the first, on the meta device."""
+"""Smallest network of timm's other modules with attention; of the rest the first is built, on the meta device."""
 POOLS = ("avgmax", "max", "map", "prr", "")
-"""Pools that no registered network of timm's plain transformer has, or few."""
+"""Poolings that few or none of the registered networks of timm's plain transformer have."""
 BESIDE = (
     "ViTForMaskedImageModeling",
     "ViTMAEForPreTraining",
@@ -91,7 +91,7 @@ BESIDE = (
     "VideoMAEForVideoClassification",
     "SegformerForSemanticSegmentation",
 )
-"""Vision models of transformers beside those that its auto classes list."""
+"""Vision models of transformers that its auto classes do not list."""
 TINY = {
     "hidden_size": 64,
     "num_hidden_layers": 2,
@@ -110,26 +110,26 @@ TINY = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network to check, and the images that it takes."""
+    """Network to check, and its images."""
 
     library: str
     family: str
     name: str
     build: Callable[..., nn.Module]
-    """With ``unfused=True``, without fused attention where that is decided when it is built."""
+    """Builds the network; with ``unfused=True``, without fused attention if that is decided when it is built."""
     images: tuple[int, ...] = ()
     meta: bool = False
 
 
 def candidates() -> Iterator[Candidate]:
-    """All of them, library by library."""
+    """List all networks, library by library."""
     yield from of_timm()
     yield from of_torchvision()
     yield from of_transformers()
 
 
 def of_timm() -> Iterator[Candidate]:
-    """Every network of the plain modules, one of each other module, and timm's other pools."""
+    """List every network of the plain modules, one of each other module, and timm's other poolings."""
     for module in sorted(timm.list_modules()):
         names = timm.list_models(module=module)
         if module in PLAIN:
@@ -162,7 +162,7 @@ def _refuse(reason: str) -> nn.Module:
 
 
 def tiny_timm(module: str, name: str, label: str = "", **options: Any) -> Candidate:
-    """A plain transformer of timm's with a grid of 4×6."""
+    """Build a plain transformer of timm's with a grid of 4×6."""
     patch = int(found[1]) if (found := re.search(r"patch(\d+)", name)) else 16
     size: tuple[int, int] = options.get("img_size", (4 * patch, 6 * patch))
     sizes: dict[str, Any] = {"img_size": size, "depth": 2, "embed_dim": 64, "num_heads": 4, "num_classes": 5} | options
@@ -178,7 +178,7 @@ def tiny_timm(module: str, name: str, label: str = "", **options: Any) -> Candid
 
 
 def of_torchvision() -> Iterator[Candidate]:
-    """Its vision transformers; the windowed ones in their smallest size."""
+    """List torchvision's vision transformers; the windowed ones in their smallest size."""
     sizes = {"num_layers": 2, "num_heads": 4, "hidden_dim": 64, "mlp_dim": 96, "num_classes": 5}
     for patch in (16, 32):
         side = 4 * patch
@@ -197,7 +197,7 @@ def of_torchvision() -> Iterator[Candidate]:
 
 
 def of_transformers() -> Iterator[Candidate]:
-    """What its auto classes take for images, and others, from small configurations."""
+    """List transformers' models of images, from small configurations."""
     names: dict[str, None] = {}
     for mapping in ("MODEL_FOR_IMAGE_MAPPING_NAMES", "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES"):
         for listed in getattr(modeling_auto, mapping).values():
@@ -210,7 +210,7 @@ def of_transformers() -> Iterator[Candidate]:
 
 
 def of_class(name: str, label: str = "", arguments: dict[str, Any] | None = None, **options: Any) -> Candidate:
-    """A class of transformers by its name."""
+    """Get a class of transformers by its name."""
     found = getattr(transformers, name)
 
     def build(unfused: bool = False) -> nn.Module:
@@ -223,7 +223,7 @@ def of_class(name: str, label: str = "", arguments: dict[str, Any] | None = None
 
 
 def tiny_config(kind: Any, **options: Any) -> Any:
-    """A configuration of this class with every size that it has made small."""
+    """Make a configuration of this class with all its sizes small."""
     default = kind()
     sizes: dict[str, Any] = {
         key: size for key, size in TINY.items() if isinstance(getattr(default, key, None), int) and _plain(default)
@@ -238,12 +238,12 @@ def tiny_config(kind: Any, **options: Any) -> Any:
 
 
 def _plain(config: Any) -> bool:
-    """Whether it is of one width: sizes of hierarchies go together and stay."""
+    """Tell whether the configuration has one width; the sizes of hierarchical networks depend on each other."""
     return not any(isinstance(getattr(config, name, None), (list, tuple)) for name in ("depths", "hidden_sizes"))
 
 
 def images_of(candidate: Candidate, net: nn.Module) -> Tensor:
-    """Images at random that the network takes."""
+    """Make random images that the network takes."""
     shape: tuple[int, ...] = candidate.images
     if not shape and candidate.library != "transformers":
         shape = (2, *getattr(net, "default_cfg", {}).get("input_size", (3, 224, 224)))

@@ -25,8 +25,8 @@ from vit_attn.attention_maps.evaluation.report import MetricRow, judge_network
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.judging import case_of, knockouts
 from vit_attn.data import ImageData
+from vit_attn.model.build import build_net
 from vit_attn.plotting.curves import draw_curves
-from vit_attn.task import build_net
 
 ROOT = Path(__file__).parent.parent
 MEASURED, IMAGES = ROOT / "docs/measured", ROOT / "docs/images"

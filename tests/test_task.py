@@ -9,6 +9,7 @@ from vit_attn.checkpoints.weights import save_weights
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 from vit_attn.task import Classifier
+from vit_attn.training.loss import weighted_cross_entropy
 
 TINY, SMALL = "vit_attn_tiny_patch4_32", {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
@@ -64,9 +65,34 @@ def test_smoothing_and_mixed_targets_agree_with_the_formula():
     log_probabilities = task(images).log_softmax(dim=1)
     smooth = 0.8 * F.one_hot(labels, 4) + 0.05
     assert_close(task.training_step((images, labels), 0), -(smooth * log_probabilities).sum(1).mean())
-    shares = torch.softmax(torch.randn(8, 4), dim=1)
-    smooth = 0.8 * shares + 0.05
-    assert_close(task.training_step((images, shares), 0), -(smooth * log_probabilities).sum(1).mean())
+    mixed = torch.softmax(torch.randn(8, 4), dim=1)
+    smooth = 0.8 * mixed + 0.05
+    assert_close(task.training_step((images, mixed), 0), -(smooth * log_probabilities).sum(1).mean())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_smoothing": 0.4},
+        {"label_smoothing": 0.0, "class_weights": [5.0, 1.0, 0.1, 0.0]},
+        {"label_smoothing": 0.4, "class_weights": [5.0, 1.0, 0.1, 0.0]},
+    ],
+    ids=["smoothing", "class weights", "both"],
+)
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_the_loss_of_validation_and_test_has_neither_smoothing_nor_class_weights(stage, options):
+    task = classifier(**options).eval()
+    with torch.no_grad():
+        task.net.head.weight.normal_(std=2.0, generator=torch.Generator().manual_seed(0))  # confident and often wrong
+    measure = {"val": trainer().validate, "test": trainer().test}[stage]
+    (logged,) = measure(task, loader(), verbose=False)
+    with torch.no_grad():
+        logits, labels = torch.cat([task(images) for images, _ in loader()]), torch.arange(32) % 4
+    plain = F.cross_entropy(logits, labels).item()
+    weights = torch.tensor(options["class_weights"]) if "class_weights" in options else None
+    trained = weighted_cross_entropy(logits, labels, weights, options["label_smoothing"]).item()
+    assert logged[f"{stage}/loss"] == pytest.approx(plain, rel=1e-4)
+    assert abs(trained - plain) > 0.1 * plain
 
 
 def test_predictions_are_probabilities():
@@ -125,10 +151,12 @@ def test_compiling_keeps_the_names_and_the_results(monkeypatch: pytest.MonkeyPat
 
 
 def test_pretrained_is_not_asked_for_again_when_a_checkpoint_brings_the_weights(monkeypatch: pytest.MonkeyPatch):
-    asked = []
-    monkeypatch.setattr("vit_attn.task.build_net", lambda *args: asked.append(args[-1]) or torch.nn.Linear(1, 1))
+    used = []
+    monkeypatch.setattr(
+        "vit_attn.training.initial_network.build_net", lambda *args: used.append(args[-1]) or torch.nn.Linear(1, 1)
+    )
     task = Classifier(arch_options={"pretrained": True, "depth": 2})
-    assert asked == [{"pretrained": True, "depth": 2}]
+    assert used == [{"pretrained": True, "depth": 2}]
     assert task.hparams["arch_options"] == {"depth": 2}
 
 

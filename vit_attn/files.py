@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever happens while they are written."""
+"""Atomic writing of files: complete, or as they were before."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 UNFINISHED = ".unfinished"
-"""Ending of a file that is being written; the next write to the same name takes it over."""
+"""Suffix of a file that is being written; the next write to the same name replaces it."""
 REASONS = {
     errno.ENOSPC: "no space is left on the disk",
     errno.EDQUOT: "the disk quota is used up",
@@ -26,28 +26,28 @@ _pending: set[Path] = set()
 
 
 class WriteError(OSError):
-    """A file could not be written; what was there before is still there. The command line prints it as one line."""
+    """File that could not be written; its previous content is kept. The command line prints it as one line."""
 
 
 @contextlib.contextmanager
 def whole_file(path: Path, what: str = "file") -> Iterator[BinaryIO]:
-    """Open a binary file that takes its name when it is complete and on the disk.
+    """Open a binary file for atomic writing.
 
-    It is written beside its target, flushed to the disk with its folder, and renamed: a reader, a killed process or a
-    power cut sees the old content or the new one. If the block fails, the old content stays and the new one is removed.
+    It is written beside its target, flushed to the disk with its folder, and renamed: after a kill or a power cut, and
+    to any reader, the file has the old content or the new one. If the block fails, the old content stays.
 
     Args:
         path: The file.
-        what: What messages call it.
+        what: Kind of file, for messages.
 
     Raises:
-        WriteError: If the system refuses; the message names the file, the reason and the disk.
+        WriteError: If it cannot be written; the message names the file, the reason and the disk.
     """
     unfinished = path.with_name(path.name + UNFINISHED)
-    made = [each for each in path.parents if not each.exists()]
+    created = [each for each in path.parents if not each.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for folder in made:
+        for folder in created:
             sync_folder(folder.parent)
         _pending.add(unfinished)
         with unfinished.open("wb") as file:
@@ -67,14 +67,14 @@ def whole_file(path: Path, what: str = "file") -> Iterator[BinaryIO]:
 
 
 def remove_pending() -> None:
-    """Remove what this process is writing, before it ends at once."""
+    """Remove the unfinished files of this process, before it ends at once."""
     for path in tuple(_pending):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where the system can do that."""
+    """Flush the entries of a folder to the disk, where the system supports it."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -86,33 +86,33 @@ def sync_folder(folder: Path) -> None:
 
 
 def disk_of(path: Path) -> str:
-    """The disk of a file or folder in words: where it is mounted, and what of it is free."""
-    place = next(each for each in (path, *path.absolute().parents) if each.exists()).absolute()
-    usage = shutil.disk_usage(place)
-    while place != place.parent and not os.path.ismount(place):
-        place = place.parent
-    return f"disk {place}, {usage.free / 1e9:.2f} of {usage.total / 1e9:.2f} GB free"
+    """Describe the disk of a file or folder: mount point, and free space."""
+    folder = next(each for each in (path, *path.absolute().parents) if each.exists()).absolute()
+    usage = shutil.disk_usage(folder)
+    while folder != folder.parent and not os.path.ismount(folder):
+        folder = folder.parent
+    return f"disk {folder}, {usage.free / 1e9:.2f} of {usage.total / 1e9:.2f} GB free"
 
 
 def check_folder(folder: Path, needed: int) -> None:
-    """Refuse a folder that files cannot be written to, before work is done that would be lost.
+    """Check that files can be written to a folder, before work is done that would be lost.
 
     Args:
-        folder: It is made if it is not there.
+        folder: The folder; it is created if it does not exist.
         needed: Bytes that must be free.
 
     Raises:
-        WriteError: If the folder cannot be made or written to, or if its disk has less room.
+        WriteError: If the folder cannot be made or written to, or if its disk has less space.
     """
-    probe = folder / ("probe" + UNFINISHED)
+    trial = folder / ("trial" + UNFINISHED)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
+        trial.write_bytes(b"\0" * 4096)
+        trial.unlink()
         free = shutil.disk_usage(folder).free
     except OSError as error:
         with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
+            trial.unlink(missing_ok=True)
         raise WriteError(f"folder {folder} cannot be written to: {_reason(error)} ({disk_of(folder)})") from error
     if free < needed:
         raise WriteError(
@@ -121,7 +121,7 @@ def check_folder(folder: Path, needed: int) -> None:
 
 
 def _system_error(error: BaseException) -> OSError | None:
-    """The system's refusal behind an error; torch reports one of its writer as a RuntimeError."""
+    """Find the operating system's error behind an error; torch raises a RuntimeError for one of its writer."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, WriteError):

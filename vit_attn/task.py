@@ -1,82 +1,78 @@
-"""The task: name the class of an image. It trains and measures; it never draws."""
+"""Image classification task: loss, metrics, optimiser and schedule. It never draws."""
 
-import contextlib
-import inspect
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
-import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from vit_attn.checkpoints.start import network_to_start_with
-from vit_attn.checkpoints.weights import load_weights
-from vit_attn.errors import UserError, did_you_mean
-from vit_attn.model import VisionTransformer
-from vit_attn.model.pretrained import changes_of_pretrained, names_network, pretrained_weights
+from vit_attn.errors import UserError
+from vit_attn.model.build import Options, without_pretrained
+from vit_attn.training.checkpoint_io import check_shapes
 from vit_attn.training.ema import EMA, check_decay
-from vit_attn.training.finite import UpdateGate, gradient_norm
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
-from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
-from vit_attn.training.optimizers import build_optimizer
-from vit_attn.training.schedule import phased
+from vit_attn.training.initial_network import build_initial_network
+from vit_attn.training.loss import class_weight_tensor, weighted_cross_entropy
+from vit_attn.training.optimizers import build_optimizer, check_settings
+from vit_attn.training.schedule import build_scheduler, set_scheduled_rates
 from vit_attn.training.sharding import shard
+from vit_attn.training.step_seed import seed_step
+from vit_attn.training.update_gate import UpdateGate, gradient_norm
 
-Options = dict[str, bool | int | float | str | list[int] | None]
 LOGGED = {"train/loss": "min", "val/loss": "min", "val/accuracy": "max"}
-"""What is logged while a network trains, and which end of it is better: what a callback can watch."""
+"""Scalars logged in training, which a callback can monitor, each with the direction that is better."""
 
 
 class Classifier(L.LightningModule):
     """Image classification by any network of timm's registry, ours among them.
 
     Args:
-        arch: A registered name; ``timm.list_models("vit_attn_*")`` has ours. By default the network that the weights
-            say they are of, and ``vit_attn_tiny_patch4_32`` for random ones.
-        arch_options: What to change in it, such as ``embed_dim``, ``depth``, ``num_heads`` or ``global_pool``.
-        weights: What to start from: a checkpoint or an export of ours, whose network is taken; a name of timm's
+        arch: A registered name; ``timm.list_models("vit_attn_*")`` has ours. By default the network that ``weights``
+            are of, and ``vit_attn_tiny_patch4_32`` without them.
+        arch_options: Arguments of the network to change, such as ``embed_dim``, ``depth``, ``num_heads`` or
+            ``global_pool``.
+        weights: Initial weights: a checkpoint or an export of ours, which brings its network along; a name of timm's
             registry, such as ``vit_small_patch16_224``; or another file of weights, or its address (``https://…``),
-            which needs ``arch``. Positions and patches are resampled and a head of other classes left out, which is
-            said.
+            which needs ``arch``. Positions and patches are resampled and a head of other classes is left out, with a
+            warning. By default random.
         num_classes: Number of classes; on the command line it comes from the data.
         img_size: Height and width of the images in pixels; on the command line it comes from the data.
         in_chans: Channels of the images; on the command line it comes from the data.
         optimizer: A name of ``timm.optim.list_optimizers()``, such as ``adamw`` or ``muon``.
-        lr: Learning rate at the end of the warm-up; Muon wants about ten times AdamW's.
+        lr: Learning rate at the end of the warm-up; Muon needs about ten times AdamW's.
         weight_decay: Weight decay; norms, biases, positions and prefix tokens have none.
-        warmup: Share of the steps over which the learning rate rises from 0.
-        decay: How it falls to 0 after that.
-        label_smoothing: Share of each target that is spread over all classes.
-        compile: Whether the network is compiled for training; on a GPU its gain is not measured yet.
-        train: What trains: ``all``, ``head`` for a linear probe, or a number of last blocks and what follows them. The
-            rest stays as it was, in evaluation.
-        probe: Share of the run in which the head alone trains, before the rest does too; each part has its own warm-up
-            and fall.
-        layer_decay: By what the learning rate of a block is smaller than that of the next one; the head has ``lr``.
-            0.65 to 0.9 is usual for fine-tuning, 1 has all alike.
-        class_weights: Weight of each class in the loss; on the command line they come from the data.
-        ema: Share of the old average that each step keeps in an exponential moving average of the weights, such as
-            0.999; the average is then validated, logged and saved instead of the weights. None keeps no average.
-        nonfinite: What follows an update that is not finite, which is never applied: ``stop`` ends the run within 50
-            steps with the weights before it; ``skip`` leaves it out and counts.
+        warmup: Fraction of the steps over which the learning rate rises from 0.
+        decay: Shape of its fall to 0 after that.
+        label_smoothing: Fraction of each target that is spread over all classes; in training only.
+        compile: Whether the network is compiled for training; its gain on a GPU is not measured yet.
+        train: Trained part: ``all``, ``head`` for a linear probe, or a number of last blocks with the layers after
+            them. The rest is frozen, in evaluation mode.
+        probe: Fraction of the run that is a linear probe, in which the head alone trains, before the rest does too;
+            both phases have their own warm-up and fall.
+        layer_decay: Factor between the learning rates of a block and of the next one; the head has ``lr``. 0.65 to 0.9
+            is usual for fine-tuning, 1 gives all the same rate.
+        class_weights: Weight of each class in the training loss; on the command line they come from the data.
+        ema: Decay of an exponential moving average of the weights per step, such as 0.999; the average is then
+            validated, logged and saved instead of the weights. None keeps no average.
+        nonfinite: Reaction to an update that is not finite, which is never applied: ``stop`` ends the run within 50
+            steps with the weights before it; ``skip`` leaves the update out and counts it.
 
     Raises:
         UserError: If the network or the optimiser does not exist, if the network cannot be built as asked, if the
             weights do not fit it, or if it has no such parts to train.
     """
 
-    def __init__(  # noqa: PLR0913  one argument a setting of the recipe
+    def __init__(  # noqa: PLR0913  one argument per setting of the recipe
         self,
         arch: str | None = None,
         arch_options: Options | None = None,
@@ -100,23 +96,24 @@ class Classifier(L.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        _check(lr=lr, weight_decay=weight_decay, warmup=warmup, label_smoothing=label_smoothing)
+        check_settings(lr=lr, weight_decay=weight_decay, warmup=warmup, label_smoothing=label_smoothing)
         if ema is not None:
             check_decay(ema)
-        tuning, weigh = Tuning(train, probe, layer_decay), weights_of_classes(class_weights, num_classes)
+        tuning, class_weight = Tuning(train, probe, layer_decay), class_weight_tensor(class_weights, num_classes)
         arch, arch_options = network_to_start_with(arch, arch_options, weights)
         self.hparams["arch"], self.hparams["arch_options"] = arch, without_pretrained(arch_options)
         self.hparams["weights"] = None  # a checkpoint brings its own, wherever they came from
-        self.net, self.start, changes = _started(arch, num_classes, img_size, in_chans, arch_options, weights)
-        for change in changes:
+        initial = build_initial_network(arch, num_classes, img_size, in_chans, arch_options, weights)
+        self.net, self.start = initial.net, initial.weights
+        for change in initial.changes:
             rank_zero_warn(f"{self.start}: {change}")
-        build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # told before the data is loaded
-        self.parts = FreezeSchedule(self.net, tuning)
+        build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # fails before the data is loaded
+        self.freeze_schedule = FreezeSchedule(self.net, tuning)
         self.probe_steps: int | None = None
         self.gate: UpdateGate | None = None
         self.seed = 0
-        self.register_buffer("class_weights", weigh, persistent=False)
-        # averages of images, on all devices: lightning's own of a number takes the mean batch size for a whole number
+        self.register_buffer("class_weights", class_weight, persistent=False)
+        # means over images, on all devices: lightning's own mean of a number weights batches by a rounded size
         self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
@@ -126,38 +123,33 @@ class Classifier(L.LightningModule):
         if stage != "fit":
             return
         self.probe_steps, self.seed = None, torch.initial_seed() % 2**63
-        self.parts.begin(self.trainer.strategy if self._trainer else None)
+        self.freeze_schedule.start(self.trainer.strategy if self._trainer else None)
         if self.hparams["compile"]:
             self.net.compile()
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Average the weights, if that is asked for, while they are trained."""
+        """Average the weights during training if ``ema`` is set."""
         ema = self.hparams["ema"]
         return [EMA(ema)] if ema is not None and self.trainer.state.fn == "fit" else []
 
     def configure_model(self) -> None:
-        """Shard the network where the strategy asks for it."""
+        """Shard the network if the strategy has a device mesh."""
         if self.device_mesh is not None:
             shard(self.net, self.device_mesh)
 
     def on_train_start(self) -> None:
-        """Rest what is frozen; a run that is resumed after its probe is past it, and has the rate of its schedule."""
-        self.parts.rest()
-        self._leave_probe()
+        """Set frozen modules to evaluation, and restore the phase and learning rate of a resumed run."""
+        self.freeze_schedule.set_eval()
+        self._end_linear_probe_when_due()
         scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None  # skips bad steps of its own
         sticky = self.hparams["nonfinite"] == "stop" and not scaled
         self.gate = UpdateGate(self.device, sticky, self.net.buffers())
-        _set_rates(self.trainer.lr_scheduler_configs)
+        set_scheduled_rates([config.scheduler for config in self.trainer.lr_scheduler_configs])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Let the rest train from the step on that ends the probe; what a step draws depends on its number alone."""
-        self._leave_probe()
-        address = (self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank)
-        seed = int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0] >> 1)
-        # torch.manual_seed asks all kinds of devices, which takes longer
-        torch.default_generator.manual_seed(seed)
-        if self.device.type != "cpu":
-            torch.get_device_module(self.device).manual_seed(seed)
+        """End the linear probe at its last step, and seed the step by its number."""
+        self._end_linear_probe_when_due()
+        seed_step(self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank, self.device)
 
     def configure_gradient_clipping(
         self,
@@ -165,7 +157,7 @@ class Classifier(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the gradients, by the norm that decides whether the step is applied."""
+        """Clip the gradients, reusing the norm that the update gate needs."""
         norm = gradient_norm(self.trainer.precision_plugin.main_params(optimizer))
         if self.gate is not None:
             self.gate.before_step(optimizer, norm)
@@ -185,18 +177,18 @@ class Classifier(L.LightningModule):
         if self.gate is not None:
             self.gate.after_step(getattr(optimizer, "optimizer", optimizer), self.trainer.global_step + 1)
 
-    def _leave_probe(self) -> None:
-        if self.parts.probing and self.trainer.global_step >= (self.probe_steps or 0):
-            self.parts.end_probe(self.trainer.strategy, self)
+    def _end_linear_probe_when_due(self) -> None:
+        if self.freeze_schedule.in_linear_probe and self.trainer.global_step >= (self.probe_steps or 0):
+            self.freeze_schedule.unfreeze(self.trainer.strategy, self)
             if self.trainer.global_step == self.probe_steps:
-                rank_zero_info(f"step {self.probe_steps}: the probe of the head ends, the rest trains from here")
+                rank_zero_info(f"step {self.probe_steps}: the linear probe of the head ends, the rest trains from here")
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
         """Logits of normalised images."""
         return self.net(images.to(next(self.net.parameters()).dtype))
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Cross-entropy; targets are class indices (B,) or mixed shares (B, classes)."""
+        """Cross-entropy with class weights and smoothing; targets are class indices (B,) or fractions (B, classes)."""
         images, targets = batch
         weights: Any = self.class_weights
         loss = weighted_cross_entropy(self(images), targets, weights, self.hparams["label_smoothing"])
@@ -204,19 +196,19 @@ class Classifier(L.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Loss without smoothing, and top-1 accuracy."""
-        self._measure("val", self.val_loss, self.val_accuracy, batch)
+        """Log cross-entropy without smoothing and class weights, and top-1 accuracy."""
+        self._evaluate("val", self.val_loss, self.val_accuracy, batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
-        """Loss without smoothing, and top-1 accuracy; the logits, for callbacks that measure more."""
-        return self._measure("test", self.test_loss, self.test_accuracy, batch)
+        """Log the same as in validation, and return the logits for callbacks that measure more."""
+        return self._evaluate("test", self.test_loss, self.test_accuracy, batch)
 
     def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
         """Probabilities of the classes."""
         images, _ = batch
         return self(images).float().softmax(dim=-1)
 
-    def _measure(
+    def _evaluate(
         self, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]
     ) -> Tensor:
         images, labels = batch
@@ -228,109 +220,33 @@ class Classifier(L.LightningModule):
         return logits
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser, and its schedule by step over the whole run."""
+        """Build the optimiser, and its schedule by step over the whole run."""
         settings, total = self.hparams, self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise UserError("the learning rate needs to know the length of the run: set trainer.max_epochs")
-        with self.parts.all_that_will_train():
+        with self.freeze_schedule.unfrozen():
             optimizer = build_optimizer(
                 self.net, settings["optimizer"], settings["lr"], settings["weight_decay"], settings["layer_decay"]
             )
-        if self.probe_steps is None:  # a longer run that is resumed does not begin its probe again
+        if self.probe_steps is None:  # a longer run that is resumed does not start its linear probe again
             self.probe_steps = int(settings["probe"] * total)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: phased(step, int(total), self.probe_steps or 0, settings["warmup"], settings["decay"]),
-        )
+        scheduler = build_scheduler(optimizer, int(total), self.probe_steps, settings["warmup"], settings["decay"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the length of the probe, and by what the steps draw."""
+        """Save the length of the linear probe and the seed of the steps."""
         checkpoint["probe_steps"], checkpoint["step_seed"] = self.probe_steps, self.seed
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse weights of other classes, or of another network by the first name that does not fit.
+        """Restore the length of the linear probe and the seed; refuse a checkpoint that does not fit the network.
 
         Raises:
-            UserError: If the data refuse the classes, or if a name is missing, unknown or of another shape.
+            UserError: If the data have other classes, or if a weight is missing, unknown or of another shape.
         """
-        data: Any = getattr(self._trainer, "datamodule", None)
-        if data is not None and (card := checkpoint.get(type(data).__qualname__)):
-            data.load_state_dict(card)  # lightning loads it after the weights, of which the head would tell less
+        data: L.LightningDataModule | None = getattr(self._trainer, "datamodule", None)
+        if data is not None and (state := checkpoint.get(type(data).__qualname__)):
+            data.load_state_dict(state)  # before the weights, whose head's shape would say less about other classes
         self.probe_steps = checkpoint.get("probe_steps")
         self.seed = checkpoint.get("step_seed", self.seed)
-        if "state_dict" not in checkpoint:  # a strategy that shards has loaded the weights, each device its own part
-            return
-        ours, theirs = self.state_dict(), checkpoint["state_dict"]
-        for name in (*ours, *theirs):
-            mine, other = (tuple(state[name].shape) if name in state else None for state in (ours, theirs))
-            if mine != other:
-                raise UserError(
-                    f"the checkpoint is of another network than {self.hparams['arch']} with these options: {name} has "
-                    f"shape {other or 'none'} in the checkpoint and {mine or 'none'} here"
-                )
-
-
-def without_pretrained(options: Options | None) -> Options:
-    """Options of a network whose weights come from elsewhere."""
-    return {name: value for name, value in (options or {}).items() if name != "pretrained"}
-
-
-def _set_rates(configs: Sequence[Any]) -> None:
-    """Give the optimisers the rates that their schedules have at this step; a resumed optimiser has those of before."""
-    for config in configs:
-        scheduler = config.scheduler
-        if isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR):
-            rates = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
-            for group, base, share in rates:
-                group["lr"] = base * share(scheduler.last_epoch)
-
-
-def _started(
-    arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Options, weights: str | None
-) -> tuple[nn.Module, str | None, list[str]]:
-    """The network with what it starts from, the name of that, and what had to be changed in it."""
-    if weights is not None and names_network(weights) and arch.partition(".")[0] == weights.partition(".")[0]:
-        arch, options, weights = weights, {**options, "pretrained": True}, None
-    net = build_net(arch, num_classes, img_size, in_chans, options)
-    if options.get("pretrained") and weights is None:
-        return net, arch, changes_of_pretrained(net, num_classes, img_size)
-    return net, weights, load_weights(net, weights) if weights is not None else []
-
-
-def _check(lr: float, weight_decay: float, warmup: float, label_smoothing: float) -> None:
-    if lr <= 0:
-        raise UserError(f"lr must be above 0, got {lr}")
-    if weight_decay < 0:
-        raise UserError(f"weight_decay must be at least 0, got {weight_decay}")
-    for name, value in (("warmup", warmup), ("label_smoothing", label_smoothing)):
-        if not 0 <= value < 1:
-            raise UserError(f"{name} must be in [0, 1), got {value}")
-
-
-def build_net(
-    arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Mapping[str, Any]
-) -> nn.Module:
-    """The network ``arch`` of timm's registry, with random weights.
-
-    Raises:
-        UserError: If there is no such network, or if it does not take these options.
-    """
-    if not timm.is_model(arch):
-        ours, all_names = timm.list_models("vit_attn_*"), timm.list_models()
-        hint = did_you_mean(arch, ours) or did_you_mean(arch, all_names)
-        raise UserError(f"unknown network {arch!r}{hint}; ours are {', '.join(ours)}")
-    try:
-        with pretrained_weights(arch) if options.get("pretrained") else contextlib.nullcontext():
-            return timm.create_model(arch, num_classes=num_classes, img_size=img_size, in_chans=in_chans, **options)
-    except UserError:
-        raise
-    except (TypeError, AssertionError, RuntimeError, ValueError) as error:
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
-        if unknown and unknown[1] == "img_size":
-            raise UserError(f"{arch} is not a vision transformer whose image size can be chosen") from error
-        if unknown:
-            ours = inspect.signature(VisionTransformer).parameters if arch.startswith("vit_attn_") else ()
-            hint = did_you_mean(unknown[1], ours)
-            raise UserError(f"arch_options: {arch} has no option {unknown[1]!r}{hint}") from error
-        raise UserError(f"{arch} cannot be built with {options}: {error}") from error
+        if "state_dict" in checkpoint:  # else a strategy that shards has loaded the weights, each device its own part
+            check_shapes(self.state_dict(), checkpoint["state_dict"], self.hparams["arch"])

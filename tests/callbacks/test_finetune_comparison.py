@@ -16,7 +16,8 @@ from vit_attn.callbacks import finetune_comparison as tuning_comparison
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
-from vit_attn.task import Classifier, build_net
+from vit_attn.model.build import build_net
+from vit_attn.task import Classifier
 
 ARCH, SMALL = "vit_attn_tiny_patch4_32", {"embed_dim": 32, "depth": 2, "num_heads": 2}
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}

@@ -13,7 +13,8 @@ from vit_attn.checkpoints.card import card_of
 from vit_attn.checkpoints.finetune import take_start
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
-from vit_attn.task import Classifier, build_net
+from vit_attn.model.build import build_net
+from vit_attn.task import Classifier
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "finetune.yaml"
 TINY = [
@@ -157,7 +158,7 @@ def test_weights_of_timms_name_can_go_into_our_blocks(monkeypatch):
     theirs = timm.create_model("vit_tiny_patch16_224", depth=1, img_size=64)
     task = {"weights": "vit_tiny_patch16_224.augreg_in21k", "img_size": (32, 32), "num_classes": 10}
     ours = build_net("vit_attn_tiny_patch16_224", 10, (32, 32), 3, {"depth": 1})
-    monkeypatch.setattr("vit_attn.task.build_net", lambda *_args: ours)
+    monkeypatch.setattr("vit_attn.training.initial_network.build_net", lambda *_args: ours)
     monkeypatch.setattr("timm.create_model", lambda *_args, **_options: theirs)
     with pytest.warns(UserWarning, match="pos_embed was resampled|left out; the new one of 10 is untrained"):
         Classifier("vit_attn_tiny_patch16_224", **task)

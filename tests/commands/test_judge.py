@@ -13,7 +13,7 @@ from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.commands.judging import WORDS
 from vit_attn.data.datasets import coins
-from vit_attn.task import build_net
+from vit_attn.model.build import build_net
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 OPTIONS = ["embed_dim=32", "depth=2", "num_heads=2", "mlp_ratio=2"]

@@ -11,7 +11,7 @@ from vit_attn.model import Attention, Form
 from vit_attn.model.attention import NORMALISERS, hard_attention
 from vit_attn.model.pool import AttentionPool
 from vit_attn.model.positions import AttentionContext, local_attn_mask, rope_table
-from vit_attn.model.scores import AFFINITIES, Cosine
+from vit_attn.model.scores import AFFINITIES, Additive, Cosine
 
 FORMS = {
     "scaled dot product": {},
@@ -152,6 +152,16 @@ def test_the_temperature_of_cosine_attention_is_capped_at_100_in_weights_and_for
         expected = (used * cosines).softmax(dim=-1)
         assert_close(module.weights(x), expected, rtol=1e-9, atol=1e-12)
         assert_close(module(x), module.proj((expected @ v).transpose(1, 2).flatten(-2)), rtol=1e-9, atol=1e-12)
+
+
+def test_the_direction_of_a_new_additive_attention_has_about_length_1():
+    assert Additive(64, 64).direction.square().sum(dim=-1).mean().item() == pytest.approx(1.0, rel=0.1)
+
+
+def test_a_new_cosine_attention_has_the_temperature_10_in_every_head():
+    q = torch.randn(2, 3, 5, 8)
+    scores = Cosine(3, 8)(q, 7 * q).materialize()
+    assert_close(scores.diagonal(dim1=-2, dim2=-1), torch.full((2, 3, 5), 10.0))
 
 
 def test_training_beyond_the_cap_of_the_temperature_changes_no_weights():

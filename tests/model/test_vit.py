@@ -49,6 +49,16 @@ def test_logits_and_weights_go_both_ways_between_ours_and_timms(options):
     assert_close(theirs(images), ours(images), rtol=0, atol=1e-5)
 
 
+def test_parameters_are_initialised_with_the_mean_and_the_spread_of_timms():
+    options = SIZES | {"reg_tokens": 16, "embed_dim": 192}
+    ours, theirs = VisionTransformer(**options), TimmViT(**options).state_dict()
+    for name, tensor in ours.state_dict().items():
+        mean, spread = theirs[name].mean().item(), theirs[name].std().item()
+        assert tensor.std().item() == pytest.approx(spread, rel=0.3, abs=0), name
+        assert tensor.mean().item() == pytest.approx(mean, abs=0.5 * spread + 1e-12), name
+        assert tensor.abs().max() <= 2 + 1e-6, name  # timm cuts at an absolute 2
+
+
 def test_gradients_agree_with_timms_with_drop_path_off():
     ours, theirs = VisionTransformer(**SIZES), TimmViT(**SIZES)
     ours.load_state_dict(theirs.state_dict())

@@ -77,7 +77,7 @@ def test_an_average_is_tested_as_it_was_saved(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.5, float("nan")])
-def test_a_share_that_is_none_is_refused(decay: float):
+def test_a_decay_outside_its_range_is_refused(decay: float):
     with pytest.raises(UserError, match=r"decay of averaged weights must be in \[0, 1\]"):
         Classifier(ema=decay)
     with pytest.raises(UserError, match=r"decay of averaged weights must be in \[0, 1\]"):

@@ -39,7 +39,7 @@ def fit(task: Classifier, epochs: int = 2, callbacks=(), **options) -> L.Trainer
 
 
 class Watch(L.Callback):
-    """What trains, and in which mode the parts are, at every step."""
+    """Callback that keeps the trained parameters, the modes of the modules and the rates of each step."""
 
     def __init__(self) -> None:
         self.training, self.modes, self.rates = [], [], []
@@ -53,10 +53,10 @@ class Watch(L.Callback):
 
 @pytest.mark.parametrize("arch", ["vit_attn_tiny_patch4_32", "vit_tiny_patch16_224", "eva02_tiny_patch14_224"])
 @pytest.mark.parametrize("train", ["head", 1, 2, 3])
-def test_only_the_part_that_is_named_trains(arch: str, train: str | int):
+def test_only_the_chosen_part_trains(arch: str, train: str | int):
     options = {"depth": 3, "num_classes": 4, "img_size": 32} | ({} if "attn" in arch else {"patch_size": 16})
     net = timm.create_model(arch, **options)
-    trained = Tuning(train).names(net)
+    trained = Tuning(train).trainable_names(net)
     blocks = range(3 - (0 if train == "head" else train), 3)
     after = () if train == "head" else (*(f"blocks.{i}." for i in blocks), "norm.", "fc_norm.")
     assert trained == {name for name, _ in net.named_parameters() if name.startswith(("head.", *after))}
@@ -77,13 +77,13 @@ def test_what_is_frozen_stays_bit_for_bit_in_evaluation_and_out_of_the_optimizer
     assert modes["head"]
 
 
-def test_modules_without_parameters_rest_with_the_part_before_which_they_stand():
+def test_modules_without_parameters_are_in_the_mode_of_the_module_after_them():
     net = timm.create_model(
         "vit_tiny_patch16_224", depth=2, num_classes=4, img_size=32, pos_drop_rate=0.1, drop_rate=0.1
     )
-    parts = FreezeSchedule(net, Tuning(1))
-    parts.begin()
-    parts.rest()
+    schedule = FreezeSchedule(net, Tuning(1))
+    schedule.start()
+    schedule.set_eval()
     assert not net.pos_drop.training
     assert not net.blocks[0].drop_path1.training
     assert net.blocks[1].mlp.drop1.training
@@ -108,14 +108,14 @@ def test_the_head_trains_first_and_then_all_with_a_warm_up_of_its_own():
     assert [rates[0] for rates in watch.rates] == pytest.approx(half * 2)
 
 
-def test_the_last_blocks_can_follow_a_probe():
+def test_the_last_blocks_can_follow_a_linear_probe():
     watch = Watch()
     fit(classifier(probe=0.25, train=1), callbacks=[watch])
     assert [len(names) for names in watch.training[:3]] == [2, 2, 18 - 2]
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 2])
-def test_a_run_resumed_in_or_after_its_probe_ends_where_an_uninterrupted_one_ends(tmp_path, epoch: int):
+def test_a_run_resumed_in_or_after_its_linear_probe_ends_where_an_uninterrupted_one_ends(tmp_path, epoch: int):
     class Keep(L.Callback):
         def on_train_epoch_end(self, trainer, pl_module):
             trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
@@ -133,7 +133,7 @@ def test_a_run_resumed_in_or_after_its_probe_ends_where_an_uninterrupted_one_end
         assert torch.equal(tensor, resumed[name]), name
 
 
-def test_a_longer_run_that_is_resumed_does_not_begin_its_probe_again(tmp_path):
+def test_a_longer_run_that_is_resumed_does_not_start_its_linear_probe_again(tmp_path):
     trainer = fit(classifier(probe=0.5))  # of 8 steps
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     watch = Watch()
@@ -145,11 +145,11 @@ def test_a_longer_run_that_is_resumed_does_not_begin_its_probe_again(tmp_path):
     assert all(training == names for training in watch.training)
     again = Classifier.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     watch = Watch()
-    fit(again, 8, callbacks=[watch])  # a run of its own has a probe of its own
+    fit(again, 8, callbacks=[watch])  # a run of its own has a linear probe of its own
     assert [len(training) for training in watch.training] == [2] * 16 + [len(names)] * 16
 
 
-def test_a_compiled_network_leaves_its_probe_too(monkeypatch: pytest.MonkeyPatch):
+def test_a_compiled_network_ends_its_linear_probe_too(monkeypatch: pytest.MonkeyPatch):
     # timm's network, since ours carries the tests' shape checks
     def build(compile: bool) -> Classifier:
         L.seed_everything(1, verbose=False)
@@ -165,7 +165,7 @@ def test_a_compiled_network_leaves_its_probe_too(monkeypatch: pytest.MonkeyPatch
         assert_close(tensor, task.net.state_dict()[name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_checkpoint_of_a_tuning_is_plain_and_measured_as_any(tmp_path):
+def test_a_checkpoint_of_fine_tuning_loads_and_is_tested_like_any_other(tmp_path):
     task = classifier(train=1, probe=0.5, layer_decay=0.7, class_weights=[1.0, 2.0, 1.0, 0.5])
     trainer = fit(task, 1)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
@@ -190,7 +190,7 @@ def test_rates_decay_by_layer_through_the_schedule(arch: str, optimizer: str):
     expected = {"head.weight": 1, "norm.weight": 0.5, "blocks.2.mlp.fc1.weight": 0.5, "blocks.0.norm1.bias": 0.125}
     expected |= {"pos_embed": 0.0625, "cls_token": 0.0625, "patch_embed.proj.weight": 0.0625}
     assert {name: by_name[name] for name in expected} == pytest.approx(
-        {n: 0.1 * share for n, share in expected.items()}
+        {n: 0.1 * factor for n, factor in expected.items()}
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(made, lambda step: 0.5)
     assert min(group["lr"] for group in made.param_groups) == pytest.approx(0.1 * 0.0625 / 2)
@@ -204,14 +204,14 @@ def test_ddp_wraps_the_module_again_when_more_of_it_trains(monkeypatch: pytest.M
     wrapped = []
     monkeypatch.setattr(DDPStrategy, "configure_ddp", lambda self: wrapped.append(self.model))
     strategy, net = DDPStrategy(), classifier().net
-    parts = FreezeSchedule(net, Tuning(probe=0.5))
-    parts.begin(strategy)
+    schedule = FreezeSchedule(net, Tuning(probe=0.5))
+    schedule.start(strategy)
     strategy._model = torch.nn.Identity()
-    parts.end_probe(strategy, net)
+    schedule.unfreeze(strategy, net)
     assert wrapped == [net]
     assert all(parameter.requires_grad for parameter in net.parameters())
     with pytest.raises(UserError, match="probe needs one device or ddp, not str"):
-        parts.begin("fsdp")
+        schedule.start("fsdp")
 
 
 @pytest.mark.parametrize(
@@ -231,8 +231,8 @@ def test_impossible_tunings_are_refused(options, message):
         classifier(**options)
 
 
-def test_a_network_that_does_not_name_its_head_trains_whole_or_not_at_all():
+def test_a_network_without_a_known_head_trains_as_a_whole_or_is_refused():
     net = torch.nn.Sequential(torch.nn.Linear(2, 2))
-    assert Tuning().names(net) == {"0.weight", "0.bias"}
+    assert Tuning().trainable_names(net) == {"0.weight", "0.bias"}
     with pytest.raises(UserError, match="does not say which of its parameters are its head"):
-        Tuning("head").names(net)
+        Tuning("head").trainable_names(net)

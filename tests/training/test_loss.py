@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from vit_attn.errors import UserError
-from vit_attn.training.loss import weighted_cross_entropy, weights_of_classes
+from vit_attn.training.loss import class_weight_tensor, weighted_cross_entropy
 
 LOGITS = torch.tensor([[1.0, 0.0, -1.0], [0.5, 2.0, 0.0], [0.0, 0.0, 3.0]])
 LABELS = torch.tensor([0, 1, 0])
@@ -12,16 +12,16 @@ WEIGHTS = torch.tensor([0.5, 1.0, 2.0])
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_pure_targets_weigh_the_same_as_indices_and_as_shares(smoothing: float):
+def test_pure_targets_weigh_the_same_as_indices_and_as_fractions(smoothing: float):
     by_index = weighted_cross_entropy(LOGITS, LABELS, WEIGHTS, smoothing)
     assert_close(by_index, F.cross_entropy(LOGITS, LABELS, WEIGHTS, label_smoothing=smoothing))
     assert_close(weighted_cross_entropy(LOGITS, F.one_hot(LABELS, 3).float(), WEIGHTS, smoothing), by_index)
 
 
 def test_mixed_targets_agree_with_the_formula():
-    shares = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
-    expected = -(WEIGHTS * shares * LOGITS.log_softmax(1)).sum() / (WEIGHTS * shares).sum()
-    assert_close(weighted_cross_entropy(LOGITS, shares, WEIGHTS), expected)
+    fractions = torch.tensor([[0.7, 0.3, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+    expected = -(WEIGHTS * fractions * LOGITS.log_softmax(1)).sum() / (WEIGHTS * fractions).sum()
+    assert_close(weighted_cross_entropy(LOGITS, fractions, WEIGHTS), expected)
 
 
 def test_without_weights_and_with_equal_ones_it_is_plain():
@@ -33,4 +33,4 @@ def test_without_weights_and_with_equal_ones_it_is_plain():
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0, 1.0], [0.0, 0.0, 0.0], [1.0, float("inf"), 1.0]])
 def test_weights_that_mean_nothing_are_refused(weights: list[float]):
     with pytest.raises(UserError, match="class_weights must be a number of at least 0 for each of 3 classes"):
-        weights_of_classes(weights, 3)
+        class_weight_tensor(weights, 3)

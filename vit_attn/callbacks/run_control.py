@@ -188,7 +188,7 @@ class RunControl(Checkpoint):
         gate = getattr(pl_module, "gate", None)
         if gate is None or not (now or trainer.global_step % CHECK_EVERY == 0):
             return 0
-        count, first, in_a_row = gate.record.tolist() if now else self._earlier(gate.record)
+        count, first, in_a_row = gate.counts.tolist() if now else self._earlier(gate.counts)
         if gate.sticky:
             return first if count else 0
         if in_a_row >= MOST_IN_A_ROW:

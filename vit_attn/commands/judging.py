@@ -37,8 +37,8 @@ from vit_attn.data import ImageData
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError, one_line
 from vit_attn.inference.network import network_of_checkpoint, pick_device
+from vit_attn.model.build import build_net
 from vit_attn.plotting.curves import draw_curves
-from vit_attn.task import build_net
 
 HEADINGS = {
     "deletion": "deletion",

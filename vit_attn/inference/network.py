@@ -26,7 +26,7 @@ from vit_attn.checkpoints.weights import load_exactly, load_weights
 from vit_attn.data.datasets.files.listing import pictures_in, what_is_left_out
 from vit_attn.data.images.image_file import SUFFIXES, fit_picture, read_picture
 from vit_attn.errors import UserError, one_line
-from vit_attn.task import build_net, without_pretrained
+from vit_attn.model.build import build_net, without_pretrained
 
 
 @dataclass(frozen=True)

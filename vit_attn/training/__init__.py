@@ -1,1 +1,1 @@
-"""What a run needs and attention does not."""
+"""Training: loss, optimisers, schedules, fine-tuning, checkpoints and signals."""

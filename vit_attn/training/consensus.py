@@ -1,4 +1,4 @@
-"""What ranks agree on at each step without waiting for their devices."""
+"""Agreement of ranks on numbers at each step, without waiting for their devices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,40 +8,40 @@ import torch.distributed as dist
 
 
 class Consensus:
-    """The largest of what each rank asks for, by number, known to all ranks at the same step.
+    """Element-wise maximum over all ranks, which all ranks know at the same step.
 
-    What is asked at one call is the answer of the next, so that the exchange runs while the step does. It goes over the
-    network of the hosts (gloo) and never touches a device. All ranks must call equally often.
+    The numbers of one call are the result of the next, so that the exchange runs during the step. It uses the hosts'
+    network (gloo) and no device. All ranks must make the same number of calls.
 
     Args:
-        count: Numbers that are asked for.
-        world_size: Number of ranks; one alone is answered at once.
+        count: Number of numbers.
+        world_size: Number of ranks; with one, the result is immediate.
     """
 
     def __init__(self, count: int, world_size: int = 1) -> None:
         self.count = count
         self._group: Any = dist.new_group(backend="gloo") if world_size > 1 else None
-        self._under_way: tuple[Any, torch.Tensor] | None = None
+        self._pending: tuple[Any, torch.Tensor] | None = None
 
-    def exchange(self, asked: Sequence[int]) -> tuple[int, ...]:
-        """Ask, and learn what was agreed at the call before; one rank alone learns what it asks."""
+    def exchange(self, values: Sequence[int]) -> tuple[int, ...]:
+        """Send this rank's numbers, and return the maximum of the previous call; with one rank, the numbers."""
         if self._group is None:
-            return tuple(asked)
-        agreed = self._finish()
-        numbers = torch.tensor(asked, dtype=torch.int64)
+            return tuple(values)
+        previous = self._finish()
+        numbers = torch.tensor(values, dtype=torch.int64)
         work = dist.all_reduce(numbers, dist.ReduceOp.MAX, group=self._group, async_op=True)
-        self._under_way = work, numbers
-        return agreed
+        self._pending = work, numbers
+        return previous
 
-    def settle(self, asked: Sequence[int]) -> tuple[int, ...]:
-        """Ask, and wait until all ranks have."""
-        before, now = self.exchange(asked), self._finish() if self._group is not None else tuple(asked)
+    def settle(self, values: Sequence[int]) -> tuple[int, ...]:
+        """Send this rank's numbers, and wait for the maximum over this call and the previous one."""
+        before, now = self.exchange(values), self._finish() if self._group is not None else tuple(values)
         return tuple(map(max, before, now))
 
     def _finish(self) -> tuple[int, ...]:
-        if self._under_way is None:
+        if self._pending is None:
             return (0,) * self.count
-        work, numbers = self._under_way
+        work, numbers = self._pending
         work.wait()
-        self._under_way = None
+        self._pending = None
         return tuple(numbers.tolist())

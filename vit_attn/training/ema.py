@@ -1,4 +1,4 @@
-"""Averaged weights: what is validated and saved is smoother than what the last step left."""
+"""Exponential moving average of the weights."""
 
 import warnings
 from typing import Any
@@ -12,13 +12,13 @@ from vit_attn.errors import UserError
 
 
 class EMA(WeightAveraging):
-    """Exponential moving average of the weights after every step; validated, logged and saved instead of them.
+    """Exponential moving average of the weights after each step, which is validated, logged and saved instead of them.
 
-    Lightning's own ``EMAWeightAveraging`` makes its copy before the network has moved to the GPU, so that every step
-    would cross the bus parameter by parameter; this one moves it along and averages all parameters in one call.
+    Lightning's ``EMAWeightAveraging`` makes its copy before the network has moved to the GPU, so that each step would
+    transfer parameter by parameter; this one moves the copy along and averages all parameters in one call.
 
     Args:
-        decay: Share of the old average that each step keeps.
+        decay: Fraction of the old average that each step keeps.
 
     References:
         Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging".
@@ -29,31 +29,31 @@ class EMA(WeightAveraging):
         super().__init__(multi_avg_fn=get_ema_multi_avg_fn(decay))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Copy the network, and stand first: other callbacks look at a validation's weights when they are in place.
+        """Copy the network, and go before other callbacks, which need the averaged weights at validation.
 
         Raises:
-            UserError: If its weights are in parts on several devices.
+            UserError: If the strategy shards the weights.
         """
         if isinstance(trainer.strategy, ModelParallelStrategy):
             raise UserError("averaged weights need the whole network on each device: leave model.ema or fsdp2 out")
         owner: Any = trainer
         owner.callbacks = [self, *(each for each in owner.callbacks if each is not self)]
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*overrides the configure_model")  # which shards, if anything
+            warnings.filterwarnings("ignore", message=".*overrides the configure_model")  # which only shards
             super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Bring the average to where the network is by now."""
+        """Move the average to the network's device."""
         if self._average_model is not None:
             self._average_model.to(pl_module.device)
         super().on_train_start(trainer, pl_module)
 
 
 def check_decay(decay: float) -> None:
-    """Refuse a share that is none.
+    """Check the range of a decay.
 
     Raises:
-        UserError: If so.
+        UserError: If it is not in [0, 1].
     """
     if not 0 <= decay <= 1:
         raise UserError(f"the decay of averaged weights must be in [0, 1], got {decay}")

@@ -1,4 +1,4 @@
-"""What a trainer needs so that its run can be stopped and its files are whole."""
+"""Preparation of a trainer, so that its run can be stopped and its files are complete."""
 
 import os
 from typing import Any
@@ -12,10 +12,10 @@ from vit_attn.training.stopping import PARENT_VARIABLE
 
 
 def prepare_trainer(trainer: Trainer) -> Trainer:
-    """Leave signals to :mod:`vit_attn.training.stopping`, and write whole checkpoints where one process writes them.
+    """Leave signals to :mod:`vit_attn.training.stopping`, and write atomic checkpoints where one process writes them.
 
-    Lightning's own handler for SIGTERM talks to the other ranks from wherever the program is, and its loop asks the
-    first rank for the signal in every step, which waits for the device.
+    Lightning's handler for SIGTERM communicates with other ranks wherever the program is, and its loop broadcasts the
+    signal of the first rank in each step, which waits for the device.
     """
     trainer._signal_connector.register_signal_handlers = _do_nothing
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _do_nothing
@@ -28,4 +28,4 @@ def prepare_trainer(trainer: Trainer) -> Trainer:
 
 
 def _do_nothing(*_: Any) -> None:
-    """Take the place of what Lightning would do."""
+    """Replace a method of Lightning."""

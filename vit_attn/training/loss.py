@@ -1,4 +1,4 @@
-"""What training makes small."""
+"""Training loss."""
 
 import torch
 import torch.nn.functional as F
@@ -14,33 +14,33 @@ def weighted_cross_entropy(
     class_weights: Float[Tensor, " classes"] | None = None,
     label_smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy, in which each class counts by its weight; for mixed targets as for pure ones.
+    """Cross-entropy with class weights, for class indices and for mixed targets.
 
-    It is divided by what the targets weigh together, on all devices. ``F.cross_entropy`` does so for class indices
-    alone, so that with it the same weights would mean another learning rate where images are mixed; and on one device,
-    so that images would count more on a device that has few of the weighty classes.
+    The sum is divided by the total weight of the targets on all devices. ``F.cross_entropy`` does so for class indices
+    only, so that the same weights would mean another learning rate for mixed images; and per device, so that images
+    would count more on a device with few images of the classes of large weight.
 
     Args:
-        logits: What the network says.
-        targets: Class indices, or shares of the classes that sum to 1.
-        class_weights: Weight of each class; all alike by default.
-        label_smoothing: Share of each target that is spread over all classes.
+        logits: Output of the network.
+        targets: Class indices, or fractions of the classes that sum to 1.
+        class_weights: Weight of each class; equal by default.
+        label_smoothing: Fraction of each target that is spread over all classes.
     """
     if class_weights is None:
         return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-    total = F.cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing, reduction="sum")
-    weighed = (class_weights[targets] if targets.ndim == 1 else targets @ class_weights).sum()
+    loss = F.cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing, reduction="sum")
+    total_weight = (class_weights[targets] if targets.ndim == 1 else targets @ class_weights).sum()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(weighed)  # gradients are averaged over the devices, so this is too
-        weighed = weighed / torch.distributed.get_world_size()
-    return total / weighed
+        torch.distributed.all_reduce(total_weight)  # as gradients are averaged over the devices
+        total_weight = total_weight / torch.distributed.get_world_size()
+    return loss / total_weight
 
 
-def weights_of_classes(weights: list[float] | None, num_classes: int) -> Tensor | None:
-    """Weights of the classes as a tensor, or nothing where all count alike.
+def class_weight_tensor(weights: list[float] | None, num_classes: int) -> Tensor | None:
+    """Convert class weights to a tensor; None for equal ones.
 
     Raises:
-        UserError: If there is not one of at least 0 for each class, or if all are 0.
+        UserError: If there is not one finite weight of at least 0 for each class, or if all are 0.
     """
     if weights is None:
         return None

@@ -1,4 +1,4 @@
-"""Optimisers by timm's names, with the parameter groups that vision transformers want."""
+"""Optimisers by timm's names, with parameter groups for vision transformers."""
 
 import timm.optim
 from torch import nn
@@ -7,21 +7,21 @@ from torch.optim import Optimizer
 from vit_attn.errors import UserError, did_you_mean
 
 MUON_FALLBACK = ("patch_embed.*", "head.*", "*.affinity.*")
-"""What does not map tokens to tokens; Muon is for the matrices that do."""
+"""Parameters that Muon leaves to AdamW: it is for matrices that map tokens to tokens."""
 
 
 def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float, layer_decay: float = 1.0) -> Optimizer:
-    """An optimiser for all trainable parameters.
+    """Build an optimiser for all trainable parameters.
 
-    Norms, biases and what ``net.no_weight_decay()`` names are not decayed. ``muon`` works on the matrices inside the
-    network and leaves all else, the patch embedding and the head included, to AdamW at the same rate.
+    Norms, biases and the parameters of ``net.no_weight_decay()`` are not decayed. ``muon`` updates the matrices of the
+    blocks; all else, the patch embedding and the head included, is updated by AdamW at the same rate.
 
     Args:
         net: The network.
         name: One of ``timm.optim.list_optimizers()``, such as ``adamw`` or ``muon``.
-        lr: Learning rate at the top of its schedule.
-        weight_decay: Decay a step, as a multiple of the learning rate.
-        layer_decay: By what the rate of a block is smaller than that of the next; the head has ``lr``, the stem least.
+        lr: Peak learning rate.
+        weight_decay: Decay per step, as a multiple of the learning rate.
+        layer_decay: Factor between the rates of a block and of the next; the head has ``lr``, the stem the smallest.
 
     Raises:
         UserError: If timm has no such optimiser, or if it needs second-order gradients.
@@ -48,3 +48,18 @@ def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float, l
     for group in optimizer.param_groups:  # only timm's own schedules heed its lr_scale
         group["lr"] *= group.get("lr_scale", 1.0)
     return optimizer
+
+
+def check_settings(lr: float, weight_decay: float, warmup: float, label_smoothing: float) -> None:
+    """Check the ranges of the settings of an optimisation.
+
+    Raises:
+        UserError: If one is outside.
+    """
+    if lr <= 0:
+        raise UserError(f"lr must be above 0, got {lr}")
+    if weight_decay < 0:
+        raise UserError(f"weight_decay must be at least 0, got {weight_decay}")
+    for name, value in (("warmup", warmup), ("label_smoothing", label_smoothing)):
+        if not 0 <= value < 1:
+            raise UserError(f"{name} must be in [0, 1), got {value}")

@@ -1,7 +1,11 @@
-"""The learning rate over the steps of a run, as a share of its top."""
+"""Learning rate schedules by step, as a factor of the peak rate."""
 
 import math
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 Decay = Literal["cosine", "linear"]
 
@@ -10,9 +14,9 @@ def warmup_decay(step: int, total: int, warmup: int, decay: Decay = "cosine") ->
     """Rise linearly over ``warmup`` steps, then fall to 0 at step ``total``.
 
     Args:
-        step: Steps taken so far; the first step has 0.
+        step: Steps taken so far.
         total: Steps of the whole run.
-        warmup: Steps until the top is reached.
+        warmup: Steps until the peak is reached.
         decay: Shape of the fall.
 
     >>> [round(warmup_decay(step, total=8, warmup=2), 2) for step in range(9)]
@@ -25,13 +29,13 @@ def warmup_decay(step: int, total: int, warmup: int, decay: Decay = "cosine") ->
 
 
 def phased(step: int, total: int, probe: int, warmup: float, decay: Decay = "cosine") -> float:
-    """``warmup_decay`` over the steps of the probe, and again over the rest, each with its own warm-up.
+    """Apply ``warmup_decay`` to the steps of the linear probe, and again to the steps after it.
 
     Args:
         step: Steps taken so far.
         total: Steps of the whole run.
-        probe: Steps of its first part; 0 for a run of one part.
-        warmup: Share of each part until the top is reached.
+        probe: Steps of the linear probe; 0 for none.
+        warmup: Fraction of each phase until the peak is reached.
         decay: Shape of the fall.
 
     >>> [round(phased(step, total=8, probe=4, warmup=0.25), 2) for step in range(9)]
@@ -39,3 +43,21 @@ def phased(step: int, total: int, probe: int, warmup: float, decay: Decay = "cos
     """
     start, length = (0, probe) if step < probe else (probe, total - probe)
     return warmup_decay(step - start, length, int(warmup * length), decay)
+
+
+def build_scheduler(optimizer: Optimizer, total: int, probe: int, warmup: float, decay: Decay) -> LambdaLR:
+    """Build the scheduler of :func:`phased` for an optimiser; arguments are described there."""
+    return LambdaLR(optimizer, lambda step: phased(step, total, probe, warmup, decay))
+
+
+def set_scheduled_rates(schedulers: Sequence[Any]) -> None:
+    """Set the optimisers' learning rates to those of their schedules; a resumed optimiser has those of its checkpoint.
+
+    Args:
+        schedulers: Schedulers; others than :class:`LambdaLR` are left alone.
+    """
+    for scheduler in schedulers:
+        if isinstance(scheduler, LambdaLR):
+            rates = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+            for group, base, factor in rates:
+                group["lr"] = base * factor(scheduler.last_epoch)

@@ -1,8 +1,8 @@
-"""Orderly stops: a signal asks, the training loop answers at the next boundary of a step.
+"""Graceful stops: a signal requests one, and the training loop stops after the current step.
 
-A handler that saves or talks to other ranks acts in the middle of whatever the program was doing. Here it only notes
-the request. A thread watches the system's own signal pipe, so that a process that waits inside a collective can be
-ended, and so that no rank survives the process that started it. Free of torch: it is in place before slow imports.
+A signal handler runs at any point of the program, so it must neither save nor communicate with other ranks. Here it
+only records the request. A thread reads the system's signal pipe, so that a process that waits in a collective can be
+ended, and so that no rank outlives the process that launched it. No torch: it is in place before slow imports.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from vit_attn.files import remove_pending
 PARENT_VARIABLE = "VIT_ATTN_PARENT"
 """Process that launched this rank; when it is gone, the rank ends."""
 REQUEUE = getattr(signal, "SIGUSR1", None)
-"""What SLURM is asked to send before a job's time is over: save, and queue the job again."""
+"""Signal that SLURM sends, on request, before a job's time is over: save, and queue the job again."""
 DEADLINE = 40.0
-"""Seconds within which one of several ranks must reach a boundary; then it ends without saving."""
+"""Seconds within which one of several ranks must end its step; after that it ends without saving."""
 GONE = 137
 """Exit code of a rank whose launcher is gone."""
 
@@ -40,15 +40,15 @@ class Stopped(BaseException):
 
     @property
     def exit_code(self) -> int:
-        """As a shell has it: 130 for SIGINT, 143 for SIGTERM."""
+        """Exit code as of a shell: 130 for SIGINT, 143 for SIGTERM."""
         return 128 + self.signum
 
 
 class StopRequest:
-    """What was asked of this process by signals.
+    """Stop request by a signal.
 
-    Before the training and after it, a signal ends the process at once. While it is under way, the first signal is
-    noted in ``signum`` and the second ends the process.
+    Before training and after it, a signal ends the process at once. While training is under way, the first signal is
+    recorded in ``signum`` and the second ends the process.
     """
 
     def __init__(self) -> None:
@@ -58,18 +58,18 @@ class StopRequest:
         self._noted_at = float("inf")
 
     def note(self, signum: int) -> None:
-        """Take a signal."""
+        """Record a signal, or end the process."""
         if not self.under_way or self.signum:
             leave(128 + signum, "" if self.signum else _nothing_saved(signum))
         self.signum, self._noted_at = signum, time.monotonic()
 
     def clear(self) -> None:
-        """Forget the request: it is being answered, and the next signal ends the process."""
+        """Drop the deadline: the request is being handled, and the next signal ends the process."""
         self._noted_at = float("inf")
 
     @property
     def overdue(self) -> bool:
-        """Whether the request was not answered within the deadline."""
+        """Whether the request was not handled within the deadline."""
         return time.monotonic() - self._noted_at > self.deadline
 
 
@@ -77,15 +77,15 @@ _request: StopRequest | None = None
 
 
 def current() -> StopRequest:
-    """The request of the command that runs; one that is never made where no command listens."""
+    """Get the stop request of the running command; without a command, one that is never made."""
     return _request or StopRequest()
 
 
 @contextlib.contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Take signals over inside the block: SIGINT, SIGTERM, SIGHUP unless it is ignored (``nohup``), and SIGUSR1.
+    """Handle signals inside the ``with`` block: SIGINT, SIGTERM, SIGHUP unless it is ignored (``nohup``), and SIGUSR1.
 
-    Python lets only the main thread do that; in another one, signals stay as they are.
+    Python allows that in the main thread only; in another one, signals are left as they are.
     """
     global _request
     if threading.current_thread() is not threading.main_thread() or _request is not None:
@@ -95,7 +95,7 @@ def listening() -> Iterator[StopRequest]:
     reader, writer = socket.socketpair()
     for end in (reader, writer):
         end.setblocking(False)
-    before = {number: signal.signal(number, _noted_by_the_watcher) for number in _signals()}
+    before = {number: signal.signal(number, _do_nothing) for number in _signals()}
     pipe = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     over = threading.Event()
     watcher = threading.Thread(target=_watch, args=(request, reader, over, set(before)), name="signals", daemon=True)
@@ -114,18 +114,18 @@ def listening() -> Iterator[StopRequest]:
 
 
 def is_listening() -> bool:
-    """Whether a command of this process answers signals."""
+    """Tell whether a command of this process handles signals."""
     return _request is not None
 
 
 def ignore_signals(_worker: int = 0) -> None:
-    """Leave signals to the process of the training; for its reading workers, which a signal to all would kill first."""
+    """Ignore signals in a data loading worker, which a signal to all processes would kill before the training stops."""
     for number in _signals():
         signal.signal(number, signal.SIG_IGN)
 
 
 def _forget() -> None:
-    """Take signals as usual in a forked child, whose pipe would be that of its parent."""
+    """Restore the default handlers in a forked child, whose pipe would be that of its parent."""
     if _request is None:
         return
     signal.set_wakeup_fd(-1)
@@ -138,7 +138,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def leave(code: int, line: str = "") -> None:
-    """End the process at once, with a last line, leaving no half-written file."""
+    """End the process at once, with a last line on stderr, and without half-written files."""
     remove_pending()
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
@@ -151,8 +151,8 @@ def _signals() -> list[int]:
     return [int(each) for each in known if each is not None and signal.getsignal(each) is not signal.SIG_IGN]
 
 
-def _noted_by_the_watcher(signum: int, frame: FrameType | None) -> None:
-    """Do nothing: Python must only have a handler for the signal to reach the pipe."""
+def _do_nothing(signum: int, frame: FrameType | None) -> None:
+    """Handle nothing: Python writes a signal to the pipe only if it has a handler."""
 
 
 def _watch(request: StopRequest, pipe: socket.socket, over: threading.Event, signals: set[int]) -> None:

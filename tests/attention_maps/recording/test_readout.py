@@ -1,4 +1,4 @@
-"""The default query is what the network reads: said by its class, or measured where a forward has a graph."""
+"""The default query is what the network pools: declared by its class, or measured where a forward has a graph."""
 
 from collections.abc import Callable
 from typing import Any
@@ -77,7 +77,7 @@ def test_a_subclass_that_pools_in_its_own_way_is_measured_or_has_no_default_quer
     assert rollout(plain, [0]).shape == (2, 1, 17)
 
 
-def test_a_method_that_was_assigned_counts_as_rewritten():
+def test_a_method_that_was_assigned_counts_as_overridden():
     net = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=1).eval()
     assert token_layout(net, images()).global_pool == "token"
     net.pool = lambda x: x.mean(dim=1)
@@ -159,7 +159,7 @@ MIXED: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("mixed", MIXED)
-def test_a_weighted_sum_of_tokens_is_asked_by_its_weights(mixed: str):
+def test_a_weighted_sum_of_tokens_gives_a_row_of_its_weights(mixed: str):
     reads, expected = MIXED[mixed]
     net = Reads(reads).eval()
     with record(net, gradients=True) as recording:
@@ -168,7 +168,7 @@ def test_a_weighted_sum_of_tokens_is_asked_by_its_weights(mixed: str):
 
 
 @pytest.mark.parametrize("patches", [False, True])
-def test_what_is_read_side_by_side_counts_equally(patches: bool):
+def test_concatenated_tokens_count_equally(patches: bool):
     net = Reads(lambda x: torch.cat([x[:, 0], x[:, 2:].mean(dim=1) if patches else x[:, 1]], dim=-1), 64).eval()
     with record(net, gradients=True) as recording:
         net(images())
@@ -256,7 +256,7 @@ def test_the_pool_of_a_perception_encoder_takes_cls_too():
     assert_close(recording.query_rows(), recording.pool.weights().mean(dim=1))
 
 
-def test_a_head_of_zeros_leaves_what_the_class_says():
+def test_a_head_of_zeros_leaves_the_declared_pooling():
     net = TimmViT(**SIZES, num_classes=5, global_pool="avg").eval()
     nn.init.zeros_(net.head.weight)
     with record(net, gradients=True) as recording:

@@ -10,7 +10,7 @@ from vit_attn.checkpoints.stored_network import check_hyperparameters
 from vit_attn.data.datasets.registry import DATASETS
 from vit_attn.data.normalization import find_statistics
 from vit_attn.errors import UserError
-from vit_attn.task import without_pretrained
+from vit_attn.model.build import without_pretrained
 
 
 def run_folder(ckpt_path: str | None) -> Path | None:

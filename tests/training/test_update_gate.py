@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 import vit_attn.model  # noqa: F401  registers our sizes
-from vit_attn.training.finite import UpdateGate, gradient_norm
 from vit_attn.training.optimizers import build_optimizer
+from vit_attn.training.update_gate import UpdateGate, gradient_norm
 
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -32,12 +32,15 @@ def equal(ones: list[Tensor], others: list[Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(ones, others, strict=True))
 
 
-@pytest.mark.parametrize("blind", [True, False])
+@pytest.mark.parametrize("avoid_sync", [True, False])
 @pytest.mark.parametrize("name", ["adamw", "muon", "sgd", "lion", "lamb"])
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
-def test_a_step_that_is_not_finite_changes_nothing_and_a_later_one_does(name: str, blind: bool, factor: float):
+def test_a_step_that_is_not_finite_changes_nothing_and_a_later_one_does(name: str, avoid_sync: bool, factor: float):
     net = network()
-    optimizer, gate = build_optimizer(net, name, 1e-2, 0.05), UpdateGate(torch.device("cpu"), False, blind=blind)
+    optimizer, gate = (
+        build_optimizer(net, name, 1e-2, 0.05),
+        UpdateGate(torch.device("cpu"), False, avoid_sync=avoid_sync),
+    )
     untrained = everything(net, optimizer)
     step(net, optimizer, gate, 1, factor)
     assert equal(untrained, everything(net, optimizer)[: len(untrained)])
@@ -47,18 +50,18 @@ def test_a_step_that_is_not_finite_changes_nothing_and_a_later_one_does(name: st
     assert equal(before, everything(net, optimizer))
     step(net, optimizer, gate, 4)
     assert not equal(before, everything(net, optimizer))
-    assert gate.record.tolist() == [2, 1, 0]
+    assert gate.counts.tolist() == [2, 1, 0]
 
 
-def test_a_gate_that_sticks_undoes_all_that_follows():
+def test_a_sticky_gate_undoes_all_later_steps():
     net = network()
-    optimizer, gate = build_optimizer(net, "adamw", 1e-2, 0.05), UpdateGate(torch.device("cpu"), True, blind=True)
+    optimizer, gate = build_optimizer(net, "adamw", 1e-2, 0.05), UpdateGate(torch.device("cpu"), True, avoid_sync=True)
     step(net, optimizer, gate, 1)
     before = everything(net, optimizer)
     for number, factor in ((2, float("nan")), (3, 1.0), (4, 1.0)):
         step(net, optimizer, gate, number, factor)
     assert equal(before, everything(net, optimizer))
-    assert gate.record.tolist() == [3, 2, 3]
+    assert gate.counts.tolist() == [3, 2, 3]
 
 
 def test_weights_that_overflow_by_a_finite_gradient_are_undone():
@@ -67,12 +70,12 @@ def test_weights_that_overflow_by_a_finite_gradient_are_undone():
     before = everything(net, optimizer)
     step(net, optimizer, gate, 1, 1e6)
     assert equal(before, everything(net, optimizer)[: len(before)])
-    assert gate.record.tolist() == [1, 1, 1]
+    assert gate.counts.tolist() == [1, 1, 1]
 
 
 def test_finite_steps_are_those_without_a_gate():
     ends = []
-    for gate in (UpdateGate(torch.device("cpu"), True, blind=True), None):
+    for gate in (UpdateGate(torch.device("cpu"), True, avoid_sync=True), None):
         torch.manual_seed(0)
         net = network()
         optimizer = build_optimizer(net, "muon", 1e-2, 0.05)
@@ -90,7 +93,7 @@ def test_finite_steps_are_those_without_a_gate():
 
 def test_weights_of_16_bits_are_undone_too():
     weight = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
-    optimizer, gate = torch.optim.AdamW([weight], 0.1), UpdateGate(torch.device("cpu"), False, blind=True)
+    optimizer, gate = torch.optim.AdamW([weight], 0.1), UpdateGate(torch.device("cpu"), False, avoid_sync=True)
     for number, gradient in enumerate((1.0, float("nan")), start=1):
         before = weight.detach().clone()
         weight.grad = torch.full_like(weight, gradient)
@@ -100,11 +103,11 @@ def test_weights_of_16_bits_are_undone_too():
         assert torch.equal(before, weight) == (number == 2)
 
 
-@pytest.mark.parametrize("blind", [True, False])
-def test_running_means_of_a_bad_step_are_undone(blind: bool):
+@pytest.mark.parametrize("avoid_sync", [True, False])
+def test_running_means_of_a_bad_step_are_undone(avoid_sync: bool):
     net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4))
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    gate = UpdateGate(torch.device("cpu"), False, net.buffers(), blind=blind)
+    gate = UpdateGate(torch.device("cpu"), False, net.buffers(), avoid_sync=avoid_sync)
     for number, factor in enumerate((1.0, float("nan"), 1.0), start=1):
         before = [each.clone() for each in net.buffers()]
         optimizer.zero_grad()

@@ -1,0 +1,57 @@
+"""Networks by their names in timm's registry."""
+
+import contextlib
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+from torch import nn
+
+from vit_attn.errors import UserError, did_you_mean
+from vit_attn.model.pretrained import pretrained_weights
+from vit_attn.model.vit import VisionTransformer
+
+Options = dict[str, bool | int | float | str | list[int] | None]
+"""Arguments of a network, as a configuration file can hold them."""
+
+
+def build_net(
+    arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Mapping[str, Any]
+) -> nn.Module:
+    """Build the network ``arch`` of timm's registry; with random weights, unless ``options`` has ``pretrained``.
+
+    Args:
+        arch: A registered name.
+        num_classes: Number of logits.
+        img_size: Height and width of the images in pixels.
+        in_chans: Channels of the images.
+        options: Further arguments of the network.
+
+    Raises:
+        UserError: If there is no such network, or if it does not take these options.
+    """
+    if not timm.is_model(arch):
+        ours, all_names = timm.list_models("vit_attn_*"), timm.list_models()
+        hint = did_you_mean(arch, ours) or did_you_mean(arch, all_names)
+        raise UserError(f"unknown network {arch!r}{hint}; ours are {', '.join(ours)}")
+    try:
+        with pretrained_weights(arch) if options.get("pretrained") else contextlib.nullcontext():
+            return timm.create_model(arch, num_classes=num_classes, img_size=img_size, in_chans=in_chans, **options)
+    except UserError:
+        raise
+    except (TypeError, AssertionError, RuntimeError, ValueError) as error:
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+        if unknown and unknown[1] == "img_size":
+            raise UserError(f"{arch} is not a vision transformer whose image size can be chosen") from error
+        if unknown:
+            ours = inspect.signature(VisionTransformer).parameters if arch.startswith("vit_attn_") else ()
+            hint = did_you_mean(unknown[1], ours)
+            raise UserError(f"arch_options: {arch} has no option {unknown[1]!r}{hint}") from error
+        raise UserError(f"{arch} cannot be built with {options}: {error}") from error
+
+
+def without_pretrained(options: Options | None) -> Options:
+    """Drop ``pretrained`` from the options of a network whose weights come from elsewhere."""
+    return {name: value for name, value in (options or {}).items() if name != "pretrained"}
