@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 import vit_attn
 from vit_attn.checkpoints.card import KEY, card_of
-from vit_attn.cli import main
+from vit_attn.cli import find_commands, main
 from vit_attn.data import ImageData
 from vit_attn.data.datasets.coins import GLYPH_NAMES
 from vit_attn.errors import UserError
@@ -50,8 +51,10 @@ def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_confi
 ):
     folder = fit(runs)
     best = folder / "checkpoints" / "best.ckpt"
-    for verb, limit in (("test", "limit_test_batches"), ("validate", "limit_val_batches")):
-        assert main([verb, f"--ckpt_path={best}", f"--trainer.{limit}=2", "--trainer.enable_progress_bar=false"]) == 0
+    for command, limit in (("test", "limit_test_batches"), ("validate", "limit_val_batches")):
+        assert (
+            main([command, f"--ckpt_path={best}", f"--trainer.{limit}=2", "--trainer.enable_progress_bar=false"]) == 0
+        )
         assert "accuracy" in capsys.readouterr().out
     assert main(["predict", "--ckpt_path", str(best), "--trainer.limit_predict_batches=2"]) == 0
     with (folder / "predictions.csv").open() as file:
@@ -101,7 +104,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(runs: Path):
 
 
 MISTAKES = {
-    "no such verb": (["ftt"], "unknown verb 'ftt', did you mean 'fit'?"),
+    "no such command": (["ftt"], "unknown command 'ftt', did you mean 'fit'?"),
     "unknown option": (["fit", "--model.arh=x"], "unknown option --model.arh, did you mean '--model.arch'"),
     "abbreviated option": (["fit", "--trainer.max_epoch=1"], "unknown option --trainer.max_epoch, did you mean"),
     "positional configuration": (["fit", "a.yaml"], "unexpected argument 'a.yaml'; name configuration files with -c"),
@@ -144,7 +147,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_costs_one_line_and_writes_nothing(options, message, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_a_one_line_error_and_writes_nothing(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "damaged.ckpt").write_bytes(b"not a checkpoint")
     assert main(options) == 2
@@ -180,13 +183,57 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pyt
     assert str(tmp_path / "file") in line
 
 
+COMMANDS = find_commands()
+LIGHTNING = {"fit", "validate", "test"}
+"""Commands whose options are Lightning's, for which their help must import it."""
+
+
+def test_the_overview_lists_every_command_with_its_summary(capsys: pytest.CaptureFixture):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    assert {*LIGHTNING, "predict", "attend", "judge", "export", "export-html"} <= set(COMMANDS)
+    for command, summary in COMMANDS.items():
+        assert f"  {command:<12}{summary}\n" in overview
+        assert re.fullmatch(r"[A-Z][^`]{10,90}[^.]", summary), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_text(command: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith("usage: ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_of_any_command_is_a_one_line_error(command: str, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "--no_such_option=3"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match("vit-attn: (unknown option --no_such_option|the following arguments are required: )", line)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_with_a_function_run_is_a_command_and_is_not_imported(tmp_path: Path):
+    (tmp_path / "say_hello.py").write_text('"""Greet.\n\nMore."""\nraise SystemExit\ndef run(command, options): ...\n')
+    (tmp_path / "shared.py").write_text('"""Shared options."""\ndef add_options(parser): ...\n')
+    assert find_commands(tmp_path) == {"say-hello": "Greet"}
+
+
 def test_help_and_version_need_no_torch():
-    check = (
-        "import sys; from vit_attn.cli import main; codes = [main(['--help']), main(['--version']), main([])]; "
-        "sys.exit(any(codes) or 'torch' in sys.modules or 'lightning' in sys.modules)"
-    )
+    check = f"""
+import sys
+from vit_attn.cli import main
+assert not any([main(["--help"]), main(["--version"]), main([])])
+for command in {sorted(set(COMMANDS) - LIGHTNING)}:
+    try:
+        main([command, "--help"])
+    except SystemExit as end:
+        assert not end.code
+sys.exit("torch" in sys.modules or "lightning" in sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
     assert f"vit-attn {vit_attn.__version__}" in done.stdout
     assert "fit" in done.stdout
 

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
-from vit_attn.callbacks.hparams import ELSEWHERE, FIRST, METRICS, NUMBERS
+from vit_attn.callbacks.hparams import EXCLUDED_DATA_SETTINGS, METRICS, NUMERIC, SHOWN_FIRST
 from vit_attn.cli import main
 from vit_attn.data import Augment, ImageData
 from vit_attn.task import Classifier
@@ -73,7 +73,7 @@ def test_the_tab_has_a_row_a_run_with_its_settings_and_results(runs: Path):
     assert by_rate[0.01].hparams["parameters"].number_value > 100_000
     assert by_rate[0.01].hparams["model.arch_options"].string_value == "depth=3, embed_dim=64, mlp_ratio=2, num_heads=4"
     assert [by_rate[rate].hparams["model.train"].string_value for rate in (0.01, 0.02)] == ["all", "1"]
-    assert {info.name for info in experiment.hparam_infos[:5]} == FIRST  # what the tab shows at first
+    assert {info.name for info in experiment.hparam_infos[:5]} == SHOWN_FIRST  # what the tab shows at first
     columns = {info.name for info in experiment.hparam_infos}
     assert {"model.lr", "model.optimizer", "data.batch_size", "trainer.max_epochs"} <= columns
     assert not {"data.root", "hp_metric"} & columns
@@ -95,8 +95,8 @@ def test_settings_that_are_numbers_are_known_by_name():
     hints |= {f"data.augment.{name}": hint for name, hint in get_type_hints(Augment).items()}
     numbers = {name for name, hint in hints.items() if (set(get_args(hint)) or {hint}) <= {int, float, type(None)}}
     linked = {f"model.{name}" for name in ("num_classes", "in_chans", "img_size", "return")} | {"data.return"}
-    assert numbers - linked - {f"data.{name}" for name in ELSEWHERE} <= NUMBERS
-    assert {name for name in NUMBERS if name.startswith(("model.", "data."))} - {"data.channels"} <= numbers
+    assert numbers - linked - {f"data.{name}" for name in EXCLUDED_DATA_SETTINGS} <= NUMERIC
+    assert {name for name in NUMERIC if name.startswith(("model.", "data."))} - {"data.channels"} <= numbers
 
 
 def test_the_results_are_those_of_the_run_and_of_its_test(runs: Path):

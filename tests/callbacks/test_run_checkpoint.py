@@ -159,7 +159,7 @@ def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before_it(tmp
 
 
 def test_a_folder_without_room_is_refused_before_the_first_step(tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(run_checkpoint, "_bytes_of_checkpoint", lambda module: 10**15)
+    monkeypatch.setattr(run_checkpoint, "checkpoint_bytes", lambda module: 10**15)
     steps: list[int] = []
     training_step = Classifier.training_step
     monkeypatch.setattr(

@@ -244,7 +244,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_run_that_cannot_be_found_costs_one_line(name: str, stopped: Path, tmp_path, monkeypatch, capsys):
+def test_a_run_that_cannot_be_found_is_a_one_line_error(name: str, stopped: Path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     which, message = MISTAKES[name]
     assert main(["fit", f"--resume={which.format(runs=stopped.parent)}"]) == 2
@@ -269,7 +269,7 @@ def test_the_last_line_says_the_step_the_file_and_the_command(signum: int, tmp_p
     run = fit(tmp_path / "runs", code=128 + signum)
     last = capsys.readouterr().err.strip().splitlines()[-1]
     path, name = run / "checkpoints" / "last.ckpt", signal.Signals(signum).name
-    expected = f"vit-attn: stopped by {name} at step 3: its state is in {path}; to go on: vit-attn fit --resume {run}"
+    expected = f"vit-attn: stopped by {name} at step 3: its state is in {path}; to resume: vit-attn fit --resume {run}"
     assert last == expected
 
 
@@ -287,7 +287,7 @@ def test_other_pictures_are_refused(tmp_path: Path, monkeypatch, picture_folder,
         run = fit(tmp_path / "runs", *options, code=143)
     more = picture_folder({"bright": 30, "dark": 31}, where="more")
     resume(run, f"--data.root={more}", code=2)
-    assert "these are not the pictures of the run that is resumed" in capsys.readouterr().err
+    assert "these are not the images of the run to resume" in capsys.readouterr().err
     moved = pictures.rename(tmp_path / "moved")
     resume(run, f"--data.root={moved}")
     assert torch.isfinite(read(run)["state_dict"]["net.head.weight"]).all()

@@ -10,6 +10,9 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from vit_attn.checkpoints.io import read_checkpoint
 from vit_attn.files import whole_file
 
+RENAMED_CALLBACKS = {"TuningComparison": "FinetuneComparison"}
+"""Class names of callbacks by those of earlier versions, under which their checkpoints hold the callbacks' state."""
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint so that its name always holds a complete one; a refused write is an error.
@@ -40,4 +43,6 @@ class WholeCheckpointIO(TorchCheckpointIO):
         for name in ("optimizer_states", "current_model_state", "averaging_state"):
             if name in checkpoint:
                 checkpoint[name] = apply_to_collection(checkpoint[name], torch.Tensor, torch.clone)
+        if isinstance(states := checkpoint.get("callbacks"), dict):
+            checkpoint["callbacks"] = {RENAMED_CALLBACKS.get(name, name): state for name, state in states.items()}
         return checkpoint

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from vit_attn.cli import main
-from vit_attn.commands.parsing.yaml_limits import MOST_CHARACTERS, MOST_DEPTH, check_limits, load_yaml
+from vit_attn.commands.parsing.yaml_limits import MAX_CHARACTERS, MAX_DEPTH, check_limits, load_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -20,8 +20,8 @@ REFUSED = {
     "merged": (MERGED, "more than 100,000 values"),
     "deep": (TOO_DEEP, "nested more than 64 deep"),
     "deep in blocks": ("".join(" " * depth + "-\n" for depth in range(200)), "nested more than 64 deep"),
-    "long": ("x" * (MOST_CHARACTERS + 1), "more than 1,000,000 characters"),
-    "part of itself": ("a: &a [*a]", r"alias \*a stands for what it is part of"),
+    "long": ("x" * (MAX_CHARACTERS + 1), "more than 1,000,000 characters"),
+    "part of itself": ("a: &a [*a]", r"alias \*a refers to a value that contains it"),
     "many": ("[" + "1," * 100_001 + "]", "more than 100,000 values"),
     "digits": ("a: " + "9" * 5000, "integer string conversion"),
     "object": ("!!python/object/apply:os.system [true]", "could not determine a constructor"),
@@ -36,7 +36,7 @@ def test_texts_beyond_the_limits_are_refused(text: str, message: str):
 
 
 def test_what_is_within_them_is_read():
-    text = "[" * MOST_DEPTH + "]" * MOST_DEPTH
+    text = "[" * MAX_DEPTH + "]" * MAX_DEPTH
     check_limits(text)
     assert load_yaml("base: &b {lr: 0.1}\nrun: {<<: *b, depth: 3}\nnames: [*b, *b]") == {
         "base": {"lr": 0.1},

@@ -8,7 +8,7 @@ import yaml
 from tests.runs import fit
 from vit_attn.checkpoints.card import KEY
 from vit_attn.cli import main
-from vit_attn.commands.run.stored_config import read_run_config, settings_to_measure
+from vit_attn.commands.run.stored_config import evaluation_settings, read_run_config
 from vit_attn.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -47,20 +47,20 @@ def hostile(folder: Path) -> dict:
     return {"trainer": trainer, "weights_only": False, "ckpt_path": str(folder / "other.ckpt")}
 
 
-@pytest.mark.parametrize("verb", MEASURE)
-def test_a_configuration_beside_a_checkpoint_builds_nothing(verb: str, run: Path, tmp_path: Path, capsys):
+@pytest.mark.parametrize("command", MEASURE)
+def test_a_configuration_beside_a_checkpoint_builds_nothing(command: str, run: Path, tmp_path: Path, capsys):
     config = yaml.safe_load((run / "config.yaml").read_text())
     evil = hostile(tmp_path / "written")
     config |= evil | {"trainer": config["trainer"] | evil["trainer"], "no_such_section": {"a": 1}}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    assert main([verb, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[verb]]) == 0
+    assert main([command, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[command]]) == 0
     assert not (tmp_path / "written").exists()
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: &a [x, x]\n" + "b: &a [*a, *a, *a, *a, *a, *a, *a, *a]\n" * 10, "what aliases repeat included"),
+        ("a: &a [x, x]\n" + "b: &a [*a, *a, *a, *a, *a, *a, *a, *a]\n" * 10, "including those that aliases repeat"),
         ("[" * 100_000, "nested more than 64 deep"),
         ("- a list", "is not the configuration of a run"),
         ("a: [", "cannot be read as a configuration"),
@@ -100,26 +100,26 @@ def test_data_devices_and_seed_are_all_that_is_taken():
         },
         "model": {"arch": "x"},
     }
-    assert settings_to_measure(config) == {
+    assert evaluation_settings(config) == {
         "seed_everything": 3,
         "trainer": {"devices": 1, "accelerator": "cpu", "precision": "bf16-mixed"},
         "data": {"dataset": "folder", "root": "/pictures", "img_size": 32},
     }
-    assert settings_to_measure({"trainer": "x", "data": 3, "seed_everything": "7"}) == {}
+    assert evaluation_settings({"trainer": "x", "data": 3, "seed_everything": "7"}) == {}
     odd = {"accelerator": "package.Module", "precision": {"class_path": "x"}, "devices": [0, 1]}
-    assert settings_to_measure({"trainer": odd}) == {"trainer": {"devices": [0, 1]}}
-    assert settings_to_measure({"trainer": {"accelerator": "CPUAccelerator", "devices": "auto"}}) == {
+    assert evaluation_settings({"trainer": odd}) == {"trainer": {"devices": [0, 1]}}
+    assert evaluation_settings({"trainer": {"accelerator": "CPUAccelerator", "devices": "auto"}}) == {
         "trainer": {"devices": "auto"}
     }
 
 
-@pytest.mark.parametrize("verb", MEASURE)
-def test_no_verb_measures_a_checkpoint_whose_classes_are_in_another_order(verb: str, run: Path, capsys):
+@pytest.mark.parametrize("command", MEASURE)
+def test_no_command_measures_a_checkpoint_whose_classes_are_in_another_order(command: str, run: Path, capsys):
     path = run / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint[KEY]["class_names"].reverse()
     torch.save(checkpoint, path)
-    assert main([verb, f"--ckpt_path={path}", *MEASURE[verb]]) == 2
+    assert main([command, f"--ckpt_path={path}", *MEASURE[command]]) == 2
     assert "the checkpoint is of other classes than coins: class 0 is " in capsys.readouterr().err
     assert not {"test.json", "predictions.csv", "judge"} & {each.name for each in run.iterdir()}
 

@@ -6,7 +6,8 @@ import torch
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
 from vit_attn.cli import main
-from vit_attn.commands.run.trainer_checks import check_callbacks, plain_errors
+from vit_attn.commands.run.trainer_checks import check_callbacks
+from vit_attn.commands.run.trainer_errors import one_line_errors
 from vit_attn.data import ImageData
 from vit_attn.data.datasets import coins
 from vit_attn.errors import UserError
@@ -46,11 +47,11 @@ MISTAKES = {
     ),
     "the default mode": (
         [STOP, "--trainer.callbacks.monitor=val/accuracy"],
-        "EarlyStopping: of val/accuracy higher is better, but mode=min asks for the opposite: add "
+        "EarlyStopping: a higher val/accuracy is better, but mode=min keeps the worst: add "
         "--trainer.callbacks.mode=max",
     ),
     "checkpoint of no metric": (["--checkpoint.monitor=val/acc"], "no metric 'val/acc', did you mean 'val/accuracy'"),
-    "checkpoint of the worst": (["--checkpoint.monitor=val/loss"], "the opposite: add --checkpoint.mode=min"),
+    "checkpoint of the worst": (["--checkpoint.monitor=val/loss"], "keeps the worst: add --checkpoint.mode=min"),
     "no validations": (
         [STOP, "--trainer.callbacks.monitor=val/loss", "--trainer.limit_val_batches=0"],
         "trainer.limit_val_batches=0 has none",
@@ -62,7 +63,7 @@ MISTAKES = {
     ),
     "a rate that is not used": (
         ["--trainer.callbacks=LearningRateFinder"],
-        "LearningRateFinder: the schedule is made before it looks, so the run would not use what it finds: try rates",
+        "LearningRateFinder: the schedule is made before it runs, so the run would not use what it finds: try rates",
     ),
     "an average that is not used": (
         ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=1e-3"],
@@ -179,8 +180,8 @@ def test_what_is_said_to_be_logged_is_logged():
     assert set(trainer.callback_metrics) == set(LOGGED)
 
 
-def test_errors_that_are_told_already_pass():
+def test_one_line_errors_pass_unchanged():
     for error in (UserError("one line"), FileNotFoundError("a.ckpt")):
-        with pytest.raises(type(error)) as found, plain_errors():
+        with pytest.raises(type(error)) as found, one_line_errors():
             raise error
         assert found.value is error
