@@ -27,7 +27,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def fit(runs: Path, *options: str) -> Path:
-    """Train for a moment; the folder of the run."""
+    """Train for two steps and return the folder of the run."""
     known = set(runs.glob("*/*"))
     assert main(["fit", *QUICK, f"--runs={runs}", *options]) == 0
     (folder,) = set(runs.glob("*/*")) - known
@@ -40,15 +40,13 @@ def test_a_run_leaves_a_folder_with_all_that_is_promised(runs: Path, capsys: pyt
     assert (folder / "config.yaml").is_file()
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list(folder.glob("events.out.tfevents*"))
-    told = capsys.readouterr().out
-    assert "best validation accuracy: 0." in told
-    assert str(folder / "checkpoints" / "best.ckpt") in told
-    assert f"tensorboard --logdir {runs}" in told
+    output = capsys.readouterr().out
+    assert "best validation accuracy: 0." in output
+    assert str(folder / "checkpoints" / "best.ckpt") in output
+    assert f"tensorboard --logdir {runs}" in output
 
 
-def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_configuration(
-    runs: Path, tmp_path: Path, capsys
-):
+def test_test_validate_and_predict_need_only_a_checkpoint(runs: Path, tmp_path: Path, capsys):
     folder = fit(runs)
     best = folder / "checkpoints" / "best.ckpt"
     for command, limit in (("test", "limit_test_batches"), ("validate", "limit_val_batches")):
@@ -88,7 +86,7 @@ def test_the_saved_configuration_repeats_the_run(runs: Path):
     assert configurations[0]["seed_everything"] == 5
 
 
-def test_a_run_is_resumed_with_its_settings_or_not_at_all(runs: Path, capsys: pytest.CaptureFixture):
+def test_a_run_is_resumed_only_with_its_own_settings(runs: Path, capsys: pytest.CaptureFixture):
     last = fit(runs) / "checkpoints" / "last.ckpt"
     assert main(["fit", *QUICK, f"--runs={runs}", f"--ckpt_path={last}", "--model.lr=0.5"]) == 2
     assert "can only be resumed with its own settings: model.lr is 0.5 here and 0.02 there" in capsys.readouterr().err
@@ -158,7 +156,7 @@ def test_a_mistake_is_a_one_line_error_and_writes_nothing(options, message, tmp_
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.ckpt"]
 
 
-def test_a_mistake_in_a_configuration_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_mistake_in_a_configuration_file_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture):
     for text, message in (("model:\n  lrr: 3\n", "--model.lrr, did you mean '--model.lr'"), ("model: [\n", "parsing")):
         (tmp_path / "a.yaml").write_text(text)
         assert main(["fit", "-c", str(tmp_path / "a.yaml")]) == 2
@@ -166,7 +164,7 @@ def test_a_mistake_in_a_configuration_file_is_one_line(tmp_path: Path, capsys: p
         assert message in line
 
 
-def test_a_checkpoint_of_another_network_is_one_line(runs: Path, capsys: pytest.CaptureFixture, tmp_path: Path):
+def test_a_checkpoint_of_another_network_is_a_one_line_error(runs: Path, capsys: pytest.CaptureFixture, tmp_path: Path):
     last = fit(runs) / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["state_dict"]["net.head.weight"] = torch.zeros(3, 64)
@@ -176,7 +174,7 @@ def test_a_checkpoint_of_another_network_is_one_line(runs: Path, capsys: pytest.
     assert "net.head.weight has shape (3, 64) in the checkpoint and (10, 64) here" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_folder_that_cannot_be_written_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "file").write_text("not a folder")
     assert main(["fit", *QUICK, f"--runs={tmp_path / 'file'}"]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vit-attn: ")]
@@ -243,7 +241,7 @@ def test_the_package_runs_as_a_module():
     assert (done.returncode, done.stderr[:18]) == (2, "vit-attn: unknown ")
 
 
-def test_a_checkpoint_says_what_data_it_was_trained_on(runs: Path):
+def test_a_checkpoint_contains_the_data_set_that_it_was_trained_on(runs: Path):
     best = torch.load(fit(runs) / "checkpoints" / "best.ckpt", weights_only=True)
     card = card_of(best)
     assert (card.dataset, card.class_names, card.img_size) == ("coins", GLYPH_NAMES, (32, 32))

@@ -31,7 +31,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of other settings, of which the first was tested."""
+    """Train two runs with different settings, and test the first."""
     runs = tmp_path_factory.mktemp("runs")
     assert main(["fit", *QUICK, f"--runs={runs}", "--model.lr=0.01"]) == 0
     (first,) = runs.glob("*/*")
@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def session_groups(runs: Path, sort_by: str | None = None):
-    """What TensorBoard's tab shows, from its own backend, perhaps sorted by a setting."""
+    """Query the backend of TensorBoard's tab, optionally sorted by a setting."""
     multiplexer = EventMultiplexer()
     multiplexer.AddRunsFromDirectory(str(runs))
     multiplexer.Reload()
@@ -62,7 +62,7 @@ def session_groups(runs: Path, sort_by: str | None = None):
     return experiment, list(Handler(ask, context, "", request).run().session_groups)
 
 
-def test_the_tab_has_a_row_a_run_with_its_settings_and_results(runs: Path):
+def test_the_tab_has_a_row_per_run_with_its_settings_and_results(runs: Path):
     experiment, groups = session_groups(runs)
     assert [info.name.tag for info in experiment.metric_infos] == list(METRICS)
     assert len(groups) == 2
@@ -89,7 +89,7 @@ def test_the_tab_can_sort_by_a_setting_of_words_and_numbers_or_of_some_runs(runs
     assert len(groups) == 2
 
 
-def test_settings_that_are_numbers_are_known_by_name():
+def test_numeric_settings_are_listed_by_name():
     hints = {f"model.{name}": hint for name, hint in get_type_hints(Classifier.__init__).items()}
     hints |= {f"data.{name}": hint for name, hint in get_type_hints(ImageData.__init__).items()}
     hints |= {f"data.augment.{name}": hint for name, hint in get_type_hints(Augment).items()}

@@ -19,7 +19,7 @@ QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": 
 
 
 class Given(L.LightningModule):
-    """Its logits are the batch."""
+    """Task whose logits are the batch."""
 
     def test_step(self, batch, batch_idx):
         return batch[0]
@@ -92,10 +92,10 @@ def test_a_report_agrees_with_the_formulas_over_uneven_batches(tmp_path: Path, c
         )
     known = [each["accuracy"] for each in report["classes"] if each["images"]]
     assert report["class_accuracy"] == pytest.approx(sum(known) / 7)
-    said = capsys.readouterr().out
-    assert f"top-1 accuracy       {report['top1']:.4f}" in said
-    assert "expected, 15 bins" in said
-    assert "name 7" not in said
+    output = capsys.readouterr().out
+    assert f"top-1 accuracy       {report['top1']:.4f}" in output
+    assert "expected, 15 bins" in output
+    assert "name 7" not in output
     with Image.open(tmp_path / "run" / "confusion.png") as picture:
         assert picture.width > 500
 
@@ -108,7 +108,7 @@ def test_probabilities_of_one_fall_into_the_last_bin(tmp_path: Path):
     assert measured(tmp_path, logits, labels)["calibration_error"] == pytest.approx(expected, abs=1e-5)
 
 
-def test_validation_images_in_place_of_test_images_are_called_so(tmp_path: Path, capsys, monkeypatch):
+def test_a_report_names_validation_images_that_replace_test_images(tmp_path: Path, capsys, monkeypatch):
     titles = []
     draw = test_report.draw_confusion
     monkeypatch.setattr(test_report, "draw_confusion", lambda *args: (titles.append(args[2]), draw(*args))[1])

@@ -33,7 +33,7 @@ def test_a_whole_test_on_the_images_of_the_run_has_the_plain_name(tmp_path: Path
         (LIMIT, "images is 3 here and 4 there", "test.folder_a_b.limited.json", "not the images of the run"),
     ],
 )
-def test_any_other_test_has_a_name_of_its_own_and_says_why(tmp_path: Path, limit, other, name: str, reason: str):
+def test_any_other_test_has_its_own_file_name_and_a_reason(tmp_path: Path, limit, other, name: str, reason: str):
     files = name_report_files(tmp_path, "best.ckpt", limit, "folder /a/b", other)
     assert files.report.name == name
     assert files.picture.name == name.replace("test", "confusion").replace("json", "png")
@@ -41,7 +41,7 @@ def test_any_other_test_has_a_name_of_its_own_and_says_why(tmp_path: Path, limit
     assert not files.of_run
 
 
-def test_a_test_of_another_checkpoint_leaves_the_one_that_is_there(tmp_path: Path):
+def test_a_test_of_another_checkpoint_does_not_replace_the_existing_report(tmp_path: Path):
     (tmp_path / "test.json").write_text(json.dumps({"checkpoint": "checkpoints/best.ckpt"}))
     files = name_report_files(tmp_path, "checkpoints/last.ckpt", None, "coins")
     assert (files.report.name, files.picture.name, files.of_run) == ("test.last.json", "confusion.last.png", True)
@@ -51,7 +51,7 @@ def test_a_test_of_another_checkpoint_leaves_the_one_that_is_there(tmp_path: Pat
         assert names(tmp_path, "checkpoints/last.ckpt", None, "coins")[0] == "test.json"
 
 
-def test_images_are_those_of_the_run_unless_it_says_otherwise():
+def test_images_count_as_those_of_the_run_unless_a_fingerprint_differs():
     class Data:
         store = SimpleNamespace(tested_on="test")
         splits: ClassVar = {"test": SimpleNamespace(held_out=False)}
@@ -65,11 +65,11 @@ def test_images_are_those_of_the_run_unless_it_says_otherwise():
         "images is {'test': 3} here and {'test': 4} there"
     )
     Data.splits["test"].held_out = True
-    told = find_data_difference({RUN_KEY: {"data": {"images": {"test": 4}}}}, Data())
-    assert str(told).endswith("held out of other images than the run's, so it may have trained on some")
+    output = find_data_difference({RUN_KEY: {"data": {"images": {"test": 4}}}}, Data())
+    assert str(output).endswith("held out of other images than the run's, so it may have trained on some")
 
 
-def test_no_other_test_takes_the_place_of_the_whole_one_of_a_run(tmp_path: Path, capsys, caplog, monkeypatch):
+def test_no_other_test_replaces_the_whole_test_of_a_run(tmp_path: Path, capsys, caplog, monkeypatch):
     folder = runs.fit(tmp_path)
     best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     quiet = "--trainer.enable_progress_bar=false"

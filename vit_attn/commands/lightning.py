@@ -4,6 +4,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -58,20 +59,7 @@ def run_lightning(command: str, options: list[str], predictions: Mapping[str, An
     options, folder = expand_resume(options) if command == "fit" else (options, None)
     try:
         with one_line_errors():
-            cli = VitAttnCLI(
-                model_class=Classifier,
-                datamodule_class=ImageData,
-                parser_class=LightningParser,
-                predictions=predictions,
-                folder=folder,
-                original_options=original_options,
-                save_config_callback=SaveRunConfig if command == "fit" else None,
-                seed_everything_default=0,
-                auto_configure_optimizers=False,
-                parser_kwargs={"allow_abbrev": False},
-                trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
-                args=[command, *_stored_options(command, options), *options],
-            )
+            trainer = _run_cli(command, options, predictions, folder, original_options).trainer
     except RunFinished as finished:
         sys.stdout.write(f"{finished}\n")
         return 0
@@ -81,10 +69,34 @@ def run_lightning(command: str, options: list[str], predictions: Mapping[str, An
         if isinstance(ended.__context__, KeyboardInterrupt):
             raise ended.__context__ from None
         raise
-    if signum := received_signal(cli.trainer):
+    if signum := received_signal(trainer):
         sys.stderr.write(f"vit-attn: {stopping.Stopped(signum)}, when all steps were done\n")
         return 128 + signum
-    return int(num_failed_predictions(cli.trainer) > 0)
+    return int(num_failed_predictions(trainer) > 0)
+
+
+def _run_cli(
+    command: str,
+    options: list[str],
+    predictions: Mapping[str, Any],
+    folder: Path | None,
+    original_options: list[str],
+) -> VitAttnCLI:
+    """Parse the options, build data, task and trainer, and run the command."""
+    return VitAttnCLI(
+        model_class=Classifier,
+        datamodule_class=ImageData,
+        parser_class=LightningParser,
+        predictions=predictions,
+        folder=folder,
+        original_options=original_options,
+        save_config_callback=SaveRunConfig if command == "fit" else None,
+        seed_everything_default=0,
+        auto_configure_optimizers=False,
+        parser_kwargs={"allow_abbrev": False},
+        trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
+        args=[command, *_stored_options(command, options), *options],
+    )
 
 
 def _stored_options(command: str, options: list[str]) -> list[str]:

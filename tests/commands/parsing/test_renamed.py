@@ -17,7 +17,7 @@ OLD_CLASSES = ["vit_attn.callbacks.TuningComparison", "vit_attn.callbacks.tuning
 
 @pytest.fixture(autouse=True)
 def _renamed(monkeypatch: pytest.MonkeyPatch):
-    """A version in which ``data.readers`` and the group ``images`` have got their names."""
+    """Pretend that ``data.readers`` and the group ``images`` were renamed."""
     monkeypatch.setitem(renamed.RENAMED_SETTINGS, "data.readers", "data.num_workers")
     monkeypatch.setitem(renamed.RENAMED_SETTINGS, "images", "data.augment")
 
@@ -67,7 +67,7 @@ def test_an_old_class_is_one_too(path: str, tmp_path: Path, capsys: pytest.Captu
     assert expected in line_of(capsys, "-c", str(tmp_path / "a.yaml"))
 
 
-def test_a_run_with_old_names_is_resumed_and_tested_without_a_word(tmp_path: Path, monkeypatch, capsys, caplog):
+def test_a_run_with_old_names_is_resumed_and_tested_silently(tmp_path: Path, monkeypatch, capsys, caplog):
     with monkeypatch.context() as patched:
         stop_at(patched, "on_train_batch_end", 7)
         run = fit(tmp_path / "runs", "--data.augment.flip=0.5", code=143)

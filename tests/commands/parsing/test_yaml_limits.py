@@ -35,7 +35,7 @@ def test_texts_beyond_the_limits_are_refused(text: str, message: str):
         load_yaml(text)
 
 
-def test_what_is_within_them_is_read():
+def test_texts_within_the_limits_are_read():
     text = "[" * MAX_DEPTH + "]" * MAX_DEPTH
     check_limits(text)
     assert load_yaml("base: &b {lr: 0.1}\nrun: {<<: *b, depth: 3}\nnames: [*b, *b]") == {
@@ -50,7 +50,9 @@ def test_what_is_within_them_is_read():
     "text", [BOMB, TOO_DEEP, "model:\n  arch_options: " + "9" * 5000], ids=["bomb", "deep", "digits"]
 )
 @pytest.mark.parametrize("where", ["-c", "--data", "--data.augment=", "--model.arch_options=", "within"])
-def test_no_text_of_the_command_line_is_read_beyond_them(text: str, where: str, tmp_path, capsys):
+def test_texts_beyond_the_limits_are_refused_wherever_the_command_line_has_them(
+    text: str, where: str, tmp_path, capsys
+):
     (tmp_path / "a.yaml").write_text(text)
     options = [where + text] if where.endswith("=") else [where, str(tmp_path / "a.yaml")]
     if where == "within":
@@ -65,6 +67,6 @@ def test_no_text_of_the_command_line_is_read_beyond_them(text: str, where: str, 
 
 
 def test_pyyamls_fast_loader_would_crash():
-    """Why the depth is counted before: when this fails, PyYAML counts by itself."""
+    """Reason for the limit of the depth: when this fails, PyYAML has its own."""
     code = f"import yaml; yaml.load('[' * 100_000 + ']' * 100_000, yaml.{'CSafeLoader'})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode != 0

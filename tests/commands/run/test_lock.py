@@ -8,7 +8,9 @@ from vit_attn.callbacks.run_control import RunControl
 from vit_attn.commands.run import lock as run_lock
 
 
-def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+def test_a_run_that_another_process_trains_is_refused_and_unchanged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
     monkeypatch.setattr(run_lock, "WAIT_SECONDS", 0.1)
     with monkeypatch.context() as patched:
         stop_at(patched, "on_train_batch_end", 7)
@@ -25,7 +27,7 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, monkeyp
     assert not (run / run_lock.LOCK_FILE).exists()
 
 
-def test_a_run_is_held_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_is_locked_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     held = []
 
     def look(*_arguments) -> None:

@@ -32,12 +32,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A run of its own for each test."""
+    """Copy of the trained run for one test."""
     return shutil.copytree(trained, tmp_path / "runs" / "vit" / "1")
 
 
 def hostile(folder: Path) -> dict:
-    """What would write files, import modules or unpickle, if any of it were built."""
+    """Settings that would write files, import modules or unpickle if they were built."""
     profiler = {"class_path": "SimpleProfiler", "init_args": {"dirpath": str(folder), "filename": "profiled"}}
     logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(folder / "logged")}}
     callback = {"class_path": "DeviceStatsMonitor", "init_args": {}}
@@ -48,7 +48,7 @@ def hostile(folder: Path) -> dict:
 
 
 @pytest.mark.parametrize("command", MEASURE)
-def test_a_configuration_beside_a_checkpoint_builds_nothing(command: str, run: Path, tmp_path: Path, capsys):
+def test_nothing_in_the_configuration_of_a_checkpoints_run_is_built(command: str, run: Path, tmp_path: Path, capsys):
     config = yaml.safe_load((run / "config.yaml").read_text())
     evil = hostile(tmp_path / "written")
     config |= evil | {"trainer": config["trainer"] | evil["trainer"], "no_such_section": {"a": 1}}
@@ -67,7 +67,7 @@ def test_a_configuration_beside_a_checkpoint_builds_nothing(command: str, run: P
         ("a: !!python/object/apply:os.system [true]", "cannot be read as a configuration"),
     ],
 )
-def test_a_hostile_configuration_is_one_line(text: str, message: str, tmp_path: Path, capsys):
+def test_a_hostile_configuration_is_a_one_line_error(text: str, message: str, tmp_path: Path, capsys):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "config.yaml").write_text(text)
@@ -80,7 +80,7 @@ def test_a_hostile_configuration_is_one_line(text: str, message: str, tmp_path: 
     assert message in error
 
 
-def test_data_devices_and_seed_are_all_that_is_taken():
+def test_only_data_devices_and_seed_are_used_to_evaluate():
     config = {
         "seed_everything": 3,
         "name": "x",
@@ -114,7 +114,7 @@ def test_data_devices_and_seed_are_all_that_is_taken():
 
 
 @pytest.mark.parametrize("command", MEASURE)
-def test_no_command_measures_a_checkpoint_whose_classes_are_in_another_order(command: str, run: Path, capsys):
+def test_no_command_evaluates_a_checkpoint_whose_classes_are_in_another_order(command: str, run: Path, capsys):
     path = run / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint[KEY]["class_names"].reverse()
@@ -124,7 +124,7 @@ def test_no_command_measures_a_checkpoint_whose_classes_are_in_another_order(com
     assert not {"test.json", "predictions.csv", "judge"} & {each.name for each in run.iterdir()}
 
 
-def test_callbacks_whose_defaults_are_objects_are_kept_as_words(tmp_path: Path):
+def test_defaults_of_callbacks_that_are_objects_are_stored_as_texts(tmp_path: Path):
     run = fit(
         tmp_path, "--trainer.max_epochs=1", "--trainer.callbacks=Timer", "--trainer.callbacks.duration=00:01:00:00"
     )

@@ -36,19 +36,24 @@ def add_callback_options(parser: LightningArgumentParser) -> None:
 
 
 def fit_callbacks(
-    checkpoint: RunCheckpoint, config: Any, resume_check: tuple[Mapping[str, Any], Sequence[str]] | None, resumed: bool
+    checkpoint: RunCheckpoint,
+    config: Any,
+    resumed: bool,
+    stored: Mapping[str, Any] | None = None,
+    changes: Sequence[object] = (),
 ) -> list[Callback]:
     """Make the callbacks of ``fit`` that have no options.
 
     Args:
         checkpoint: Callback that writes the run's checkpoints.
         config: Configuration of the run.
-        resume_check: Arguments of :class:`~vit_attn.callbacks.ResumeCheck`, if the run starts from a checkpoint.
         resumed: Whether the run is resumed in its folder.
+        stored: Information about the run in the checkpoint that this one starts from, if there is one.
+        changes: Settings that differ from that checkpoint's.
     """
     callbacks: list[Callback] = [RunControl(checkpoint, on_stop=_requeue_job)]
-    if resume_check is not None:
-        callbacks.append(ResumeCheck(*resume_check))
+    if stored is not None:
+        callbacks.append(ResumeCheck(stored, [str(change) for change in changes]))
     if config["trainer"]["logger"] is not False:
         callbacks += [LearningRateMonitor("step"), HParams(select_hparams(config), resumed)]
     return callbacks

@@ -181,8 +181,9 @@ class VitAttnCLI(LightningCLI):
         if command == "fit":
             checkpoint = self._setting("checkpoint")
             checkpoint.settings, checkpoint.options = self._plain_config(), self.original_options
-            resume_check = None if path is None else (self.stored, [str(change) for change in self.changes])
-            return run_callbacks.fit_callbacks(checkpoint, self._config(), resume_check, self.folder is not None)
+            stored = None if path is None else self.stored
+            resumed = self.folder is not None
+            return run_callbacks.fit_callbacks(checkpoint, self._config(), resumed, stored, self.changes)
         run = run_folder(path)
         folder = run or Path(path).parent
         if command == "test":
