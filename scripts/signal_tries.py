@@ -1,9 +1,9 @@
-"""Send a signal to a random rank of a run on two processes at a random moment, again and again, and see how all end.
+"""Send signals to a random rank of runs on two processes at random moments, and check that all ranks end.
 
     python scripts/signal_tries.py --tries 20
 
-Each try begins a run of its own; a moment may lie in its start. It prints a line a try and exits with 1 if a rank was
-still there after 60 seconds, or if the run ended with the code 0.
+Each try starts a new run; the signal may come during the start. One line is printed per try. The exit code is 1 if a
+rank was still alive after 60 seconds, or if a run ended with the exit code 0.
 """
 
 import argparse
@@ -28,59 +28,59 @@ LIMIT = 60.0
 
 
 def ranks_of(process: int) -> list[int]:
-    """The process and the ranks that it launched."""
+    """List the process and the ranks that it launched."""
     children = [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return [process, *(child for child in children if b"vit_attn" in Path(f"/proc/{child}/cmdline").read_bytes())]
 
 
-def runs(process: int) -> bool:
-    """Whether a process is there and not a zombie."""
+def is_alive(process: int) -> bool:
+    """Return true if a process exists and is not a zombie."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     return False
 
 
 def attempt(number: int, folder: Path, rng: random.Random, moments: tuple[float, float]) -> bool:
-    """One run and one signal; whether it ended as it should."""
+    """Start a run and send a signal; return true if all ranks ended in time."""
     command = [sys.executable, "-m", "vit_attn", "fit", *OPTIONS, f"--runs={folder / str(number)}"]
     log = folder / f"{number}.log"
     with log.open("wb") as file:
         run = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | {"OMP_NUM_THREADS": "1"})
         time.sleep(moment := rng.uniform(*moments))
         ranks = ranks_of(run.pid)
-        rank, sent = rng.randrange(len(ranks)), rng.choice([signal.SIGTERM, signal.SIGINT])
-        os.kill(ranks[rank], sent)
-        began = time.monotonic()
-        while (left := [each for each in ranks if runs(each)]) and time.monotonic() - began < LIMIT:
+        rank, signum = rng.randrange(len(ranks)), rng.choice([signal.SIGTERM, signal.SIGINT])
+        os.kill(ranks[rank], signum)
+        sent_at = time.monotonic()
+        while (left := [each for each in ranks if is_alive(each)]) and time.monotonic() - sent_at < LIMIT:
             run.poll()
             time.sleep(0.05)
-        took = time.monotonic() - began
+        seconds = time.monotonic() - sent_at
         for each in left:
             os.kill(each, signal.SIGKILL)
         code = run.wait()
-    said = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("vit-attn:")]
+    messages = [line for line in log.read_text(errors="replace").splitlines() if line.startswith("vit-attn:")]
     print(
-        f"{number}: {sent.name} to rank {rank} of {len(ranks)} after {moment:.1f} s: all ended in {took:.1f} s, ",
+        f"{number}: {signum.name} to rank {rank} of {len(ranks)} after {moment:.1f} s: all ended in {seconds:.1f} s, ",
         end="",
     )
-    print(f"code {code}; {said[-1][10:90] if said else 'nothing said'}", flush=True)
+    print(f"code {code}; {messages[-1][10:90] if messages else 'no message'}", flush=True)
     return code != 0 and not left
 
 
 def main() -> int:
-    """All tries."""
+    """Run all tries."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tries", type=int, default=20, help="runs (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of ranks, signals and moments (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of ranks, signals and moments (default: 0)")
     parser.add_argument(
         "--moments", type=float, nargs=2, default=(10.0, 30.0), help="seconds after the start, from and to"
     )
     args = parser.parse_args()
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as folder:
-        good = [attempt(number, Path(folder), rng, tuple(args.moments)) for number in range(1, args.tries + 1)]
-    print(f"{sum(good)} of {len(good)} ended within {LIMIT:.0f} s on all ranks, and not with code 0")
-    return 0 if all(good) else 1
+        passed = [attempt(number, Path(folder), rng, tuple(args.moments)) for number in range(1, args.tries + 1)]
+    print(f"{sum(passed)} of {len(passed)} ended within {LIMIT:.0f} s on all ranks, and not with code 0")
+    return 0 if all(passed) else 1
 
 
 if __name__ == "__main__":

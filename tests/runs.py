@@ -1,4 +1,4 @@
-"""Tiny runs of ``fit`` in this process, for the tests of what becomes of them."""
+"""Tiny runs of ``fit`` in this process, for tests of runs, their checkpoints and their resumption."""
 
 import signal
 from pathlib import Path
@@ -20,13 +20,13 @@ TINY = [
     *("--trainer.log_every_n_steps=1", "--attention.num_images=0"),
     *(f"--model.arch_options.{option}" for option in SMALL),
 ]
-"""Three epochs of five steps, each with three batches of validation; a second or two."""
+"""Options of three epochs of five steps, each with three validation batches, in a second or two."""
 FEW = {"train": 2048, "val": 128, "test": 128}
-"""Generated images, of which these runs need no more."""
+"""Images to generate for each split, as many as these runs need."""
 
 
 def main(arguments: list[str]) -> int:
-    """The program, with few images to generate."""
+    """Run the program with few images to generate."""
     with pytest.MonkeyPatch.context() as patched:
         for split, count in FEW.items():
             patched.setitem(coins.SIZES, split, count)
@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
 
 
 def fit(runs: Path, *options: str, code: int = 0) -> Path:
-    """Begin a run; the folder that it made."""
+    """Start a run and return its folder."""
     known = set(runs.glob("*/*"))
     assert main(["fit", *TINY, f"--runs={runs}", *options]) == code
     (folder,) = set(runs.glob("*/*")) - known
@@ -42,22 +42,22 @@ def fit(runs: Path, *options: str, code: int = 0) -> Path:
 
 
 def resume(folder: Path, *options: str, code: int = 0) -> None:
-    """Go on with a run; no other folder comes of it."""
+    """Resume a run and check that it makes no other folder."""
     known = set(folder.parent.iterdir())
     assert main(["fit", f"--resume={folder}", *options]) == code
     assert set(folder.parent.iterdir()) == known
 
 
 def read(folder: Path, name: str = "last") -> dict[str, Any]:
-    """A checkpoint of a run."""
+    """Read a checkpoint of a run."""
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """All scalars of a run, as TensorBoard's reader has them, in the order in which they were written.
+    """Read all scalars of a run with TensorBoard's reader, in the order in which they were written.
 
-    The reader takes the files of a run by their names, which end in a number that counts the writers of a process: here
-    the 10th can come before the 9th. The files of two processes never differ in that number alone.
+    The reader sorts the files of a run by name, and names end in the number of the writer within its process: here the
+    10th can come before the 9th. The files of two processes never differ in that number alone.
     """
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
@@ -66,7 +66,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
-    """What of two states is not the same, bit for bit: weights, averages, optimiser, schedule, step and epoch."""
+    """List the parts of two states that differ in any bit: weights, averages, optimiser, schedule, step and epoch."""
     names = ("state_dict", "current_model_state", "optimizer_states", "lr_schedulers", "global_step", "epoch")
     return [name for name in names if not _equal(one.get(name), other.get(name))]
 
@@ -82,15 +82,15 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def stop_at(monkeypatch: pytest.MonkeyPatch, hook: str, step: int, time: int = 1, signum: int = signal.SIGTERM) -> None:
-    """Ask the next run to stop, as a signal does, when a hook is called the so manieth time at a step."""
-    called, before, calls = getattr(RunControl, hook), [], []
+    """Request a stop of the next run, as a signal does, at the ``time``-th call of a hook at a step."""
+    original, requested, calls = getattr(RunControl, hook), [], []
 
-    def asks(control: RunControl, trainer: Any, *arguments: Any, **options: Any) -> None:
-        if trainer.global_step == step and not trainer.sanity_checking and not before:
+    def request_stop(control: RunControl, trainer: Any, *arguments: Any, **options: Any) -> None:
+        if trainer.global_step == step and not trainer.sanity_checking and not requested:
             calls.append(hook)
             if len(calls) == time:
-                before.append(hook)
+                requested.append(hook)
                 control.request.signum = signum
-        called(control, trainer, *arguments, **options)
+        original(control, trainer, *arguments, **options)
 
-    monkeypatch.setattr(RunControl, hook, asks)
+    monkeypatch.setattr(RunControl, hook, request_stop)

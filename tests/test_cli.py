@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import yaml
 
 import vit_attn
 from vit_attn.checkpoints.card import KEY, card_of
-from vit_attn.cli import main
+from vit_attn.cli import find_commands, main
 from vit_attn.data import ImageData
 from vit_attn.data.datasets.coins import GLYPH_NAMES
 from vit_attn.errors import UserError
@@ -26,7 +27,7 @@ def runs(tmp_path: Path) -> Path:
 
 
 def fit(runs: Path, *options: str) -> Path:
-    """Train for a moment; the folder of the run."""
+    """Train for two steps and return the folder of the run."""
     known = set(runs.glob("*/*"))
     assert main(["fit", *QUICK, f"--runs={runs}", *options]) == 0
     (folder,) = set(runs.glob("*/*")) - known
@@ -39,19 +40,19 @@ def test_a_run_leaves_a_folder_with_all_that_is_promised(runs: Path, capsys: pyt
     assert (folder / "config.yaml").is_file()
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert list(folder.glob("events.out.tfevents*"))
-    told = capsys.readouterr().out
-    assert "best validation accuracy: 0." in told
-    assert str(folder / "checkpoints" / "best.ckpt") in told
-    assert f"tensorboard --logdir {runs}" in told
+    output = capsys.readouterr().out
+    assert "best validation accuracy: 0." in output
+    assert str(folder / "checkpoints" / "best.ckpt") in output
+    assert f"tensorboard --logdir {runs}" in output
 
 
-def test_a_checkpoint_is_tested_validated_and_predicted_without_naming_its_configuration(
-    runs: Path, tmp_path: Path, capsys
-):
+def test_test_validate_and_predict_need_only_a_checkpoint(runs: Path, tmp_path: Path, capsys):
     folder = fit(runs)
     best = folder / "checkpoints" / "best.ckpt"
-    for verb, limit in (("test", "limit_test_batches"), ("validate", "limit_val_batches")):
-        assert main([verb, f"--ckpt_path={best}", f"--trainer.{limit}=2", "--trainer.enable_progress_bar=false"]) == 0
+    for command, limit in (("test", "limit_test_batches"), ("validate", "limit_val_batches")):
+        assert (
+            main([command, f"--ckpt_path={best}", f"--trainer.{limit}=2", "--trainer.enable_progress_bar=false"]) == 0
+        )
         assert "accuracy" in capsys.readouterr().out
     assert main(["predict", "--ckpt_path", str(best), "--trainer.limit_predict_batches=2"]) == 0
     with (folder / "predictions.csv").open() as file:
@@ -85,7 +86,7 @@ def test_the_saved_configuration_repeats_the_run(runs: Path):
     assert configurations[0]["seed_everything"] == 5
 
 
-def test_a_run_is_resumed_with_its_settings_or_not_at_all(runs: Path, capsys: pytest.CaptureFixture):
+def test_a_run_is_resumed_only_with_its_own_settings(runs: Path, capsys: pytest.CaptureFixture):
     last = fit(runs) / "checkpoints" / "last.ckpt"
     assert main(["fit", *QUICK, f"--runs={runs}", f"--ckpt_path={last}", "--model.lr=0.5"]) == 2
     assert "can only be resumed with its own settings: model.lr is 0.5 here and 0.02 there" in capsys.readouterr().err
@@ -101,7 +102,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_ends(runs: Path):
 
 
 MISTAKES = {
-    "no such verb": (["ftt"], "unknown verb 'ftt', did you mean 'fit'?"),
+    "no such command": (["ftt"], "unknown command 'ftt', did you mean 'fit'?"),
     "unknown option": (["fit", "--model.arh=x"], "unknown option --model.arh, did you mean '--model.arch'"),
     "abbreviated option": (["fit", "--trainer.max_epoch=1"], "unknown option --trainer.max_epoch, did you mean"),
     "positional configuration": (["fit", "a.yaml"], "unexpected argument 'a.yaml'; name configuration files with -c"),
@@ -144,7 +145,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("options", "message"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_costs_one_line_and_writes_nothing(options, message, tmp_path, monkeypatch, capsys):
+def test_a_mistake_is_a_one_line_error_and_writes_nothing(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "damaged.ckpt").write_bytes(b"not a checkpoint")
     assert main(options) == 2
@@ -155,7 +156,7 @@ def test_a_mistake_costs_one_line_and_writes_nothing(options, message, tmp_path,
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.ckpt"]
 
 
-def test_a_mistake_in_a_configuration_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_mistake_in_a_configuration_file_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture):
     for text, message in (("model:\n  lrr: 3\n", "--model.lrr, did you mean '--model.lr'"), ("model: [\n", "parsing")):
         (tmp_path / "a.yaml").write_text(text)
         assert main(["fit", "-c", str(tmp_path / "a.yaml")]) == 2
@@ -163,7 +164,7 @@ def test_a_mistake_in_a_configuration_file_is_one_line(tmp_path: Path, capsys: p
         assert message in line
 
 
-def test_a_checkpoint_of_another_network_is_one_line(runs: Path, capsys: pytest.CaptureFixture, tmp_path: Path):
+def test_a_checkpoint_of_another_network_is_a_one_line_error(runs: Path, capsys: pytest.CaptureFixture, tmp_path: Path):
     last = fit(runs) / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["state_dict"]["net.head.weight"] = torch.zeros(3, 64)
@@ -173,20 +174,64 @@ def test_a_checkpoint_of_another_network_is_one_line(runs: Path, capsys: pytest.
     assert "net.head.weight has shape (3, 64) in the checkpoint and (10, 64) here" in capsys.readouterr().err
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_folder_that_cannot_be_written_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "file").write_text("not a folder")
     assert main(["fit", *QUICK, f"--runs={tmp_path / 'file'}"]) == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vit-attn: ")]
     assert str(tmp_path / "file") in line
 
 
+COMMANDS = find_commands()
+LIGHTNING = {"fit", "validate", "test"}
+"""Commands whose options are Lightning's, for which their help must import it."""
+
+
+def test_the_overview_lists_every_command_with_its_summary(capsys: pytest.CaptureFixture):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    assert {*LIGHTNING, "predict", "attend", "judge", "export", "export-html"} <= set(COMMANDS)
+    for command, summary in COMMANDS.items():
+        assert f"  {command:<12}{summary}\n" in overview
+        assert re.fullmatch(r"[A-Z][^`]{10,90}[^.]", summary), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help_text(command: str, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith("usage: ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_of_any_command_is_a_one_line_error(command: str, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "--no_such_option=3"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match("vit-attn: (unknown option --no_such_option|the following arguments are required: )", line)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_with_a_function_run_is_a_command_and_is_not_imported(tmp_path: Path):
+    (tmp_path / "say_hello.py").write_text('"""Greet.\n\nMore."""\nraise SystemExit\ndef run(command, options): ...\n')
+    (tmp_path / "shared.py").write_text('"""Shared options."""\ndef add_options(parser): ...\n')
+    assert find_commands(tmp_path) == {"say-hello": "Greet"}
+
+
 def test_help_and_version_need_no_torch():
-    check = (
-        "import sys; from vit_attn.cli import main; codes = [main(['--help']), main(['--version']), main([])]; "
-        "sys.exit(any(codes) or 'torch' in sys.modules or 'lightning' in sys.modules)"
-    )
+    check = f"""
+import sys
+from vit_attn.cli import main
+assert not any([main(["--help"]), main(["--version"]), main([])])
+for command in {sorted(set(COMMANDS) - LIGHTNING)}:
+    try:
+        main([command, "--help"])
+    except SystemExit as end:
+        assert not end.code
+sys.exit("torch" in sys.modules or "lightning" in sys.modules)
+"""
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
-    assert done.returncode == 0
+    assert done.returncode == 0, done.stderr
     assert f"vit-attn {vit_attn.__version__}" in done.stdout
     assert "fit" in done.stdout
 
@@ -196,7 +241,7 @@ def test_the_package_runs_as_a_module():
     assert (done.returncode, done.stderr[:18]) == (2, "vit-attn: unknown ")
 
 
-def test_a_checkpoint_says_what_data_it_was_trained_on(runs: Path):
+def test_a_checkpoint_contains_the_data_set_that_it_was_trained_on(runs: Path):
     best = torch.load(fit(runs) / "checkpoints" / "best.ckpt", weights_only=True)
     card = card_of(best)
     assert (card.dataset, card.class_names, card.img_size) == ("coins", GLYPH_NAMES, (32, 32))

@@ -1,4 +1,4 @@
-"""Scripts that kill and signal real runs, each for a moment."""
+"""Short trials of the scripts that kill and signal real runs."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def run(script: str, *options: str) -> list[str]:
-    """The lines of a script that has ended well."""
+    """Lines that a script printed; it must succeed."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
     command = [sys.executable, str(ROOT / "scripts" / script), *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False, timeout=300)
@@ -18,10 +18,10 @@ def run(script: str, *options: str) -> list[str]:
 
 
 def test_killed_runs_resume_and_end_as_if_they_had_not_been_killed():
-    *_, kills, elsewhere, wrong = run("crash_soak.py", "--kills=6", "--in-save=2")
+    *_, kills, elsewhere, failures = run("crash_soak.py", "--kills=6", "--in-save=2")
     assert int(kills.rpartition(" ")[2]) >= 2
     assert "another file system" in elsewhere or "THE SAME" in elsewhere
-    assert wrong == "runs that were not resumed or ended otherwise than the uninterrupted one: 0"
+    assert failures == "runs that could not be resumed or ended with other weights: 0"
 
 
 def test_a_signal_to_one_of_two_ranks_ends_both():

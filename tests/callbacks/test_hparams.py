@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
-from vit_attn.callbacks.hparams import ELSEWHERE, FIRST, METRICS, NUMBERS
+from vit_attn.callbacks.hparams import EXCLUDED_DATA_SETTINGS, METRICS, NUMERIC, SHOWN_FIRST
 from vit_attn.cli import main
 from vit_attn.data import Augment, ImageData
 from vit_attn.task import Classifier
@@ -31,7 +31,7 @@ QUICK = [
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs of other settings, of which the first was tested."""
+    """Train two runs with different settings, and test the first."""
     runs = tmp_path_factory.mktemp("runs")
     assert main(["fit", *QUICK, f"--runs={runs}", "--model.lr=0.01"]) == 0
     (first,) = runs.glob("*/*")
@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def session_groups(runs: Path, sort_by: str | None = None):
-    """What TensorBoard's tab shows, from its own backend, perhaps sorted by a setting."""
+    """Query the backend of TensorBoard's tab, optionally sorted by a setting."""
     multiplexer = EventMultiplexer()
     multiplexer.AddRunsFromDirectory(str(runs))
     multiplexer.Reload()
@@ -62,7 +62,7 @@ def session_groups(runs: Path, sort_by: str | None = None):
     return experiment, list(Handler(ask, context, "", request).run().session_groups)
 
 
-def test_the_tab_has_a_row_a_run_with_its_settings_and_results(runs: Path):
+def test_the_tab_has_a_row_per_run_with_its_settings_and_results(runs: Path):
     experiment, groups = session_groups(runs)
     assert [info.name.tag for info in experiment.metric_infos] == list(METRICS)
     assert len(groups) == 2
@@ -73,7 +73,7 @@ def test_the_tab_has_a_row_a_run_with_its_settings_and_results(runs: Path):
     assert by_rate[0.01].hparams["parameters"].number_value > 100_000
     assert by_rate[0.01].hparams["model.arch_options"].string_value == "depth=3, embed_dim=64, mlp_ratio=2, num_heads=4"
     assert [by_rate[rate].hparams["model.train"].string_value for rate in (0.01, 0.02)] == ["all", "1"]
-    assert {info.name for info in experiment.hparam_infos[:5]} == FIRST  # what the tab shows at first
+    assert {info.name for info in experiment.hparam_infos[:5]} == SHOWN_FIRST  # what the tab shows at first
     columns = {info.name for info in experiment.hparam_infos}
     assert {"model.lr", "model.optimizer", "data.batch_size", "trainer.max_epochs"} <= columns
     assert not {"data.root", "hp_metric"} & columns
@@ -89,14 +89,14 @@ def test_the_tab_can_sort_by_a_setting_of_words_and_numbers_or_of_some_runs(runs
     assert len(groups) == 2
 
 
-def test_settings_that_are_numbers_are_known_by_name():
+def test_numeric_settings_are_listed_by_name():
     hints = {f"model.{name}": hint for name, hint in get_type_hints(Classifier.__init__).items()}
     hints |= {f"data.{name}": hint for name, hint in get_type_hints(ImageData.__init__).items()}
     hints |= {f"data.augment.{name}": hint for name, hint in get_type_hints(Augment).items()}
     numbers = {name for name, hint in hints.items() if (set(get_args(hint)) or {hint}) <= {int, float, type(None)}}
     linked = {f"model.{name}" for name in ("num_classes", "in_chans", "img_size", "return")} | {"data.return"}
-    assert numbers - linked - {f"data.{name}" for name in ELSEWHERE} <= NUMBERS
-    assert {name for name in NUMBERS if name.startswith(("model.", "data."))} - {"data.channels"} <= numbers
+    assert numbers - linked - {f"data.{name}" for name in EXCLUDED_DATA_SETTINGS} <= NUMERIC
+    assert {name for name in NUMERIC if name.startswith(("model.", "data."))} - {"data.channels"} <= numbers
 
 
 def test_the_results_are_those_of_the_run_and_of_its_test(runs: Path):

@@ -15,7 +15,7 @@ from vit_attn.training.checkpoint_io import WholeCheckpointIO
 
 @pytest.fixture
 def accuracies(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Validations of the next run get these accuracies, one after the other, and their loss is the same number."""
+    """Accuracies of the validations of the next run, in order; the losses are the same numbers."""
     values: list[float] = []
 
     def measure(task: Classifier, batch: Any, batch_idx: int) -> None:
@@ -41,7 +41,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return names
 
 
-def test_the_last_state_is_that_after_the_last_validation_and_the_best_that_of_its_own(
+def test_last_is_the_state_after_the_last_validation_and_best_that_of_the_best(
     tmp_path: Path, accuracies: list[float], written: list[tuple[str, int]], capsys: pytest.CaptureFixture
 ):
     accuracies += [0.9, 0.2, 0.5]
@@ -51,10 +51,10 @@ def test_the_last_state_is_that_after_the_last_validation_and_the_best_that_of_i
         (15, 2),
     ]
     assert written == [("best.ckpt", 5), ("last.ckpt", 5), ("last.ckpt", 10), ("last.ckpt", 15), ("last.ckpt", 15)]
-    told = capsys.readouterr().out
-    assert "best validation accuracy: 0.9000 (step 5, epoch 1), on 48 of 128 images\n" in told
-    assert f"checkpoint: {run}/checkpoints/best.ckpt (step 5)\n" in told
-    assert f"last state: {run}/checkpoints/last.ckpt (step 15)\n" in told
+    output = capsys.readouterr().out
+    assert "best validation accuracy: 0.9000 (step 5, epoch 1), on 48 of 128 images\n" in output
+    assert f"checkpoint: {run}/checkpoints/best.ckpt (step 5)\n" in output
+    assert f"last state: {run}/checkpoints/last.ckpt (step 15)\n" in output
 
 
 def test_the_last_state_is_written_every_few_minutes_of_training(tmp_path: Path, written, monkeypatch):
@@ -74,7 +74,7 @@ def test_the_last_state_is_written_every_few_minutes_of_training(tmp_path: Path,
     assert [step for name, step in written if name == "last.ckpt"] == [5, 5]
 
 
-def test_what_is_called_the_best_accuracy_is_it_whatever_other_checkpoints_are_kept_by(
+def test_the_best_accuracy_is_reported_whichever_metrics_other_checkpoints_monitor(
     tmp_path: Path, accuracies: list[float], capsys: pytest.CaptureFixture
 ):
     accuracies += [0.4, 0.9, 0.2]
@@ -83,19 +83,19 @@ def test_what_is_called_the_best_accuracy_is_it_whatever_other_checkpoints_are_k
         *("--trainer.callbacks.monitor=val/loss", "--trainer.callbacks.mode=min", "--trainer.callbacks.filename=other"),
     ]
     run = fit(tmp_path, *others)
-    told = capsys.readouterr().out
-    assert "best validation accuracy: 0.9000 (step 10, epoch 2)" in told
-    assert f"checkpoint: {run}/checkpoints/best.ckpt (step 10)\n" in told
+    output = capsys.readouterr().out
+    assert "best validation accuracy: 0.9000 (step 10, epoch 2)" in output
+    assert f"checkpoint: {run}/checkpoints/best.ckpt (step 10)\n" in output
     assert read(run, "other")["global_step"] == 15
     assert curves(run)["final/best_val_accuracy"] == [(15, pytest.approx(0.9))]
 
 
-def test_the_best_by_another_metric_is_called_so(tmp_path: Path, accuracies: list[float], capsys):
+def test_the_report_names_another_monitored_metric(tmp_path: Path, accuracies: list[float], capsys):
     accuracies += [0.4, 0.9, 0.2]
     run = fit(tmp_path, "--checkpoint.monitor=val/loss", "--checkpoint.mode=min")
-    told = capsys.readouterr().out
-    assert "best validation accuracy: 0.9000 (step 10, epoch 2)" in told
-    assert f"checkpoint: {run}/checkpoints/best.ckpt (step 15), the best by val/loss: 0.2000\n" in told
+    output = capsys.readouterr().out
+    assert "best validation accuracy: 0.9000 (step 10, epoch 2)" in output
+    assert f"checkpoint: {run}/checkpoints/best.ckpt (step 15), the best by val/loss: 0.2000\n" in output
 
 
 def test_the_best_stays_the_best_in_a_resumed_run(tmp_path: Path, accuracies: list[float], capsys):
@@ -112,7 +112,9 @@ def test_the_best_stays_the_best_in_a_resumed_run(tmp_path: Path, accuracies: li
 
 
 @pytest.mark.parametrize("what", ["weights", "value"])
-def test_what_is_not_finite_is_never_the_best(what: str, tmp_path: Path, accuracies: list[float], monkeypatch):
+def test_weights_or_metrics_that_are_not_finite_are_never_the_best(
+    what: str, tmp_path: Path, accuracies: list[float], monkeypatch
+):
     accuracies += [0.4, float("nan") if what == "value" else 0.9, 0.3]
     if what == "weights":
         good: list[torch.Tensor] = []
@@ -146,11 +148,11 @@ def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before_it(tmp
 
     monkeypatch.setattr(os, "replace", full)
     run = fit(tmp_path, "--checkpoint.monitor=null", "--checkpoint.save_top_k=0", code=1)
-    told = capsys.readouterr().err.strip().splitlines()[-1]
+    output = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.fullmatch(
         rf"vit-attn: checkpoint {run}/checkpoints/last.ckpt could not be written: no space is left on the disk "
         r"\(disk /.*, [\d.]+ of [\d.]+ GB free\)",
-        told,
+        output,
     )
     assert os.listdir(run / "checkpoints") == ["last.ckpt"]
     assert read(run)["global_step"] == 15
@@ -159,7 +161,7 @@ def test_a_write_that_fails_ends_the_run_and_leaves_the_checkpoint_before_it(tmp
 
 
 def test_a_folder_without_room_is_refused_before_the_first_step(tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(run_checkpoint, "_bytes_of_checkpoint", lambda module: 10**15)
+    monkeypatch.setattr(run_checkpoint, "checkpoint_bytes", lambda module: 10**15)
     steps: list[int] = []
     training_step = Classifier.training_step
     monkeypatch.setattr(

@@ -50,7 +50,7 @@ MEETS = {
 
 @pytest.fixture(scope="module")
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Uninterrupted runs, made when they are asked for."""
+    """Uninterrupted runs by variant, trained when first used."""
     folder = tmp_path_factory.mktemp("wholes")
 
     class Runs(dict[str, Path]):
@@ -62,7 +62,7 @@ def wholes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("variant", "place"), [(variant, place) for variant in MEETS for place in MEETS[variant]])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
+def test_a_run_that_was_stopped_resumes_as_if_it_had_not_been(
     variant: str, place: str, wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     hook, step, time = MEETS[variant][place]
@@ -76,7 +76,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     assert not list(run.glob("**/*.unfinished"))
 
 
-def test_a_run_of_steps_without_validations_goes_on_after_an_epoch_and_for_longer(tmp_path: Path):
+def test_a_run_limited_by_steps_without_validation_resumes_after_an_epoch_and_trains_longer(tmp_path: Path):
     options = ["--trainer.max_epochs=-1", "--trainer.limit_val_batches=0"]
     whole = fit(tmp_path / "whole", *options, "--trainer.max_steps=13")
     with pytest.MonkeyPatch.context() as patched:
@@ -107,7 +107,7 @@ def test_a_run_of_steps_without_validations_goes_on_after_an_epoch_and_for_longe
     ids=["adamw", "drop path", "mixup and cutmix", "randaugment", "balanced", "all together"],
 )
 @pytest.mark.parametrize("loading", ["memory", "no worker", "two workers"])
-def test_what_is_drawn_at_random_is_the_same_in_a_resumed_run(
+def test_random_numbers_are_the_same_in_a_resumed_run(
     options: list[str], loading: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     if loading != "memory":
@@ -125,7 +125,7 @@ def test_what_is_drawn_at_random_is_the_same_in_a_resumed_run(
     assert differences(read(run), read(whole)) == []
 
 
-def test_a_probe_is_resumed_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_linear_probing_resumes_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     weights = fit(tmp_path / "source") / "checkpoints" / "best.ckpt"
     options = ["--trainer.max_epochs=2", "--model.probe=0.5", f"--model.weights={weights}"]
     whole = fit(tmp_path / "whole", *options)
@@ -137,7 +137,7 @@ def test_a_probe_is_resumed_where_it_was(tmp_path: Path, monkeypatch: pytest.Mon
         assert differences(read(run), read(whole)) == []
 
 
-def test_a_state_that_was_written_in_between_is_one_to_go_on_from(tmp_path: Path, wholes):
+def test_a_checkpoint_of_an_earlier_step_can_be_resumed(tmp_path: Path, wholes):
     run = fit(
         tmp_path / "runs", "--checkpoint.filename={step}", "--checkpoint.save_top_k=-1", "--checkpoint.monitor=null"
     )
@@ -150,7 +150,7 @@ def test_a_state_that_was_written_in_between_is_one_to_go_on_from(tmp_path: Path
         assert differences(read(other), read(wholes["plain"])) == []
 
 
-def test_a_finished_run_says_so_and_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_resuming_a_finished_run_prints_that_and_leaves_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture):
     run = fit(tmp_path / "runs")
     before = (run / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     capsys.readouterr()
@@ -162,12 +162,12 @@ def test_a_finished_run_says_so_and_leaves_no_folder(tmp_path: Path, capsys: pyt
     assert len(list(run.parent.iterdir())) == 1
 
 
-def test_a_finished_run_trains_longer_and_says_what_the_rate_does(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_finished_run_trains_longer_and_logs_its_learning_rate(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     run = fit(tmp_path / "runs")
     resume(run, "--trainer.max_epochs=5")
-    told = caplog.text
-    assert "changed: trainer.max_epochs 3 -> 5" in told
-    assert "as in a run of 25 steps, and to 0 at the last; it was 0, as in one of 15" in told
+    output = caplog.text
+    assert "changed: trainer.max_epochs 3 -> 5" in output
+    assert "as in a run of 25 steps, and to 0 at the last; it was 0, as in one of 15" in output
     assert read(run)["global_step"] == 25
     rates = dict(curves(run)["lr-Muon/pg1"])
     longer = dict(curves(fit(tmp_path / "longer", "--trainer.max_epochs=5"))["lr-Muon/pg1"])
@@ -214,25 +214,29 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_a_run_cannot_go_on_with_is_refused_by_name(name: str, stopped: Path, capsys: pytest.CaptureFixture):
+def test_settings_that_a_resumed_run_cannot_change_are_refused_by_name(
+    name: str, stopped: Path, capsys: pytest.CaptureFixture
+):
     options, message = REFUSED[name]
     before = (stopped / "checkpoints" / "last.ckpt").read_bytes()
     resume(stopped, *options, code=2)
-    told = capsys.readouterr().err
-    assert message in told
-    assert "Traceback" not in told
+    output = capsys.readouterr().err
+    assert message in output
+    assert "Traceback" not in output
     assert (stopped / "checkpoints" / "last.ckpt").read_bytes() == before
 
 
-def test_what_a_run_can_go_on_with_is_said_and_done(tmp_path: Path, monkeypatch, caplog: pytest.LogCaptureFixture):
+def test_settings_that_a_resumed_run_can_change_are_logged_and_take_effect(
+    tmp_path: Path, monkeypatch, caplog: pytest.LogCaptureFixture
+):
     with monkeypatch.context() as patched:
         stop_at(patched, "on_train_batch_end", 7)
         run = fit(tmp_path / "runs", code=143)
     resume(run, "--data.augment.flip=0.5", "--trainer.gradient_clip_val=0.1", "--trainer.precision=bf16-mixed")
-    told = caplog.text
+    output = caplog.text
     for change in ("data.augment.flip None -> 0.5", "gradient_clip_val 1.0 -> 0.1", "precision None -> bf16-mixed"):
-        assert change in told
-    assert "resumed at step 7 of 15, epoch 2" in told
+        assert change in output
+    assert "resumed at step 7 of 15, epoch 2" in output
 
 
 MISTAKES = {
@@ -244,13 +248,13 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_run_that_cannot_be_found_costs_one_line(name: str, stopped: Path, tmp_path, monkeypatch, capsys):
+def test_a_run_that_cannot_be_found_is_a_one_line_error(name: str, stopped: Path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     which, message = MISTAKES[name]
     assert main(["fit", f"--resume={which.format(runs=stopped.parent)}"]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
 
 
 def test_a_run_without_a_state_and_a_second_checkpoint_are_refused(stopped: Path, tmp_path: Path, capsys):
@@ -264,16 +268,16 @@ def test_a_run_without_a_state_and_a_second_checkpoint_are_refused(stopped: Path
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_the_last_line_says_the_step_the_file_and_the_command(signum: int, tmp_path: Path, monkeypatch, capsys):
+def test_the_last_line_has_step_checkpoint_and_resume_command(signum: int, tmp_path: Path, monkeypatch, capsys):
     stop_at(monkeypatch, "on_train_batch_end", 3, signum=signum)
     run = fit(tmp_path / "runs", code=128 + signum)
     last = capsys.readouterr().err.strip().splitlines()[-1]
     path, name = run / "checkpoints" / "last.ckpt", signal.Signals(signum).name
-    expected = f"vit-attn: stopped by {name} at step 3: its state is in {path}; to go on: vit-attn fit --resume {run}"
+    expected = f"vit-attn: stopped by {name} at step 3: its state is in {path}; to resume: vit-attn fit --resume {run}"
     assert last == expected
 
 
-def test_other_pictures_are_refused(tmp_path: Path, monkeypatch, picture_folder, capsys):
+def test_other_images_are_refused(tmp_path: Path, monkeypatch, picture_folder, capsys):
     pictures = picture_folder({"bright": 30, "dark": 30})
     options = [
         "--data.dataset=folder",
@@ -287,13 +291,13 @@ def test_other_pictures_are_refused(tmp_path: Path, monkeypatch, picture_folder,
         run = fit(tmp_path / "runs", *options, code=143)
     more = picture_folder({"bright": 30, "dark": 31}, where="more")
     resume(run, f"--data.root={more}", code=2)
-    assert "these are not the pictures of the run that is resumed" in capsys.readouterr().err
+    assert "these are not the images of the run to resume" in capsys.readouterr().err
     moved = pictures.rename(tmp_path / "moved")
     resume(run, f"--data.root={moved}")
     assert torch.isfinite(read(run)["state_dict"]["net.head.weight"]).all()
 
 
-def test_a_run_keeps_to_the_images_by_which_its_best_is_chosen(tmp_path: Path, monkeypatch, capsys):
+def test_a_resumed_run_validates_on_the_same_images(tmp_path: Path, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         stop_at(patched, "on_train_batch_end", 7)
         run = fit(tmp_path / "runs", code=143)

@@ -1,4 +1,4 @@
-"""Runs that are resumed beside callbacks and loggers of the user's."""
+"""Resumed runs with callbacks and loggers of the user."""
 
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ def stopped(folder: Path, hook: str, step: int, *options: str, time: int = 1) ->
 
 
 @pytest.mark.parametrize(("hook", "step"), [("on_train_epoch_end", 5), ("on_validation_batch_end", 10)])
-def test_early_stopping_goes_on_after_an_epoch(hook: str, step: int, tmp_path: Path):
+def test_early_stopping_resumes_after_an_epoch(hook: str, step: int, tmp_path: Path):
     run = stopped(tmp_path / "runs", hook, step, *STOPPING)
     resume(run)
     assert differences(read(run), read(fit(tmp_path / "whole", *STOPPING))) == []
 
 
-def test_the_state_before_an_epochs_end_is_one_to_go_on_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """As a kill leaves it: the validation is done, the epoch's end is not."""
+def test_the_state_before_an_epochs_end_can_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A kill after the validation of an epoch and before the end of the epoch."""
     end = RunControl.on_train_epoch_end
 
     def killed(control: RunControl, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -56,7 +56,7 @@ def test_a_signal_within_an_accumulation_waits_for_the_step(tmp_path: Path, caps
     assert differences(read(run), read(fit(tmp_path / "whole", *options))) == []
 
 
-def test_a_validation_within_an_accumulation_is_not_left(tmp_path: Path):
+def test_a_validation_within_an_accumulation_is_not_interrupted(tmp_path: Path):
     options = ["--trainer.accumulate_grad_batches=2", "--trainer.val_check_interval=3"]
     options += ["--trainer.limit_train_batches=8"]
     run = stopped(tmp_path / "runs", "on_validation_batch_end", 1, *options)
@@ -67,7 +67,7 @@ def test_a_validation_within_an_accumulation_is_not_left(tmp_path: Path):
     assert curves(run) == curves(whole)
 
 
-def test_a_validation_that_was_run_again_is_whole_after_another_stop(tmp_path: Path):
+def test_a_repeated_validation_is_complete_after_another_stop(tmp_path: Path):
     run = stopped(tmp_path / "runs", "on_validation_batch_end", 10)
     with pytest.MonkeyPatch.context() as patched:
         stop_at(patched, "on_train_epoch_end", 10)
@@ -90,7 +90,7 @@ def test_a_run_that_wants_to_end_early_and_must_not_is_not_finished(tmp_path: Pa
     assert read(run)["global_step"] == 15
 
 
-def test_another_logger_changes_nothing_of_where_a_run_is(tmp_path: Path):
+def test_another_logger_does_not_change_the_folder_of_a_run(tmp_path: Path):
     options = ["--trainer.logger=CSVLogger", f"--trainer.logger.save_dir={tmp_path / 'csv'}"]
     run = stopped(tmp_path / "runs", "on_train_batch_end", 7, *options)
     best = read(run, "best")
@@ -109,7 +109,7 @@ def test_a_refused_resume_leaves_the_configuration_as_it_was(tmp_path: Path):
     resume(run)
 
 
-def test_a_branch_has_its_own_best(tmp_path: Path):
+def test_a_run_that_starts_from_a_checkpoint_has_its_own_best(tmp_path: Path):
     run = fit(tmp_path / "runs")
     known = set(run.parent.iterdir())
     longer = ["--trainer.max_epochs=4", f"--runs={tmp_path / 'runs'}"]
@@ -119,7 +119,7 @@ def test_a_branch_has_its_own_best(tmp_path: Path):
     assert logged["final/best_val_accuracy"][0][1] == max(value for _, value in logged["val/accuracy"])
 
 
-def test_a_callback_whose_state_cannot_be_read_again_is_found_at_the_first_write(tmp_path: Path, monkeypatch, capsys):
+def test_a_callback_whose_state_cannot_be_read_back_is_found_at_the_first_write(tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(RunControl, "state_dict", lambda control: {"mean": np.float64(0.5)})
     fit(tmp_path / "runs", code=1)
     assert "cannot be read back: some callback keeps a state that is not made of numbers" in capsys.readouterr().err
@@ -134,7 +134,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_checkpoints_that_could_not_be_gone_on_with_are_refused(name: str, capsys: pytest.CaptureFixture):
+def test_checkpoint_settings_that_prevent_resuming_are_refused(name: str, capsys: pytest.CaptureFixture):
     options, message = MISTAKES[name]
     assert main(["fit", *TINY, *options]) == 2
     assert message in capsys.readouterr().err

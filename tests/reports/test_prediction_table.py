@@ -11,7 +11,7 @@ FORMULAS = ["=HYPERLINK(1)", "+1+cmd|' /C calc'!A0", "-1+1", "@SUM(A1)", "\uff1d
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-def test_a_name_that_a_spreadsheet_would_execute_is_written_as_text(tmp_path: Path, name: str):
+def test_a_name_that_a_spreadsheet_would_evaluate_is_written_as_text(tmp_path: Path, name: str):
     row = {"image": name, "class_1": name, "probability_1": 0.25, "error": name}
     for ending in ("csv", "json", "parquet"):
         with PredictionTable(tmp_path / f"p.{ending}", 1) as table:

@@ -7,15 +7,15 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import runs
-from vit_attn.callbacks.run_checkpoint import RUN_KEY
+from vit_attn.checkpoints.contents import RUN_KEY
 from vit_attn.data.loading.limits import Limit
-from vit_attn.reports.report_files import files_of_test, other_images
+from vit_attn.reports.report_files import find_data_difference, name_report_files
 
 LIMIT = Limit("trainer.limit_test_batches=1", 16, 30)
 
 
 def names(*args, **options) -> tuple[str, str, bool]:
-    files = files_of_test(*args, **options)
+    files = name_report_files(*args, **options)
     return files.report.name, files.picture.name, files.of_run
 
 
@@ -33,25 +33,25 @@ def test_a_whole_test_on_the_images_of_the_run_has_the_plain_name(tmp_path: Path
         (LIMIT, "images is 3 here and 4 there", "test.folder_a_b.limited.json", "not the images of the run"),
     ],
 )
-def test_any_other_test_has_a_name_of_its_own_and_says_why(tmp_path: Path, limit, other, name: str, reason: str):
-    files = files_of_test(tmp_path, "best.ckpt", limit, "folder /a/b", other)
+def test_any_other_test_has_its_own_file_name_and_a_reason(tmp_path: Path, limit, other, name: str, reason: str):
+    files = name_report_files(tmp_path, "best.ckpt", limit, "folder /a/b", other)
     assert files.report.name == name
     assert files.picture.name == name.replace("test", "confusion").replace("json", "png")
-    assert reason in files.apart[0]
+    assert reason in files.reasons[0]
     assert not files.of_run
 
 
-def test_a_test_of_another_checkpoint_leaves_the_one_that_is_there(tmp_path: Path):
+def test_a_test_of_another_checkpoint_does_not_replace_the_existing_report(tmp_path: Path):
     (tmp_path / "test.json").write_text(json.dumps({"checkpoint": "checkpoints/best.ckpt"}))
-    files = files_of_test(tmp_path, "checkpoints/last.ckpt", None, "coins")
+    files = name_report_files(tmp_path, "checkpoints/last.ckpt", None, "coins")
     assert (files.report.name, files.picture.name, files.of_run) == ("test.last.json", "confusion.last.png", True)
-    assert files.apart == ["test.json is of best.ckpt and stays as it is"]
+    assert files.reasons == ["test.json is of best.ckpt and stays as it is"]
     for damaged in ("no json", "[1]", '{"checkpoint": 3}'):
         (tmp_path / "test.json").write_text(damaged)
         assert names(tmp_path, "checkpoints/last.ckpt", None, "coins")[0] == "test.json"
 
 
-def test_images_are_those_of_the_run_unless_it_says_otherwise():
+def test_images_count_as_those_of_the_run_unless_a_fingerprint_differs():
     class Data:
         store = SimpleNamespace(tested_on="test")
         splits: ClassVar = {"test": SimpleNamespace(held_out=False)}
@@ -59,17 +59,17 @@ def test_images_are_those_of_the_run_unless_it_says_otherwise():
         def fingerprint(self):
             return {"dataset": "coins", "images": {"test": 3}}
 
-    assert other_images({}, Data()) is None
-    assert other_images({RUN_KEY: {"data": {"dataset": "coins", "files": "ab"}}}, Data()) is None
-    assert other_images({RUN_KEY: {"data": {"images": {"test": 4}}}}, Data()) == (
+    assert find_data_difference({}, Data()) is None
+    assert find_data_difference({RUN_KEY: {"data": {"dataset": "coins", "files": "ab"}}}, Data()) is None
+    assert find_data_difference({RUN_KEY: {"data": {"images": {"test": 4}}}}, Data()) == (
         "images is {'test': 3} here and {'test': 4} there"
     )
     Data.splits["test"].held_out = True
-    told = other_images({RUN_KEY: {"data": {"images": {"test": 4}}}}, Data())
-    assert str(told).endswith("held out of other images than the run's, so it may have trained on some")
+    output = find_data_difference({RUN_KEY: {"data": {"images": {"test": 4}}}}, Data())
+    assert str(output).endswith("held out of other images than the run's, so it may have trained on some")
 
 
-def test_no_other_test_takes_the_place_of_the_whole_one_of_a_run(tmp_path: Path, capsys, caplog, monkeypatch):
+def test_no_other_test_replaces_the_whole_test_of_a_run(tmp_path: Path, capsys, caplog, monkeypatch):
     folder = runs.fit(tmp_path)
     best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     quiet = "--trainer.enable_progress_bar=false"

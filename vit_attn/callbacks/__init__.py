@@ -1,9 +1,23 @@
-"""What watches a run."""
+"""Lightning callbacks: logging of attention, and all that a run does beside training."""
 
 from vit_attn.callbacks.attention_logger.callback import AttentionLogger
 from vit_attn.callbacks.finetune_comparison import FinetuneComparison
-from vit_attn.callbacks.hparams import HParams
+from vit_attn.callbacks.hparams import HParams, select_hparams
 from vit_attn.callbacks.prediction_writer import PredictionWriter
+from vit_attn.callbacks.resume_check import ResumeCheck
+from vit_attn.callbacks.run_checkpoint import RunCheckpoint
+from vit_attn.callbacks.run_control import RunControl, StopBeforeStep
 from vit_attn.callbacks.test_report import TestReport
 
-__all__ = ["AttentionLogger", "FinetuneComparison", "HParams", "PredictionWriter", "TestReport"]
+__all__ = [
+    "AttentionLogger",
+    "FinetuneComparison",
+    "HParams",
+    "PredictionWriter",
+    "ResumeCheck",
+    "RunCheckpoint",
+    "RunControl",
+    "StopBeforeStep",
+    "TestReport",
+    "select_hparams",
+]

@@ -1,4 +1,4 @@
-"""Settings and results of a run for TensorBoard's tab HParams, a table over all runs."""
+"""Hyperparameters and results of a run for TensorBoard's HParams tab, a table over all runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,20 +9,23 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[miss
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 API: Any = api_pb2
-DATA: Any = plugin_data_pb2  # generated modules, which a type checker sees nothing of
+DATA: Any = plugin_data_pb2  # generated modules, in which a type checker finds no names
 Value = float | str | None
-BEST, LOSS = "final/best_val_accuracy", "final/val_loss"
+BEST_ACCURACY, LAST_LOSS = "final/best_val_accuracy", "final/val_loss"
 METRICS = {
-    BEST: "best val accuracy",
-    LOSS: "last val loss",
+    BEST_ACCURACY: "best val accuracy",
+    LAST_LOSS: "last val loss",
     "test/accuracy": "test accuracy",
 }
-"""Tags of the scalars that are the table's results, and their headings; ``test`` writes the last."""
-TRAINER = ("max_epochs", "max_steps", "precision", "strategy", "accumulate_grad_batches", "gradient_clip_val")
-ELSEWHERE = frozenset({"root", "download", "seed", "num_workers"})
-"""Settings of the data that change no result, or that the run's own seed sets."""
+"""Scalar tags of the result columns, and their headings; the command ``test`` writes the last one."""
+TRAINER_SETTINGS = (
+    *("max_epochs", "max_steps", "precision", "strategy"),
+    *("accumulate_grad_batches", "gradient_clip_val"),
+)
+EXCLUDED_DATA_SETTINGS = frozenset({"root", "download", "seed", "num_workers"})
+"""Settings of the data that do not change results, or that follow from the run's seed."""
 
-NUMBERS = frozenset(
+NUMERIC = frozenset(
     {
         "seed",
         "parameters",
@@ -37,54 +40,54 @@ NUMBERS = frozenset(
         *(f"trainer.{name}" for name in ("max_epochs", "max_steps", "accumulate_grad_batches", "gradient_clip_val")),
     }
 )
-"""Settings that are numbers, or not given. The kind is one for all runs: the tab cannot sort numbers among words."""
-FIRST = frozenset({"data.dataset", "model.arch", "model.lr", "seed", "trainer.max_epochs"})
-"""Settings that the tab shows at first: it shows five, and those that are said to differ come first."""
+"""Settings that are a number or unset in every run: the tab cannot sort a column that mixes numbers and texts."""
+SHOWN_FIRST = frozenset({"data.dataset", "model.arch", "model.lr", "seed", "trainer.max_epochs"})
+"""Settings that are visible when the tab opens: it shows five, those marked as differing between runs first."""
 
 
 class HParams(L.Callback):
-    """Fills the tab: settings at the start of a run, results at its end, in the run's own events.
+    """Writes hyperparameters at the start of a run and results at its end to the run's TensorBoard events.
 
-    Lightning's logger would write the metrics at the start, as they are then, under the name ``hp_metric``.
+    Lightning's own logger would write the metrics at the start, before there are results, under ``hp_metric``.
 
     Args:
-        settings: What to show of the configuration, by name.
-        begins: Whether the run begins here; the events of one that goes on have its settings.
+        settings: Hyperparameters by name, as :func:`select_hparams` gives them.
+        resumed: Whether the run is resumed, so that its events already contain its hyperparameters.
     """
 
-    def __init__(self, settings: Mapping[str, Value], begins: bool = True) -> None:
-        self.settings, self.begins = dict(settings), begins
+    def __init__(self, settings: Mapping[str, Value], resumed: bool = False) -> None:
+        self.settings, self.resumed = dict(settings), resumed
         self.results: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The results so far."""
+        """Return the results so far."""
         return dict(self.results)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the results of the run; another run that begins from its state has its own."""
-        self.results = {} if self.begins else dict(state_dict)
+        """Restore the results of a resumed run; a new run that starts from its state has its own."""
+        self.results = dict(state_dict) if self.resumed else {}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep the best accuracy, whatever checkpoints are kept by, and the last loss."""
+        """Keep the best accuracy, whichever metric chooses checkpoints, and the last loss."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         accuracy, loss = (trainer.callback_metrics.get(name) for name in ("val/accuracy", "val/loss"))
         if accuracy is not None:
-            self.results[BEST] = max(float(accuracy), self.results.get(BEST, 0.0))
+            self.results[BEST_ACCURACY] = max(float(accuracy), self.results.get(BEST_ACCURACY, 0.0))
         if loss is not None:
-            self.results[LOSS] = float(loss)
+            self.results[LAST_LOSS] = float(loss)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Write the settings; without them a run that breaks off would not be in the table."""
-        if not self.begins:
+        """Write the hyperparameters, so that a run that breaks off is in the table too."""
+        if self.resumed:
             return
         parameters = sum(each.numel() for each in pl_module.parameters())
         settings = self.settings | {"parameters": parameters}
         start = DATA.SessionStartInfo()
         for name, value in settings.items():
             if (plain := _value(name, value)) is not None:
-                setattr(start.hparams[name], "number_value" if name in NUMBERS else "string_value", plain)
-        infos = [API.HParamInfo(name=name, type=_kind(name), differs=name in FIRST) for name in settings]
+                setattr(start.hparams[name], "number_value" if name in NUMERIC else "string_value", plain)
+        infos = [API.HParamInfo(name=name, type=_type(name), differs=name in SHOWN_FIRST) for name in settings]
         metrics = [
             API.MetricInfo(name=API.MetricName(tag=tag), display_name=heading) for tag, heading in METRICS.items()
         ]
@@ -101,13 +104,13 @@ class HParams(L.Callback):
         _write(trainer, metadata.SESSION_END_INFO_TAG, DATA.HParamsPluginData(session_end_info=end))
 
 
-def chosen_settings(config: Any) -> dict[str, Value]:
-    """The settings that matter to results, under the same names for all runs: the tab takes its columns from one.
+def select_hparams(config: Any) -> dict[str, Value]:
+    """Select the settings that affect results, under the same names in every run, since all runs share the columns.
 
-    A number that is not given is None, any other such setting ``none``; options of the network are one setting.
+    An unset number is None and any other unset setting ``none``; the options of the network are one text.
 
     Args:
-        config: The configuration of ``fit``, with ``model``, ``data``, ``trainer`` and ``seed_everything``.
+        config: Configuration of ``fit``, with ``model``, ``data``, ``trainer`` and ``seed_everything``.
     """
     model, data = (dict(config[group].as_dict()) for group in ("model", "data"))
     options = model.pop("arch_options", None) or {}
@@ -116,21 +119,21 @@ def chosen_settings(config: Any) -> dict[str, Value]:
     settings = {
         "seed": config["seed_everything"],
         **{f"model.{name}": value for name, value in model.items()},
-        **{f"data.{name}": value for name, value in data.items() if name not in ELSEWHERE},
+        **{f"data.{name}": value for name, value in data.items() if name not in EXCLUDED_DATA_SETTINGS},
         **{f"data.augment.{name}": value for name, value in augment.items()},
-        **{f"trainer.{name}": trainer.get(name) for name in TRAINER},
+        **{f"trainer.{name}": trainer.get(name) for name in TRAINER_SETTINGS},
     }
     return {name: _value(name, value) for name, value in settings.items()}
 
 
 def _value(name: str, value: Any) -> Value:
-    if name in NUMBERS:
+    if name in NUMERIC:
         return None if value is None else float(value)
     return "none" if value in (None, "") else str(value)
 
 
-def _kind(name: str) -> int:
-    return API.DATA_TYPE_FLOAT64 if name in NUMBERS else API.DATA_TYPE_STRING
+def _type(name: str) -> int:
+    return API.DATA_TYPE_FLOAT64 if name in NUMERIC else API.DATA_TYPE_STRING
 
 
 def _writers(trainer: L.Trainer) -> list[Any]:

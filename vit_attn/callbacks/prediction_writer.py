@@ -1,4 +1,4 @@
-"""Predictions for a whole split as a table."""
+"""Table of the predictions for a split of a data module."""
 
 import sys
 from collections.abc import Sequence
@@ -9,25 +9,29 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from vit_attn.errors import UserError, printable
-from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, guesses
+from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, check_top_k, prediction_rows, unique_names
 
 
 class PredictionWriter(BasePredictionWriter):
-    """Writes each test image's number, from 1, true class and likeliest classes, in order, as they come.
+    """Writes number (from 1), true class and likeliest classes of each image, batch by batch in order.
 
     Args:
-        path: The file, which ends in ``.csv``, ``.json`` or ``.parquet``; it takes its name when it is whole.
-        top_k: Number of classes; by default 5, or all of fewer.
+        path: The file, which ends in ``.csv``, ``.json`` or ``.parquet``; it gets its name when it is complete.
+        top_k: Number of classes per image; by default 5, or all of fewer.
     """
 
     def __init__(self, path: str, top_k: int | None = None) -> None:
         super().__init__(write_interval="batch")
         self.path, self.top_k = Path(path), top_k
         self.table: PredictionTable | None = None
-        self.failed = 0
+        self.num_failed = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse several devices, each of which would have a part of the images, and more classes than there are."""
+        """Check the number of devices, each of which would see only a part of the images, and ``top_k``.
+
+        Raises:
+            UserError: If there are several devices, or fewer classes than ``top_k``.
+        """
         if trainer.world_size > 1:
             raise UserError("predictions are written from one device: --trainer.devices=1")
         self.top_k = check_top_k(self.top_k, _data(trainer).num_classes)
@@ -46,59 +50,38 @@ class PredictionWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Add a batch's rows."""
+        """Write the rows of a batch."""
         if self.table is None:
             return
         names = unique_names(_data(trainer).class_names)
-        rows = guesses(prediction, self.top_k or 1, names.__getitem__)
+        rows = prediction_rows(prediction, self.top_k or 1, names.__getitem__)
         for number, (row, label) in enumerate(zip(rows, batch[1].tolist(), strict=True), start=1 + self.table.count):
             row |= {"image": number, "label": names[label]}
-            self.failed += "error" in row
+            self.num_failed += "error" in row
         self.table.write(rows)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Finish the file and say where it is.
+        """Close the file and print its path.
 
         Raises:
-            UserError: If there is no prediction in it.
+            UserError: If no image has a prediction.
         """
         table, self.table = self.table, None
         if table is None:
             return
         table.close()
-        if self.failed == table.count:
-            raise UserError(f"{NOT_FINITE} for all {table.count:,} images; {self.path} says so of each")
-        apart = f"; for {self.failed:,} of them {NOT_FINITE}" if self.failed else ""
+        if self.num_failed == table.count:
+            raise UserError(f"{NOT_FINITE} for all {table.count:,} images; see the column error of {self.path}")
+        failed = f"; for {self.num_failed:,} of them {NOT_FINITE}" if self.num_failed else ""
         data = _data(trainer)
         limit = data.limit("predict") if hasattr(data, "limit") else None
         part = f"the first {table.count:,} of {limit.of:,}" if limit else f"{table.count:,}"
-        sys.stdout.write(printable(f"predictions of {part} images: {self.path}{apart}") + "\n")
+        sys.stdout.write(printable(f"predictions of {part} images: {self.path}{failed}") + "\n")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Keep what was done."""
+        """Keep the rows so far in an unfinished file."""
         if self.table is not None:
-            self.table.close(whole=False)
-
-
-def check_top_k(top_k: int | None, num_classes: int) -> int:
-    """The number of classes to name; by default 5, or all of fewer.
-
-    Raises:
-        UserError: If there are not so many.
-    """
-    if top_k is not None and not 1 <= top_k <= num_classes:
-        raise UserError(f"top_k must be from 1 to the network's {num_classes} classes, got {top_k}")
-    return min(5, num_classes) if top_k is None else top_k
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Names of classes, with their number where two share one.
-
-    >>> unique_names(["crane", "cat", "crane"])
-    ['crane (0)', 'cat', 'crane (2)']
-    """
-    shared = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    return [f"{name} ({number})" if name in shared else name for number, name in enumerate(names)]
+            self.table.close(complete=False)
 
 
 def _data(trainer: L.Trainer) -> Any:

@@ -1,4 +1,4 @@
-"""``vit-attn attend IMAGE…``: where a trained network looks in pictures of your own."""
+"""Draw attention maps of a trained network on your own images."""
 
 import argparse
 import math
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vit_attn.commands.found import say_what_is_read
 from vit_attn.commands.options import add_network_options
-from vit_attn.commands.parsing.errors import OneLineParser
+from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.errors import UserError, one_line, printable, shortened
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ numbers behind it in OUT/NAME.attention.npz. The default network, {DEFAULT}, is 
 knows the ten classes of CIFAR-10. Any vision transformer of timm's registry, or a checkpoint of yours, can be named."""
 
 
-def make_parser() -> OneLineParser:
+def make_parser() -> CommandParser:
     """The options of ``attend``."""
-    parser = OneLineParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
+    parser = CommandParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders, read with all within them")
     add_network_options(parser, DEFAULT)
     parser.add_argument(
@@ -44,7 +44,7 @@ def make_parser() -> OneLineParser:
     return parser
 
 
-def run(verb: str, options: list[str]) -> int:
+def run(command: str, options: list[str]) -> int:
     """Run the verb.
 
     Returns:

@@ -1,11 +1,11 @@
-"""``vit-attn export``: a network as weights for timm, as an ONNX program or as one of torch.export."""
+"""Write a network for timm (.safetensors), ONNX (.onnx) or torch (.pt2)."""
 
 import argparse
 import sys
 from pathlib import Path
 
 from vit_attn.commands.options import add_network_options
-from vit_attn.commands.parsing.errors import OneLineParser
+from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.errors import UserError, did_you_mean
 
 DESCRIPTION = """\
@@ -23,9 +23,9 @@ written is read again and compared with the network before it takes its name.
 FORMS = (".safetensors", ".onnx", ".pt2")
 
 
-def make_parser() -> OneLineParser:
+def make_parser() -> CommandParser:
     """The options of ``export``."""
-    parser = OneLineParser(
+    parser = CommandParser(
         prog="vit-attn export",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -51,7 +51,7 @@ def make_parser() -> OneLineParser:
     return parser
 
 
-def run(verb: str, options: list[str]) -> int:
+def run(command: str, options: list[str]) -> int:
     """Run the verb.
 
     Returns:

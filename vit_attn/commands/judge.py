@@ -1,8 +1,8 @@
-"""``judge``: is what a network's attention maps say true? Its options; what it does is in ``judging``."""
+"""Test a network's attention maps for faithfulness, as a table and a figure."""
 
 import argparse
 
-from vit_attn.commands.parsing.errors import OneLineParser
+from vit_attn.commands.parsing.errors import CommandParser
 
 DESCRIPTION = """\
 Judge attention maps by the network itself, on validation images: deletion and insertion of patches, knock-out of the
@@ -11,9 +11,9 @@ Writes methods.csv, knockouts.csv and curves.png. docs/methods.md explains each 
 """
 
 
-def parser() -> OneLineParser:
+def parser() -> CommandParser:
     """The options of ``judge``."""
-    options = OneLineParser(
+    options = CommandParser(
         prog="vit-attn judge",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -33,12 +33,12 @@ def parser() -> OneLineParser:
     return options
 
 
-def run(verb: str, options: list[str]) -> int:
+def run(command: str, options: list[str]) -> int:
     """Judge a network.
 
     Args:
-        verb: ``judge``.
-        options: What followed the verb on the command line.
+        command: ``judge``.
+        options: Arguments after the command.
 
     Returns:
         The exit code.

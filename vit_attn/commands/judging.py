@@ -32,7 +32,7 @@ from vit_attn.checkpoints.start import network_to_start_with
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.parsing.yaml_limits import load_yaml
 from vit_attn.commands.run.checkpoint import run_folder
-from vit_attn.commands.run.stored_config import read_run_config, settings_to_measure
+from vit_attn.commands.run.stored_config import evaluation_settings, read_run_config
 from vit_attn.data import ImageData
 from vit_attn.data.module import Probe
 from vit_attn.errors import UserError, one_line
@@ -265,7 +265,7 @@ def _dataset(args: argparse.Namespace) -> str:
 def _settings(args: argparse.Namespace) -> Mapping[str, Any]:
     """What the run of the checkpoint says of its data."""
     folder = _run_of(args)
-    return settings_to_measure(read_run_config(folder / "config.yaml")).get("data", {}) if folder else {}
+    return evaluation_settings(read_run_config(folder / "config.yaml")).get("data", {}) if folder else {}
 
 
 def _run_of(args: argparse.Namespace) -> Path | None:

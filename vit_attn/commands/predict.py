@@ -1,4 +1,4 @@
-"""``vit-attn predict IMAGE…``: the likeliest classes of pictures of your own, or of a run's test images, as a table."""
+"""Predict the classes of images, or of a run's test images, as a table."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from vit_attn.commands.found import say_what_is_read
 from vit_attn.commands.options import add_network_options
-from vit_attn.commands.parsing.errors import OneLineParser
+from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.errors import UserError, one_line, printable
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ WORKERS = 4
 """Threads that read images; decoding leaves Python's lock free."""
 
 
-def make_parser() -> OneLineParser:
+def make_parser() -> CommandParser:
     """The options of ``predict`` for files."""
-    parser = OneLineParser(
+    parser = CommandParser(
         prog="vit-attn predict",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -60,18 +60,18 @@ def make_parser() -> OneLineParser:
     return parser
 
 
-def _add_output(parser: OneLineParser, default: Path | None, what: str) -> None:
+def _add_output(parser: CommandParser, default: Path | None, what: str) -> None:
     parser.add_argument("--output", type=Path, default=default, metavar="FILE", help=what)
     parser.add_argument("--overwrite", action="store_true", help="replace that file if it exists")
     parser.add_argument("--top_k", type=int, help="classes to name (default: 5, or all of fewer)")
 
 
-def run(verb: str, options: list[str]) -> int:
+def run(command: str, options: list[str]) -> int:
     """Run the verb.
 
     Args:
-        verb: ``predict``.
-        options: What followed the verb on the command line.
+        command: ``predict``.
+        options: Arguments after the command.
 
     Returns:
         0, or 1 if some image could not be read, or named; the others are in the table.
@@ -80,16 +80,15 @@ def run(verb: str, options: list[str]) -> int:
         UserError: For a mistake in the options, or if no image could be read and named.
     """
     if OF_A_RUN & {option.partition("=")[0] for option in options}:
-        return _of_run(verb, options)
+        return _of_run(command, options)
     args = make_parser().parse_args(options)
     for name, value in (("batch_size", args.batch_size), ("top_k", args.top_k)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    from vit_attn.callbacks.prediction_writer import check_top_k
     from vit_attn.inference import (
         network as networks,
     )  # torch takes seconds to import: only when there is something to do
-    from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, check_output
+    from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, check_output, check_top_k
 
     check_output(args.output, args.overwrite)
     files = networks.image_files(args.images)
@@ -115,17 +114,17 @@ def run(verb: str, options: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _of_run(verb: str, options: list[str]) -> int:
+def _of_run(command: str, options: list[str]) -> int:
     """Predict a run's test images through Lightning, into a file beside the run unless one is named."""
-    parser = OneLineParser(prog="vit-attn predict", add_help=False, allow_abbrev=False)
+    parser = CommandParser(prog="vit-attn predict", add_help=False, allow_abbrev=False)
     _add_output(parser, None, "")
     own, others = parser.parse_known_args(options)
     if own.top_k is not None and own.top_k < 1:
         raise UserError(f"--top_k must be at least 1, got {own.top_k}")
-    from vit_attn.commands import lightning as lightning_verbs
+    from vit_attn.commands.lightning import run_lightning
 
     try:
-        return lightning_verbs.run(verb, others, {"path": own.output, "top_k": own.top_k, "overwrite": own.overwrite})
+        return run_lightning(command, others, {"path": own.output, "top_k": own.top_k, "overwrite": own.overwrite})
     except UserError as error:
         if str(error).startswith("unexpected argument"):
             raise UserError(f"{error}; for images of your own name the network by --model, not --ckpt_path") from error
@@ -159,14 +158,14 @@ def _rows(
     """A row of the table for each file of a batch."""
     import torch
 
-    from vit_attn.reports.prediction_table import NOT_FINITE, guesses
+    from vit_attn.reports.prediction_table import NOT_FINITE, prediction_rows
 
     pictures = [picture for _, picture in batch if not isinstance(picture, str)]
     named: list[dict[str, Any]] = []
     if pictures:
         with torch.inference_mode():
             probabilities = network.net(network.normalised(pictures, device)).float().softmax(dim=-1)
-        named = guesses(probabilities, top_k, network.unique_name_of)
+        named = prediction_rows(probabilities, top_k, network.unique_name_of)
     following, rows = iter(named), []
     for path, picture in batch:
         row = {"error": picture} if isinstance(picture, str) else next(following)

@@ -17,7 +17,6 @@ from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from torch import Tensor, nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
-from vit_attn.callbacks.prediction_writer import unique_names
 from vit_attn.checkpoints.contents import hyperparameters_of, weights_of
 from vit_attn.checkpoints.header import MADE_FOR, Header, find_header, header_of, read_header
 from vit_attn.checkpoints.io import read_checkpoint
@@ -27,6 +26,7 @@ from vit_attn.data.datasets.files.listing import pictures_in, what_is_left_out
 from vit_attn.data.images.image_file import SUFFIXES, fit_picture, read_picture
 from vit_attn.errors import UserError, one_line
 from vit_attn.model.build import build_net, without_pretrained
+from vit_attn.reports.prediction_table import unique_names
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Files and tables that commands and runs leave: predictions, reports of a test."""
+"""Files and texts that commands and runs write: tables of predictions, reports of a test."""

@@ -1,11 +1,8 @@
-"""Predictions as a table that anything can read: CSV, JSON or Parquet, written as they come."""
+"""Table of predictions as CSV, JSON or Parquet, written while predictions are made."""
 
-import csv
 import importlib
-import json
 import math
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,56 +11,74 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from vit_attn.errors import UserError, did_you_mean, printable
+from vit_attn.errors import UserError, did_you_mean
+from vit_attn.reports.table_writers import WRITERS, Row, RowWriter
 
-Row = dict[str, Any]
 NOT_FINITE = "the network gives NaN or infinity"
-"""What is wrong with an image for which there are no probabilities."""
-FORMULA = re.compile("[=+\\-@\uff1d\uff0b\uff0d\uff20]")
-"""How a text begins that a spreadsheet computes, or sends somewhere, instead of showing it."""
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
+"""Error of an image that has no probabilities."""
 
 
-def columns(top_k: int, labelled: bool) -> list[str]:
-    """Names of the columns.
+def column_names(top_k: int, labelled: bool) -> list[str]:
+    """List the names of the columns.
 
-    >>> columns(2, labelled=False)
+    >>> column_names(2, labelled=False)
     ['image', 'class_1', 'probability_1', 'class_2', 'probability_2', 'error']
     """
-    guesses = [f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")]
-    return ["image", *(["label"] if labelled else []), *guesses, "error"]
+    predictions = [f"{name}_{rank}" for rank in range(1, top_k + 1) for name in ("class", "probability")]
+    return ["image", *(["label"] if labelled else []), *predictions, "error"]
 
 
-def guesses(probabilities: Float[Tensor, "B classes"], top_k: int, name_of: Callable[[int], str]) -> list[Row]:
-    """The likeliest classes of each image, best first, under the names of their columns; or an error.
+def prediction_rows(probabilities: Float[Tensor, "B classes"], top_k: int, name_of: Callable[[int], str]) -> list[Row]:
+    """Make a row for each image from its likeliest classes, best first; or from an error.
 
     Args:
-        probabilities: Of each class.
-        top_k: Number of classes.
-        name_of: A class's name from its number.
+        probabilities: Probability of each class.
+        top_k: Number of classes in a row.
+        name_of: Function from the index of a class to its name.
     """
     best = probabilities.topk(top_k, dim=-1)
     rows: list[Row] = []
-    for shares, classes in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+    for values, classes in zip(best.values.tolist(), best.indices.tolist(), strict=True):
         row: Row = {}
-        if not all(map(math.isfinite, shares)):  # those of softmax are all finite, or none is
+        if not all(map(math.isfinite, values)):  # after softmax all are finite, or none
             rows.append({"error": NOT_FINITE})
             continue
-        for rank, (share, index) in enumerate(zip(shares, classes, strict=True), start=1):
-            row |= {f"class_{rank}": name_of(index), f"probability_{rank}": round(share, 6)}
+        for rank, (probability, index) in enumerate(zip(values, classes, strict=True), start=1):
+            row |= {f"class_{rank}": name_of(index), f"probability_{rank}": round(probability, 6)}
         rows.append(row)
     return rows
 
 
+def check_top_k(top_k: int | None, num_classes: int) -> int:
+    """Return the number of classes per row; by default 5, or all of fewer.
+
+    Raises:
+        UserError: If the network has fewer classes than ``top_k``.
+    """
+    if top_k is not None and not 1 <= top_k <= num_classes:
+        raise UserError(f"top_k must be from 1 to the network's {num_classes} classes, got {top_k}")
+    return min(5, num_classes) if top_k is None else top_k
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Append the index to class names that several classes share.
+
+    >>> unique_names(["crane", "cat", "crane"])
+    ['crane (0)', 'cat', 'crane (2)']
+    """
+    shared = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    return [f"{name} ({number})" if name in shared else name for number, name in enumerate(names)]
+
+
 def check_output(path: Path, overwrite: bool) -> None:
-    """Refuse a file that cannot or must not be written, before anything is computed.
+    """Check that a table can be written, before predictions are computed.
 
     Args:
         path: The file.
-        overwrite: Whether it may replace one that is there.
+        overwrite: Whether an existing file may be replaced.
 
     Raises:
-        UserError: If its ending is unknown, if something is there already, or if pyarrow is missing for Parquet.
+        UserError: If the ending is unknown, if the file exists already, or if pyarrow is missing for Parquet.
     """
     if path.suffix.lower() not in WRITERS:
         hint = did_you_mean(path.suffix.lower(), WRITERS)
@@ -77,7 +92,7 @@ def check_output(path: Path, overwrite: bool) -> None:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse to replace a file unless that was asked for, and a folder in any case.
+    """Refuse to replace a folder, and to replace a file unless that is allowed.
 
     Raises:
         UserError: If so.
@@ -89,34 +104,34 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 class PredictionTable:
-    """A table that grows on the disk; it takes its name when it is whole.
+    """Table that is written to disk row by row and gets its name when it is complete.
 
-    Until then it is called ``NAME.unfinished``, so that what an interrupted run had done is not lost. A row has the
-    columns of :func:`columns`; what is not known is empty, or null. JSON and Parquet keep every text as it is, CSV as
-    :func:`cell` has it.
+    Until then it is named ``NAME.unfinished``, so that the rows of an interrupted run are not lost. A row has the
+    columns of :func:`column_names`; missing values are empty, or null. JSON and Parquet hold every text unchanged, CSV
+    as :func:`~vit_attn.reports.table_writers.csv_cell` converts it.
 
     Args:
-        path: The file; its ending says which of CSV, JSON and Parquet it is. JSON is one list with an object a row.
-        top_k: Classes in a row.
-        labelled: Whether rows have the true class, and a number for a name.
+        path: The file, whose ending chooses CSV, JSON (one list with an object per row) or Parquet.
+        top_k: Classes per row.
+        labelled: Whether rows have the true class, and a number instead of a path as ``image``.
     """
 
     def __init__(self, path: Path, top_k: int, labelled: bool = False) -> None:
         self.path, self.unfinished = path, path.with_name(path.name + ".unfinished")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.columns, self.count = columns(top_k, labelled), 0
-        self.writer = WRITERS[path.suffix.lower()](self.unfinished, self.columns)
+        self.columns, self.count = column_names(top_k, labelled), 0
+        self.writer: RowWriter = WRITERS[path.suffix.lower()](self.unfinished, self.columns)
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Add rows."""
-        whole = [{name: _text(row.get(name)) for name in self.columns} for row in rows]
-        self.count += len(whole)
-        self.writer.write(whole)
+        """Append rows."""
+        complete = [{name: _utf8(row.get(name)) for name in self.columns} for row in rows]
+        self.count += len(complete)
+        self.writer.write(complete)
 
-    def close(self, whole: bool = True) -> None:
-        """Give the file its name if it is whole; one without rows that is not goes."""
+    def close(self, complete: bool = True) -> None:
+        """Close the file; give it its name if it is complete, and delete it if it is not and has no rows."""
         self.writer.close()
-        if whole:
+        if complete:
             os.replace(self.unfinished, self.path)
         elif not self.count:
             self.unfinished.unlink()
@@ -125,90 +140,11 @@ class PredictionTable:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close(whole=kind is None)
+        self.close(complete=kind is None)
 
 
-class _Csv:
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self.file = path.open("w", newline="", encoding="utf-8")
-        self.rows = csv.DictWriter(self.file, names, lineterminator="\n")
-        self.rows.writeheader()
-
-    def write(self, rows: Sequence[Row]) -> None:
-        self.rows.writerows({name: cell(_decimal(value)) for name, value in row.items()} for row in rows)
-        self.file.flush()
-
-    def close(self) -> None:
-        self.file.close()
-
-
-class _Json:
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self.file, self.between = path.open("w", encoding="utf-8"), "[\n"
-
-    def write(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            self.file.write(self.between + json.dumps(row, ensure_ascii=False))
-            self.between = ",\n"
-
-    def close(self) -> None:
-        self.file.write("\n]\n" if self.between == ",\n" else "[]\n")
-        self.file.close()
-
-
-class _Parquet:
-    ROWS = 10_000
-    """Rows of a group, which is as many as are kept in memory."""
-
-    def __init__(self, path: Path, names: list[str]) -> None:
-        self.arrow, parquet = importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
-        kinds = {"probability": self.arrow.float64(), "image": self.arrow.string()}
-        if "label" in names:
-            kinds["image"] = self.arrow.int64()
-        fields = [(name, kinds.get(name.partition("_")[0], self.arrow.string())) for name in names]
-        self.schema, self.waiting = self.arrow.schema(fields), []
-        self.file = parquet.ParquetWriter(str(path), self.schema)
-
-    def write(self, rows: Sequence[Row]) -> None:
-        self.waiting += rows
-        if len(self.waiting) >= self.ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        self.file.write_table(self.arrow.Table.from_pylist(self.waiting, schema=self.schema))
-        self.waiting = []
-
-    def close(self) -> None:
-        if self.waiting:
-            self._flush()
-        self.file.close()
-
-
-def cell(value: Any) -> Any:
-    r"""What a CSV file holds of a value: an apostrophe stands before a text that a spreadsheet would execute.
-
-    A file or a class can be called ``=HYPERLINK(…)``. Numbers stay numbers; control characters become ``\r`` and so on.
-    The apostrophe is part of the text for what reads the file again; where that matters, JSON and Parquet have none.
-
-    >>> cell("=1+2"), cell("-0.5"), cell("a=b"), cell(3)
-    ("'=1+2", '-0.5', 'a=b', 3)
-    """
-    if not isinstance(value, str):
-        return value
-    text = printable(value)  # a bare carriage return would begin a new row
-    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
-
-
-def _text(value: Any) -> Any:
-    r"""What can be written as UTF-8: bytes of a file's name that are not become ``\xff`` and so on."""
+def _utf8(value: Any) -> Any:
+    r"""Make a text that UTF-8 can hold; bytes of a file name that are not UTF-8 become ``\xff`` and so on."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return value
-
-
-def _decimal(value: Any) -> Any:
-    """A probability without an exponent."""
-    return f"{value:.6f}" if isinstance(value, float) else value
-
-
-WRITERS: dict[str, Any] = {".csv": _Csv, ".json": _Json, ".parquet": _Parquet}

@@ -1,4 +1,4 @@
-"""What the files of a test are called: ``test.json`` is of a whole test on the images of the run."""
+"""File names of a test's report, which depend on the checkpoint and the images that were tested."""
 
 import json
 import re
@@ -9,55 +9,58 @@ from typing import Any, NamedTuple
 from vit_attn.checkpoints.contents import RUN_KEY
 
 REPORT = "test.json"
+"""Name of the report of a whole test on the images of the run."""
 
 
 class ReportFiles(NamedTuple):
-    """Where a test is written.
+    """Files of a test.
 
     Args:
-        report: The JSON.
-        picture: The confusion matrix.
-        apart: Why these are not ``test.json`` and ``confusion.png``, if they are not.
-        of_run: Whether the test is a whole one on the images of the run, which is shown beside its training.
+        report: Path of the JSON report.
+        picture: Path of the confusion matrix.
+        reasons: Reasons for other names than ``test.json`` and ``confusion.png``; empty for these.
+        of_run: Whether all test images of the run were tested, so that TensorBoard shows the test with the training.
     """
 
     report: Path
     picture: Path
-    apart: list[str]
+    reasons: list[str]
     of_run: bool
 
 
-def files_of_test(folder: Path, checkpoint: str, limit: Any, name: str, other: str | None = None) -> ReportFiles:
-    """Names of the files, none of which is that of another kind of test.
+def name_report_files(
+    folder: Path, checkpoint: str, limit: Any, data_name: str, difference: str | None = None
+) -> ReportFiles:
+    """Choose file names such that no test replaces the report of another kind of test.
 
-    A part of a test is called ``limited``, and a test on other images than the run's by the name of their data set. A
-    test of another checkpoint than the one in a file that is there gets the name of its checkpoint.
+    A limited test has ``limited`` in its name, and a test on other images than the run's the name of their data set. If
+    the file exists and reports another checkpoint, the name of the checkpoint is appended.
 
     Args:
-        folder: Where they go.
-        checkpoint: Path of the checkpoint that is tested.
-        limit: What limits the test, if it is not whole: its ``setting``, and how many ``images`` it takes ``of`` all.
-        name: What the images are called.
-        other: How they differ from those of the run, if they do.
+        folder: Folder of the files.
+        checkpoint: Path of the tested checkpoint.
+        limit: Limit of the test with its ``setting``, and how many ``images`` are tested ``of`` all; None for all.
+        data_name: Name of the data set.
+        difference: Difference between the tested images and those of the run, if there is one.
     """
-    apart, words = [], []
-    if other is not None:
-        words.append(re.sub(r"[^\w-]+", "_", name).strip("_") or "other")
-        apart.append(f"these are not the images of the run: {other}")
+    reasons, words = [], []
+    if difference is not None:
+        words.append(re.sub(r"[^\w-]+", "_", data_name).strip("_") or "other")
+        reasons.append(f"these are not the images of the run: {difference}")
     if limit is not None:
         words.append("limited")
-        apart.append(f"of {limit.of:,} images {limit.images:,} are tested, by {limit.setting}")
+        reasons.append(f"of {limit.of:,} images {limit.images:,} are tested, by {limit.setting}")
     of_run, path = not words, folder / ".".join(["test", *words, "json"])
-    before = checkpoint_of_report(path)
-    if before is not None and before != Path(checkpoint).name:
-        apart.append(f"{path.name} is of {before} and stays as it is")
+    existing = reported_checkpoint(path)
+    if existing is not None and existing != Path(checkpoint).name:
+        reasons.append(f"{path.name} is of {existing} and stays as it is")
         words.append(re.sub(r"[^\w=-]+", "_", Path(checkpoint).stem))
     report, picture = (folder / ".".join([stem, *words, end]) for stem, end in (("test", "json"), ("confusion", "png")))
-    return ReportFiles(report, picture, apart, of_run)
+    return ReportFiles(report, picture, reasons, of_run)
 
 
-def checkpoint_of_report(report: Path) -> str | None:
-    """File name of the checkpoint that a report is of, if there is one that says so."""
+def reported_checkpoint(report: Path) -> str | None:
+    """Read the file name of the checkpoint in an existing report, if there is one."""
     try:
         stored = json.loads(report.read_text("utf-8"))
     except (OSError, ValueError):
@@ -66,18 +69,25 @@ def checkpoint_of_report(report: Path) -> str | None:
     return Path(path).name if path and isinstance(path, str) else None
 
 
-def other_images(checkpoint: Mapping[str, Any], data: Any) -> str | None:
-    """How the images of a data module differ from those that a checkpoint was trained on, if they do.
+def find_data_difference(checkpoint: Mapping[str, Any], data: Any) -> str | None:
+    """Describe how the images of a data module differ from those of the run that wrote a checkpoint.
 
     Args:
-        checkpoint: What its file holds; one that does not say what it was trained on is taken to agree.
+        checkpoint: Content of a checkpoint; one without a data fingerprint counts as equal.
         data: The data module.
+
+    Returns:
+        The difference in words, or None.
     """
     before = (checkpoint.get(RUN_KEY) or {}).get("data") or {}
     after = data.fingerprint() if before and hasattr(data, "fingerprint") else {}
     for name, value in before.items():
         if name in after and after[name] != value:
-            held = data.splits[data.store.tested_on].held_out
-            seen = "; they were held out of other images than the run's, so it may have trained on some" if held else ""
-            return f"{name} is {after[name]!r:.200} here and {value!r:.200} there{seen}"
+            held_out = data.splits[data.store.tested_on].held_out
+            hint = (
+                "; they were held out of other images than the run's, so it may have trained on some"
+                if held_out
+                else ""
+            )
+            return f"{name} is {after[name]!r:.200} here and {value!r:.200} there{hint}"
     return None

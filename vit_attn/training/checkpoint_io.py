@@ -13,6 +13,9 @@ from vit_attn.checkpoints.io import read_checkpoint
 from vit_attn.errors import UserError
 from vit_attn.files import whole_file
 
+RENAMED_CALLBACKS = {"TuningComparison": "FinetuneComparison"}
+"""Class names of callbacks by those of earlier versions, under which their checkpoints hold the callbacks' state."""
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Checkpoint files that are always complete; a failed write is an error.
@@ -43,6 +46,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
         for name in ("optimizer_states", "current_model_state", "averaging_state"):
             if name in checkpoint:
                 checkpoint[name] = apply_to_collection(checkpoint[name], Tensor, torch.clone)
+                checkpoint[name] = apply_to_collection(checkpoint[name], torch.Tensor, torch.clone)
+        if isinstance(states := checkpoint.get("callbacks"), dict):
+            checkpoint["callbacks"] = {RENAMED_CALLBACKS.get(name, name): state for name, state in states.items()}
         return checkpoint
 
 

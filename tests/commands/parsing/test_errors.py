@@ -1,6 +1,6 @@
 import pytest
 
-from vit_attn.commands.parsing.errors import explain
+from vit_attn.commands.parsing.errors import summarize_error
 
 UNION = """Parser key "data.augment":
   Does not validate against any of the Union subtypes
@@ -30,4 +30,4 @@ UNION = """Parser key "data.augment":
     ],
 )
 def test_a_long_message_becomes_one_line(message, line):
-    assert explain(message) == line
+    assert summarize_error(message) == line

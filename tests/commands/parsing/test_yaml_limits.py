@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from vit_attn.cli import main
-from vit_attn.commands.parsing.yaml_limits import MOST_CHARACTERS, MOST_DEPTH, check_limits, load_yaml
+from vit_attn.commands.parsing.yaml_limits import MAX_CHARACTERS, MAX_DEPTH, check_limits, load_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join(['*' + before] * 10)}]\n" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
@@ -20,8 +20,8 @@ REFUSED = {
     "merged": (MERGED, "more than 100,000 values"),
     "deep": (TOO_DEEP, "nested more than 64 deep"),
     "deep in blocks": ("".join(" " * depth + "-\n" for depth in range(200)), "nested more than 64 deep"),
-    "long": ("x" * (MOST_CHARACTERS + 1), "more than 1,000,000 characters"),
-    "part of itself": ("a: &a [*a]", r"alias \*a stands for what it is part of"),
+    "long": ("x" * (MAX_CHARACTERS + 1), "more than 1,000,000 characters"),
+    "part of itself": ("a: &a [*a]", r"alias \*a refers to a value that contains it"),
     "many": ("[" + "1," * 100_001 + "]", "more than 100,000 values"),
     "digits": ("a: " + "9" * 5000, "integer string conversion"),
     "object": ("!!python/object/apply:os.system [true]", "could not determine a constructor"),
@@ -35,8 +35,8 @@ def test_texts_beyond_the_limits_are_refused(text: str, message: str):
         load_yaml(text)
 
 
-def test_what_is_within_them_is_read():
-    text = "[" * MOST_DEPTH + "]" * MOST_DEPTH
+def test_texts_within_the_limits_are_read():
+    text = "[" * MAX_DEPTH + "]" * MAX_DEPTH
     check_limits(text)
     assert load_yaml("base: &b {lr: 0.1}\nrun: {<<: *b, depth: 3}\nnames: [*b, *b]") == {
         "base": {"lr": 0.1},
@@ -50,7 +50,9 @@ def test_what_is_within_them_is_read():
     "text", [BOMB, TOO_DEEP, "model:\n  arch_options: " + "9" * 5000], ids=["bomb", "deep", "digits"]
 )
 @pytest.mark.parametrize("where", ["-c", "--data", "--data.augment=", "--model.arch_options=", "within"])
-def test_no_text_of_the_command_line_is_read_beyond_them(text: str, where: str, tmp_path, capsys):
+def test_texts_beyond_the_limits_are_refused_wherever_the_command_line_has_them(
+    text: str, where: str, tmp_path, capsys
+):
     (tmp_path / "a.yaml").write_text(text)
     options = [where + text] if where.endswith("=") else [where, str(tmp_path / "a.yaml")]
     if where == "within":
@@ -65,6 +67,6 @@ def test_no_text_of_the_command_line_is_read_beyond_them(text: str, where: str, 
 
 
 def test_pyyamls_fast_loader_would_crash():
-    """Why the depth is counted before: when this fails, PyYAML counts by itself."""
+    """Reason for the limit of the depth: when this fails, PyYAML has its own."""
     code = f"import yaml; yaml.load('[' * 100_000 + ']' * 100_000, yaml.{'CSafeLoader'})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode != 0

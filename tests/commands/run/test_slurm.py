@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "slurm.sh"
 
 
 def stand_in(folder: Path, name: str, content: str) -> None:
-    """A program of SLURM's that does this."""
+    """Write a stand-in for a program of SLURM."""
     folder.mkdir(exist_ok=True)
     program = folder / name
     program.write_text(f"#!/bin/sh\n{content}\n")
@@ -22,7 +22,7 @@ def stand_in(folder: Path, name: str, content: str) -> None:
 
 @pytest.fixture
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A SLURM job of one task, with a stand-in for ``scontrol`` that notes what it is asked for in this file."""
+    """Set up a SLURM job of one task, with a stand-in for ``scontrol`` that logs its arguments to the returned file."""
     notes = tmp_path / "scontrol.log"
     stand_in(tmp_path / "bin", "scontrol", f'echo "$@" >> {notes}')
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
@@ -32,14 +32,14 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return notes
 
 
-def test_a_job_that_is_queued_again_goes_on_with_its_run(job: Path, tmp_path: Path, monkeypatch, capsys):
+def test_a_requeued_job_resumes_its_run(job: Path, tmp_path: Path, monkeypatch, capsys):
     runs = tmp_path / "runs"
     with monkeypatch.context() as patched:
         stop_at(patched, "on_train_batch_end", 7, signum=signal.SIGUSR1)
         run = fit(runs, code=138)
     assert "-job77-" in run.name
     assert job.read_text() == "requeue 77\n"
-    assert "vit-attn: SLURM job 77 is queued again and will go on\n" in capsys.readouterr().err
+    assert "vit-attn: SLURM job 77 is requeued and will resume the run\n" in capsys.readouterr().err
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert main(["fit", *TINY, f"--runs={runs}"]) == 0
     assert list((runs / "quickstart").iterdir()) == [run]
@@ -47,7 +47,7 @@ def test_a_job_that_is_queued_again_goes_on_with_its_run(job: Path, tmp_path: Pa
     assert differences(read(run), read(fit(tmp_path / "whole"))) == []
 
 
-def test_a_job_that_trains_twice_goes_on_with_each_by_its_options(job: Path, tmp_path: Path, monkeypatch, capsys):
+def test_a_job_that_trains_twice_resumes_each_run_by_its_options(job: Path, tmp_path: Path, monkeypatch, capsys):
     runs = tmp_path / "runs"
     short = ["--trainer.max_epochs=1"]
     first = fit(runs, *short, "--seed_everything=1")
@@ -72,22 +72,22 @@ def test_a_task_of_an_array_has_a_number_of_its_own(monkeypatch):
     assert slurm.job_id() is None
 
 
-def test_a_refusal_of_slurm_is_one_line(job: Path, tmp_path: Path, monkeypatch):
+def test_a_refusal_of_slurm_is_a_one_line_error(job: Path, tmp_path: Path, monkeypatch):
     stand_in(tmp_path / "bin", "scontrol", "echo 'slurm_requeue error:' 'Access denied' >&2; exit 1")
-    with pytest.raises(TrainingFailed, match="job 77 could not be queued again: slurm_requeue error: Access denied"):
+    with pytest.raises(TrainingFailed, match="job 77 could not be requeued: slurm_requeue error: Access denied"):
         slurm.requeue()
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(TrainingFailed, match=r"job 77 could not be queued again: .*scontrol"):
+    with pytest.raises(TrainingFailed, match=r"job 77 could not be requeued: .*scontrol"):
         slurm.requeue()
 
 
-def test_the_script_of_a_job_hands_its_arguments_on(job: Path, tmp_path: Path, monkeypatch):
+def test_the_job_script_passes_its_arguments_on(job: Path, tmp_path: Path, monkeypatch):
     stand_in(tmp_path / "bin", "srun", 'exec "$@"')
     stand_in(tmp_path / "bin", "vit-attn", 'echo "$@"; pwd')
     monkeypatch.setenv("VIT_ATTN", "vit-attn")
     monkeypatch.setenv("SLURM_SUBMIT_DIR", str(tmp_path))
-    told = subprocess.run([SCRIPT, "-c", "a.yaml", "--name", "two words"], capture_output=True, text=True, check=True)
-    assert told.stdout.splitlines() == ["fit -c a.yaml --name two words", str(tmp_path)]
+    output = subprocess.run([SCRIPT, "-c", "a.yaml", "--name", "two words"], capture_output=True, text=True, check=True)
+    assert output.stdout.splitlines() == ["fit -c a.yaml --name two words", str(tmp_path)]
     text = SCRIPT.read_text()
     assert "#SBATCH --signal=USR1@" in text
     assert "#SBATCH --requeue" in text

@@ -8,7 +8,7 @@ import yaml
 from tests.runs import fit
 from vit_attn.checkpoints.card import KEY
 from vit_attn.cli import main
-from vit_attn.commands.run.stored_config import read_run_config, settings_to_measure
+from vit_attn.commands.run.stored_config import evaluation_settings, read_run_config
 from vit_attn.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -32,12 +32,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
-    """A run of its own for each test."""
+    """Copy of the trained run for one test."""
     return shutil.copytree(trained, tmp_path / "runs" / "vit" / "1")
 
 
 def hostile(folder: Path) -> dict:
-    """What would write files, import modules or unpickle, if any of it were built."""
+    """Settings that would write files, import modules or unpickle if they were built."""
     profiler = {"class_path": "SimpleProfiler", "init_args": {"dirpath": str(folder), "filename": "profiled"}}
     logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": str(folder / "logged")}}
     callback = {"class_path": "DeviceStatsMonitor", "init_args": {}}
@@ -47,27 +47,27 @@ def hostile(folder: Path) -> dict:
     return {"trainer": trainer, "weights_only": False, "ckpt_path": str(folder / "other.ckpt")}
 
 
-@pytest.mark.parametrize("verb", MEASURE)
-def test_a_configuration_beside_a_checkpoint_builds_nothing(verb: str, run: Path, tmp_path: Path, capsys):
+@pytest.mark.parametrize("command", MEASURE)
+def test_nothing_in_the_configuration_of_a_checkpoints_run_is_built(command: str, run: Path, tmp_path: Path, capsys):
     config = yaml.safe_load((run / "config.yaml").read_text())
     evil = hostile(tmp_path / "written")
     config |= evil | {"trainer": config["trainer"] | evil["trainer"], "no_such_section": {"a": 1}}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    assert main([verb, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[verb]]) == 0
+    assert main([command, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[command]]) == 0
     assert not (tmp_path / "written").exists()
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a: &a [x, x]\n" + "b: &a [*a, *a, *a, *a, *a, *a, *a, *a]\n" * 10, "what aliases repeat included"),
+        ("a: &a [x, x]\n" + "b: &a [*a, *a, *a, *a, *a, *a, *a, *a]\n" * 10, "including those that aliases repeat"),
         ("[" * 100_000, "nested more than 64 deep"),
         ("- a list", "is not the configuration of a run"),
         ("a: [", "cannot be read as a configuration"),
         ("a: !!python/object/apply:os.system [true]", "cannot be read as a configuration"),
     ],
 )
-def test_a_hostile_configuration_is_one_line(text: str, message: str, tmp_path: Path, capsys):
+def test_a_hostile_configuration_is_a_one_line_error(text: str, message: str, tmp_path: Path, capsys):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
     (run / "config.yaml").write_text(text)
@@ -80,7 +80,7 @@ def test_a_hostile_configuration_is_one_line(text: str, message: str, tmp_path: 
     assert message in error
 
 
-def test_data_devices_and_seed_are_all_that_is_taken():
+def test_only_data_devices_and_seed_are_used_to_evaluate():
     config = {
         "seed_everything": 3,
         "name": "x",
@@ -100,31 +100,31 @@ def test_data_devices_and_seed_are_all_that_is_taken():
         },
         "model": {"arch": "x"},
     }
-    assert settings_to_measure(config) == {
+    assert evaluation_settings(config) == {
         "seed_everything": 3,
         "trainer": {"devices": 1, "accelerator": "cpu", "precision": "bf16-mixed"},
         "data": {"dataset": "folder", "root": "/pictures", "img_size": 32},
     }
-    assert settings_to_measure({"trainer": "x", "data": 3, "seed_everything": "7"}) == {}
+    assert evaluation_settings({"trainer": "x", "data": 3, "seed_everything": "7"}) == {}
     odd = {"accelerator": "package.Module", "precision": {"class_path": "x"}, "devices": [0, 1]}
-    assert settings_to_measure({"trainer": odd}) == {"trainer": {"devices": [0, 1]}}
-    assert settings_to_measure({"trainer": {"accelerator": "CPUAccelerator", "devices": "auto"}}) == {
+    assert evaluation_settings({"trainer": odd}) == {"trainer": {"devices": [0, 1]}}
+    assert evaluation_settings({"trainer": {"accelerator": "CPUAccelerator", "devices": "auto"}}) == {
         "trainer": {"devices": "auto"}
     }
 
 
-@pytest.mark.parametrize("verb", MEASURE)
-def test_no_verb_measures_a_checkpoint_whose_classes_are_in_another_order(verb: str, run: Path, capsys):
+@pytest.mark.parametrize("command", MEASURE)
+def test_no_command_evaluates_a_checkpoint_whose_classes_are_in_another_order(command: str, run: Path, capsys):
     path = run / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint[KEY]["class_names"].reverse()
     torch.save(checkpoint, path)
-    assert main([verb, f"--ckpt_path={path}", *MEASURE[verb]]) == 2
+    assert main([command, f"--ckpt_path={path}", *MEASURE[command]]) == 2
     assert "the checkpoint is of other classes than coins: class 0 is " in capsys.readouterr().err
     assert not {"test.json", "predictions.csv", "judge"} & {each.name for each in run.iterdir()}
 
 
-def test_callbacks_whose_defaults_are_objects_are_kept_as_words(tmp_path: Path):
+def test_defaults_of_callbacks_that_are_objects_are_stored_as_texts(tmp_path: Path):
     run = fit(
         tmp_path, "--trainer.max_epochs=1", "--trainer.callbacks=Timer", "--trainer.callbacks.duration=00:01:00:00"
     )

@@ -1,1 +1,1 @@
-"""Parsing options and YAML: limits, and messages of one line."""
+"""Parsing of options and YAML: limits, renamed settings, and one-line errors."""

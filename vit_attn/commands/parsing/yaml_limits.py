@@ -1,37 +1,38 @@
-"""YAML within limits: a file of a few lines can stand for more than fits any memory, or nest until Python crashes."""
+"""Limits for YAML: a few lines can expand to more than any memory holds, or nest until Python crashes."""
 
 from typing import Any
 
 import yaml
 from jsonargparse import _loaders_dumpers as jsonargparse_loaders
 
-MOST_CHARACTERS = 1_000_000
-MOST_NODES = 100_000
-"""Values of a text, those that an alias repeats counted as often as it does."""
-MOST_DEPTH = 64
-"""Lists and mappings within one another; PyYAML's fast loader crashes the process at some tens of thousands."""
+MAX_CHARACTERS = 1_000_000
+MAX_NODES = 100_000
+"""Values in a text, where those that an alias repeats count each time."""
+MAX_DEPTH = 64
+"""Nested lists and mappings; PyYAML's fast loader crashes the process at some tens of thousands."""
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class LimitError(yaml.YAMLError):
-    """A text beyond the limits; to jsonargparse it is a mistake in YAML like any other."""
+    """Text beyond the limits; jsonargparse treats it like any other invalid YAML."""
 
 
 def check_limits(text: str) -> None:
-    """Refuse a text that is too large, too deep, or too large once its aliases are put in. Nothing is built for it.
+    """Check size, depth, and size with aliases expanded, without building any value.
 
     Raises:
-        LimitError: If it is; or another of yaml's errors, if it is no YAML.
+        LimitError: If the text is too large or too deep.
+        yaml.YAMLError: If it is not YAML.
     """
-    if len(text) > MOST_CHARACTERS:
-        raise LimitError(f"more than {MOST_CHARACTERS:,} characters")
+    if len(text) > MAX_CHARACTERS:
+        raise LimitError(f"more than {MAX_CHARACTERS:,} characters")
     sizes: dict[str, int] = {}
-    open_nodes: list[tuple[str | None, int]] = []  # anchor, and nodes before it
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and number of nodes before it
     nodes = 0
     for event in yaml.parse(text, Loader=LOADER):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in sizes:
-                raise LimitError(f"alias *{event.anchor} stands for what it is part of, or for nothing")
+                raise LimitError(f"alias *{event.anchor} refers to a value that contains it, or to none")
             nodes += sizes[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             nodes += 1
@@ -42,32 +43,32 @@ def check_limits(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, before = open_nodes.pop()
             sizes |= {anchor: nodes - before} if anchor else {}
-        if nodes > MOST_NODES:
-            raise LimitError(f"more than {MOST_NODES:,} values, what aliases repeat included")
-        if len(open_nodes) > MOST_DEPTH:
-            raise LimitError(f"nested more than {MOST_DEPTH} deep")
+        if nodes > MAX_NODES:
+            raise LimitError(f"more than {MAX_NODES:,} values, including those that aliases repeat")
+        if len(open_nodes) > MAX_DEPTH:
+            raise LimitError(f"nested more than {MAX_DEPTH} deep")
 
 
 def load_yaml(text: str) -> Any:
-    """What a text says, as plain data.
+    """Load YAML as plain values.
 
     Raises:
-        yaml.YAMLError: If it is no YAML, or beyond the limits.
+        yaml.YAMLError: If the text is not YAML, or beyond the limits.
     """
     check_limits(text)
     try:
-        return yaml.load(text, Loader=LOADER)  # a safe loader: it makes no objects
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a day that does not exist
+        return yaml.load(text, Loader=LOADER)  # a safe loader, which creates no objects
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a date that does not exist
         raise LimitError(str(error).partition(";")[0]) from error
 
 
 def limit_jsonargparse() -> None:
-    """Have jsonargparse refuse the same in files, in options, and in texts within them that it reads as YAML, too."""
-    theirs: Any = jsonargparse_loaders.get_yaml_default_loader()
-    if getattr(theirs, "limited", False):
+    """Apply the limits to all YAML that jsonargparse reads: files, option values, and texts within them."""
+    original: Any = jsonargparse_loaders.get_yaml_default_loader()
+    if getattr(original, "limited", False):
         return
 
-    class Limited(theirs):
+    class LimitedLoader(original):
         limited = True
 
         def __init__(self, stream: Any) -> None:
@@ -80,4 +81,4 @@ def limit_jsonargparse() -> None:
             except ValueError as error:
                 raise LimitError(str(error).partition(";")[0]) from error
 
-    vars(jsonargparse_loaders)["yaml_default_loader"] = Limited  # it has no public place for one
+    vars(jsonargparse_loaders)["yaml_default_loader"] = LimitedLoader  # there is no public way to set it

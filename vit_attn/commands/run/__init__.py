@@ -1,1 +1,1 @@
-"""A training run: its folder, lock, configuration, checkpoint, resumption and report."""
+"""Training runs: folder, lock, configuration, callbacks, checkpoint, resumption and final report."""

@@ -1,10 +1,9 @@
-"""Folders of runs: a new one for each, and the one to go on with."""
+"""Folders of runs: a new one, the one to resume, and the one of a requeued SLURM job."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -12,60 +11,64 @@ from vit_attn.commands.parsing.yaml_limits import load_yaml
 from vit_attn.commands.run import slurm
 from vit_attn.errors import UserError
 
-LAST = Path("checkpoints", "last.ckpt")
-"""Where a run keeps its last state, from its folder."""
+LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
+"""Path of the last state within the folder of a run."""
 DEFAULTS = {"name": "vit", "runs": "runs"}
 
 
-def new_folder(runs: str, name: str) -> Path:
-    """A folder that no other run has: its date and time, the SLURM job, and something random.
+def new_run_folder(runs: str, name: str) -> Path:
+    """Make the path of a new run from date and time, the SLURM job, and a random part.
+
+    Args:
+        runs: Folder of all runs.
+        name: Name of the run.
 
     Raises:
-        UserError: If it would not be on a disk of this machine.
+        UserError: If ``runs`` is not on a disk of this machine.
     """
     if "://" in runs:
         raise UserError(f"--runs must be a folder, got {runs}: event files and checkpoints are written to a disk")
     job = slurm.job_id()
-    end = f"job{job}-{secrets.token_hex(2)}" if job else secrets.token_hex(2)
-    return Path(runs, name, f"{datetime.now():%Y%m%d-%H%M%S}-{end}")
+    suffix = f"job{job}-{secrets.token_hex(2)}" if job else secrets.token_hex(2)
+    return Path(runs, name, f"{datetime.now():%Y%m%d-%H%M%S}-{suffix}")
 
 
-def find_run(which: str, options: Sequence[str]) -> Path | None:
-    """The folder of the run to go on with.
+def find_run(run: str, options: Sequence[str]) -> Path | None:
+    """Find the folder of the run to resume.
 
     Args:
-        which: The folder of a run or its ``last.ckpt``; ``last``, the one of its name that wrote its state last;
-            ``auto``, the same, or none where there is none yet.
-        options: The command's options, which may name the run's ``name`` and the folder of all ``runs``.
+        run: Value of ``--resume``: the folder of a run or its ``last.ckpt``; ``last`` for the run of the name that
+            wrote its state most recently; ``auto`` for the same, or for a new run if there is none yet.
+        options: Options of the command, which may have the run's ``name`` and the folder of all ``runs``.
 
     Raises:
         UserError: If there is no such run, or if it has not written its state.
     """
-    if which not in ("last", "auto"):
-        return _checked(Path(which))
-    asked = _asked(options)
-    parent = Path(asked["runs"], asked["name"])
-    if found := list(parent.glob(f"*/{LAST.as_posix()}")):
+    if run not in ("last", "auto"):
+        return _check_resumable(Path(run))
+    parent = _parent_folder(options)
+    if found := list(parent.glob(f"*/{LAST_CHECKPOINT.as_posix()}")):
         return max(found, key=lambda path: path.stat().st_mtime_ns).parent.parent
-    if which == "auto":
+    if run == "auto":
         return None
-    raise UserError(f"no run in {parent} has written its state: --resume names its folder, --name and --runs its place")
+    raise UserError(
+        f"no run in {parent} has written its state: --resume takes the folder of a run, or --name and --runs name it"
+    )
 
 
-def find_run_of_job(options: Sequence[str], command_of: Any) -> Path | None:
-    """The run that this SLURM job began before it was queued again; one job may train several, by other options.
+def find_requeued_run(options: Sequence[str], original_options: Callable[[Path], list[str] | None]) -> Path | None:
+    """Find the run that this SLURM job started with the same options before it was requeued; a job may train several.
 
     Args:
-        options: The command's options.
-        command_of: Tells with what options the run of a ``last.ckpt`` was begun.
+        options: Options of the command.
+        original_options: Function that reads from a ``last.ckpt`` the options that its run was started with.
     """
-    asked = _asked(options)
-    paths = Path(asked["runs"], asked["name"]).glob(f"*-job{slurm.job_id()}-*/{LAST.as_posix()}")
-    own = [path.parent.parent for path in sorted(paths) if command_of(path) == list(options)]
-    return own[-1] if own else None
+    paths = _parent_folder(options).glob(f"*-job{slurm.job_id()}-*/{LAST_CHECKPOINT.as_posix()}")
+    matching = [path.parent.parent for path in sorted(paths) if original_options(path) == list(options)]
+    return matching[-1] if matching else None
 
 
-def _checked(path: Path) -> Path:
+def _check_resumable(path: Path) -> Path:
     folder = path.parent.parent if path.suffix == ".ckpt" else path
     if not folder.is_dir():
         raise UserError(f"no such run: {path}; --resume takes the folder of a run, or last for the newest")
@@ -73,38 +76,39 @@ def _checked(path: Path) -> Path:
         inside = sorted(each.parent.name for each in folder.glob("*/config.yaml"))
         hint = f"; it holds runs, the newest of them {folder / inside[-1]}" if inside else ""
         raise UserError(f"{folder} is not the folder of a run: it has no config.yaml{hint}")
-    if not (folder / LAST).is_file():
+    if not (folder / LAST_CHECKPOINT).is_file():
         raise UserError(
-            f"{folder} has no {LAST}: it ended before its state was written; begin anew with -c {folder}/config.yaml"
+            f"{folder} has no {LAST_CHECKPOINT}: it ended before its state was written; start again with -c "
+            f"{folder}/config.yaml"
         )
     return folder
 
 
-def _asked(options: Sequence[str]) -> dict[str, str]:
-    """Name and folder of the run as options and configuration files say, the last one first."""
-    values: dict[str, str] = {}
-    for option, value in _pairs(options):
+def _parent_folder(options: Sequence[str]) -> Path:
+    """Folder of the runs of one name, from options and configuration files, of which the last one counts."""
+    values = dict(DEFAULTS)
+    for option, value in _split_values(options):
         if option in ("-c", "--config"):
-            values |= _of_file(Path(value))
+            values |= _read_defaults(Path(value))
         elif option.removeprefix("--") in DEFAULTS:
             values[option.removeprefix("--")] = value
-    return DEFAULTS | values
+    return Path(values["runs"], values["name"])
 
 
-def _of_file(path: Path) -> dict[str, str]:
+def _read_defaults(path: Path) -> dict[str, str]:
     try:
         content = load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return {}  # the parser says what is wrong with it
+        return {}  # the parser reports the error
     known = content if isinstance(content, dict) else {}
     return {name: str(known[name]) for name in DEFAULTS if name in known}
 
 
-def _pairs(options: Sequence[str]) -> list[tuple[str, str]]:
-    """Options with their values, which follow after ``=`` or as the next word."""
+def _split_values(options: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair each option with its value, which follows after ``=`` or as the next argument."""
     pairs = []
     for position, option in enumerate(options):
-        name, given, value = option.partition("=")
+        name, equals, value = option.partition("=")
         if name.startswith("-"):
-            pairs.append((name, value if given else (*options, "")[position + 1]))
+            pairs.append((name, value if equals else (*options, "")[position + 1]))
     return pairs

@@ -1,4 +1,4 @@
-"""One process at a time trains a run: a second one that goes on with it would write into the same files."""
+"""Lock of a run's folder: two processes that train the same run would write into the same files."""
 
 import contextlib
 import sys
@@ -9,33 +9,33 @@ from filelock import FileLock, Timeout
 
 from vit_attn.errors import UserError
 
-LOCK = ".lock"
-WAIT = 60.0
-"""Seconds for what is left of a process that was killed, such as its workers, to end."""
+LOCK_FILE = ".lock"
+WAIT_SECONDS = 60.0
+"""Time for the rest of a killed process, such as its workers, to end."""
 
 
 @contextlib.contextmanager
-def hold_run(folder: Path) -> Iterator[None]:
-    """Hold the folder of a run; the system lets go of it when this process ends, however it ends.
+def lock_run(folder: Path) -> Iterator[None]:
+    """Lock the folder of a run; the operating system releases the lock when this process ends in any way.
 
-    Where the file system knows no locks, nothing is held.
+    On file systems without locks, nothing is locked.
 
     Args:
-        folder: Of the run; it is made if it is not there.
+        folder: Folder of the run, which is created if necessary.
 
     Raises:
-        UserError: If another process holds it.
+        UserError: If another process holds the lock.
     """
-    lock, made = FileLock(folder / LOCK), [each for each in (folder, *folder.parents) if not each.exists()]
+    lock, created = FileLock(folder / LOCK_FILE), [each for each in (folder, *folder.parents) if not each.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _acquire(lock, folder)
     except (OSError, NotImplementedError) as error:
         if isinstance(error, Timeout):
             raise UserError(
-                f"another process is training the run {folder}: let it end, or stop it, before going on with it"
+                f"another process is training the run {folder}: let it end, or stop it, before resuming the run"
             ) from error
-        yield  # what cannot be written to is told by what writes there
+        yield  # a folder that cannot be written to is reported where files are written
         return
     try:
         yield
@@ -43,7 +43,7 @@ def hold_run(folder: Path) -> Iterator[None]:
         lock.release()
         with contextlib.suppress(OSError):
             Path(lock.lock_file).unlink()
-            for each in made:  # of a run that was refused nothing is left
+            for each in created:  # a refused run leaves no empty folders
                 each.rmdir()
 
 
@@ -51,5 +51,7 @@ def _acquire(lock: FileLock, folder: Path) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        sys.stderr.write(f"vit-attn: {folder} is held by another process: waiting up to {WAIT:g} s for it to end\n")
-        lock.acquire(timeout=WAIT)
+        sys.stderr.write(
+            f"vit-attn: {folder} is locked by another process: waiting up to {WAIT_SECONDS:g} s for it to end\n"
+        )
+        lock.acquire(timeout=WAIT_SECONDS)

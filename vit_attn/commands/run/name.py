@@ -2,23 +2,21 @@
 
 from vit_attn.errors import UserError, printable
 
-MOST_BYTES = 200
-"""Of a folder's name; file systems take 255, of which what is made of the name needs a part."""
+MAX_BYTES = 200
+"""Length of a folder name; file systems allow 255, of which derived names need a part."""
 FORBIDDEN = frozenset('<>:"|?*\\')
-"""What some file systems do not take, or take for another folder."""
+"""Characters that some file systems refuse, or read as part of another path."""
 
 
-def check_run_name(name: str, what: str = "name") -> None:
-    """Refuse a name whose folder would lie outside that of all runs, or cannot be made.
-
-    It may have folders of its own, such as ``ablation/no_mixup``.
+def check_run_name(name: str, option: str = "name") -> None:
+    """Check that a name is a valid folder within that of all runs, perhaps nested as in ``ablation/no_mixup``.
 
     Args:
-        name: The name.
-        what: The option that it comes from.
+        name: Name of a run.
+        option: Option of the name, for the message.
 
     Raises:
-        UserError: If so.
+        UserError: If it is not.
 
     >>> check_run_name("ablation/no_mixup")
     >>> check_run_name("../elsewhere")
@@ -28,19 +26,19 @@ def check_run_name(name: str, what: str = "name") -> None:
     parts = name.split("/")
     if printable(name) != name or any(FORBIDDEN & set(part) for part in parts):
         raise UserError(
-            f"{what} must have no control characters and none of {' '.join(sorted(FORBIDDEN))}, got {name!r}"
+            f"{option} must have no control characters and none of {' '.join(sorted(FORBIDDEN))}, got {name!r}"
         )
     if any(part.strip() in ("", ".", "..") for part in parts):
-        raise UserError(f"{what} must name a folder within that of the runs, got {name!r}")
-    if any(len(part.encode("utf-8", "surrogateescape")) > MOST_BYTES for part in parts):
-        raise UserError(f"{what} must have folders of at most {MOST_BYTES} bytes, got {name!r}")
+        raise UserError(f"{option} must name a folder within that of the runs, got {name!r}")
+    if any(len(part.encode("utf-8", "surrogateescape")) > MAX_BYTES for part in parts):
+        raise UserError(f"{option} must have folders of at most {MAX_BYTES} bytes, got {name!r}")
 
 
 def check_runs_folder(path: str) -> None:
-    """Refuse a folder of all runs that is no path.
+    """Check that the folder of all runs is a valid path.
 
     Raises:
-        UserError: If so.
+        UserError: If it is not.
     """
     if not path.strip() or printable(path) != path:
         raise UserError(f"runs must be the path of a folder, got {path!r}")

@@ -1,4 +1,4 @@
-"""Going on with a run: which one, with what settings, and what may be changed."""
+"""Resumption of a run: its settings and state, and the changes that are allowed."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -6,183 +6,224 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vit_attn.commands.parsing.renamed import rename_settings
 from vit_attn.commands.run.checkpoint import read_run, run_folder
-from vit_attn.commands.run.folders import LAST, find_run, find_run_of_job
+from vit_attn.commands.run.folders import LAST_CHECKPOINT, find_requeued_run, find_run
 from vit_attn.commands.run.slurm import was_requeued
+from vit_attn.commands.run.stored_config import config_option
 from vit_attn.errors import UserError
 
 FIXED = {
-    "seed_everything": "all that is random follows from it",
+    "seed_everything": "all random numbers follow from it",
     "model": "the state is of that network and its schedule",
-    "data.dataset": "these are other pictures",
-    "data.img_size": "these are other pictures",
-    "data.channels": "these are other pictures",
-    "data.columns": "these are other pictures, or other classes",
-    "data.bits": "the network knows pictures as they were",
-    "data.normalize": "the network knows pictures as they were",
+    "data.dataset": "these are other images",
+    "data.img_size": "these are other images",
+    "data.channels": "these are other images",
+    "data.columns": "these are other images, or other classes",
+    "data.bits": "the network was trained on images as they were",
+    "data.normalize": "the network was trained on images as they were",
     "data.balance": "it gives other images and another loss",
-    "trainer.accumulate_grad_batches": "it bends the schedule",
-    "trainer.limit_train_batches": "it bends the schedule",
-    "trainer.overfit_batches": "it bends the schedule",
+    "trainer.accumulate_grad_batches": "it changes the schedule",
+    "trainer.limit_train_batches": "it changes the schedule",
+    "trainer.overfit_batches": "it changes the schedule",
     "trainer.limit_val_batches": "best would be chosen by other images than before",
 }
-"""Settings, or groups of them, that a run goes on with or not at all, and why."""
-FREE = frozenset({"model.compile", "model.nonfinite", "model.weights", "model.arch_options.pretrained"})
-"""Settings within a fixed group that do not matter to the state."""
-UNSAID = frozenset(
+"""Settings, or groups of them, that a resumed run cannot change, and the reasons."""
+CHANGEABLE = frozenset({"model.compile", "model.nonfinite", "model.weights", "model.arch_options.pretrained"})
+"""Settings within a fixed group that may change, since the state does not depend on them."""
+NOT_COMPARED = frozenset(
     {
         *("ckpt_path", "resume", "name", "runs", "config", "weights_only"),
         *("data.num_workers", "data.download", "data.memory_budget_gb", "data.seed", "data.batch_size"),
         *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.default_root_dir"),
-        *FREE,
+        *CHANGEABLE,
     }
 )
-"""Settings that change nothing of the training, or that are compared elsewhere."""
+"""Settings that do not affect the training, or that are compared elsewhere."""
 LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "trainer.min_epochs", "trainer.min_steps")
 
 
-class Finished(Exception):
-    """The run has nothing left to do."""
+class RunFinished(Exception):
+    """The run has trained to its end and was not asked to train longer."""
 
 
 @dataclass(frozen=True)
-class Change:
-    """A setting that is another one than before."""
+class SettingChange:
+    """Setting whose value differs from that of the checkpoint.
+
+    Args:
+        name: Name with its groups.
+        before: Value in the checkpoint.
+        after: Value of the resumed run.
+    """
 
     name: str
     before: Any
     after: Any
 
     def __str__(self) -> str:
-        """In words.
+        """Format as ``name before -> after``.
 
-        >>> str(Change("trainer.max_epochs", 2, 4))
+        >>> str(SettingChange("trainer.max_epochs", 2, 4))
         'trainer.max_epochs 2 -> 4'
         """
         return f"{self.name} {self.before} -> {self.after}"
 
 
-def take_resume(options: Sequence[str]) -> tuple[list[str], Path | None]:
-    """The options with the run's own settings before them and its state after them, and the run's folder.
+def expand_resume(options: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Replace ``--resume`` by the configuration of the run, before the other options, and its last checkpoint.
 
-    Without ``--resume`` that is so for a SLURM job that was queued again, if it had begun a run with the same options.
+    A requeued SLURM job that has started a run with the same options resumes it without ``--resume``.
 
     Args:
-        options: What followed ``fit``.
+        options: Arguments after ``fit``.
+
+    Returns:
+        The options, and the folder of the resumed run, or None for a new one.
 
     Raises:
         UserError: If there is no such run.
     """
-    others, which = _split(options)
-    if which is not None and any(option.partition("=")[0] == "--ckpt_path" for option in others):
+    others, run = _split_resume(options)
+    if run is not None and any(option.partition("=")[0] == "--ckpt_path" for option in others):
         raise UserError(
-            "--resume takes the last state of a run: leave out --ckpt_path, which begins another run from it"
+            "--resume takes the last state of a run: leave out --ckpt_path, which starts another run from it"
         )
-    if which is None:
-        folder = find_run_of_job(options, begun_with) if was_requeued() else None
+    if run is None:
+        folder = find_requeued_run(options, original_options) if was_requeued() else None
     else:
-        folder = find_run(which, others)
+        folder = find_run(run, others)
     if folder is None:
         return others, None
-    return ["--config", str(folder / "config.yaml"), *others, f"--ckpt_path={folder / LAST}"], folder
+    return [*config_option(folder), *others, f"--ckpt_path={folder / LAST_CHECKPOINT}"], folder
 
 
-def begun_with(path: Path) -> list[str] | None:
-    """The options of the command that began the run of a checkpoint."""
+def original_options(checkpoint: Path) -> list[str] | None:
+    """Read from a checkpoint the options that its run was started with."""
     try:
-        return read_run(path).get("options")
+        return read_run(checkpoint).get("options")
     except UserError:
         return None
 
 
-def command_to_go_on(checkpoint: Path) -> str:
-    """The command that goes on with the run that wrote a checkpoint."""
+def resume_command(checkpoint: Path) -> str:
+    """Make the command that resumes the run of a checkpoint."""
     folder = run_folder(str(checkpoint))
     option = f"--resume {shlex.quote(str(folder))}" if folder else f"--ckpt_path {shlex.quote(str(checkpoint))}"
     return f"vit-attn fit {option}"
 
 
-def changes(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[Change]:
-    """What is set otherwise than before; what only one version of the program knows is left out."""
-    if not stored:  # by an earlier version, which kept the network's alone
+def find_changes(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[SettingChange]:
+    """Find settings that differ from the checkpoint's; settings that only one version of the program has are ignored.
+
+    Args:
+        stored: Settings in the checkpoint; empty for checkpoints of early versions.
+        current: Settings of the resumed run.
+    """
+    if not stored:
         return []
-    before, after = flat(stored), flat(asked)
+    before, after = flatten(rename_settings(stored)), flatten(current)
     options = {name for name in (*before, *after) if name.startswith("model.arch_options.")}
     names = dict.fromkeys((*(name for name in before if name in after), *sorted(options)))
     return [
-        Change(name, before.get(name), after.get(name))
+        SettingChange(name, before.get(name), after.get(name))
         for name in names
-        if name not in UNSAID and before.get(name) != after.get(name)
+        if name not in NOT_COMPARED and before.get(name) != after.get(name)
     ]
 
 
-def refuse_fixed(found: Sequence[Change], path: Path) -> None:
-    """Refuse to go on with other settings than a state can go on with.
+def refuse_fixed_changes(changes: Sequence[SettingChange], checkpoint: Path) -> None:
+    """Refuse changes of settings that a resumed run cannot change.
 
     Raises:
-        UserError: If there are some; all are named.
+        UserError: If there are any; all are named.
     """
-    refused = [(change, why) for change in found if (why := _why_fixed(change.name))]
+    refused = [(change, reason) for change in changes if (reason := _fixed_reason(change.name))]
     if refused:
-        told = "; ".join(
-            f"{change.name} is {change.after} here and {change.before} there ({why})" for change, why in refused
+        differences = "; ".join(
+            f"{change.name} is {change.after} here and {change.before} there ({reason})" for change, reason in refused
         )
         raise UserError(
-            f"{path} can only be resumed with its own settings: {told}. To begin another run from its weights: "
-            f"--model.weights={path}"
+            f"{checkpoint} can only be resumed with its own settings: {differences}. To start another run from its "
+            f"weights: --model.weights={checkpoint}"
         )
 
 
-def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Settings of all groups under one name each.
+def refuse_model_changes(current: Mapping[str, Any], stored: Mapping[str, Any], checkpoint: str) -> None:
+    """Refuse changes of the network's settings, which checkpoints of all versions contain.
 
-    >>> flat({"model": {"lr": 0.1, "arch_options": {}}, "seed": 1})
-    {'model.lr': 0.1, 'seed': 1}
-    """
-    found: dict[str, Any] = {}
-    for name, value in settings.items():
-        whole = f"{above}{name}"
-        if isinstance(value, Mapping) and "class_path" not in value:
-            found |= flat(value, f"{whole}.")
-        else:
-            found[whole] = value
-    return found
-
-
-def refuse_finished(run: Mapping[str, Any], found: Sequence[Change], path: Path, step: int) -> None:
-    """End where a run is finished and is not asked to train longer.
+    Args:
+        current: Settings of the network of the resumed run.
+        stored: Those in the checkpoint.
+        checkpoint: Path of the checkpoint.
 
     Raises:
-        Finished: If so.
-        UserError: If it is asked to train for less than it has.
+        UserError: If there are any; all are named.
     """
-    if run.get("finished") and not any(change.name in LENGTH or "callbacks" in change.name for change in found):
-        which = run_folder(str(path)) or path
-        limits = [name for name in LENGTH[:3] if flat(run.get("settings", {})).get(name) not in (None, -1)]
+    differences = [
+        f"model.{name} is {value} here and {stored[name]} there"
+        for name, value in current.items()
+        if name in stored and stored[name] != value and f"model.{name}" not in CHANGEABLE
+    ]
+    if differences:
+        raise UserError(f"{checkpoint} can only be resumed with its own settings: {'; '.join(differences)}")
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested settings to names with dots.
+
+    >>> flatten({"model": {"lr": 0.1, "arch_options": {}}, "seed": 1})
+    {'model.lr': 0.1, 'seed': 1}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        full_name = f"{prefix}{name}"
+        if isinstance(value, Mapping) and "class_path" not in value:
+            flat |= flatten(value, f"{full_name}.")
+        else:
+            flat[full_name] = value
+    return flat
+
+
+def refuse_finished(run: Mapping[str, Any], changes: Sequence[SettingChange], checkpoint: Path) -> None:
+    """Refuse to resume a finished run that is not asked to train longer.
+
+    Args:
+        run: Information about the run in its checkpoint.
+        changes: Settings that differ from the checkpoint's.
+        checkpoint: Path of the checkpoint.
+
+    Raises:
+        RunFinished: If the run is finished.
+        UserError: If it is asked to train for fewer epochs than it has.
+    """
+    if run.get("finished") and not any(change.name in LENGTH or "callbacks" in change.name for change in changes):
+        folder = run_folder(str(checkpoint)) or checkpoint
+        limits = [name for name in LENGTH[:3] if flatten(run.get("settings", {})).get(name) not in (None, -1)]
         longer = " or ".join(f"--{name}" for name in limits) or "--trainer.max_epochs"
-        raise Finished(f"{which} is finished, after {step} steps; to train longer, set {longer}")
-    for change in found:
+        raise RunFinished(f"{folder} is finished, after {run['global_step']} steps; to train longer, set {longer}")
+    for change in changes:
         if change.name == "trainer.max_epochs" and 0 <= (change.after or -1) <= run["epoch"]:
             raise UserError(
-                f"{path} has trained {run['epoch']} epochs already: trainer.max_epochs={change.after} is less"
+                f"{checkpoint} has trained {run['epoch']} epochs already: trainer.max_epochs={change.after} is less"
             )
 
 
-def _why_fixed(name: str) -> str | None:
-    return next((why for fixed, why in FIXED.items() if name == fixed or name.startswith(f"{fixed}.")), None)
+def _fixed_reason(name: str) -> str | None:
+    return next((reason for fixed, reason in FIXED.items() if name == fixed or name.startswith(f"{fixed}.")), None)
 
 
-def _split(options: Sequence[str]) -> tuple[list[str], str | None]:
-    """The options without ``--resume``, and its value."""
-    others, which, following = [], None, False
+def _split_resume(options: Sequence[str]) -> tuple[list[str], str | None]:
+    """Split off the value of ``--resume`` from the other options."""
+    others, run, value_follows = [], None, False
     for option in options:
-        name, given, value = option.partition("=")
-        if following:
-            which, following = option, False
+        name, equals, value = option.partition("=")
+        if value_follows:
+            run, value_follows = option, False
         elif name == "--resume":
-            which, following = (value, False) if given else (None, True)
+            run, value_follows = (value, False) if equals else (None, True)
         else:
             others.append(option)
-    if following or which == "":
+    if value_follows or run == "":
         raise UserError("--resume needs a value: the folder of a run, last for the newest, or auto")
-    return others, which
+    return others, run

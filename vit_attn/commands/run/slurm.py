@@ -1,4 +1,4 @@
-"""Jobs of SLURM: which one this is, and how it is queued again when its time is over."""
+"""SLURM jobs: the number of this job, and requeueing before its time limit."""
 
 import os
 import subprocess
@@ -7,34 +7,34 @@ from vit_attn.errors import TrainingFailed
 
 
 def job_id() -> str | None:
-    """The number of the SLURM job that this is part of, with that of its task in an array."""
+    """Return the number of the SLURM job of this process, with that of its array task, or None outside SLURM."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
     return job if job and job.replace("_", "").isalnum() else None
 
 
 def was_requeued() -> bool:
-    """Whether this job was started before."""
+    """Return true if this job was started before."""
     return job_id() is not None and os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0")
 
 
 def requeue() -> str:
-    """Have SLURM run this job again; it goes on with its run by itself.
+    """Requeue this SLURM job, which then resumes its run.
 
     Returns:
-        What was done, in a sentence.
+        A message for the user.
 
     Raises:
         TrainingFailed: If SLURM refuses.
     """
     job = job_id()
     if job is None:
-        return "no SLURM job to queue again"
+        return "there is no SLURM job to requeue"
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise TrainingFailed(f"SLURM job {job} could not be queued again: {error}") from error
+        raise TrainingFailed(f"SLURM job {job} could not be requeued: {error}") from error
     if done.returncode:
-        why = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
-        raise TrainingFailed(f"SLURM job {job} could not be queued again: {why}")
-    return f"SLURM job {job} is queued again and will go on"
+        reason = " ".join((done.stderr or done.stdout).split()) or f"exit code {done.returncode}"
+        raise TrainingFailed(f"SLURM job {job} could not be requeued: {reason}")
+    return f"SLURM job {job} is requeued and will resume the run"

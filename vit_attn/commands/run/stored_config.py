@@ -1,4 +1,4 @@
-"""What is taken from the ``config.yaml`` beside a checkpoint, which may be somebody else's: names and numbers only."""
+"""Settings from the ``config.yaml`` of a run, which may be somebody else's: only plain values are used."""
 
 import re
 from collections.abc import Mapping
@@ -7,10 +7,11 @@ from typing import Any
 
 import yaml
 
-from vit_attn.commands.parsing.yaml_limits import MOST_CHARACTERS, load_yaml
+from vit_attn.commands.parsing.renamed import rename_settings
+from vit_attn.commands.parsing.yaml_limits import MAX_CHARACTERS, load_yaml
 from vit_attn.errors import UserError
 
-DATA = (
+DATA_SETTINGS = (
     "dataset",
     "root",
     "download",
@@ -25,25 +26,25 @@ DATA = (
     "columns",
     "bits",
 )
-"""Settings of the data that say which images are measured and how they are read; augmentation is for training."""
-TRAINER = ("accelerator", "devices", "precision")
-"""Settings of the trainer that say where and how exactly is computed. Others, such as a profiler, name code to run."""
-WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
-"""What a device or a precision is called; a class that jsonargparse would import has a dot or a capital letter."""
+"""Settings of the data that choose images and how they are read. Augmentation is left out: it is for training."""
+TRAINER_SETTINGS = ("accelerator", "devices", "precision")
+"""Settings of the trainer that choose device and precision. Others, such as a profiler, can name code to run."""
+DEVICE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,30}")
+"""Names of devices and precisions; a class that jsonargparse would import has a dot or a capital letter."""
 
 
 def read_run_config(path: Path) -> dict[str, Any]:
-    """A run's configuration as plain data; nothing in it is imported or built.
+    """Read a run's configuration as plain values under their current names; nothing in it is imported or built.
 
     Args:
         path: The ``config.yaml`` of a run.
 
     Raises:
-        UserError: If it cannot be read, is no mapping, or is too large, too deep or full of aliases.
+        UserError: If it cannot be read, is not a mapping, or is too large, too deep or full of aliases.
     """
     try:
         with path.open("rb") as file:
-            text = file.read(MOST_CHARACTERS + 1).decode("utf-8")
+            text = file.read(MAX_CHARACTERS + 1).decode("utf-8")
         content = load_yaml(text)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -51,26 +52,40 @@ def read_run_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read as a configuration: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise UserError(f"{path} is not the configuration of a run")
-    return content
+    return rename_settings(content)
 
 
-def settings_to_measure(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The least of a configuration that a checkpoint is measured with: its data, its devices and its seed.
+def evaluation_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Select the settings with which a checkpoint is evaluated: its data, devices, precision and seed.
 
     Args:
-        config: What :func:`read_run_config` gives.
+        config: Configuration from :func:`read_run_config`.
     """
-    data = {name: value for name, value in _section(config, "data", DATA).items() if _is_plain(value)}
-    trainer = {name: value for name, value in _section(config, "trainer", TRAINER).items() if _is_word(value)}
+    data = {name: value for name, value in _section(config, "data", DATA_SETTINGS).items() if _is_plain(value)}
+    trainer = {
+        name: value for name, value in _section(config, "trainer", TRAINER_SETTINGS).items() if _is_device_name(value)
+    }
     seed = config.get("seed_everything")
-    kept = {"seed_everything": seed if type(seed) is int else None, "data": data, "trainer": trainer}
-    return {name: value for name, value in kept.items() if value not in (None, {})}
+    selected = {"seed_everything": seed if type(seed) is int else None, "data": data, "trainer": trainer}
+    return {name: value for name, value in selected.items() if value not in (None, {})}
 
 
-def options_of_run(folder: Path) -> list[str]:
-    """The options that measure a checkpoint as the run in that folder would."""
-    kept = settings_to_measure(read_run_config(folder / "config.yaml"))
-    return ["--config", yaml.safe_dump(kept)] if kept else []
+def evaluation_options(folder: Path) -> list[str]:
+    """Make the options that evaluate a checkpoint of the run in a folder on the run's data."""
+    selected = evaluation_settings(read_run_config(folder / "config.yaml"))
+    return ["--config", yaml.safe_dump(selected)] if selected else []
+
+
+def config_option(folder: Path) -> list[str]:
+    """Make the option that reads the configuration of the run in a folder, translated if it has old names."""
+    path = folder / "config.yaml"
+    try:
+        content = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        content = None  # the parser reports the error
+    if isinstance(content, dict) and (renamed := rename_settings(content)) != content:
+        return ["--config", yaml.safe_dump(renamed)]
+    return ["--config", str(path)]
 
 
 def _section(config: Mapping[str, Any], name: str, names: tuple[str, ...]) -> dict[str, Any]:
@@ -82,7 +97,7 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | bool | int | float)
 
 
-def _is_word(value: Any) -> bool:
+def _is_device_name(value: Any) -> bool:
     if isinstance(value, list):
         return all(type(each) is int for each in value)
-    return type(value) is int or (isinstance(value, str) and WORD.fullmatch(value) is not None)
+    return type(value) is int or (isinstance(value, str) and DEVICE_NAME.fullmatch(value) is not None)

@@ -1,0 +1,19 @@
+"""Train a network and log its attention to TensorBoard."""
+
+from vit_attn.training import stopping
+
+
+def run(command: str, options: list[str]) -> int:
+    """Run ``fit``; signals are handled from here on, before torch is imported.
+
+    Args:
+        command: ``fit``.
+        options: Arguments after the command.
+
+    Returns:
+        The exit code.
+    """
+    with stopping.listening():
+        from vit_attn.commands.lightning import run_lightning
+
+        return run_lightning(command, options)

@@ -1,0 +1,132 @@
+"""Callbacks of each command, assembled in one place: no other module of the commands imports a callback."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser
+
+from vit_attn.callbacks import (
+    AttentionLogger,
+    FinetuneComparison,
+    HParams,
+    PredictionWriter,
+    ResumeCheck,
+    RunCheckpoint,
+    RunControl,
+    StopBeforeStep,
+    TestReport,
+    select_hparams,
+)
+from vit_attn.commands.run.slurm import requeue
+from vit_attn.commands.run.trainer_checks import check_callbacks, check_weight_averaging
+from vit_attn.reports.prediction_table import check_output
+from vit_attn.task import LOGGED
+from vit_attn.training import stopping
+
+
+def add_callback_options(parser: LightningArgumentParser) -> None:
+    """Add the options of callbacks that every run has: ``--attention``, ``--comparison`` and ``--checkpoint``."""
+    parser.add_lightning_class_args(AttentionLogger, "attention")
+    parser.add_lightning_class_args(FinetuneComparison, "comparison")
+    parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+
+
+def fit_callbacks(
+    checkpoint: RunCheckpoint,
+    config: Any,
+    resumed: bool,
+    stored: Mapping[str, Any] | None = None,
+    changes: Sequence[object] = (),
+) -> list[Callback]:
+    """Make the callbacks of ``fit`` that have no options.
+
+    Args:
+        checkpoint: Callback that writes the run's checkpoints.
+        config: Configuration of the run.
+        resumed: Whether the run is resumed in its folder.
+        stored: Information about the run in the checkpoint that this one starts from, if there is one.
+        changes: Settings that differ from that checkpoint's.
+    """
+    callbacks: list[Callback] = [RunControl(checkpoint, on_stop=_requeue_job)]
+    if stored is not None:
+        callbacks.append(ResumeCheck(stored, [str(change) for change in changes]))
+    if config["trainer"]["logger"] is not False:
+        callbacks += [LearningRateMonitor("step"), HParams(select_hparams(config), resumed)]
+    return callbacks
+
+
+def report_callbacks(folder: Path, in_run: bool) -> list[Callback]:
+    """Make the callbacks of ``test``.
+
+    Args:
+        folder: Folder of the report.
+        in_run: Whether that is the folder of a run, whose TensorBoard shows the test.
+    """
+    return [TestReport(folder, in_run)]
+
+
+def prediction_callbacks(folder: Path, options: Mapping[str, Any]) -> list[Callback]:
+    """Make the callbacks of ``predict``.
+
+    Args:
+        folder: Folder of the table, unless the options have a path.
+        options: Options of the table: ``path``, ``top_k`` and ``overwrite``.
+
+    Raises:
+        UserError: If the table cannot be written.
+    """
+    path = options.get("path") or folder / "predictions.csv"
+    check_output(path, options.get("overwrite", False))
+    return [PredictionWriter(str(path), options.get("top_k"))]
+
+
+def insert_stop(trainer: Trainer) -> None:
+    """Insert the callback that stops before a step, which must come before all others."""
+    callbacks: Any = getattr(trainer, "callbacks", [])
+    for control in [each for each in callbacks if isinstance(each, RunControl)]:
+        callbacks.insert(0, StopBeforeStep(control))
+
+
+def check_before_fit(trainer: Trainer, task: Any, data: Any) -> None:
+    """Check the callbacks of a run, including those of the user, before anything is written.
+
+    Raises:
+        UserError: If a callback cannot work with this trainer, network or data.
+    """
+    callbacks: Any = getattr(trainer, "callbacks", [])
+    check_callbacks(callbacks, LOGGED, getattr(trainer, "limit_val_batches", 1) != 0)
+    check_weight_averaging(callbacks, task.hparams["ema"])
+    for callback in callbacks:
+        if isinstance(callback, AttentionLogger):
+            callback.check(data, task)
+
+
+def find_run_checkpoint(trainer: Trainer) -> RunCheckpoint | None:
+    """Find the callback that writes the run's checkpoints; other checkpoint callbacks are the user's own."""
+    return _find(trainer, RunCheckpoint)
+
+
+def received_signal(trainer: Trainer) -> int:
+    """Return the signal that the run received, or 0."""
+    control = _find(trainer, RunControl)
+    return control.stop_signal if control else 0
+
+
+def num_failed_predictions(trainer: Trainer) -> int:
+    """Return the number of images without a prediction."""
+    writer = _find(trainer, PredictionWriter)
+    return writer.num_failed if writer else 0
+
+
+def _find(trainer: Trainer, kind: type) -> Any:
+    return next((each for each in getattr(trainer, "callbacks", []) if isinstance(each, kind)), None)
+
+
+def _requeue_job(signum: int) -> None:
+    """Requeue the SLURM job, if the signal asks for that."""
+    if signum == stopping.REQUEUE:
+        sys.stderr.write(f"vit-attn: {requeue()}\n")

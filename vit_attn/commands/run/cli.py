@@ -1,0 +1,233 @@
+"""Lightning's command line with this package's task, data and callbacks, and a folder for every run."""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from vit_attn.checkpoints.finetune import refuse_untrained, renew_head, take_start, warn_of_normalisation
+from vit_attn.commands.parsing.errors import summarize_error
+from vit_attn.commands.run import callbacks as run_callbacks
+from vit_attn.commands.run import resume
+from vit_attn.commands.run.checkpoint import read_run, run_folder, take_checkpoint
+from vit_attn.commands.run.config import as_plain_values
+from vit_attn.commands.run.folders import new_run_folder
+from vit_attn.commands.run.lock import lock_run
+from vit_attn.commands.run.name import check_run_name, check_runs_folder
+from vit_attn.commands.run.report import report_end, report_stop
+from vit_attn.commands.run.trainer_checks import check_evaluates_images, check_trainer_settings
+from vit_attn.errors import UserError
+from vit_attn.training import stopping
+from vit_attn.training.launching import prepare_trainer
+
+LINKED = ("num_classes", "img_size", "in_chans", "class_weights")
+"""Settings of the network that follow from the data."""
+
+
+class LightningParser(LightningArgumentParser):
+    """Lightning's parser with one-line errors instead of fifty lines of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the error for ``main`` to print; parsers that jsonargparse only tries keep their own behaviour.
+
+        Raises:
+            UserError: Unless jsonargparse only tries this parser.
+        """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise UserError(summarize_error(message, self)) from ex
+
+
+class VitAttnCLI(LightningCLI):
+    """Command line of ``fit``, ``validate``, ``test`` and ``predict``.
+
+    Args:
+        predictions: Options of the table of ``predict``: ``path``, ``top_k`` and ``overwrite``.
+        folder: Folder of the run to resume; None for a new run.
+        original_options: Options of the command as the user gave them, which are stored with the run.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        predictions: Mapping[str, Any],
+        folder: Path | None = None,
+        original_options: list[str] | None = None,
+        **options: Any,
+    ) -> None:
+        self.predictions, self.folder, self.original_options = predictions, folder, original_options or []
+        self.stored: Mapping[str, Any] = {}
+        self.changes: list[resume.SettingChange] = []
+        super().__init__(*args, **options)
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the options of the run and its callbacks, and link settings of the network to the data."""
+        parser.add_argument("--name", type=str, default="vit", help="Name of the run.")
+        parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs; a run is in RUNS/NAME/….")
+        parser.add_argument(
+            "--resume",
+            type=str | None,
+            default=None,
+            metavar="RUN",
+            help="Resume a run in its folder: that folder, `last` for the newest of --name, or `auto` for that if "
+            "there is one. The settings are those of the run, except for other options given here.",
+        )
+        run_callbacks.add_callback_options(parser)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        for name in LINKED:
+            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse options and files, and check the seed, on which data and training depend."""
+        try:
+            super().parse_arguments(parser, args)
+        except UnicodeDecodeError as error:
+            raise UserError(f"a configuration file is not text: {error}") from error
+        self.config = as_plain_values(self.config)
+        seed = self.config[self.config.subcommand].seed_everything
+        if seed is True or not 0 <= seed < 2**32:
+            raise UserError(f"seed_everything must be a number from 0 to 2**32 - 1, got {seed}")
+        if self.config.subcommand == "fit":
+            settings = self.config.fit
+            check_runs_folder(settings.runs)
+            check_run_name(settings.name)
+            if self.folder is None:
+                command, *options = args
+                given = parser.parse_args([command, f"--seed_everything={seed}", *options], defaults=False)
+                take_start(settings, given.fit)
+            if settings.ckpt_path is None:
+                refuse_untrained(settings.model)
+
+    def _parse_ckpt_path(self) -> None:
+        """Take the network's settings from the checkpoint; a resumed run must have the same settings."""
+        command, settings = self.config.subcommand, self.config[self.config.subcommand]
+        path = settings.ckpt_path
+        if path is None and command != "fit":
+            raise UserError(f"{command} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt")
+        if path is None:
+            return
+        current = self._plain_config()
+        stored_model = take_checkpoint(command, settings, path)
+        if command == "fit":
+            self._compare_settings(current, Path(path))
+            resume.refuse_model_changes(settings.model.as_dict(), stored_model, path)
+        super()._parse_ckpt_path()
+
+    def _compare_settings(self, current: dict[str, Any], path: Path) -> None:
+        """Find settings that differ from the checkpoint's, and refuse those that cannot change."""
+        self.stored = read_run(path)
+        self.changes = resume.find_changes(self.stored.get("settings", {}), current)
+        resume.refuse_fixed_changes(self.changes, path)
+        resume.refuse_finished(self.stored, self.changes, path)
+
+    def instantiate_classes(self) -> None:
+        """Build data, task and trainer; errors of their constructors are one line."""
+        try:
+            super().instantiate_classes()
+            if self.subcommand == "fit":
+                warn_of_normalisation(self.model, self._config()["data"]["normalize"])
+                renew_head(self.model, self.datamodule.class_names)
+        except ValueError as error:
+            if isinstance(error, UserError) or "Union subtypes" not in str(error):
+                raise
+            raise UserError(summarize_error(str(error))) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer: with folder, logger and callbacks for ``fit``, and without a logger for other commands."""
+        command, settings = str(self.subcommand), self._setting("trainer")
+        if command == "fit":
+            check_trainer_settings(settings)
+            kwargs |= self._folder_and_logger(settings.logger)
+        else:
+            check_evaluates_images(settings, command)
+            kwargs |= {"logger": False, "callbacks": []}
+        self.trainer_defaults["callbacks"] = self._callbacks(command)
+        try:
+            trainer = prepare_trainer(super().instantiate_trainer(**kwargs))
+        except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # an impossible combination
+            raise UserError(" ".join(str(error).split())) from error
+        run_callbacks.insert_stop(trainer)
+        return trainer
+
+    def _folder_and_logger(self, logger: Any) -> dict[str, Any]:
+        """Make the trainer's folder and logger; those of a resumed run drop the curves after its checkpoint."""
+        folder = self.folder or new_run_folder(self._setting("runs"), self._setting("name"))
+        checkpoint = self._setting("checkpoint")
+        if checkpoint.dirpath is not None:
+            raise UserError(
+                "checkpoint.dirpath: a run keeps its checkpoints in its folder, which --runs and --name choose"
+            )
+        checkpoint.dirpath = str(folder / "checkpoints")
+        options: dict[str, Any] = {"default_root_dir": str(folder)}
+        if logger in (None, True):
+            location = str(folder.parent.parent), folder.parent.name, folder.name
+            purge: dict[str, Any] = {} if self.folder is None else {"purge_step": self._first_step()}
+            options["logger"] = TensorBoardLogger(*location, default_hp_metric=False, **purge)
+        return options
+
+    def _first_step(self) -> int:
+        """Return the first step whose curves a resumed run writes again."""
+        return int(self.stored["global_step"]) + (0 if self.stored.get("validation_pending") else 1)
+
+    def _callbacks(self, command: str) -> list[Any]:
+        path = self._setting("ckpt_path")
+        if command == "fit":
+            checkpoint = self._setting("checkpoint")
+            checkpoint.settings, checkpoint.options = self._plain_config(), self.original_options
+            stored = None if path is None else self.stored
+            resumed = self.folder is not None
+            return run_callbacks.fit_callbacks(checkpoint, self._config(), resumed, stored, self.changes)
+        run = run_folder(path)
+        folder = run or Path(path).parent
+        if command == "test":
+            return run_callbacks.report_callbacks(folder, in_run=run is not None)
+        return run_callbacks.prediction_callbacks(folder, self.predictions) if command == "predict" else []
+
+    def _plain_config(self) -> dict[str, Any]:
+        """Return the configuration of the command as a file would have it."""
+        parser = self._subcommand_parsers[self.config.subcommand]
+        return yaml.safe_load(parser.dump(self.config[self.config.subcommand], skip_none=False, skip_validation=True))
+
+    def _config(self) -> Any:
+        config: Any = self.config
+        return config[self.subcommand]
+
+    def _setting(self, name: str) -> Any:
+        settings: Any = self.config_init
+        return settings[self.subcommand][name]
+
+    def before_fit(self) -> None:
+        """Check the callbacks before anything is written, and start the clock."""
+        run_callbacks.check_before_fit(self.trainer, self.model, self.datamodule)
+        self.started = time.monotonic()
+
+    def before_test(self) -> None:
+        """Turn off Lightning's table of results, which the report replaces."""
+        settings: Any = self.config_init
+        settings.test.verbose = False
+
+    def before_predict(self) -> None:
+        """Keep no predictions in memory, since they are in the table."""
+        settings: Any = self.config_init
+        settings.predict.return_predictions = False
+
+    def fit(self, **arguments: Any) -> None:
+        """Train; after a stop by a signal, print how to resume."""
+        locks = self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False)
+        try:
+            with lock_run(Path(self.trainer.default_root_dir)) if locks else contextlib.nullcontext():
+                self.trainer.fit(**arguments)
+        except stopping.Stopped as stopped:
+            report_stop(self.trainer, stopped)
+            raise
+
+    def after_fit(self) -> None:
+        """Print accuracy, time, checkpoints, and the command that shows the run."""
+        report_end(self.trainer, time.monotonic() - self.started, self.config.fit.runs)

@@ -1,0 +1,19 @@
+"""Evaluate a checkpoint on the validation split."""
+
+from vit_attn.training import stopping
+
+
+def run(command: str, options: list[str]) -> int:
+    """Run ``validate``; signals are handled from here on, before torch is imported.
+
+    Args:
+        command: ``validate``.
+        options: Arguments after the command.
+
+    Returns:
+        The exit code.
+    """
+    with stopping.listening():
+        from vit_attn.commands.lightning import run_lightning
+
+        return run_lightning(command, options)
