@@ -33,7 +33,8 @@ import lightning as L
 import torch
 
 from vit_attn.data import ImageData
-from vit_attn.data.datasets.registry import DATASETS, DatasetInfo, Split, find_dataset
+from vit_attn.data.datasets.registry import DATASETS, find_dataset
+from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.task import Classifier
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from vit_attn.attention_maps.evaluation.report import CENTRE, LEGRAD, METHODS, RANDOM
+from vit_attn.attention_maps.evaluation.report import BASELINES
+from vit_attn.attention_maps.methods.registry import attribution_methods
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/methods.md").read_text()
@@ -34,8 +35,8 @@ def test_the_tables_are_those_of_the_files(name: str, script: ModuleType):
         assert {row["seed"] for row in csv.DictReader(file)} == set("01234")
 
 
-def test_the_table_of_cut_edges_is_that_of_the_file(script: ModuleType):
-    assert f"\n\n{script.cut_table('judge_coins')}\n\n" in TEXT
+def test_the_table_of_knocked_out_edges_is_that_of_the_file(script: ModuleType):
+    assert f"\n\n{script.knockout_table('judge_coins')}\n\n" in TEXT
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([\w/.]+)\)", TEXT))))
@@ -44,8 +45,8 @@ def test_what_the_document_links_to_exists(path: str):
 
 
 def test_every_method_has_its_paragraph():
-    for method in (*METHODS, LEGRAD, RANDOM, CENTRE):
-        assert f"**{method[0].upper()}{method[1:].partition(',')[0]}" in TEXT, method
+    for label in (*(method.label for method in attribution_methods().values()), *BASELINES):
+        assert f"**{label[0].upper()}{label[1:].partition(',')[0]}" in TEXT, label
 
 
 @pytest.mark.parametrize(
@@ -59,10 +60,10 @@ def test_every_method_has_its_paragraph():
     ],
 )
 def test_the_layers_of_the_heads_that_count_are_those_of_the_file(name: str, said: str):
-    with (ROOT / f"docs/measured/{name}_cuts.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["cut"].startswith("layer")]
+    with (ROOT / f"docs/measured/{name}_knockouts.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["knockout"].startswith("layer")]
     worst = [
         min((row for row in rows if row["seed"] == seed), key=lambda row: float(row["accuracy"])) for seed in "01234"
     ]
-    (most, _), (fewer, _) = collections.Counter(row["cut"].split()[1] for row in worst).most_common()
+    (most, _), (fewer, _) = collections.Counter(row["knockout"].split()[1] for row in worst).most_common()
     assert re.search(said.format(most, fewer), " ".join(TEXT.split()))

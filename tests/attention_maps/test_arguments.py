@@ -25,7 +25,7 @@ from vit_attn.attention_maps import (
     rollout,
     summary,
 )
-from vit_attn.attention_maps.evaluation import faithfulness, randomization
+from vit_attn.attention_maps.evaluation import batch, faithfulness, knockouts, randomization
 from vit_attn.attention_maps.methods import flow, measures
 from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.errors import UserError
@@ -38,6 +38,7 @@ WEIGHTS = SEEN[0].weights()
 ORDER = torch.arange(16).expand(3, -1)
 MAPS = torch.rand(3, 16)
 LABELS = torch.tensor([1, 2, 3])
+REGION = MAPS > 0.5
 PICTURE = np.zeros((32, 32, 3), dtype=np.uint8)
 MAP = overlay.AttentionMap("a map", np.random.default_rng(0).random((4, 4)))
 
@@ -152,6 +153,16 @@ BAD: dict[str, dict[str, Any]] = {
         "an array": MAPS.numpy(),
         "the meta device": MAPS.to("meta"),
     },
+    "region": {
+        "patches": ORDER[:, :2],
+        "floats": REGION.float(),
+        "too few": REGION[:, :4],
+        "other images": REGION[:2],
+        "one row without axis": REGION[0],
+        "none": REGION[:0],
+        "a list": [[0, 1]],
+        "the meta device": REGION.to("meta"),
+    },
     "weights": {
         "NaN": WEIGHTS * math.nan,
         "none": WEIGHTS[:0],
@@ -245,10 +256,10 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "legrad, target": ("target", lambda x: legrad(NET, IMAGES, x)),
     "attention_flow, queries": ("queries", lambda x: flow.attention_flow(SEEN, x)),
     "query_rows": ("queries", lambda x: SEEN.query_rows(x)),
-    "look, images": ("images", lambda x: summary.summarize(NET, x)),
-    "look, network": ("network", lambda x: summary.summarize(x, IMAGES)),
-    "look, target": ("target", lambda x: summary.summarize(NET, IMAGES, target=x)),
-    "look, query": ("layer", lambda x: summary.summarize(NET, IMAGES, 17 if x == 3 else x)),
+    "summarize, images": ("images", lambda x: summary.summarize(NET, x)),
+    "summarize, network": ("network", lambda x: summary.summarize(x, IMAGES)),
+    "summarize, target": ("target", lambda x: summary.summarize(NET, IMAGES, target=x)),
+    "summarize, query": ("layer", lambda x: summary.summarize(NET, IMAGES, 17 if x == 3 else x)),
     "head_rows": ("layer", lambda x: summary.head_rows(SEEN, 17 if x == 3 else x)),
     "entropy": ("weights", measures.entropy),
     "normalised entropy": ("weights", lambda x: measures.entropy(x, normalised=True)),
@@ -262,31 +273,37 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "measure": ("count", lambda x: measures.measure(SEEN, x)),
     "position_similarity": ("network", measures.position_similarity),
     "order_of": ("maps", faithfulness.order_of),
-    "centre_first": ("count", lambda x: faithfulness.centre_first((x, 4))),
-    "random_patches": ("count", lambda x: faithfulness.random_patches((x, 4), 0)),
+    "centre_first_map": ("count", lambda x: faithfulness.centre_first_map((x, 4))),
+    "random_maps": ("count", lambda x: faithfulness.random_maps((x, 4), 0)),
     "deletion, images": ("images", lambda x: faithfulness.deletion(NET, x, ORDER[:1], steps=2)),
     "deletion, network": ("network", lambda x: faithfulness.deletion(x, IMAGES, ORDER[:1], steps=2)),
     "deletion, order": ("order", lambda x: faithfulness.deletion(NET, IMAGES, x, steps=2)),
     "deletion, target": ("target", lambda x: faithfulness.deletion(NET, IMAGES, ORDER, x, steps=2)),
     "insertion, steps": ("count", lambda x: faithfulness.insertion(NET, IMAGES, ORDER, steps=x)),
     "insertion, batch": ("count", lambda x: faithfulness.insertion(NET, IMAGES, ORDER, steps=2, batch=x)),
-    "pointing, maps": ("maps", lambda x: faithfulness.pointing(x, ORDER)),
-    "pointing, answers": ("order", lambda x: faithfulness.pointing(MAPS, x)),
-    "effect, labels": ("labels", lambda x: faithfulness.effect(MAPS, MAPS, x)),
-    "effect, logits": ("maps", lambda x: faithfulness.effect(x, x, LABELS)),
-    "knock_out_top, images": ("images", lambda x: faithfulness.knock_out_top(NET, x, LABELS, ORDER, 2)),
-    "knock_out_top, network": ("network", lambda x: faithfulness.knock_out_top(x, IMAGES, LABELS, ORDER, 2)),
-    "knock_out_top, labels": ("labels", lambda x: faithfulness.knock_out_top(NET, IMAGES, x, ORDER, 2)),
-    "knock_out_top, order": ("order", lambda x: faithfulness.knock_out_top(NET, IMAGES, LABELS, x, 2)),
-    "knock_out_top, count": ("count", lambda x: faithfulness.knock_out_top(NET, IMAGES, LABELS, ORDER, x)),
-    "predicted, images": ("images", lambda x: faithfulness.predicted(NET, x)),
-    "predicted, network": ("network", lambda x: faithfulness.predicted(x, IMAGES)),
-    "randomised, network": ("network", lambda x: list(randomization.randomised(x).parameters())),
-    "randomised, parts": ("count", lambda x: list(randomization.randomised(NET, x).parameters())),
+    "pointing, maps": ("maps", lambda x: faithfulness.pointing(x, REGION)),
+    "pointing, region": ("region", lambda x: faithfulness.pointing(MAPS, x)),
+    "knockout_effect, labels": ("labels", lambda x: knockouts.knockout_effect(MAPS, MAPS, x)),
+    "knockout_effect, logits": ("maps", lambda x: knockouts.knockout_effect(x, x, LABELS)),
+    "knock_out_top, images": ("images", lambda x: knockouts.knock_out_top(NET, x, LABELS, ORDER, 2)),
+    "knock_out_top, network": ("network", lambda x: knockouts.knock_out_top(x, IMAGES, LABELS, ORDER, 2)),
+    "knock_out_top, labels": ("labels", lambda x: knockouts.knock_out_top(NET, IMAGES, x, ORDER, 2)),
+    "knock_out_top, order": ("order", lambda x: knockouts.knock_out_top(NET, IMAGES, LABELS, x, 2)),
+    "knock_out_top, count": ("count", lambda x: knockouts.knock_out_top(NET, IMAGES, LABELS, ORDER, x)),
+    "predicted_classes, images": ("images", lambda x: batch.predicted_classes(NET, x)),
+    "predicted_classes, network": ("network", lambda x: batch.predicted_classes(x, IMAGES)),
+    "reinitialised, network": ("network", lambda x: list(randomization.reinitialised(x).parameters())),
+    "reinitialised, groups": ("count", lambda x: list(randomization.reinitialised(NET, x).parameters())),
     "rank_correlation": ("maps", lambda x: randomization.rank_correlation(x, MAPS)),
-    "randomised_check, maps": ("maps", lambda x: randomization.randomised_check(NET, lambda net: {"a": x})),
-    "randomised_check, network": ("network", lambda x: randomization.randomised_check(x, lambda net: {"a": MAPS})),
-    "randomised_check, stages": ("layers", lambda x: randomization.randomised_check(NET, lambda net: {"a": MAPS}, x)),
+    "randomization_check, maps": ("maps", lambda x: randomization.randomization_check(NET, lambda net: {"a": x})),
+    "randomization_check, network": (
+        "network",
+        lambda x: randomization.randomization_check(x, lambda net: {"a": MAPS}),
+    ),
+    "randomization_check, stages": (
+        "layers",
+        lambda x: randomization.randomization_check(NET, lambda net: {"a": MAPS}, x),
+    ),
     "fuse, fusion": ("fusion", lambda x: fuse(WEIGHTS, x)),
     "fuse, weights": ("weights", fuse),
     "draw_overlays, picture": ("picture", lambda x: overlay.draw_overlays(x, "a", [MAP])),

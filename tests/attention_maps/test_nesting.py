@@ -12,7 +12,7 @@ from torch.testing import assert_close
 
 from tests.networks import EACH_FAMILY, IMAGES, OURS, built, seen
 from vit_attn.attention_maps import ablate, edges, knockout, legrad, record, relevance, rollout
-from vit_attn.attention_maps.evaluation.randomization import randomised
+from vit_attn.attention_maps.evaluation.randomization import reinitialised
 from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
@@ -144,15 +144,15 @@ def test_a_recording_of_a_part_of_a_network_knows_its_own_names():
 def test_a_copy_that_is_made_while_recording_is_a_network_of_its_own():
     net = built("ours")
     with torch.no_grad(), record(net) as recording, ablate(net, {0: [0]}):
-        twin, drawn = copy.deepcopy(net), randomised(net)
+        twin, random_net = copy.deepcopy(net), reinitialised(net)
         twin(IMAGES)
-        drawn(IMAGES)
+        random_net(IMAGES)
         net(IMAGES[:1])
-        with record(drawn) as other:
-            drawn(IMAGES[:2])
+        with record(random_net) as other:
+            random_net(IMAGES[:2])
     assert (recording.batch_size, other.batch_size) == (1, 2)
     assert other[0].weights()[:, 0].sum() > 0
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in drawn.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in random_net.modules())
 
 
 def test_rows_that_a_networks_own_mask_closes_are_zeros_as_in_the_kernel():

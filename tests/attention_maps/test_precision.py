@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from tests.networks import EACH_FAMILY, IMAGES, Direct, built
 from vit_attn.attention_maps import grad_rollout, legrad, raw_rows, record, relevance, rollout
-from vit_attn.attention_maps.evaluation.randomization import randomised
+from vit_attn.attention_maps.evaluation.randomization import reinitialised
 from vit_attn.attention_maps.methods.flow import attention_flow
 from vit_attn.attention_maps.methods.measures import divergence, measure, pixel_distances
 from vit_attn.attention_maps.recording.recording import Recording
@@ -185,7 +185,7 @@ def test_images_and_copies_that_are_made_in_inference_mode_serve():
     net = built("ours")
     expected = legrad(net, IMAGES, 1), summarize(net, IMAGES)[0].relevance
     with torch.inference_mode():
-        images, drawn = IMAGES.clone(), randomised(net)
+        images, other_net = IMAGES.clone(), reinitialised(net)
         assert_close(legrad(net, images, 1), expected[0])
         assert_close(summarize(net, images)[0].relevance, expected[1])
-    assert legrad(drawn, images, 1).isfinite().all()
+    assert legrad(other_net, images, 1).isfinite().all()

@@ -11,9 +11,9 @@ from PIL import Image
 from vit_attn.checkpoints.header import Header
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
-from vit_attn.commands.judging import WORDS
 from vit_attn.data.datasets import coins
 from vit_attn.model.build import build_net
+from vit_attn.reports.faithfulness import RELATIONS
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 OPTIONS = ["embed_dim=32", "depth=2", "num_heads=2", "mlp_ratio=2"]
@@ -39,13 +39,13 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
         return {next(iter(row.values())): row for row in csv.DictReader(file)}
 
 
-def test_a_verdict_is_a_table_two_files_and_a_figure(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_report_is_a_table_three_files_and_a_figure(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     out = tmp_path / "out"
     known = ["--dataset", "coins", "--images", "12", "--out", str(out)]
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 0
     told = capsys.readouterr().out
     assert max(map(len, told.replace(str(tmp_path), "").splitlines())) <= 110
-    methods, cuts = rows(out / "methods.csv"), rows(out / "knockouts.csv")
+    methods, knockouts = rows(out / "methods.csv"), rows(out / "knockouts.csv")
     assert list(methods) == [
         "last layer",
         "rollout, mean",
@@ -65,26 +65,36 @@ def test_a_verdict_is_a_table_two_files_and_a_figure(weights: Path, tmp_path: Pa
         looks = method not in ("random", "centre first")
         assert (float(row["all_randomised"]) < 0.9) == looks
         assert (float(row["head_randomised"]) < 0.999) == (method in ("gradient rollout", "relevance", "LeGrad"))
-    assert {f"layer {layer} head {head}" for layer in (1, 2) for head in (1, 2)} < set(cuts)
-    assert {"pooled row → bought", "coins → buyer", "buyer → coins"} < set(cuts)
-    with (out / "verdicts.csv").open(newline="") as file:
-        verdicts = list(csv.DictReader(file))
-    assert {(row["method"], row["measure"]) for row in verdicts} == {
+    assert "bought, any coin, buyer: fraction of images" in told
+    assert {f"layer {layer} head {head}" for layer in (1, 2) for head in (1, 2)} < set(knockouts)
+    assert [name for name in knockouts if "→" in name] == [
+        "pooled row → bought",
+        "pooled row → any coin",
+        "pooled row → buyer",
+        "pooled row → as many others",
+        "buyer → any coin",
+        "any coin → buyer",
+        "buyer → as many others",
+        "any coin → as many others",
+    ]
+    with (out / "comparisons.csv").open(newline="") as file:
+        comparisons = list(csv.DictReader(file))
+    assert {(row["method"], row["measure"]) for row in comparisons} == {
         (method, measure) for method in list(methods)[:-2] for measure in ("deletion", "insertion", "logit_8")
     }
-    for row in verdicts:
+    for row in comparisons:
         assert float(row["value"]) == pytest.approx(float(methods[row["method"]][row["measure"]]), abs=1e-4)
         assert float(row["random"]) == pytest.approx(float(methods["random"][row["measure"]]), abs=1e-4)
         gain = float(row["value"]) - float(row["random"])
         assert (row["than_random"] == "no measurable difference") == (abs(gain) <= float(row["random_margin"]))
-        words = WORDS[row["than_random"], row["than_centre_first"]]
+        words = RELATIONS[row["than_random"], row["than_centre_first"]]
         assert re.search(rf"^{re.escape(row['method'])} .*{words}", told, re.MULTILINE)
     assert "over 8 random" in told
     with Image.open(out / "curves.png") as figure:
         assert figure.size[0] > 1000
 
 
-def test_the_same_seed_gives_the_same_verdict(weights: Path, tmp_path: Path):
+def test_the_same_seed_gives_the_same_report(weights: Path, tmp_path: Path):
     known = ["--weights", str(weights), "--dataset", "coins", "--images", "4"]
     for number, seed in enumerate("001"):
         assert main(["judge", *NETWORK, *known, "--seed", seed, "--out", str(tmp_path / str(number))]) == 0
@@ -92,14 +102,16 @@ def test_the_same_seed_gives_the_same_verdict(weights: Path, tmp_path: Path):
     assert first == second != other
 
 
-def test_data_without_answers_has_no_pointing_and_no_edges(weights: Path, cifar10_root: Path, tmp_path: Path, capsys):
+def test_data_without_ground_truth_has_no_pointing_and_no_edges(
+    weights: Path, cifar10_root: Path, tmp_path: Path, capsys
+):
     known = ["--dataset", "cifar10", "--root", str(cifar10_root), "--images", "6", "--out", str(tmp_path / "out")]
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 0
     told = capsys.readouterr().out
     assert "centre first" in told
     assert not re.search("^method.*bought", told, re.MULTILINE)
     assert "pooled row" not in told
-    assert rows(tmp_path / "out" / "methods.csv")["relevance"]["bought"] == ""
+    assert not {"bought", "bought_error"} & set(rows(tmp_path / "out" / "methods.csv")["relevance"])
 
 
 def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -113,7 +125,7 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
     assert "vit_attn_tiny_patch4_32: coins, 4 images" in capsys.readouterr().out
     assert {path.name for path in (run / "judge").iterdir()} == {
         "methods.csv",
-        "verdicts.csv",
+        "comparisons.csv",
         "knockouts.csv",
         "curves.png",
     }
@@ -182,8 +194,10 @@ def test_coins_are_judged_whatever_patches_the_network_has(
     assert main(["judge", "--arch", "vit_attn_tiny_patch4_32", *given, *known, "--out", str(tmp_path)]) == 0
     told, said = capsys.readouterr()
     row = rows(tmp_path / "methods.csv")["relevance"]
-    assert bool(row["bought"]) == ("bought " in told.splitlines()[2]) == (patch_size == 2)
-    assert ("buyer → coins" in rows(tmp_path / "knockouts.csv")) == (patch_size == 2)
+    assert bool(row.get("bought")) == ("bought " in told.splitlines()[2]) == (patch_size == 2)
+    assert ("buyer → any coin" in rows(tmp_path / "knockouts.csv")) == (patch_size == 2)
     assert bool(row["logit_8"]) == (patch_size != 16)
-    assert ("answers are neither marked nor judged" in said) == (patch_size != 2)
-    assert ("the network has 4 patches: what cutting the 8 first does is left out" in said) == (patch_size == 16)
+    assert ("it is neither marked nor judged" in said) == (patch_size != 2)
+    assert ("the network has 4 patches: the knock-out of the 8 top-ranked ones is left out" in said) == (
+        patch_size == 16
+    )

@@ -10,18 +10,19 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
 
-from vit_attn.attention_maps.evaluation.faithfulness import logits_by_batch
-from vit_attn.attention_maps.evaluation.report import EvalBatch, FaithfulnessReport, ablate_heads
+from vit_attn.attention_maps.evaluation.batch import EvalBatch, logits_by_batch
+from vit_attn.attention_maps.evaluation.knockouts import ablate_heads
+from vit_attn.attention_maps.evaluation.report import FaithfulnessReport
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.summary import summaries_of
 from vit_attn.callbacks.attention_logger.callback import AttentionLogger
 from vit_attn.callbacks.attention_logger.figures import pictures, snapshot
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
-from vit_attn.commands.judging import knockout_table, knockouts
 from vit_attn.model import VisionTransformer
 from vit_attn.plotting import overlay
 from vit_attn.plotting.canvas import Canvas
 from vit_attn.plotting.overlay import draw_sheet
+from vit_attn.reports.faithfulness import knockout_table, knockouts
 
 DEPTH, HEADS, WIDTH, HEAD_WIDTH = 2, 3, 24, 8
 LAYER, HEAD = 2, 3  # as a person counts
@@ -52,7 +53,7 @@ def seen(net):
     pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     with record(net, gradients=True) as recording:
         logits = net(pixels / 255).detach()
-    return SimpleNamespace(images=pixels, labels=torch.tensor([0, 1]), answers=None), recording, logits
+    return SimpleNamespace(images=pixels, labels=torch.tensor([0, 1]), ground_truth=None), recording, logits
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_the_curves_and_pictures_of_tensorboard_name_it(log, seen):
     probe, recording, logits = seen
     views = summaries_of(recording, logits)
     drawn = dict(pictures(snapshot(recording, views), probe, ["cat", "dog", "owl"]))
-    alone = SimpleNamespace(images=probe.images[1:], labels=probe.labels[1:], answers=None)
+    alone = SimpleNamespace(images=probe.images[1:], labels=probe.labels[1:], ground_truth=None)
     (only,) = [
         picture
         for tag, picture in pictures(snapshot(recording, views[1:]), alone, ["cat", "dog", "owl"])
@@ -106,7 +107,7 @@ def test_the_curves_and_pictures_of_tensorboard_name_it(log, seen):
 def test_the_figures_write_its_number_beside_its_map(seen, monkeypatch, numbers):
     placed, words = [], []
     monkeypatch.setattr(Canvas, "place", lambda self, picture, box: placed.append((picture, box)))
-    monkeypatch.setattr(overlay, "head", lambda page, text, panel: words.append((text, panel)))
+    monkeypatch.setattr(overlay, "title_above", lambda canvas, text, panel: words.append((text, panel)))
     monkeypatch.setattr(Canvas, "write_upward", lambda self, text, x, y, *_: words.append((text, y)))
     _, recording, logits = seen
     (view, _) = summaries_of(recording, logits)
@@ -141,6 +142,6 @@ def test_the_tab_names_it(log, serve, page):
 
 
 def test_the_measured_heads_count_from_1():
-    for path in (Path(__file__).parents[2] / "docs/measured").glob("judge_*_cuts.csv"):
+    for path in (Path(__file__).parents[2] / "docs/measured").glob("judge_*_knockouts.csv"):
         found = re.findall(r"^layer (\d+) head (\d+),", path.read_text(), re.MULTILINE)
         assert min(int(layer) for layer, _ in found) == min(int(head) for _, head in found) == 1

@@ -1,6 +1,7 @@
-"""Where a vision transformer looks: recorded while it runs, and mapped."""
+"""Attention maps of vision transformers: recording, attribution methods and knock-outs."""
 
 from vit_attn.attention_maps.methods.legrad import legrad
+from vit_attn.attention_maps.methods.registry import attribution_method, attribution_methods
 from vit_attn.attention_maps.methods.relevance import grad_rollout, relevance
 from vit_attn.attention_maps.methods.rollout import raw_rows, rollout
 from vit_attn.attention_maps.recording.knockout import ablate, edges, knockout
@@ -10,6 +11,8 @@ from vit_attn.attention_maps.recording.recording import Recording
 __all__ = [
     "Recording",
     "ablate",
+    "attribution_method",
+    "attribution_methods",
     "edges",
     "grad_rollout",
     "knockout",

@@ -183,6 +183,17 @@ def check_maps(maps: Any, name: str = "maps") -> None:
         raise UserError(f"{name} hold NaN or infinity, which no order has a place for")
 
 
+def check_region(region: Any, maps: Tensor) -> None:
+    """Check that a region is a mask over the patches of maps.
+
+    Raises:
+        UserError: If it is not.
+    """
+    if not has_numbers(region) or region.dtype != torch.bool or region.shape != maps.shape:
+        found = f"{tuple(region.shape)} of {region.dtype}" if isinstance(region, Tensor) else type(region).__name__
+        raise UserError(f"a region must be a mask of {len(maps)} images and {maps.shape[1]} patches, got {found}")
+
+
 def check_map_pair(a: Any, b: Any) -> None:
     """Refuse maps that cannot be compared patch by patch.
 

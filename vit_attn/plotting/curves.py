@@ -1,5 +1,6 @@
-"""Deletion and insertion of all methods and baselines on the same axes."""
+"""Deletion and insertion curves of all methods and baselines on the same axes."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,37 +10,42 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vit_attn.attention_maps.evaluation.report import BASELINES
+from vit_attn.attention_maps.methods.registry import attribution_methods
 from vit_attn.errors import UserError
-from vit_attn.plotting.canvas import Picture
+from vit_attn.plotting.canvas import Colour, Picture
 from vit_attn.plotting.checks import check_values
 
 Curves = Mapping[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]]
 
-STYLES = {
-    "last layer": ("#000000", "-"),
-    "rollout, mean": ("#0072b2", "-"),
-    "rollout, max": ("#0072b2", "--"),
-    "rollout, min": ("#0072b2", ":"),
-    "rollout, discard 0.5": ("#56b4e9", "-"),
-    "gradient rollout": ("#e69f00", "-"),
-    "relevance": ("#d55e00", "--"),
-    "LeGrad": ("#cc79a7", "-"),
-    "random": ("#999999", "-"),
-    "centre first": ("#999999", "--"),
-}
-"""Okabe and Ito's colours, which the colour-blind tell apart; variants of a method differ in their dashes."""
+PALETTE = ("#000000", "#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#cc79a7", "#009e73", "#f0e442")
+"""Okabe and Ito's colours, which colour-blind readers can tell apart."""
+BASELINE_COLOUR, BASELINE_DASHES = "#999999", ("-", "--")
+
+
+def line_styles() -> dict[str, tuple[Colour, str]]:
+    """Colour and dashes of every registered method and baseline, by label.
+
+    A method without a colour of its own gets the next one that no other method has.
+    """
+    methods = attribution_methods().values()
+    used = {method.colour for method in methods}
+    free = itertools.cycle([colour for colour in PALETTE if colour not in used] or PALETTE)
+    styles = {method.label: (method.colour or next(free), method.dashes) for method in methods}
+    return styles | {label: (BASELINE_COLOUR, dashes) for label, dashes in zip(BASELINES, BASELINE_DASHES, strict=True)}
 
 
 def draw_curves(curves: Curves, title: str, dpi: int = 150) -> Picture:
-    """The mean probability of the named class while patches are deleted, and while they are inserted.
+    """Draw the mean probability of the predicted class as patches are deleted, and as they are inserted.
 
     Args:
-        curves: By method, probabilities by deletion and by insertion, none of the patches first.
-        title: What stands over the figure.
-        dpi: Pixels an inch; the figure is 9.4 inches wide.
+        curves: Probabilities by deletion and by insertion, the first point for none of the patches, by the method's
+            label; a label without a style of its own gets another one.
+        title: Title of the figure.
+        dpi: Pixels per inch; the figure is 9.4 inches wide.
 
     Raises:
-        UserError: If there are none, or if they are not finite.
+        UserError: If there are no curves, or if they are not finite.
     """
     if not curves:
         raise UserError("at least one curve must be drawn, got none")
@@ -52,9 +58,9 @@ def draw_curves(curves: Curves, title: str, dpi: int = 150) -> Picture:
     figure.suptitle(title, fontsize=10, x=0.06, ha="left")
     panels = [figure.add_axes((left, 0.14, 0.36, 0.68)) for left in (0.06, 0.445)]
     names = ("deletion: lower is better", "insertion: higher is better")
-    for which, (panel, name) in enumerate(zip(panels, names, strict=True)):
-        _panel(panel, name, {method: pair[which].cpu().numpy() for method, pair in curves.items()})
-    panels[0].set_ylabel("probability of the named class", fontsize=9)
+    for index, (panel, name) in enumerate(zip(panels, names, strict=True)):
+        _draw_panel(panel, name, {method: pair[index].cpu().numpy() for method, pair in curves.items()})
+    panels[0].set_ylabel("probability of the predicted class", fontsize=9)
     panels[1].tick_params(labelleft=False)
     lines, names = panels[0].get_legend_handles_labels()
     figure.legend(
@@ -65,12 +71,13 @@ def draw_curves(curves: Curves, title: str, dpi: int = 150) -> Picture:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _panel(panel: Axes, name: str, curves: Mapping[str, np.ndarray]) -> None:
+def _draw_panel(panel: Axes, title: str, curves: Mapping[str, np.ndarray]) -> None:
+    styles = line_styles()
     for method, values in curves.items():
-        colour, dashes = STYLES.get(method, ("#009e73", "-."))
-        share = np.linspace(0, 100, len(values))
-        panel.plot(share, values, color=colour, linestyle=dashes, linewidth=1.6, label=method, clip_on=False)
-    panel.set_title(name, fontsize=9)
+        colour, dashes = styles.get(method, ("#009e73", "-."))
+        percent = np.linspace(0, 100, len(values))
+        panel.plot(percent, values, color=colour, linestyle=dashes, linewidth=1.6, label=method, clip_on=False)
+    panel.set_title(title, fontsize=9)
     panel.set(xlim=(0, 100), ylim=(0, 1))
     panel.set_xlabel("% of patches", fontsize=9)
     panel.tick_params(labelsize=8)

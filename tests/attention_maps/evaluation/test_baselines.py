@@ -7,7 +7,7 @@ import torch
 from torch.testing import assert_close
 
 from vit_attn.attention_maps.evaluation.baselines import Comparison, compare, deletion_areas, judge_maps
-from vit_attn.attention_maps.evaluation.faithfulness import centre_first, deletion, insertion, order_of, random_patches
+from vit_attn.attention_maps.evaluation.faithfulness import centre_first_map, deletion, insertion, order_of, random_maps
 from vit_attn.model import VisionTransformer
 
 SIZES = {"img_size": 32, "patch_size": 4, "num_classes": 10, "embed_dim": 48, "depth": 2, "num_heads": 4}
@@ -27,7 +27,7 @@ def net() -> VisionTransformer:
 
 @pytest.mark.parametrize("batch", [7, 128])
 def test_the_areas_of_several_orders_are_those_of_their_curves(net, batch):
-    orders = torch.stack([order_of(random_patches((5, 64), seed)) for seed in range(3)])
+    orders = torch.stack([order_of(random_maps((5, 64), seed)) for seed in range(3)])
     target = torch.tensor([1, 2, 3, 4, 5])
     areas = deletion_areas(net, IMAGES, orders, target, 8, batch)
     back = deletion_areas(net, IMAGES, orders.flip(-1), target, 8)
@@ -38,14 +38,14 @@ def test_the_areas_of_several_orders_are_those_of_their_curves(net, batch):
 
 
 def test_a_method_is_judged_by_its_own_map_beside_both_baselines(net):
-    maps = {"one": random_patches((5, 64), 70), "other": random_patches((5, 64), 71)}
+    maps = {"one": random_maps((5, 64), 70), "other": random_maps((5, 64), 71)}
     target = torch.tensor([1, 2, 3, 4, 5])
     found = judge_maps(net, IMAGES, maps, target)
-    centre = order_of(centre_first((8, 8)))
-    luck = [deletion(net, IMAGES, order_of(random_patches((5, 64), seed)), target, 8).area for seed in range(8)]
+    centre = order_of(centre_first_map((8, 8)))
+    random = [deletion(net, IMAGES, order_of(random_maps((5, 64), seed)), target, 8).area for seed in range(8)]
     for name, patches in maps.items():
         down = deletion(net, IMAGES, order_of(patches), target, 8).area
-        expected = compare(down, torch.stack(luck), deletion(net, IMAGES, centre, target, 8).area)
+        expected = compare(down, torch.stack(random), deletion(net, IMAGES, centre, target, 8).area)
         assert found.overall[name]["deletion"] == pytest.approx(expected, abs=1e-6)
         up = insertion(net, IMAGES, order_of(patches), target, 8).area
         assert found.by_image[3][name]["insertion"].value == pytest.approx(up[3].item(), abs=1e-6)
@@ -75,24 +75,24 @@ def test_a_single_order_differs_from_centre_first_by_chance_in_one_of_twenty_cas
 
 
 def test_the_margin_beside_centre_first_is_of_two_orders_and_beside_random_ones_of_their_mean():
-    luck = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])[:, None]
-    found = compare(torch.tensor([0.5]), luck, torch.tensor([0.5]))
-    deviation = luck.double().std().item()
+    random = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])[:, None]
+    found = compare(torch.tensor([0.5]), random, torch.tensor([0.5]))
+    deviation = random.double().std().item()
     assert found.random_margin == pytest.approx(2.365 * deviation * math.sqrt(1 + 1 / 8), rel=1e-2)
     assert found.centre_margin == pytest.approx(2.365 * deviation * math.sqrt(2), rel=1e-2)
 
 
 def test_a_difference_that_all_images_share_counts_and_its_sign_is_the_measures():
-    luck = 0.4 + 0.01 * torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
-    found = compare(luck.mean(dim=0) - 0.2, luck, torch.full((16,), 0.1))
+    random = 0.4 + 0.01 * torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
+    found = compare(random.mean(dim=0) - 0.2, random, torch.full((16,), 0.1))
     assert found.relations(higher_is_better=False) == ("better", "worse")
     assert found.relations(higher_is_better=True) == ("worse", "better")
 
 
 def test_thirty_steps_of_training_are_no_measurable_difference():
     """What the tab once called better than random: 0.145 against one random order's 0.154."""
-    luck = 0.154 + 0.02 * torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
-    found = compare(torch.tensor([0.13, 0.16, 0.15, 0.14]), luck, torch.tensor([0.15, 0.15, 0.14, 0.16]))
+    random = 0.154 + 0.02 * torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    found = compare(torch.tensor([0.13, 0.16, 0.15, 0.14]), random, torch.tensor([0.15, 0.15, 0.14, 0.16]))
     assert found.relations(higher_is_better=False) == (SAME, SAME)
 
 

@@ -13,15 +13,20 @@ from transformers import ViTConfig, ViTForImageClassification
 from vit_attn.attention_maps import edges, knockout, raw_rows, record, relevance, rollout
 from vit_attn.attention_maps.evaluation.faithfulness import (
     Curve,
-    centre_first,
+    centre_first_map,
     deletion,
     insertion,
-    knock_out_top,
     order_of,
     pointing,
-    random_patches,
+    random_maps,
 )
-from vit_attn.attention_maps.evaluation.randomization import parts_of, randomised, randomised_check, rank_correlation
+from vit_attn.attention_maps.evaluation.knockouts import knock_out_top
+from vit_attn.attention_maps.evaluation.randomization import (
+    parameter_groups,
+    randomization_check,
+    rank_correlation,
+    reinitialised,
+)
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 
@@ -53,9 +58,9 @@ def test_the_true_map_beats_random_and_centre_by_exactly_the_share_of_its_patch(
     best = [deletion(net, IMAGES, order_of(TRUTH)).area, insertion(net, IMAGES, order_of(TRUTH)).area]
     assert_close(best[0], (full - 0.5) / 32 + 0.5)  # half a step of 16 above what nothing gives
     assert_close(best[1], full - (full - 0.5) / 32)
-    baselines = [order_of(random_patches((6, 16), seed)) for seed in range(20)]
+    baselines = [order_of(random_maps((6, 16), seed)) for seed in range(20)]
     random = [torch.stack([f(net, IMAGES, order).area for order in baselines]).mean() for f in (deletion, insertion)]
-    centre = [f(net, IMAGES, order_of(centre_first(GRID))).area.mean() for f in (deletion, insertion)]
+    centre = [f(net, IMAGES, order_of(centre_first_map(GRID))).area.mean() for f in (deletion, insertion)]
     for lowest, highest in (random, centre):
         assert best[0].max() < lowest - 0.1
         assert best[1].min() > highest + 0.1
@@ -63,7 +68,7 @@ def test_the_true_map_beats_random_and_centre_by_exactly_the_share_of_its_patch(
 
 def test_deletion_is_insertion_in_reverse_and_its_ends_are_the_whole_image_and_none():
     net = VisionTransformer(**SIZES).eval()
-    order = order_of(random_patches((6, 16), 0))
+    order = order_of(random_maps((6, 16), 0))
     target = torch.arange(6)
     down = deletion(net, IMAGES, order, target, batch=4).probabilities
     up = insertion(net, IMAGES, order.flip(-1), target).probabilities
@@ -99,22 +104,32 @@ def test_fewer_steps_take_several_patches_at_once():
 
 def test_the_order_is_the_highest_first_and_the_centre_first_has_the_middle_first():
     assert order_of(torch.tensor([[0.1, 0.9, 0.9, 0.5]])).tolist() == [[1, 2, 3, 0]]
-    order = order_of(centre_first((3, 5)))[0].tolist()
+    order = order_of(centre_first_map((3, 5)))[0].tolist()
     assert order[0] == 7
     assert set(order[-4:]) == {0, 4, 10, 14}
 
 
 def test_random_patches_leave_the_random_state_alone():
     state = torch.random.get_rng_state()
-    assert torch.equal(random_patches((2, 3), 5), random_patches((2, 3), 5))
-    assert not torch.equal(random_patches((2, 3), 5), random_patches((2, 3), 6))
+    assert torch.equal(random_maps((2, 3), 5), random_maps((2, 3), 5))
+    assert not torch.equal(random_maps((2, 3), 5), random_maps((2, 3), 6))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_pointing_asks_whether_the_highest_patch_is_an_answer():
-    patches = torch.tensor([[0.1, 0.9, 0.0], [0.5, 0.1, 0.4], [0.0, 0.2, 0.8]])
-    assert pointing(patches, torch.tensor([[1], [1], [2]])).tolist() == [True, False, True]
-    assert pointing(patches, torch.tensor([[0, 2], [0, 1], [0, 1]])).tolist() == [False, True, False]
+def test_pointing_hits_where_the_top_ranked_patch_is_in_the_region():
+    maps = torch.tensor([[0.1, 0.9, 0.0], [0.5, 0.1, 0.4], [0.0, 0.2, 0.8]])
+    one = torch.tensor([[0, 1, 0], [0, 1, 0], [0, 0, 1]], dtype=torch.bool)
+    assert pointing(maps, one).tolist() == [1, 0, 1]
+    two = torch.tensor([[1, 0, 1], [1, 1, 0], [1, 1, 0]], dtype=torch.bool)
+    assert pointing(maps, two).tolist() == [0, 1, 0]
+
+
+def test_pointing_is_unknown_for_an_image_without_the_region_and_takes_regions_of_any_size():
+    maps = torch.tensor([[0.1, 0.9, 0.0], [0.5, 0.1, 0.4], [0.0, 0.2, 0.8]])
+    region = torch.tensor([[0, 0, 0], [1, 1, 1], [0, 1, 0]], dtype=torch.bool)
+    first, *others = pointing(maps, region).tolist()
+    assert first != first
+    assert others == [1, 0]
 
 
 def test_rank_correlation_is_pearsons_of_mean_ranks():
@@ -147,42 +162,42 @@ def maps(net: nn.Module) -> dict[str, Tensor]:
 
 
 def test_what_ignores_the_network_keeps_its_map_and_what_does_not_loses_it(net):
-    found = randomised_check(net, maps, stages=(0, 1, 5))
+    found = randomization_check(net, maps, stages=(0, 1, 5))
     assert all(each.shape == (3, 6) for each in found.values())
     assert_close(found["edges of pixels"], torch.ones(3, 6))
     for name in ("raw", "rollout", "relevance"):
-        assert_close(found[name][0], torch.ones(6))  # nothing was drawn anew
+        assert_close(found[name][0], torch.ones(6))  # nothing was re-initialised
         assert found[name][2].abs().mean() < 0.5
-    assert_close(found["rollout"][1], torch.ones(6))  # a new head is nothing to a method that knows no class
+    assert_close(found["rollout"][1], torch.ones(6))  # a class-agnostic method does not depend on the head
     assert found["relevance"][1].mean() < 0.9
-    assert_close(randomised_check(net, maps)["raw"], found["raw"][2:])
+    assert_close(randomization_check(net, maps)["raw"], found["raw"][2:])
 
 
 def test_the_callers_network_gradients_and_random_state_are_left_alone(net):
     net.head.weight.grad = torch.ones_like(net.head.weight)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     state = torch.random.get_rng_state()
-    randomised_check(net, maps, stages=(1, 5))
+    randomization_check(net, maps, stages=(1, 5))
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert torch.equal(net.head.weight.grad, torch.ones_like(net.head.weight))
     assert sum(parameter.grad is not None for parameter in net.parameters()) == 1
 
 
-def test_weights_are_drawn_anew_part_by_part_with_their_own_scale(net):
-    one, three = randomised(net, 1), randomised(net, 3)
+def test_weights_are_reinitialised_group_by_group_with_their_own_scale(net):
+    one, three = reinitialised(net, 1), reinitialised(net, 3)
     for other, blocks in ((one, {}), (three, {"1", "2"})):
         for name, parameter in net.named_parameters():
             changed = not torch.equal(parameter, dict(other.named_parameters())[name])
             constant = bool(parameter.std(correction=0) == 0)
             inside = name.startswith(("head", "norm")) or (name.startswith("blocks") and name.split(".")[1] in blocks)
             assert changed == (inside and not constant), name
-    drawn = three.blocks[2].attn.qkv.weight
-    assert_close(drawn.std(), net.blocks[2].attn.qkv.weight.std(), rtol=0.05, atol=0)
+    weight = three.blocks[2].attn.qkv.weight
+    assert_close(weight.std(), net.blocks[2].attn.qkv.weight.std(), rtol=0.05, atol=0)
     assert torch.equal(one.head.weight, three.head.weight)
-    assert not torch.equal(one.head.weight, randomised(net, 1, seed=1).head.weight)
-    with pytest.raises(UserError, match=r"parts must be in 0\.\.5, got 6"):
-        randomised(net, 6)
+    assert not torch.equal(one.head.weight, reinitialised(net, 1, seed=1).head.weight)
+    with pytest.raises(UserError, match=r"groups must be in 0\.\.5, got 6"):
+        reinitialised(net, 6)
 
 
 FAMILIES = {
@@ -199,7 +214,7 @@ FAMILIES = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_parts_of_a_network_are_all_its_parameters_from_the_head_to_the_embedding(family: str):
     net = FAMILIES[family]()
-    parts = parts_of(net)
+    parts = parameter_groups(net)
     assert sorted(name for part in parts for name in part) == sorted(name for name, _ in net.named_parameters())
     assert len(parts) == 5 + (getattr(net, "global_pool", "") == "map")
     assert any("head" in name or "classifier" in name for name in parts[0])
@@ -225,7 +240,7 @@ def test_with_every_patch_cut_nothing_of_the_image_is_left(options):
 
 
 def test_only_the_first_patches_of_the_order_are_cut_and_they_still_see_themselves(net):
-    order = order_of(random_patches((6, 16), 0))
+    order = order_of(random_maps((6, 16), 0))
     change = knock_out_top(net, IMAGES, torch.zeros(6, dtype=torch.int64), order, count=2)
     for image in range(6):
         cut = torch.zeros(17, 17, dtype=torch.bool)

@@ -3,39 +3,43 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vit_attn.attention_maps.evaluation.ground_truth import ground_truth, said_of
+from vit_attn.attention_maps.evaluation.ground_truth import (
+    ground_truth_fits,
+    ground_truth_patches,
+    patches_of_region,
+    why_ground_truth_is_unused,
+)
 from vit_attn.attention_maps.recording.token_layout import TokenLayout
 from vit_attn.data.datasets.coins import Coins
 from vit_attn.data_protocol import GroundTruth
+from vit_attn.errors import UserError
 
 TRUTH = GroundTruth({"bought": (9,), "any_coin": (9, 63)}, (8, 8), "bought")
 
 
-def of(images: torch.Tensor, truth: tuple[GroundTruth, ...] | None) -> SimpleNamespace:
-    return SimpleNamespace(images=images, labels=torch.zeros(1, dtype=torch.int64), ground_truth=truth)
+def probe_of(images: torch.Tensor, truth: tuple[GroundTruth, ...] | None) -> SimpleNamespace:
+    return SimpleNamespace(images=images, labels=torch.zeros(len(images), dtype=torch.int64), ground_truth=truth)
 
 
 def probe(size: int = 32) -> SimpleNamespace:
-    return SimpleNamespace(
-        images=torch.zeros(1, 3, size, size), labels=torch.zeros(1, dtype=torch.int64), ground_truth=(TRUTH,)
-    )
+    return probe_of(torch.zeros(1, 3, size, size), (TRUTH,))
 
 
 def layout(grid: int, patch: int) -> TokenLayout:
     return TokenLayout(1, (grid, grid), "token", patch_size=(patch, patch))
 
 
-def test_answers_in_the_networks_own_grid_stay_as_they_are():
-    assert ground_truth(probe(), layout(8, 4), "bought") == [(9,)]
-    assert ground_truth(probe(), layout(8, 4), "any_coin") == [(9, 63)]
+def test_regions_in_the_networks_own_grid_stay_as_they_are():
+    assert patches_of_region(probe(), layout(8, 4), "bought") == [(9,)]
+    assert patches_of_region(probe(), layout(8, 4), "any_coin") == [(9, 63)]
 
 
-def test_in_a_finer_grid_an_answer_is_all_patches_of_the_same_pixels():
+def test_in_a_finer_grid_a_region_is_all_patches_of_the_same_pixels():
     coins = Coins("val", size=4)
     for i in range(4):
         image, answer = coins[i][0], coins.answer(i)
-        found = of(image[None], (coins.ground_truth(i),))
-        (bought,) = ground_truth(found, layout(16, 2), "bought") or ()
+        found = probe_of(image[None], (coins.ground_truth(i),))
+        (bought,) = patches_of_region(found, layout(16, 2), "bought") or ()
         fine = image.unfold(1, 2, 2).unfold(2, 2, 2).flatten(1, 2)  # (C, 256, 2, 2)
         row, col = divmod(answer.bought, 8)
         coin = image[:, 4 * row : 4 * row + 4, 4 * col : 4 * col + 4]
@@ -46,17 +50,49 @@ def test_in_a_finer_grid_an_answer_is_all_patches_of_the_same_pixels():
 
 
 @pytest.mark.parametrize(("grid", "patch"), [(4, 8), (2, 16), (6, 5), (10, 3)])
-def test_where_patches_do_not_meet_at_the_same_pixels_no_answer_is_named_and_that_is_said(grid: int, patch: int):
-    assert ground_truth(probe(), layout(grid, patch), "bought") is None
-    said = said_of(probe(), layout(grid, patch))
-    assert f"8 by 8 patches, which are not whole patches of the network's {grid} by {grid}" in said
-    assert "\n" not in said
+def test_ground_truth_whose_patches_do_not_meet_at_the_same_pixels_is_unused_and_the_user_is_told(
+    grid: int, patch: int
+):
+    assert patches_of_region(probe(), layout(grid, patch), "bought") is None
+    message = why_ground_truth_is_unused(probe(), layout(grid, patch))
+    assert f"8 by 8 patches, which are not whole patches of the network's {grid} by {grid}" in message
+    assert "\n" not in message
 
 
-def test_a_grid_that_leaves_pixels_out_fits_no_answer():
-    assert ground_truth(probe(34), layout(8, 4), "bought") is None
+def test_a_grid_that_leaves_pixels_out_does_not_fit():
+    assert patches_of_region(probe(34), layout(8, 4), "bought") is None
 
 
-def test_where_answers_can_be_used_or_there_are_none_nothing_is_said():
-    assert said_of(probe(), layout(16, 2)) == ""
-    assert said_of(of(torch.zeros(1, 3, 32, 32), None), layout(4, 8)) == ""
+def test_there_is_no_message_where_ground_truth_fits_or_does_not_exist():
+    assert why_ground_truth_is_unused(probe(), layout(16, 2)) == ""
+    assert why_ground_truth_is_unused(probe_of(torch.zeros(1, 3, 32, 32), None), layout(4, 8)) == ""
+
+
+def test_masks_hold_regions_of_any_size_and_an_image_without_a_region_has_an_empty_one():
+    other = GroundTruth({"any_coin": (0, 1, 2), "hand": (5,)}, (8, 8), "hand", edges=(("hand", "any_coin"),))
+    found = ground_truth_patches(probe_of(torch.zeros(2, 3, 32, 32), (TRUTH, other)), layout(8, 4), "cpu")
+    assert found is not None
+    assert {name: [row.nonzero()[:, 0].tolist() for row in mask] for name, mask in found.regions.items()} == {
+        "bought": [[9], []],
+        "any_coin": [[9, 63], [0, 1, 2]],
+        "hand": [[], [5]],
+    }
+    assert found.edges == (("hand", "any_coin"),)
+
+
+def test_there_are_no_masks_without_ground_truth_or_where_it_does_not_fit():
+    assert ground_truth_patches(probe_of(torch.zeros(1, 3, 32, 32), None), layout(8, 4), "cpu") is None
+    assert ground_truth_patches(probe(), layout(4, 8), "cpu") is None
+    assert not ground_truth_fits(probe_of(torch.zeros(1, 3, 32, 32), ()), layout(8, 4))
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        (GroundTruth({"object": (3, 64, -1)}, (8, 8), "object"), r"'object' of image 1 .* in 0..63, got \[64, -1\]"),
+        (GroundTruth({"a": (3,)}, (8, 8), "a", (("a", "b"),)), "edges must join regions of a, got b"),
+    ],
+)
+def test_ground_truth_that_names_what_is_not_there_is_refused(truth: GroundTruth, message: str):
+    with pytest.raises(UserError, match=message):
+        ground_truth_patches(probe_of(torch.zeros(1, 3, 32, 32), (truth,)), layout(8, 4), "cpu")

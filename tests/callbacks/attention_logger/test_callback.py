@@ -250,7 +250,7 @@ def test_answers_that_are_not_of_whole_patches_are_said_once_and_left_out(
             logger.logged = None
             logger.log_attention(trainer, task, always=True)
     logger._finish()
-    assert caplog.text.count("answers are neither marked nor judged") == times
+    assert caplog.text.count("it is neither marked nor judged") == times
     log = events(tmp_path)
     assert log.Tags()["images"]
     assert ("attention_pointing/chance" in log.Tags()["scalars"]) == (not times)

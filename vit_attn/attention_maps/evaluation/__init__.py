@@ -1,1 +1,1 @@
-"""Faithfulness of attention maps, measured on the network itself."""
+"""Evaluation of attention maps: faithfulness, randomisation, knock-outs and the pointing game."""

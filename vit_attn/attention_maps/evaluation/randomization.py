@@ -1,4 +1,4 @@
-"""A map that stays as it is when the network's weights are thrown away says nothing about the network."""
+"""Sanity check by re-initialised weights: a map that stays the same says nothing about what the network learned."""
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,70 +14,72 @@ from vit_attn.attention_maps.recording.network_checks import check_network, chec
 from vit_attn.errors import UserError
 
 
-def randomised_check(
+def randomization_check(
     net: nn.Module,
     maps: Callable[[nn.Module], Mapping[str, Float[Tensor, "B P"]]],
     stages: Sequence[int] | None = None,
     seed: int = 0,
 ) -> dict[str, Float[Tensor, "stages B"]]:
-    """Rank correlation of each image's map with that of the same network with weights drawn anew; 1 is no change.
+    """Rank correlation of each image's map with that of the same network with re-initialised weights; 1 is no change.
 
     Args:
         net: A vision transformer; it, its gradients and the random state stay as they are.
-        maps: From a network to maps by name; the images, and the class that is asked for, are the caller's to hold.
-        stages: How many parts are drawn anew, counted from the head, as in :func:`randomised`; by default all, at once.
+        maps: Computes maps by name from a network, for images and target classes that it holds.
+        stages: Numbers of parameter groups to re-initialise, from the head on, as for :func:`reinitialised`; by default
+            one stage with all of them.
         seed: Seed of the new weights.
 
     Returns:
-        By name, one row a stage.
+        By name, one row per stage.
 
     Raises:
-        UserError: If a stage does not exist, or if the maps are not finite or not one row an image.
+        UserError: If a stage does not exist, or if the maps are not finite or not one row per image.
 
     References:
         Adebayo 2018, "Sanity checks for saliency maps", arXiv 1810.03292, section 3.
     """
     trained, rows = maps(net), []
     if stages is not None and not (isinstance(stages, Iterable) and list(stages)):
-        raise UserError(f"stages must be a list of how many parts are drawn anew, such as [1], got {stages}")
-    for stage in (len(parts_of(net)),) if stages is None else stages:
-        other = maps(randomised(net, stage, seed))
+        raise UserError(f"stages must be numbers of re-initialised parameter groups, such as [1], got {stages}")
+    for stage in (len(parameter_groups(net)),) if stages is None else stages:
+        other = maps(reinitialised(net, stage, seed))
         rows.append({name: rank_correlation(trained[name], other[name]) for name in trained})
     return {name: torch.stack([row[name] for row in rows]) for name in trained}
 
 
-def randomised(net: nn.Module, parts: int | None = None, seed: int = 0) -> nn.Module:
-    """A copy whose weights are drawn anew: each tensor from a normal distribution of its own mean and deviation.
+def reinitialised(net: nn.Module, groups: int | None = None, seed: int = 0) -> nn.Module:
+    """Copy a network with re-initialised weights: each tensor from a normal distribution of its own mean and std.
 
     So the copy's attention is about as sharp as before and its norms keep their scale, in any family of networks.
 
     Args:
         net: A network, which is left as it was.
-        parts: How many parts, as :func:`parts_of` lists them, the head first; by default all.
-        seed: Seed of the new weights; every tensor draws the same ones however many parts are drawn.
+        groups: Number of parameter groups to re-initialise, as :func:`parameter_groups` lists them, the head first; by
+            default all.
+        seed: Seed of the new weights; a tensor's new weights do not depend on ``groups``.
 
     Raises:
-        UserError: If there are not so many parts, or no weights.
+        UserError: If there are fewer groups, or no weights.
     """
-    groups = parts_of(net)
-    count = len(groups) if parts is None else whole("parts", parts, least=0)
-    if count > len(groups):
-        raise UserError(f"parts must be in 0..{len(groups)}, got {parts}")
-    chosen = {name for group in groups[:count] for name in group}
+    known = parameter_groups(net)
+    count = len(known) if groups is None else whole("groups", groups, least=0)
+    if count > len(known):
+        raise UserError(f"groups must be in 0..{len(known)}, got {groups}")
+    chosen = {name for group in known[:count] for name in group}
     generator = torch.Generator().manual_seed(whole("seed", seed, least=0))
     with torch.inference_mode(False), torch.no_grad():
         other = remove_hooks(copy.deepcopy(net))
         for name, parameter in other.named_parameters():
-            drawn = torch.randn(parameter.shape, generator=generator, device="cpu", dtype=torch.float32)
+            noise = torch.randn(parameter.shape, generator=generator, device="cpu", dtype=torch.float32)
             if name in chosen:
                 values = parameter.float()
-                deviation = values.std(correction=0)
-                parameter.copy_((values.mean() + deviation * drawn.to(values.device)).to(parameter.dtype))
+                std = values.std(correction=0)
+                parameter.copy_((values.mean() + std * noise.to(values.device)).to(parameter.dtype))
     return other
 
 
-def parts_of(net: nn.Module) -> list[list[str]]:
-    """Names of parameters: what comes after the last block, each block from the last to the first, what comes before.
+def parameter_groups(net: nn.Module) -> list[list[str]]:
+    """Names of parameters from the head down: after the last block, each block from the last on, before the first.
 
     A block is the largest module that holds one attention and no other.
 
@@ -87,7 +89,7 @@ def parts_of(net: nn.Module) -> list[list[str]]:
     check_network(net)
     check_parameters(net)
     if not any(True for _ in net.parameters()):
-        raise UserError(f"{type(net).__name__} has no parameters, so nothing of it can be drawn anew")
+        raise UserError(f"{type(net).__name__} has no parameters, so none can be re-initialised")
     attentions = list(attention_modules(net).values())
     blocks = [_block_of(name, attentions) for name in attentions]
     after: list[str] = []
@@ -113,13 +115,13 @@ def _block_of(name: str, attentions: Sequence[str]) -> str:
 
 
 def rank_correlation(a: Float[Tensor, "B P"], b: Float[Tensor, "B P"]) -> Float[Tensor, " B"]:
-    """Spearman's correlation by row: of ranks, of which equal values share the mean; 0 where only one side is constant.
+    """Spearman's rank correlation by row; equal values share their mean rank; 0 where only one side is constant.
 
     >>> rank_correlation(torch.tensor([[1.0, 2.0, 9.0]]), torch.tensor([[3.0, 2.0, 1.0]])).tolist()
     [-1.0]
 
     Raises:
-        UserError: If they are not of as many images and patches, or not finite.
+        UserError: If the maps differ in shape, or are not finite.
     """
     check_map_pair(a, b)
     x, y = _centred_ranks(a), _centred_ranks(b)
@@ -129,5 +131,5 @@ def rank_correlation(a: Float[Tensor, "B P"], b: Float[Tensor, "B P"]) -> Float[
 
 
 def _centred_ranks(x: Float[Tensor, "B P"]) -> Float[Tensor, "B P"]:
-    """How many others are lower less how many are higher: ranks, up to a factor, whose mean is 0."""
+    """Number of lower values minus number of higher ones: twice the rank, centred."""
     return torch.stack([(row[:, None] > row).double().sum(-1) - (row[:, None] < row).double().sum(-1) for row in x])

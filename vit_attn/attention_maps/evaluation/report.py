@@ -1,7 +1,6 @@
-"""Every method on one network and its images, judged by every measure, beside baselines that look at nothing."""
+"""Evaluation of all attribution methods on one network, beside content-free baselines."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,54 +9,34 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.evaluation.baselines import RANDOM_ORDERS, Comparison, compare
+from vit_attn.attention_maps.evaluation.batch import EvalBatch, logits_by_batch
 from vit_attn.attention_maps.evaluation.faithfulness import (
-    Change,
     Curve,
-    centre_first,
+    centre_first_map,
     deletion,
-    effect,
     insertion,
-    knock_out_top,
-    logits_by_batch,
     order_of,
     pointing,
-    random_patches,
+    random_maps,
 )
-from vit_attn.attention_maps.evaluation.randomization import parts_of, randomised_check
-from vit_attn.attention_maps.methods.legrad import legrad
-from vit_attn.attention_maps.methods.relevance import grad_rollout, relevance
-from vit_attn.attention_maps.methods.rollout import raw_rows, rollout
-from vit_attn.attention_maps.recording.knockout import ablate, edges, token_mask
+from vit_attn.attention_maps.evaluation.knockouts import KnockoutEffect, ablate_heads, knock_out_edges, knock_out_top
+from vit_attn.attention_maps.evaluation.randomization import parameter_groups, randomization_check
+from vit_attn.attention_maps.methods.registry import AttributionInput, attribution_methods
 from vit_attn.attention_maps.recording.record import record
-from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.errors import UserError
 
-Rows = Float[Tensor, "B Q N"]
-
-
-def _last(recording: Recording) -> Rows:
-    """The pooled row of the last layer, or the pool's own attention."""
-    return recording.query_rows() if recording.pool is not None else raw_rows(recording)
-
-
-METHODS: dict[str, Callable[[Recording, Int64[Tensor, " B"]], Rows]] = {
-    "last layer": lambda recording, target: _last(recording),
-    "rollout, mean": lambda recording, target: rollout(recording),
-    "rollout, max": lambda recording, target: rollout(recording, fusion="max"),
-    "rollout, min": lambda recording, target: rollout(recording, fusion="min"),
-    "rollout, discard 0.5": lambda recording, target: rollout(recording, discard=0.5),
-    "gradient rollout": lambda recording, target: grad_rollout(recording, target),
-    "relevance": lambda recording, target: relevance(recording, target),
-}
-LEGRAD, RANDOM, CENTRE = "LeGrad", "random", "centre first"
-VERDICTS = {"deletion": False, "insertion": True, "logit_8": False}
-"""Measures that methods are judged by beside the baselines, and whether higher is better."""
-KNOCK_OUTS = (1, 8)
+RANDOM, CENTRE = "random", "centre first"
+BASELINES = (RANDOM, CENTRE)
+"""Labels of the content-free baselines, which no method may have."""
+COMPARED = {"deletion": False, "insertion": True, "logit_8": False}
+"""Measures by which methods are compared with the baselines, and whether higher is better."""
+KNOCKED_OUT = (1, 8)
+"""Numbers of top-ranked patches that are knocked out."""
 
 
 class MetricRow(NamedTuple):
-    """One number an image of each measure of one method; NaN where it cannot be had."""
+    """Measures of one method, one number per image each; NaN where it cannot be had."""
 
     deletion: Float[Tensor, " B"]
     insertion: Float[Tensor, " B"]
@@ -67,202 +46,163 @@ class MetricRow(NamedTuple):
     accuracy_8: Float[Tensor, " B"]
     head_randomised: Float[Tensor, " B"]
     all_randomised: Float[Tensor, " B"]
-    bought: Float[Tensor, " B"]
-    any_coin: Float[Tensor, " B"]
-    buyer: Float[Tensor, " B"]
+    pointing: dict[str, Float[Tensor, " B"]]
+    """By ground-truth region, whether the top-ranked patch is in it."""
 
-
-@dataclass
-class GroundTruthPatches:
-    """Where the answer of each image stands, in patches of the network."""
-
-    buyer: Int64[Tensor, "B _"]
-    bought: Int64[Tensor, "B _"]
-    coins: Int64[Tensor, "B _"]
+    def columns(self) -> dict[str, Float[Tensor, " B"]]:
+        """All measures by name, and pointing by region."""
+        measures = self._asdict()
+        return measures | measures.pop("pointing")
 
 
 @dataclass
 class FaithfulnessReport:
-    """What was found of one network."""
+    """Results of :func:`judge_network`.
+
+    Args:
+        accuracy: Accuracy on the images, in [0, 1].
+        methods: Measures by the method's label.
+        curves: Mean probabilities by deletion and by insertion, by the method's label.
+        edges: Effects of knocking out edges between ground-truth regions, by the edge's name.
+        heads: Effects of ablating a head, by layer and head, both from 0.
+        comparisons: By method and measure of ``COMPARED``, the method beside random orders and centre first.
+    """
 
     accuracy: float
     methods: dict[str, MetricRow] = field(default_factory=dict)
     curves: dict[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]] = field(default_factory=dict)
-    """Mean probabilities by deletion and by insertion."""
-    edges: dict[str, Change] = field(default_factory=dict)
-    heads: dict[tuple[int, int], Change] = field(default_factory=dict)
-    """By layer and head, what its ablation does."""
+    edges: dict[str, KnockoutEffect] = field(default_factory=dict)
+    heads: dict[tuple[int, int], KnockoutEffect] = field(default_factory=dict)
     comparisons: dict[str, dict[str, Comparison]] = field(default_factory=dict)
-    """By method and measure of ``VERDICTS``, what it is beside random orders and centre first."""
 
 
-class EvalBatch(NamedTuple):
-    """A network in evaluation, normalised images and their labels, and where the answers stand, if that is known."""
-
-    net: nn.Module
-    images: Float[Tensor, "B C height width"]
-    labels: Int64[Tensor, " B"]
-    places: GroundTruthPatches | None = None
-
-
-def judge_network(case: EvalBatch, seed: int = 0, steps: int = 16) -> FaithfulnessReport:
-    """Judge all methods by all measures.
+def judge_network(batch: EvalBatch, seed: int = 0, steps: int = 16) -> FaithfulnessReport:
+    """Evaluate the maps of all registered methods and of the baselines by all measures.
 
     Args:
-        case: What is judged on what.
-        seed: Seed of the random patches and of the weights of the randomised network.
-        steps: Points of the curves of deletion and insertion.
+        batch: Network and images.
+        seed: Seed of the random maps and of the re-initialised weights.
+        steps: Points of the deletion and insertion curves after the first.
 
     Raises:
-        UserError: If the network's logits are not finite, of which nothing could be said.
+        UserError: If the network's logits are not finite, or if a region is called like a measure.
     """
-    net, images, labels, places = case
+    net, images, labels, ground_truth = batch
     logits = logits_by_batch(net, images)
     if broken := int((~logits.isfinite()).any(dim=-1).sum()):
         raise UserError(f"the network gives NaN or infinity for {broken} of {len(images)} images: it cannot be judged")
+    if ground_truth and (taken := set(MetricRow._fields) & set(ground_truth.regions)):
+        raise UserError(f"regions must not be called like a measure, got {', '.join(sorted(taken))}")
     target = logits.argmax(dim=-1)
-    verdict = FaithfulnessReport((target == labels).double().mean().item())
-    drawn = (1, len(parts_of(net)))
-    correlation = randomised_check(net, lambda other: patch_maps(other, images, target), drawn, seed)
-    by_order: dict[str, list[MetricRow]] = {}
-    for name, draws in all_maps(net, images, target, seed).items():
-        parts, curves = [], []
-        for patches in draws:
-            order = order_of(patches)
-            down = deletion(net, images, order, target, steps)
-            if name == RANDOM:  # a random order in reverse is another one
-                up = Curve(down.probabilities.flip(-1))
-            else:
-                up = insertion(net, images, order, target, steps)
-            changes = _knocked_out(case, order)
-            unchanged = torch.ones(2, len(images), device=images.device)  # of what does not look at the network
-            answered = [pointing(patches, each).float() for each in _answers(places)] or [_none(images)] * 3
-            parts.append([down.area, up.area, *changes, *correlation.get(name, unchanged), *answered])
-            curves.append((down.probabilities.mean(dim=0), up.probabilities.mean(dim=0)))
-        by_order[name] = [MetricRow(*part) for part in parts]
-        verdict.methods[name] = MetricRow(*(torch.stack(column).mean(dim=0) for column in zip(*parts, strict=True)))
-        down, up = (torch.stack(column).mean(dim=0) for column in zip(*curves, strict=True))
-        verdict.curves[name] = (down, up)
-    verdict.comparisons = _compared(by_order)
-    verdict.edges = cut_edges(case, logits, seed) if places is not None else {}
-    verdict.heads = ablate_heads(case, logits)
-    return verdict
+    report = FaithfulnessReport((target == labels).double().mean().item())
+    stages = (1, len(parameter_groups(net)))
+    correlations = randomization_check(net, lambda other: patch_maps(other, images, target), stages, seed)
+    rows: dict[str, list[MetricRow]] = {}
+    for label, orders in all_maps(net, images, target, seed).items():
+        unchanged = torch.ones(2, len(images), device=images.device)  # correlation of a map without a network
+        found = [_evaluate(batch, maps, label, target, steps, correlations.get(label, unchanged)) for maps in orders]
+        rows[label] = [row for row, _ in found]
+        report.methods[label] = _mean_row(rows[label])
+        down, up = (torch.stack(points).mean(dim=0) for points in zip(*(curves for _, curves in found), strict=True))
+        report.curves[label] = (down, up)
+    report.comparisons = _comparisons(rows)
+    report.edges = knock_out_edges(batch, logits, seed) if ground_truth is not None else {}
+    report.heads = ablate_heads(batch, logits)
+    return report
 
 
-def _knocked_out(case: EvalBatch, order: Int64[Tensor, "B P"]) -> list[Float[Tensor, " B"]]:
-    """Changes of logit and accuracy without the first patches; NaN where there are fewer."""
-    changes = []
-    for count in KNOCK_OUTS:
+def _evaluate(
+    batch: EvalBatch,
+    maps: Float[Tensor, "B P"],
+    label: str,
+    target: Int64[Tensor, " B"],
+    steps: int,
+    correlations: Float[Tensor, "2 B"],
+) -> tuple[MetricRow, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]]:
+    """Measures of one map per image, and its mean deletion and insertion curves."""
+    order = order_of(maps)
+    down = deletion(batch.net, batch.images, order, target, steps)
+    if label == RANDOM:  # a random order in reverse is a random order
+        up = Curve(down.probabilities.flip(-1))
+    else:
+        up = insertion(batch.net, batch.images, order, target, steps)
+    regions = {} if batch.ground_truth is None else batch.ground_truth.regions
+    row = MetricRow(
+        deletion=down.area,
+        insertion=up.area,
+        **_knock_outs(batch, order),
+        head_randomised=correlations[0],
+        all_randomised=correlations[1],
+        pointing={name: pointing(maps, region) for name, region in regions.items()},
+    )
+    return row, (down.probabilities.mean(dim=0), up.probabilities.mean(dim=0))
+
+
+def _knock_outs(batch: EvalBatch, order: Int64[Tensor, "B P"]) -> dict[str, Float[Tensor, " B"]]:
+    """Changes of logit and accuracy without the top-ranked patches; NaN where the network has fewer patches."""
+    changes = {}
+    for count in KNOCKED_OUT:
         if count > order.shape[-1]:
-            changes += [_none(case.images)] * 2
-            continue
-        cut = knock_out_top(case.net, case.images, case.labels, order, count)
-        changes += [cut.logit, cut.accuracy]
+            effect = KnockoutEffect(*[torch.full((len(order),), torch.nan, device=order.device)] * 2)
+        else:
+            effect = knock_out_top(batch.net, batch.images, batch.labels, order, count)
+        changes |= {f"logit_{count}": effect.logit, f"accuracy_{count}": effect.accuracy}
     return changes
 
 
-def _compared(by_order: dict[str, list[MetricRow]]) -> dict[str, dict[str, Comparison]]:
-    """Each method's measures beside those of both baselines, of those that can be had."""
+def _mean_row(rows: list[MetricRow]) -> MetricRow:
+    """Mean over several maps of the same images."""
+    columns = [row.columns() for row in rows]
+    means = {name: torch.stack([column[name] for column in columns]).mean(dim=0) for name in columns[0]}
+    regions = {name: means.pop(name) for name in rows[0].pointing}
+    return MetricRow(**means, pointing=regions)
 
-    def of(name: str, measure: str) -> Tensor:
-        return torch.stack([getattr(columns, measure) for columns in by_order[name]])
+
+def _comparisons(rows: dict[str, list[MetricRow]]) -> dict[str, dict[str, Comparison]]:
+    """Compare each method with both baselines, by the measures that can be had."""
+
+    def values(label: str, measure: str) -> Tensor:
+        return torch.stack([getattr(row, measure) for row in rows[label]])
 
     return {
-        name: {
-            measure: compare(of(name, measure)[0], of(RANDOM, measure), of(CENTRE, measure)[0])
-            for measure in VERDICTS
-            if not of(name, measure).isnan().all()
+        label: {
+            measure: compare(values(label, measure)[0], values(RANDOM, measure), values(CENTRE, measure)[0])
+            for measure in COMPARED
+            if not values(label, measure).isnan().all()
         }
-        for name in by_order
-        if name not in (RANDOM, CENTRE)
+        for label in rows
+        if label not in BASELINES
     }
 
 
 def all_maps(
     net: nn.Module, images: Float[Tensor, "B C height width"], target: Int64[Tensor, " B"], seed: int
 ) -> dict[str, list[Float[Tensor, "B P"]]]:
-    """The maps of all methods and baselines; of the random one several orders."""
+    """Maps of all methods and baselines by label; several random ones."""
     grid = token_layout(net, images).grid_size
     shape = (len(images), grid[0] * grid[1])
-    maps = {name: [patches] for name, patches in patch_maps(net, images, target).items()}
-    draws = [random_patches(shape, seed * RANDOM_ORDERS + draw).to(images.device) for draw in range(RANDOM_ORDERS)]
-    return maps | {RANDOM: draws, CENTRE: [centre_first(grid).expand(shape).to(images.device)]}
+    maps = {label: [method_maps] for label, method_maps in patch_maps(net, images, target).items()}
+    random = [random_maps(shape, seed * RANDOM_ORDERS + i).to(images.device) for i in range(RANDOM_ORDERS)]
+    return maps | {RANDOM: random, CENTRE: [centre_first_map(grid).expand(shape).to(images.device)]}
 
 
 def patch_maps(
     net: nn.Module, images: Float[Tensor, "B C height width"], target: Int64[Tensor, " B"], batch: int = 64
 ) -> dict[str, Float[Tensor, "B P"]]:
-    """The map of the pooled row by every method, of patches only; LeGrad where the network has what it needs."""
-    parts: dict[str, list[Tensor]] = {}
+    """Maps of the pooled row by the label of each method that the network supports, patches only."""
+    methods = [method for method in attribution_methods().values() if method.supports(net)]
+    parts: dict[str, list[Tensor]] = {method.label: [] for method in methods}
     for start in range(0, len(images), batch):
-        mine, asked = images[start : start + batch], target[start : start + batch]
+        part = images[start : start + batch]
         with torch.enable_grad(), record(net, gradients=True) as recording:
-            net(mine)
-        for name, method in METHODS.items():
-            rows = method(recording, asked)[:, 0, recording.num_prefix_tokens :]
-            parts.setdefault(name, []).append(rows.expand(len(mine), -1).detach())
-        if all(hasattr(net, part) for part in ("blocks", "norm", "forward_head")):
-            parts.setdefault(LEGRAD, []).append(legrad(net, mine, asked)[:, recording.num_prefix_tokens :].detach())
-    return {name: torch.cat(of_method) for name, of_method in parts.items()}
-
-
-def cut_edges(case: EvalBatch, before: Float[Tensor, "B classes"], seed: int) -> dict[str, Change]:
-    """What the edges between answer, buyer and pooled row do, in all layers, and as many edges to other patches."""
-    net, images, labels, places = case
-    if places is None:
-        raise UserError("edges are cut between known places only")
-    layout = token_layout(net, images)
-    patches = layout.grid_size[0] * layout.grid_size[1]
-    tokens, prefix = layout.num_prefix_tokens + patches, layout.num_prefix_tokens
-    free = random_patches((len(images), patches), seed)
-    free.scatter_(-1, torch.cat([places.buyer, places.coins], dim=-1), -1.0)
-    noise = free.topk(places.coins.shape[-1], dim=-1).indices
-    changes = {}
-    for name, keys in (("bought", places.bought), ("coins", places.coins), ("as many others", noise)):
-        cut = pool = None
-        if layout.pools_by_attention:
-            first = 0 if layout.pool_include_prefix else prefix
-            pool = token_mask(tokens, keys + prefix)[:, first:]
-        elif layout.global_pool.startswith("token"):
-            cut = edges(tokens, [0], keys + prefix)
-        elif layout.global_pool == "prefix":
-            cut = edges(tokens, range(prefix), keys + prefix)
-        else:
-            continue  # a mean over the patches has no edges to cut
-        changes[f"pooled row → {name}"] = effect(before, logits_by_batch(net, images, 128, cut, pool), labels)
-    pairs = {
-        "buyer → coins": (places.buyer, places.coins),
-        "coins → buyer": (places.coins, places.buyer),
-        "buyer → as many others": (places.buyer, noise),
-    }
-    for name, (queries, keys) in pairs.items():
-        cut = edges(tokens, queries + prefix, keys + prefix)
-        changes[name] = effect(before, logits_by_batch(net, images, 128, cut), labels)
-    return changes
-
-
-def ablate_heads(case: EvalBatch, before: Float[Tensor, "B classes"]) -> dict[tuple[int, int], Change]:
-    """What each head's absence does, one at a time."""
-    with torch.no_grad(), record(case.net) as recording:
-        case.net(case.images[:1])
-    changes = {}
-    for number, layer in enumerate(recording):
-        for head in range(layer.calls[0].q.shape[1]):
-            with ablate(case.net, {number: [head]}):
-                after = logits_by_batch(case.net, case.images)
-            changes[number, head] = effect(before, after, case.labels)
-    return changes
+            net(part)
+        inputs = AttributionInput(net, part, recording, target[start : start + batch])
+        for method in methods:
+            parts[method.label].append(method.rows(inputs)[:, 0, recording.num_prefix_tokens :])
+    return {label: torch.cat(maps) for label, maps in parts.items()}
 
 
 def mean_and_error(values: Float[Tensor, " B"]) -> tuple[float, float]:
-    """Mean over the images, and its standard error; NaN of a single image."""
-    values = values.double()
+    """Mean over the images that have a value, and its standard error; NaN of no image, and the error of one."""
+    values = values[~values.isnan()].double()
     return values.mean().item(), (values.std() / math.sqrt(len(values))).item() if len(values) > 1 else math.nan
-
-
-def _answers(places: GroundTruthPatches | None) -> list[Tensor]:
-    return [] if places is None else [places.bought, places.coins, places.buyer]
-
-
-def _none(images: Float[Tensor, "B C height width"]) -> Float[Tensor, " B"]:
-    return torch.full((len(images),), torch.nan, device=images.device)

@@ -1,1 +1,1 @@
-"""Attribution methods: from recorded attention to maps over tokens, and measures of heads."""
+"""Attribution methods, which compute maps over tokens from recorded attention, and measures of heads."""

@@ -1,4 +1,7 @@
-"""Attention flow: how much of each input token could reach a query if attention were the width of pipes."""
+"""Attention flow: maximum flow from each input token to a query, with attention as capacity.
+
+It is not in the registry of attribution methods: one map takes seconds to minutes.
+"""
 
 from collections.abc import Sequence
 
@@ -15,15 +18,16 @@ from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.errors import UserError
 
 MOST_EDGES = 200_000
-"""Pipes of one image above which a maximum flow takes minutes."""
+"""Edges of an image's graph above which a maximum flow takes minutes."""
 
 
 @in_float32
 def attention_flow(recording: Recording, queries: Sequence[int] | None = None) -> Float[Tensor, "B Q N"]:
-    """Maximum flow from each query of the last layer to each input token, exact and slow: for small networks, offline.
+    """Maximum flow from each query of the last layer to each input token, exact and slow.
 
-    Tokens of neighbouring layers are joined by pipes as wide as ½ attention + ½ identity, heads averaged. Each entry is
-    a maximum flow of its own, so a row does not sum to 1. It looks at attention only.
+    Edges between tokens of neighbouring layers have the capacity ½ attention + ½ identity, heads averaged. Each entry
+    is a maximum flow of its own, so a row does not sum to 1. It uses attention only. It is for small networks, offline,
+    and not in the registry, so ``judge`` and the logger do not offer it.
 
     Args:
         recording: Forwards of a network.
@@ -54,8 +58,8 @@ def _flow(layers: np.ndarray, start: np.ndarray) -> np.ndarray:
     for token in np.flatnonzero(start):
         graph.add_edge("query", (depth, int(token)), capacity=float(start[token]))
     for level, layer in enumerate(layers):
-        for asking, asked in zip(*np.nonzero(layer), strict=True):
-            graph.add_edge((level + 1, int(asking)), (level, int(asked)), capacity=float(layer[asking, asked]))
+        for query, key in zip(*np.nonzero(layer), strict=True):
+            graph.add_edge((level + 1, int(query)), (level, int(key)), capacity=float(layer[query, key]))
     flows = np.zeros(len(start))
     for token in range(len(start)):
         if (0, token) in graph:

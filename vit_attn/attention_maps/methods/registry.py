@@ -1,6 +1,6 @@
-"""Registry of attribution methods: an entry makes a method known to commands, logger, tab and docs.
+"""Registry of attribution methods, from which commands, the logger, the tab and the docs take their lists.
 
-A method registers itself in the file that computes it, which lies in this package or is imported by the user:
+A method registers itself in the file that computes it: a file in this package, or any module that was imported.
 
     @attribution_method(
         "squared", label="last layer, squared", reference="own idea", needs_gradients=False, class_specific=False
@@ -21,15 +21,17 @@ from torch import Tensor, nn
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.errors import UserError, did_you_mean
 
+PACKAGE = "vit_attn.attention_maps.methods"
+
 
 class AttributionInput(NamedTuple):
-    """What a method computes maps from.
+    """Inputs of an attribution method.
 
     Args:
-        net: The network, in evaluation.
+        net: The network, in evaluation mode.
         images: Normalised images.
-        recording: Its attention on these images; with gradients where a method asks for them.
-        target: The class of each image that class-specific methods are for.
+        recording: The network's attention on these images; with gradients for methods that need them.
+        target: Class of each image that a class-specific map is for.
     """
 
     net: nn.Module
@@ -40,27 +42,29 @@ class AttributionInput(NamedTuple):
 
 @runtime_checkable
 class Attribution(Protocol):
-    """Rows over all tokens, prefix tokens first, for each query; by default for what the network pools."""
+    """A function that computes rows over all tokens, prefix tokens first."""
 
     def __call__(self, inputs: AttributionInput, queries: Sequence[int] | None) -> Float[Tensor, "_ Q N"]:
-        """One row a query of each image, or one for all images where it is the same."""
+        """One row per query and image, or per query where all images share it; by default for the pooled row."""
         ...
 
 
 @dataclass(frozen=True)
 class AttributionMethod:
-    """An attribution method and what must be known to use it.
+    """An attribution method and its properties.
 
     Args:
-        name: By which options name it, such as ``rollout_max``.
-        label: By which tables and figures name it, such as ``rollout, max``.
+        name: Name in options, such as ``rollout_max``.
+        label: Name in tables and figures, such as ``rollout, max``.
         compute: The method.
-        reference: The paper, with its arXiv number.
-        needs_gradients: Whether the recording must have gradients.
-        class_specific: Whether the map is for a class.
-        has_query: Whether it answers for any query token; without, it has one row for the whole image.
-        drawn: Whether the logger and ``attend`` draw it unless told otherwise.
-        supports: Whether a network has what the method needs.
+        reference: The paper, with its arXiv id.
+        needs_gradients: Whether the recording must hold gradients, as ``record(net, gradients=True)`` makes it.
+        class_specific: Whether the map depends on the target class.
+        has_query: Whether there is a row for any query token; otherwise there is one for the whole image.
+        drawn: Whether the logger and ``attend`` draw it by default.
+        supports: Tells whether a network has what the method needs.
+        colour: Colour of its curves, such as ``#0072b2``; by default one that no other method has.
+        dashes: Line style of its curves, as matplotlib writes it.
     """
 
     name: str
@@ -72,17 +76,35 @@ class AttributionMethod:
     has_query: bool = True
     drawn: bool = False
     supports: Callable[[nn.Module], bool] = lambda net: True
+    colour: str | None = None
+    dashes: str = "-"
+
+    def rows(self, inputs: AttributionInput, queries: Sequence[int] | None = None) -> Float[Tensor, "B Q N"]:
+        """Rows of every image, without a graph; by default the one of what the network pools.
+
+        Raises:
+            UserError: If the network or a query is not supported.
+        """
+        if not self.supports(inputs.net):
+            raise UserError(f"{self.label} does not support {type(inputs.net).__name__}")
+        if queries is not None and not self.has_query:
+            raise UserError(f"{self.label} has one map for the whole image and none for queries, got {list(queries)}")
+        return self.compute(inputs, queries).detach().expand(len(inputs.images), -1, -1)
 
 
 METHODS: dict[str, AttributionMethod] = {}
-"""All methods by name, class-agnostic ones first; complete once :func:`attribution_methods` was called."""
+"""Registered methods by name, in the order of imports: :func:`attribution_methods` completes and sorts them."""
 
 
 def attribution_method(name: str, **properties: object) -> Callable[[Attribution], Attribution]:
-    """Register the decorated function; the keywords are fields of :class:`AttributionMethod`.
+    """Register the decorated function as an attribution method.
+
+    Args:
+        name: Name in options.
+        properties: The other fields of :class:`AttributionMethod`.
 
     Raises:
-        UserError: If there is a method of that name or label already.
+        UserError: If the name or the label is taken.
     """
 
     def register(compute: Attribution) -> Attribution:
@@ -96,16 +118,23 @@ def attribution_method(name: str, **properties: object) -> Callable[[Attribution
 
 
 def attribution_methods() -> dict[str, AttributionMethod]:
-    """All methods by name: class-agnostic ones first, then class-specific ones, those without a query last."""
-    package = importlib.import_module(__package__ or "")
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+    """All methods by name, in an order that does not depend on imports.
+
+    Class-agnostic methods come first, those without a query last, this package's before others; methods of a module
+    stay in the order of their definitions.
+    """
+    for module in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__, f"{PACKAGE}."):
         importlib.import_module(module.name)
-    ordered = sorted(METHODS.values(), key=lambda method: (method.class_specific, not method.has_query))
-    return {method.name: method for method in ordered}
+
+    def position(method: AttributionMethod) -> tuple[bool, bool, bool, str]:
+        module = method.compute.__module__
+        return method.class_specific, not method.has_query, not module.startswith(f"{PACKAGE}."), module
+
+    return {method.name: method for method in sorted(METHODS.values(), key=position)}
 
 
 def find_method(name: str) -> AttributionMethod:
-    """The method of a name, or of a label.
+    """Find a method by its name or label.
 
     Raises:
         UserError: If there is none.

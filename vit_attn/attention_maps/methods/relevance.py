@@ -1,8 +1,8 @@
-"""Where a token looks, weighed by what that did to a target: attention with gradients.
+"""Class-specific maps from attention weighted by its gradients: gradient rollout and Chefer's relevance.
 
-The gradient of a target by the weights of a layer is dO · Vᵀ, with dO its gradient by what the attention gave and V the
-values: no map enters the network's graph. None of these methods is invariant to the scale of the target, so a target
-is to be stated beside its map.
+The gradient of a target with respect to the weights of a layer is dO · Vᵀ, where dO is its gradient with respect to the
+attention's output and V the values: no map enters the network's graph. Neither method is invariant to the scale of the
+target, so state the target beside the map.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,12 +24,12 @@ def relevance(
 ) -> Float[Tensor, "B Q N"]:
     """Chefer's relevance: rows of (I + Ā_L) ⋯ (I + Ā_1), with Ā = mean over heads of relu(A ⊙ ∂target/∂A).
 
-    A pool by attention comes first, with its own Ā and no identity: its query is no token.
+    Where the network has an attention pool, propagation starts from its Ā, without identity: its query is no token.
 
     Args:
         recording: Forwards of a network, recorded with gradients.
-        target: A class, one class an image, or a function of the network's output to one number an image; by default
-            the class that the network names.
+        target: A class, a class per image, or a function from the network's output to a number per image; by default
+            the predicted class.
         queries: Token indices, prefix tokens first; by default the row that the network pools.
 
     Raises:
@@ -45,11 +45,11 @@ def relevance(
 def grad_rollout(
     recording: Recording, target: Target = None, queries: Sequence[int] | None = None
 ) -> Float[Tensor, "B Q N"]:
-    """Gradient rollout: rollout of the mean over heads of relu(A ⊙ ∂target/∂A) instead of the mean of A; rows sum to 1.
+    """Gradient rollout: rollout with the mean over heads of relu(A ⊙ ∂target/∂A) instead of A; rows sum to 1.
 
     Args:
         recording: Forwards of a network, recorded with gradients.
-        target: What gradients are of, as for :func:`relevance`.
+        target: Target of the gradients, as for :func:`relevance`.
         queries: Token indices, prefix tokens first; by default the row that the network pools.
 
     Raises:
@@ -61,21 +61,21 @@ def grad_rollout(
     """
 
     def step(rows: Tensor, attended: Tensor) -> Tensor:
-        share = rows / (1 + attended.sum(dim=-1)).unsqueeze(-2)
-        return product(share, attended) + share
+        normalised = rows / (1 + attended.sum(dim=-1)).unsqueeze(-2)
+        return product(normalised, attended) + normalised
 
     rows = _propagate(recording, target, queries, step)
     return rows / rows.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
 
 
 def weight_gradient(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B H M N"]:
-    """Gradient by the weights of a call, from the gradient by what it gave; 0 where that is zero whatever they are."""
+    """Gradient with respect to a call's weights, from that with respect to its output; 0 for ablated heads."""
     with exact(), torch.no_grad():
-        by_weights = product(output_gradient.float(), call.v.float().mT)
-        return by_weights if call.zero_rows is None else by_weights.masked_fill_(call.zero_rows, 0.0)
+        gradient = product(output_gradient.float(), call.v.float().mT)
+        return gradient if call.zero_rows is None else gradient.masked_fill_(call.zero_rows, 0.0)
 
 
-def attended(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B M N"]:
+def weighted_attention(call: AttentionCall, output_gradient: Float[Tensor, "B H M Dv"]) -> Float[Tensor, "B M N"]:
     """Mean over heads of relu(A ⊙ G)."""
     return (call.weights() * weight_gradient(call, output_gradient)).relu_().mean(dim=1)
 
@@ -86,22 +86,22 @@ def _propagate(
     queries: Sequence[int] | None,
     step: Callable[[Tensor, Tensor], Tensor],
 ) -> Float[Tensor, "B Q N"]:
-    """Rows from the last layer to the first, forward by forward and a few images at a time."""
-    asked = None if queries is None else recording.query_rows(queries)
+    """Propagate rows from the last layer to the first, forward by forward and a few images at a time."""
+    start = None if queries is None else recording.query_rows(queries)
     by_layer = recording.output_gradients(target)
-    if asked is None and recording.pool is None:
-        asked = recording.query_rows()
+    if start is None and recording.pool is None:
+        start = recording.query_rows()
     results = []
     for number, forward in enumerate(recording.forwards):
         calls = [call for _, call in forward.calls]
         for images, _ in calls[0].parts():
             part = [call.part(images) for call in calls]
             gradients = [of_layer[number][images] for of_layer in by_layer]
-            rows = asked
+            rows = start
             if rows is None:
-                rows = recording.pad_pooled(attended(part[-1], gradients[-1]))
+                rows = recording.pad_pooled(weighted_attention(part[-1], gradients[-1]))
             for layer in reversed(range(len(recording))):
-                rows = step(rows, attended(part[layer], gradients[layer]))
+                rows = step(rows, weighted_attention(part[layer], gradients[layer]))
             results.append(rows.expand(part[0].q.shape[0], -1, -1))
     return torch.cat(results)
 
@@ -112,6 +112,7 @@ def _propagate(
     reference="Abnar & Zuidema 2020, arXiv 2005.00928; Chefer 2020, arXiv 2012.09838, section 3.2",
     needs_gradients=True,
     class_specific=True,
+    colour="#e69f00",
 )
 def gradient_rollout(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Float[Tensor, "B Q N"]:
     """Gradient rollout for the target class."""
@@ -125,6 +126,8 @@ def gradient_rollout(inputs: AttributionInput, queries: Sequence[int] | None = N
     needs_gradients=True,
     class_specific=True,
     drawn=True,
+    colour="#d55e00",
+    dashes="--",
 )
 def chefer_relevance(inputs: AttributionInput, queries: Sequence[int] | None = None) -> Float[Tensor, "B Q N"]:
     """Relevance for the target class."""

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import Tensor
 
 from vit_attn.attention_maps.evaluation.baselines import Judgement
-from vit_attn.attention_maps.evaluation.ground_truth import said_of
+from vit_attn.attention_maps.evaluation.ground_truth import why_ground_truth_is_unused
 from vit_attn.attention_maps.methods.measures import measure
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.precision import NotFinite
@@ -171,7 +171,7 @@ class AttentionLogger(AttentionCallback):
             probe = data.probe(self.num_images)
             images = data.normalize(probe.images.to(pl_module.device))
             recording, logits = self._record(trainer, pl_module, images)
-            if (said := said_of(probe, recording)) and said != self.told:
+            if (said := why_ground_truth_is_unused(probe, recording)) and said != self.told:
                 rank_zero_info(f"AttentionLogger: {said}")
                 self.told = said
             self.tab.prefix_names = prefix_names(net_of(pl_module), recording.num_prefix_tokens)

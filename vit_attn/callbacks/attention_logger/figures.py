@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from torch import Tensor
 
-from vit_attn.attention_maps.evaluation.ground_truth import ground_truth
+from vit_attn.attention_maps.evaluation.ground_truth import patches_of_region
 from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
@@ -115,7 +115,7 @@ def overlay(
 
 def pointing(taken: Snapshot, probe: Any) -> dict[str, float]:
     """Share of the images in which the top patch of each method is the answer; nothing where it is not known."""
-    bought = ground_truth(probe, taken.views[0], "bought")
+    bought = patches_of_region(probe, taken.views[0], "bought")
     if bought is None:
         return {}
     hits: dict[str, list[bool]] = {method: [] for method in METHODS}
@@ -138,7 +138,7 @@ def _map(name: str, row: np.ndarray, view: AttentionSummary) -> AttentionMap:
 
 
 def _marks(probe: Any, index: int, view: AttentionSummary) -> list[Mark]:
-    bought, buyer = (ground_truth(probe, view, name) for name in ("bought", "buyer"))
+    bought, buyer = (patches_of_region(probe, view, name) for name in ("bought", "buyer"))
     if bought is None or buyer is None:
         return []
     return [_block("bought", bought[index], view), _block("buyer", buyer[index], view, "dotted")]

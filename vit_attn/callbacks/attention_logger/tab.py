@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
-from vit_attn.attention_maps.evaluation.ground_truth import ground_truth
+from vit_attn.attention_maps.evaluation.ground_truth import patches_of_region
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
@@ -102,7 +102,7 @@ class AttentionTab:
 def _images(probe: Any, class_names: Sequence[str], count: int, recording: Recording) -> ProbeImages:
     pixels = crop_to_patches(probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy(), recording)
     answers = None
-    bought, buyer = (ground_truth(probe, recording, name) for name in ("bought", "buyer"))
+    bought, buyer = (patches_of_region(probe, recording, name) for name in ("bought", "buyer"))
     if bought is not None and buyer is not None:
         answers = [{"bought": coin, "buyer": who} for coin, who in zip(bought[:count], buyer[:count], strict=True)]
     return ProbeImages(np.ascontiguousarray(pixels), probe.labels[:count].tolist(), class_names, answers)

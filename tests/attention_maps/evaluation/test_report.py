@@ -1,0 +1,102 @@
+"""All methods on data sets whose ground truth is known, of any regions."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vit_attn.attention_maps import attribution_methods
+from vit_attn.attention_maps.evaluation.batch import EvalBatch
+from vit_attn.attention_maps.evaluation.ground_truth import GroundTruthPatches
+from vit_attn.attention_maps.evaluation.report import judge_network, mean_and_error
+from vit_attn.commands.judging import eval_batch_of
+from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
+from vit_attn.errors import UserError
+from vit_attn.model import VisionTransformer
+from vit_attn.reports.faithfulness import knockout_table, method_table, write_methods
+
+
+class BrightSquare:
+    """Noise with one bright patch in a grid of 4 by 4, whose colour is the class."""
+
+    class_names, img_size, in_chans = ("red", "green", "blue"), (32, 32), 3
+
+    def probe(self, count: int) -> ProbeImages:
+        generator = torch.Generator().manual_seed(0)
+        patches = torch.randint(16, (count,), generator=generator)
+        labels = torch.randint(3, (count,), generator=generator)
+        images = torch.randint(60, (count, 3, 4, 8, 4, 8), generator=generator, dtype=torch.uint8)
+        images[torch.arange(count), labels, patches // 4, :, patches % 4] = 255
+        truth = [GroundTruth({"square": (patch,)}, (4, 4), answer="square") for patch in patches.tolist()]
+        return SimpleNamespace(images=images.view(count, 3, 32, 32), labels=labels, ground_truth=truth)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        return images / 127.5 - 1
+
+
+def trained_on(data: ProbeData) -> VisionTransformer:
+    torch.manual_seed(0)
+    net = VisionTransformer(img_size=32, patch_size=8, num_classes=3, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2)
+    probe, optimizer = data.probe(128), torch.optim.AdamW(net.parameters(), lr=3e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        F.cross_entropy(net(data.normalize(probe.images)), probe.labels).backward()
+        optimizer.step()
+    net.zero_grad()
+    return net.eval()
+
+
+@pytest.fixture(scope="module")
+def report():
+    data = BrightSquare()
+    return judge_network(eval_batch_of(trained_on(data), data, 32, "cpu"), steps=4)
+
+
+def test_any_data_set_with_ground_truth_has_the_pointing_game(report):
+    assert isinstance(BrightSquare(), ProbeData)
+    assert report.accuracy == 1.0
+    for method in attribution_methods().values():
+        assert list(report.methods[method.label].pointing) == ["square"]
+        assert report.methods[method.label].pointing["square"].mean() > 0.3
+    assert report.methods["rollout, mean"].pointing["square"].mean() > 0.9
+    assert report.methods["random"].pointing["square"].mean() < 0.2  # 1/16 by chance
+    assert list(report.edges) == ["pooled row → square", "pooled row → as many others"]
+    assert report.edges["pooled row → square"].logit.mean() < -1
+    assert report.edges["pooled row → as many others"].logit.abs().mean() < 0.5
+
+
+def test_tables_and_files_have_the_names_of_its_regions(report, tmp_path):
+    table = method_table(report)
+    assert table.splitlines()[0].split()[-1] == "square"
+    assert "\nsquare: fraction of images whose top-ranked patch is in this region" in table
+    assert "pooled row → square" in knockout_table(report)
+    write_methods(tmp_path / "methods.csv", report.methods)
+    assert (tmp_path / "methods.csv").read_text().splitlines()[0].endswith("square,square_error")
+
+
+def test_an_image_without_a_region_does_not_count_in_its_mean(tmp_path):
+    net = VisionTransformer(img_size=32, patch_size=8, num_classes=4, embed_dim=24, depth=1, num_heads=2).eval()
+    torch.nn.init.normal_(net.head.weight)
+    everywhere, missing = torch.ones(3, 16, dtype=torch.bool), torch.zeros(3, 16, dtype=torch.bool)
+    missing[0] = True
+    truth = GroundTruthPatches({"everywhere": everywhere, "in_one": missing})
+    found = judge_network(EvalBatch(net, torch.randn(3, 3, 32, 32), torch.arange(3), truth), steps=2)
+    for row in found.methods.values():
+        assert row.pointing["everywhere"].tolist() == [1, 1, 1]
+        assert row.pointing["in_one"][0] == 1
+        assert row.pointing["in_one"][1:].isnan().all()
+        assert mean_and_error(row.pointing["in_one"])[0] == 1
+    assert list(found.edges) == ["pooled row → everywhere", "pooled row → in one"]  # no patch is left for a control
+    heading = method_table(found).splitlines()[0]
+    assert heading.split()[-3:] == ["everywhere", "in", "one"]
+    write_methods(tmp_path / "methods.csv", found.methods)
+    assert all(line.endswith(",1.0000,") for line in (tmp_path / "methods.csv").read_text().splitlines()[1:])
+
+
+def test_a_region_is_not_called_like_a_measure():
+    net = VisionTransformer(img_size=32, patch_size=8, num_classes=4, embed_dim=24, depth=1, num_heads=2).eval()
+    truth = GroundTruthPatches({"deletion": torch.ones(2, 16, dtype=torch.bool)})
+    with pytest.raises(UserError, match="regions must not be called like a measure, got deletion"):
+        judge_network(EvalBatch(net, torch.randn(2, 3, 32, 32), torch.arange(2), truth))
