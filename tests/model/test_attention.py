@@ -246,6 +246,13 @@ def test_a_window_that_does_not_fit_the_grid_is_refused(window):
         local_attn_mask((4, 5), 1, window)
 
 
+def test_the_rotary_table_has_half_of_the_channels_by_row_and_half_by_column_to_base_100():
+    table = rope_table((3, 4), 8)
+    for row, col in itertools.product(range(3), range(4)):
+        angles = torch.tensor([row, row / 10, col, col / 10]).repeat_interleave(2)  # 100 ** (-i / 2)
+        assert_close(table[4 * row + col], torch.cat([angles.sin(), angles.cos()]))
+
+
 def test_rotary_scores_depend_on_how_far_patches_are_apart_only():
     module, context = attention(), AttentionContext(rope=rope_table((4, 4), 8))
     same = torch.randn(1, 1, 32).expand(1, 17, 32)  # every token is the same: only positions differ

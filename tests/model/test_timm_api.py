@@ -135,6 +135,16 @@ def test_set_sizes_agree_with_timms():
         VisionTransformer(**SIZES, stem="conv").set_input_size(patch_size=4)
 
 
+@pytest.mark.parametrize("trains", [True, False])
+def test_position_embeddings_stay_frozen_or_trainable_when_the_size_changes(trains):
+    net = VisionTransformer(**SIZES)
+    net.pos_embed.requires_grad_(trains)
+    net.set_input_size(48)
+    assert isinstance(net.pos_embed, torch.nn.Parameter)
+    assert net.pos_embed.shape[1] == 1 + 36
+    assert net.pos_embed.requires_grad == trains
+
+
 def test_a_pool_by_attention_agrees_with_timms_both_ways():
     options = {"global_pool": "map", "class_token": False, "fc_norm": False}
     ours, theirs = VisionTransformer(**SIZES, **options).eval(), TimmViT(**SIZES, **options).eval()

@@ -49,8 +49,9 @@ def test_logits_and_weights_go_both_ways_between_ours_and_timms(options):
     assert_close(theirs(images), ours(images), rtol=0, atol=1e-5)
 
 
-def test_parameters_are_initialised_with_the_mean_and_the_spread_of_timms():
-    options = SIZES | {"reg_tokens": 16, "embed_dim": 192}
+@pytest.mark.parametrize("global_pool", ["token", "map"])
+def test_parameters_are_initialised_with_the_mean_and_the_spread_of_timms(global_pool):
+    options = SIZES | {"reg_tokens": 16, "embed_dim": 192, "global_pool": global_pool}
     ours, theirs = VisionTransformer(**options), TimmViT(**options).state_dict()
     for name, tensor in ours.state_dict().items():
         mean, spread = theirs[name].mean().item(), theirs[name].std().item()
@@ -183,6 +184,9 @@ def test_our_sizes_are_in_timms_registry_with_options():
         ({"pos_embed": "rope", "embed_dim": 24}, "to be a multiple of 4, got 6"),
         ({"affinity": "cosin"}, "got 'cosin', did you mean 'cosine'"),
         ({"pos_embed": "sincos", "embed_dim": 46, "num_heads": 2}, "embed_dim to be a multiple of 4, got 46"),
+        ({"drop_path_rate": 1.0}, r"drop_path_rate must be in \[0, 1\), got 1.0"),
+        ({"drop_path_rate": -0.1}, r"drop_path_rate must be in \[0, 1\), got -0.1"),
+        ({"embed_dim": 0}, "embed_dim must be at least 1, got 0"),
         ({"pos_embed": "rope", "num_heads": 0}, "got dim=48, num_heads=0"),
         ({"window": 5}, "window must be odd and at most the grid of 4x4 patches, got 5"),
         ({"stem": "conv", "img_size": 30, "patch_size": 6}, "power of two, got 6"),

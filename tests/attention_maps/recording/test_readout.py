@@ -148,6 +148,10 @@ MIXED: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
         lambda x: x[:, 0] + 0.2 * x[:, 2:].mean(dim=1),
         row_of(1 / 1.2, 0, 0.2 / 1.2 / 16),
     ),
+    "CLS and four fifths of the mean": (
+        lambda x: x[:, 0] + 0.8 * x[:, 2:].mean(dim=1),
+        row_of(1 / 1.8, 0, 0.8 / 1.8 / 16),
+    ),
     "CLS and as much of the mean": (lambda x: x[:, 0] + x[:, 2:].mean(dim=1), row_of(1 / 2, 0, 1 / 32)),
     "CLS and a ninth of a register": (lambda x: 0.9 * x[:, 0] + 0.1 * x[:, 1], row_of(0.9, 0.1, 0)),
     "all in their parts": (
