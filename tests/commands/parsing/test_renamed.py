@@ -9,6 +9,7 @@ import yaml
 from tests.runs import TINY, fit, main, read, resume, stop_at
 from vit_attn.commands.parsing import renamed
 from vit_attn.commands.parsing.renamed import new_setting_name, rename_settings
+from vit_attn.commands.run.resume import find_changes
 from vit_attn.commands.run.stored_config import read_run_config
 from vit_attn.training.checkpoint_io import WholeCheckpointIO
 
@@ -88,6 +89,11 @@ def test_a_run_with_old_names_is_resumed_and_tested_silently(tmp_path: Path, mon
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     assert main(["test", f"--ckpt_path={path}", "--trainer.enable_progress_bar=false"]) == 0
     assert "unknown option" not in capsys.readouterr().err
+
+
+def test_a_setting_stored_under_its_old_name_is_compared_with_the_new_one():
+    (change,) = find_changes({"images": {"flip": 0.5}}, {"data": {"augment": {"flip": 0.25}}})
+    assert str(change) == "data.augment.flip 0.5 -> 0.25"
 
 
 def test_the_state_of_a_renamed_callback_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
