@@ -47,11 +47,7 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
         )
     check_images(net, images)
     images = images.clone() if images.is_inference() else images  # inference tensors cannot enter a graph
-    blocks = TokenReadout(most=None)
-    with torch.enable_grad(), record(net, gradients=True) as recording, blocks.watching(net.blocks):
-        blocks.begin()
-        logits = call_network(net, images)
-        tokens = list(blocks.last)
+    recording, tokens, logits = _record_tokens(net, images)
     _check_logits_of_tokens(net, recording, tokens, logits)
     classes = logits.argmax(dim=-1) if target is None else target
     total = torch.zeros(len(images), recording.num_tokens, device=images.device, dtype=torch.float32)
@@ -65,6 +61,15 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
             gradient = weight_gradient(call.part(part), output_gradient[part])
             total[part] += gradient.relu_().mean(dim=(1, 2))
     return total
+
+
+def _record_tokens(net: Any, images: Tensor) -> tuple[Recording, list[Tensor], Any]:
+    """Record a network with gradients; also each block's tokens, and its output."""
+    blocks = TokenReadout(most=None)
+    with torch.enable_grad(), record(net, gradients=True) as recording, blocks.watching(net.blocks):
+        blocks.begin()
+        logits = call_network(net, images)
+        return recording, list(blocks.last), logits
 
 
 def _check_logits_of_tokens(net: Any, recording: Recording, tokens: list[Tensor], logits: Any) -> None:
