@@ -85,6 +85,15 @@ def test_the_margin_beside_centre_first_is_of_two_orders_and_beside_random_ones_
     assert found.centre_margin == pytest.approx(2.365 * deviation * math.sqrt(2), rel=1e-2)
 
 
+def test_the_margin_covers_the_spread_of_the_differences_over_images():
+    differences = torch.tensor([0.0, 0.1, 0.2, 0.5])
+    found = compare(0.3 + differences, torch.full((8, 4), 0.3), torch.full((4,), 0.3) - differences)
+    half_width = 3.182 * differences.double().std().item() / math.sqrt(4)
+    assert found.random_margin == pytest.approx(half_width, rel=1e-2)
+    assert found.centre_margin == pytest.approx(2 * half_width, rel=1e-2)  # paired: the difference is twice as large
+    assert found.relations(higher_is_better=True) == (SAME, SAME)
+
+
 def test_a_difference_that_all_images_share_counts_and_its_sign_is_the_measures():
     random = 0.4 + 0.01 * torch.randn(8, 16, generator=torch.Generator().manual_seed(0))
     found = compare(random.mean(dim=0) - 0.2, random, torch.full((16,), 0.1))
