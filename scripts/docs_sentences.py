@@ -25,8 +25,8 @@ def read(name: str) -> Numbers:
     return json.loads((MEASURED / name).read_text())
 
 
-def share(value: float) -> str:
-    """A share of 1 as per cent, as many digits as are worth telling."""
+def percent(value: float) -> str:
+    """Format a fraction as per cent, with as many digits as matter."""
     return f"{100 * value:.0f} %" if value >= 0.095 else f"{100 * value:.1f} %"
 
 
@@ -71,8 +71,8 @@ def tab(run: Numbers) -> str:
     }
     values = run["images"][shown["image"] - 1]["methods"][run["names"][shown["method"]]]
     bought, buyer = values["bought"], values["buyer"]
-    sum_of = "" if shown["method"] == "relevance" else f", {share(bought['value'])}"
-    other = f", {share(buyer['value'])}" if sum_of else ""
+    sum_of = "" if shown["method"] == "relevance" else f", {percent(bought['value'])}"
+    other = f", {percent(buyer['value'])}" if sum_of else ""
     return (
         f"*The quickstart's network after {run['steps']} steps, image {shown['image']}: {methods[shown['method']]}, "
         f"from the row that it pools. Of the {run['patches']} patches the bought coin has the {rank(bought['rank'])} "
@@ -88,7 +88,7 @@ def patches(run: Numbers) -> str:
         "*A validation image, the patches that become tokens, and how the CLS of the quickstart's network shares "
         "out its attention: in the last layer, heads averaged, and rolled out through all three. The network was "
         f"given classes, never places. Of the patches, the bought coin has the {rank(last['rank'])} share in the "
-        f"last layer, {share(last['value'])}, and the {rank(rolled['rank'])} in rollout, {share(rolled['value'])}.*"
+        f"last layer, {percent(last['value'])}, and the {rank(rolled['rank'])} in rollout, {percent(rolled['value'])}.*"
     )
 
 

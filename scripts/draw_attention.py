@@ -30,7 +30,7 @@ from vit_attn.model import Attention, VisionTransformer
 from vit_attn.model.attention import hard_weights
 from vit_attn.model.positions import local_attn_mask
 from vit_attn.model.scores import AFFINITIES, Scores, keep_top_k
-from vit_attn.plotting.canvas import COLOURS
+from vit_attn.plotting.canvas import COLOURMAP
 from vit_attn.plotting.overlay import MARK_COLOUR
 
 ROOT = Path(__file__).parent.parent
@@ -130,7 +130,7 @@ def weights_and_values() -> Figure:
         outputs = weights @ values
     reach = float(values.abs().max())
     panels = (
-        ("weights: who looks at whom", 0.47, weights, (COLOURS, Normalize(0, 1)), "key", "query"),
+        ("weights: who looks at whom", 0.47, weights, (COLOURMAP, Normalize(0, 1)), "key", "query"),
         ("values: what each gives", 3.79, values, ("PuOr", Normalize(-reach, reach)), "channel", "key"),
         ("outputs: what each receives", 6.25, outputs, ("PuOr", Normalize(-reach, reach)), "channel", "query"),
     )
@@ -141,7 +141,7 @@ def weights_and_values() -> Figure:
         place = (left / WIDTH, 0.45 / height, cols * cell_width / WIDTH, rows * cell_height / height)
         axes = figure.add_axes(place)
         axes.imshow(matrix.numpy(), cmap=colours, norm=scale, aspect="auto", interpolation="nearest")
-        _numbers(axes, matrix, colours, scale, "{:.0%}" if colours == COLOURS else "{:.1f}")
+        _numbers(axes, matrix, colours, scale, "{:.0%}" if colours == COLOURMAP else "{:.1f}")
         axes.set_title(title, fontsize=9, pad=5, color=INK, loc="left")
         axes.set_xticks(range(cols), [str(col + 1) for col in range(cols)])
         axes.set_yticks(range(rows), [str(row + 1) for row in range(rows)])
@@ -191,7 +191,7 @@ def forms() -> Figure:
         row, col = divmod(number, 4)
         place = ((0.45 + 1.73 * col) / WIDTH, (2.42 - 1.97 * row) / height, side / WIDTH, side / height)
         axes = figure.add_axes(place)
-        axes.imshow(100 * weights[0, 0].numpy(), cmap=COLOURS, norm=scale, interpolation="nearest")
+        axes.imshow(100 * weights[0, 0].numpy(), cmap=COLOURMAP, norm=scale, interpolation="nearest")
         axes.set_title(name, fontsize=9, pad=4, color=INK)
         axes.set_xticks([0, 4, 8, 12], ["1", "5", "9", "13"] if row else [])
         axes.set_yticks([0, 4, 8, 12], ["1", "5", "9", "13"] if not col else [])
@@ -199,7 +199,7 @@ def forms() -> Figure:
         axes.set_xlabel("key" if row else "", fontsize=8.5, labelpad=1, color=INK)
         axes.set_ylabel("" if col else "query", fontsize=8.5, labelpad=1, color=INK)
     bar_axes = figure.add_axes((7.45 / WIDTH, 0.45 / height, 0.11 / WIDTH, 3.52 / height))
-    bar = figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar_axes, ticks=[0, 5, 20, 50, 100])
+    bar = figure.colorbar(ScalarMappable(scale, COLOURMAP), cax=bar_axes, ticks=[0, 5, 20, 50, 100])
     bar.set_label("% of a query's attention", fontsize=8.5, labelpad=3, color=INK)
     bar.ax.tick_params(labelsize=8, length=2, pad=2, labelcolor=INK)
     return figure
@@ -258,11 +258,11 @@ def patches(weights: Path, which: int = 2) -> Figure:
         axes = panel(2 + number, f"{name}, from CLS")
         axes.imshow(grey, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         over = {"extent": (-0.5, 31.5, 31.5, -0.5), "interpolation": "nearest"}
-        axes.imshow(100 * row[1:].reshape(GRID, GRID), cmap=COLOURS, norm=scale, alpha=0.6, **over)
+        axes.imshow(100 * row[1:].reshape(GRID, GRID), cmap=COLOURMAP, norm=scale, alpha=0.6, **over)
         axes.set_xlabel(f"+ {row[0]:.0%} on CLS itself", fontsize=8, labelpad=4, color=INK)
         _mark(axes, truth)
     bar_axes = figure.add_axes((7.5 / WIDTH, 0.32 / height, 0.1 / WIDTH, side / height))
-    bar = figure.colorbar(ScalarMappable(scale, COLOURS), cax=bar_axes, alpha=0.6)
+    bar = figure.colorbar(ScalarMappable(scale, COLOURMAP), cax=bar_axes, alpha=0.6)
     bar.set_label("% of attention, a patch", fontsize=8.5, labelpad=3, color=INK)
     bar.ax.tick_params(labelsize=8, length=2, pad=2, labelcolor=INK)
     return figure

@@ -23,42 +23,42 @@ def net_of(**options) -> VisionTransformer:
 
 @pytest.mark.parametrize("pool", ["token", "avg", "map"])
 @pytest.mark.parametrize("query", [None, 3])
-def test_a_view_shows_what_the_methods_say(pool, query):
+def test_a_summary_has_the_rows_of_the_methods(pool, query):
     net, images = net_of(global_pool=pool), torch.randn(3, 3, 16, 24)
-    views = summarize(net, images, query)
+    summaries = summarize(net, images, query)
     with record(net, gradients=True) as recording:
         logits = net(images)
     asked = None if query is None else [query]
     rows = recording.query_rows(asked)
-    for i, view in enumerate(views):
-        assert view.predicted == view.target == logits[i].argmax()
-        assert_close(view.probabilities, logits[i].softmax(-1).detach().numpy())
-        assert_close(view.rollout, rollout(recording, asked)[i, 0].numpy())
+    for i, summary in enumerate(summaries):
+        assert summary.predicted == summary.target == logits[i].argmax()
+        assert_close(summary.probabilities, logits[i].softmax(-1).detach().numpy())
+        assert_close(summary.rollout, rollout(recording, asked)[i, 0].numpy())
         expected = torch.stack([rows[i % len(rows), 0] @ layer.weights()[i] for layer in recording])
-        assert_close(view.heads, expected.numpy(), rtol=1e-4, atol=1e-6)
-        assert_close(view.heads.sum(-1), np.ones((3, 4), dtype=np.float32), rtol=1e-4, atol=1e-5)
+        assert_close(summary.heads, expected.numpy(), rtol=1e-4, atol=1e-6)
+        assert_close(summary.heads.sum(-1), np.ones((3, 4), dtype=np.float32), rtol=1e-4, atol=1e-5)
         related = relevance(recording, queries=asked)[i, 0]
         if not (pool == "map" and query is None):
             related = related - rows[i % len(rows), 0]
-        assert_close(view.relevance, related.clamp_min(0).numpy())
-        patches = view.patches(view.heads)
+        assert_close(summary.relevance, related.clamp_min(0).numpy())
+        patches = summary.patches(summary.heads)
         assert patches.shape == (3, 4, 2, 3)
-        assert patches[1, 2, 1, 0] == view.heads[1, 2, view.num_prefix_tokens + 3]
+        assert patches[1, 2, 1, 0] == summary.heads[1, 2, summary.num_prefix_tokens + 3]
 
 
 def test_the_last_token_is_named_by_its_number():
-    views = summarize(net_of(), torch.randn(1, 3, 16, 24), query=-1)
-    assert views[0].query == 6
+    summaries = summarize(net_of(), torch.randn(1, 3, 16, 24), query=-1)
+    assert summaries[0].query == 6
 
 
-def test_looking_leaves_gradients_and_random_state_alone_and_works_without_gradients():
+def test_summarizing_leaves_gradients_and_random_state_alone_and_works_without_gradients():
     net, images = net_of(), torch.randn(2, 3, 16, 24)
     state = torch.get_rng_state()
     net.requires_grad_(False)
     with torch.no_grad():
-        views = summarize(net, images, target=[1, 4])
-    assert [view.target for view in views] == [1, 4]
-    assert views[0].relevance.max() > 0
+        summaries = summarize(net, images, target=[1, 4])
+    assert [summary.target for summary in summaries] == [1, 4]
+    assert summaries[0].relevance.max() > 0
     assert all(parameter.grad is None for parameter in net.parameters())
     assert torch.equal(torch.get_rng_state(), state)
 

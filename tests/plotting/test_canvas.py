@@ -6,9 +6,9 @@ from vit_attn.plotting.canvas import INK, Box, Canvas, Scale
 RED = (255, 0, 0)
 
 
-def inked(page: Canvas) -> np.ndarray:
-    """Where the page is no longer white, as (y, x) of the pixels."""
-    return np.argwhere((page.pixels() != 255).any(axis=-1))
+def inked(canvas: Canvas) -> np.ndarray:
+    """Pixels of the canvas that are not white, as (y, x) of the pixels."""
+    return np.argwhere((canvas.pixels() != 255).any(axis=-1))
 
 
 def test_a_box_is_divided_into_cells_that_meet():
@@ -20,20 +20,20 @@ def test_a_box_is_divided_into_cells_that_meet():
 
 
 def test_a_picture_fills_its_box_and_its_pixels_stay_squares():
-    page = Canvas(2, 1, dpi=100)
+    canvas = Canvas(2, 1, dpi=100)
     picture = np.array([[RED, (0, 0, 255)]], dtype=np.uint8)
-    page.place(picture, Box(0.5, 0.25, 1.0, 0.5))
-    drawn = page.pixels()
+    canvas.place(picture, Box(0.5, 0.25, 1.0, 0.5))
+    drawn = canvas.pixels()
     assert (drawn[25:75, 50:100] == RED).all()
     assert (drawn[25:75, 100:150] == (0, 0, 255)).all()
-    assert len(inked(page)) == 100 * 50
+    assert len(inked(canvas)) == 100 * 50
 
 
 @pytest.mark.parametrize(("anchor", "side"), [("lt", (1, 1)), ("rb", (-1, -1)), ("lb", (1, -1)), ("rt", (-1, 1))])
 def test_words_stand_on_the_side_of_their_place_that_the_anchor_names(anchor: str, side: tuple[int, int]):
-    page = Canvas(2, 2, dpi=100)
-    page.write("quantity", 1.0, 1.0, 10, anchor)
-    y, x = inked(page).mean(axis=0) - 100
+    canvas = Canvas(2, 2, dpi=100)
+    canvas.write("quantity", 1.0, 1.0, 10, anchor)
+    y, x = inked(canvas).mean(axis=0) - 100
     assert (np.sign(x), np.sign(y)) == side
 
 
@@ -54,9 +54,9 @@ def test_lines_of_words_follow_each_other_downward():
 
 
 def test_words_that_run_upward_are_higher_than_wide():
-    page = Canvas(1, 1, dpi=100)
-    page.write_upward("attention", 0.5, 0.5, 8)
-    (top, left), (bottom, right) = inked(page).min(axis=0), inked(page).max(axis=0)
+    canvas = Canvas(1, 1, dpi=100)
+    canvas.write_upward("attention", 0.5, 0.5, 8)
+    (top, left), (bottom, right) = inked(canvas).min(axis=0), inked(canvas).max(axis=0)
     assert bottom - top > 3 * (right - left)
     assert abs((top + bottom) / 2 - 50) <= 2
 
@@ -66,9 +66,9 @@ def test_an_outline_lies_within_its_box_and_a_dotted_one_has_gaps():
     box = Box(0.2, 0.3, 0.4, 0.2)
     solid.outline(box, "#ff0000", 1.44)
     dotted.outline(box, "#ff0000", 1.44, "dotted")
-    for page in (solid, dotted):
-        assert inked(page).min(axis=0).tolist() == [30, 20]
-        assert inked(page).max(axis=0).max() <= 59
+    for canvas in (solid, dotted):
+        assert inked(canvas).min(axis=0).tolist() == [30, 20]
+        assert inked(canvas).max(axis=0).max() <= 59
     assert 0.4 < len(inked(dotted)) / len(inked(solid)) < 0.7
 
 
@@ -83,8 +83,8 @@ def test_the_numbers_of_a_scale_are_round_and_on_it(most: float):
 
 def test_the_root_lifts_small_values_and_keeps_the_ends():
     plain, root, values = Scale(4.0), Scale(4.0, root=True), np.array([0.0, 1.0, 4.0])
-    assert plain.place(values).tolist() == [0, 0.25, 1]
-    assert root.place(values).tolist() == [0, 0.5, 1]
+    assert plain.position(values).tolist() == [0, 0.25, 1]
+    assert root.position(values).tolist() == [0, 0.5, 1]
 
 
 def test_values_beyond_the_scale_take_its_ends_and_nothing_divides_by_zero():
@@ -94,11 +94,11 @@ def test_values_beyond_the_scale_take_its_ends_and_nothing_divides_by_zero():
 
 
 def test_the_bar_shows_each_colour_where_its_number_stands():
-    scale, page, box = Scale(10.0, root=True), Canvas(1, 2, dpi=100), Box(0.2, 0.2, 0.1, 1.6)
-    page.scale_bar(scale, box, "%")
-    drawn = page.pixels().astype(int)
+    scale, canvas, box = Scale(10.0, root=True), Canvas(1, 2, dpi=100), Box(0.2, 0.2, 0.1, 1.6)
+    canvas.scale_bar(scale, box, "%")
+    drawn = canvas.pixels().astype(int)
     for value in (2.0, 6.0, 9.0):
-        y = round(100 * (box.top + box.height * (1 - scale.place(np.array([value]))[0])))
+        y = round(100 * (box.top + box.height * (1 - scale.position(np.array([value]))[0])))
         assert np.abs(drawn[y, 25] - scale.colours(np.array([[value]]))[0, 0]).max() <= 6
     dark = np.argwhere((drawn == np.array([int(INK[i : i + 2], 16) for i in (1, 3, 5)])).all(axis=-1))
     assert dark[:, 1].max() > 32  # ticks and numbers beside the bar

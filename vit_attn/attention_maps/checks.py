@@ -1,4 +1,4 @@
-"""Arguments that name what does not exist, told in one line before anything is computed from them."""
+"""Checks of arguments, with one-line errors before anything is computed."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -19,13 +19,13 @@ from vit_attn.errors import UserError, is_out_of_memory, one_line, shortened, so
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
-    """A whole number, which neither a truth value nor 2.0 is.
+    """Check that a value is a whole number, neither a bool nor a float.
 
     >>> whole("steps", 3)
     3
 
     Raises:
-        UserError: If it is none, or too small.
+        UserError: If it is not, or if it is too small.
     """
     try:
         if isinstance(value, (bool, np.bool_)) or (isinstance(value, Tensor) and value.dtype == torch.bool):
@@ -39,19 +39,22 @@ def whole(name: str, value: Any, least: int = 1) -> int:
 
 
 def indices(name: str, given: Any, count: int, of: str = "") -> list[int]:
-    """Indices from 0 of which negative ones counted from the last.
+    """Check indices; negative ones count from the last.
 
     >>> indices("layers", [0, -1], 12)
     [0, 11]
 
     Args:
-        name: What is indexed, for the message.
+        name: Name of the argument, for the message.
         given: A sequence, array or tensor of whole numbers.
-        count: How many there are.
-        of: What they are called in the message.
+        count: Number of things that are indexed.
+        of: Their name, for the message.
+
+    Returns:
+        Indices from 0.
 
     Raises:
-        UserError: If one is no whole number or does not exist, or if it is no sequence.
+        UserError: If ``given`` is no sequence of whole numbers, or if one is out of range.
     """
     wanted = f"{name} must be {of}in 0..{count - 1}"
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes)) or _is_scalar(given):
@@ -60,7 +63,7 @@ def indices(name: str, given: Any, count: int, of: str = "") -> list[int]:
         raise UserError(f"{wanted}, got a tensor on the meta device, which holds no numbers")
     listed = list(given.tolist()) if isinstance(given, (Tensor, np.ndarray)) else list(given)
     try:
-        numbers = [whole(name, each, least=-count) for each in listed]
+        numbers = [whole(name, value, least=-count) for value in listed]
     except UserError as error:
         raise UserError(f"{wanted}, got {_short(listed)}") from error
     if outside := [number for number in numbers if number >= count]:
@@ -69,10 +72,10 @@ def indices(name: str, given: Any, count: int, of: str = "") -> list[int]:
 
 
 def fraction(name: str, value: Any) -> float:
-    """A number from 0, below 1.
+    """Check that a value is a number in [0, 1).
 
     Raises:
-        UserError: If it is none.
+        UserError: If it is not.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not 0 <= value < 1:
         raise UserError(f"{name} must be in [0, 1), got {_short(value)}")
@@ -80,15 +83,15 @@ def fraction(name: str, value: Any) -> float:
 
 
 def has_numbers(value: Any) -> bool:
-    """Whether it is a tensor whose numbers are there."""
+    """Whether a value is a tensor that is not on the meta device."""
     return isinstance(value, Tensor) and not value.is_meta
 
 
 def class_targets(target: Any, images: int, device: torch.device) -> Tensor:
-    """One class for each image, from one class for all or one for each.
+    """Target classes, one per image, from one class for all images or one for each.
 
     Raises:
-        UserError: If these are no whole numbers, or not as many as images.
+        UserError: If these are not whole numbers, or not one per image.
     """
     try:
         classes = target.to(device) if isinstance(target, Tensor) else torch.as_tensor(target, device=device)
@@ -106,10 +109,10 @@ def class_targets(target: Any, images: int, device: torch.device) -> Tensor:
 
 
 def in_head(classes: Tensor, count: int) -> Tensor:
-    """Classes that the head has.
+    """Check that classes are in 0..count - 1.
 
     Raises:
-        UserError: If it does not have one.
+        UserError: If one is not.
     """
     outside = classes[(classes < 0) | (classes >= count)]
     if len(outside):
@@ -118,10 +121,10 @@ def in_head(classes: Tensor, count: int) -> Tensor:
 
 
 def check_images(net: Any, images: Any) -> None:
-    """Refuse what is no batch of images for this network.
+    """Check that images are a finite batch, and that the network can be run.
 
     Raises:
-        UserError: If it is none, or if the network cannot be run.
+        UserError: If they are not, or if it cannot.
     """
     check_network(getattr(net, "_orig_mod", net))
     check_parameters(net)
@@ -131,10 +134,10 @@ def check_images(net: Any, images: Any) -> None:
 
 
 def call_network(net: nn.Module, images: Tensor) -> Any:
-    """What a network makes of images.
+    """Call a network on images.
 
     Raises:
-        UserError: If it does not take them; the network's own error is the cause.
+        UserError: If the network does not take them; its own error is the cause.
     """
     try:
         return net(images)
@@ -151,30 +154,30 @@ def call_network(net: nn.Module, images: Tensor) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """The first sentence of an error of torch's, before its advice, or its kind where it says nothing."""
+    """First sentence of torch's error, without its advice, or the error's type if it has no text."""
     sentence = str(error).strip().partition("\n")[0].partition(". ")[0]
     return shortened(one_line(sentence or type(error).__name__), 240)
 
 
 def check_order(order: Any, images: int, patches: int) -> None:
-    """Refuse what does not rank the patches, such as a map itself.
+    """Check that an order ranks all patches, of each image or for all images.
 
     Raises:
-        UserError: If it is no order of all patches, of each image or of all.
+        UserError: If it does not, as a map itself does not.
     """
     shape = tuple(order.shape) if isinstance(order, Tensor) else type(order).__name__
     if not has_numbers(order) or order.ndim != 2 or order.shape[1] != patches or len(order) not in (1, images):
         raise UserError(f"the order must be of {patches} patches for {images} images, got {shape}")
-    every = torch.arange(patches, device=order.device)
-    if order.is_floating_point() or order.dtype == torch.bool or not (order.sort(dim=-1).values == every).all():
+    patch_indices = torch.arange(patches, device=order.device)
+    if order.is_floating_point() or order.dtype == torch.bool or not (order.sort(dim=-1).values == patch_indices).all():
         raise UserError(f"the order must hold each patch, 0..{patches - 1}, once: order_of(map) makes one from a map")
 
 
 def check_maps(maps: Any, name: str = "maps") -> None:
-    """Refuse what is not one finite number a patch of each image.
+    """Check that maps have one finite number per patch of each image.
 
     Raises:
-        UserError: If it is not.
+        UserError: If they do not.
     """
     if not has_numbers(maps) or maps.ndim != 2 or not maps.numel():
         found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
@@ -195,10 +198,10 @@ def check_region(region: Any, maps: Tensor) -> None:
 
 
 def check_map_pair(a: Any, b: Any) -> None:
-    """Refuse maps that cannot be compared patch by patch.
+    """Check that two maps can be compared patch by patch.
 
     Raises:
-        UserError: If they are not of as many images and patches.
+        UserError: If they differ in shape, or are not finite.
     """
     check_maps(a)
     check_maps(b)
@@ -207,10 +210,10 @@ def check_map_pair(a: Any, b: Any) -> None:
 
 
 def check_weights(weights: Any) -> None:
-    """Refuse what are no finite attention weights.
+    """Check that attention weights are finite and of shape (images, heads, queries, keys).
 
     Raises:
-        UserError: If they are not (images, heads, queries, keys).
+        UserError: If they are not.
     """
     if not has_numbers(weights) or weights.ndim != 4 or not weights.numel() or not weights.is_floating_point():
         found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
@@ -220,10 +223,11 @@ def check_weights(weights: Any) -> None:
 
 
 def check_logits(output: Tensor) -> Tensor:
-    """Logits that are finite.
+    """Check that logits are finite.
 
     Raises:
-        UserError: If one is not.
+        UserError: If they are not a tensor.
+        NotFinite: If one is NaN or infinity.
     """
     if not has_numbers(output):
         raise UserError(f"logits must be a tensor with numbers, got {type(output).__name__}")

@@ -1,4 +1,4 @@
-"""Maps are computed in float32, whatever the caller has set for products in networks, and never hold NaN in silence."""
+"""Computation of maps in float32, whatever precision the caller has set, with an error for NaN and infinity."""
 
 import contextlib
 import functools
@@ -21,16 +21,16 @@ _held: dict[Any, tuple[int, Callable[[], object]]] = {}
 
 
 class NotFinite(UserError):
-    """A map would hold NaN or infinity: the images, the weights or the gradients do."""
+    """Error for NaN or infinity in a map, which images, weights or gradients brought in."""
 
 
 @contextlib.contextmanager
 def shared(key: Any, make: Callable[[], Callable[[], object]]) -> Iterator[None]:
-    """Hold a setting of the process, made by the first thread that needs it and undone after the last.
+    """Hold a process-wide setting, made by the first thread that needs it and undone after the last.
 
     Args:
-        key: Which setting.
-        make: Makes it and returns what undoes it.
+        key: Identifies the setting.
+        make: Makes the setting and returns a function that undoes it.
     """
     with _lock:
         count, undo = _held[key] if key in _held else (0, make())
@@ -48,7 +48,7 @@ def shared(key: Any, make: Callable[[], Callable[[], object]]) -> Iterator[None]
 
 @contextlib.contextmanager
 def exact() -> Iterator[None]:
-    """No autocast and no inference mode inside."""
+    """Turn autocast and inference mode off inside the block."""
     with contextlib.ExitStack() as stack:
         for device in AUTOCAST_DEVICES:
             if torch.is_autocast_enabled(device):
@@ -60,7 +60,7 @@ def exact() -> Iterator[None]:
 
 
 def in_float32(function: Callable[P, T]) -> Callable[P, T]:
-    """Let a function compute in float32 and refuse a result that is not finite.
+    """Decorate a function to compute in float32, and to raise if its result is not finite.
 
     Raises:
         NotFinite: If a tensor that it returns holds NaN or infinity.
@@ -70,25 +70,25 @@ def in_float32(function: Callable[P, T]) -> Callable[P, T]:
     def computed(*args: P.args, **kwargs: P.kwargs) -> T:
         with exact():
             result = function(*args, **kwargs)
-            for each in result.values() if isinstance(result, dict) else [result]:
-                check_finite(each)
+            for value in result.values() if isinstance(result, dict) else [result]:
+                check_finite(value)
         return result
 
     return computed
 
 
 def check_finite(result: Any) -> None:
-    """Refuse a tensor with NaN or infinity.
+    """Check that a tensor holds no NaN or infinity.
 
     Raises:
-        NotFinite: If there is one.
+        NotFinite: If it does.
     """
     if isinstance(result, Tensor) and not result.isfinite().all():
         raise NotFinite("the attention or its gradients hold NaN or infinity: check the images and the weights")
 
 
 def kernel_dtype(x: Tensor) -> torch.dtype:
-    """What fused attention computes this tensor in: autocast converts what it is given."""
+    """Data type in which fused attention computes this tensor; autocast converts its inputs."""
     kind = x.device.type
     if kind in AUTOCAST_DEVICES and torch.is_autocast_enabled(kind):
         if x.is_floating_point() and x.dtype != torch.float64:
@@ -97,16 +97,16 @@ def kernel_dtype(x: Tensor) -> torch.dtype:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """``a @ b`` of float32, with no less precision, whatever the process has set for such products.
+    """Matrix product ``a @ b`` in full float32 precision, whatever the process has set for such products.
 
-    Where products are in TF32 or bfloat16, this one is in float64: the setting is left alone, since it belongs to all
-    threads, and compiled networks are compiled anew when it changes.
+    Where products are in TF32 or bfloat16, it is computed in float64. The setting itself is left alone: it belongs to
+    all threads, and compiled networks are compiled again when it changes.
     """
     return a @ b if products_are_full(a.device) else (a.double() @ b.double()).float()
 
 
 def products_are_full(device: torch.device) -> bool:
-    """Whether products of float32 are computed in it."""
+    """Whether matrix products of float32 are computed in float32 on this device."""
     backends: Any = torch.backends
     matmul = {"cuda": backends.cuda.matmul, "cpu": backends.mkldnn.matmul}.get(device.type)
     return matmul is None or matmul.fp32_precision == "ieee"

@@ -1,4 +1,4 @@
-"""All that is shown of an image: each head's row, rollout, relevance, and the classes that they go with."""
+"""Attention summary of an image: rows of all heads, rollout, relevance and the predicted probabilities."""
 
 from dataclasses import dataclass
 
@@ -18,20 +18,20 @@ from vit_attn.attention_maps.recording.targets import Target, logits_of
 
 @dataclass(frozen=True)
 class AttentionSummary:
-    """Where one query of one image looks, over all tokens, prefix tokens first.
+    """Attention of one query of one image, over all tokens, prefix tokens first.
 
     Args:
-        heads: The query's row in each layer and head; for a mean or a pool over tokens, their rows mixed as it mixes.
-        last: The last layer's row, heads averaged; for a pool by attention, the pool's own.
+        heads: The query's row in each layer and head; for the pooled row, the tokens' rows weighted as the pool does.
+        last: The last layer's row, heads averaged; for an attention pool, its own row.
         rollout: Attention rollout of the query.
         relevance: Chefer's relevance of the query for the target, without the query's identity.
-        probabilities: Of the classes.
-        target: The class that relevance is of; -1 for a function.
+        probabilities: Probabilities of the classes.
+        target: Class that relevance is for; -1 for a function.
         grid_size: Rows and columns of patches.
         num_prefix_tokens: Tokens before the patches.
-        query: The token that asks; -1 is what the network pools.
-        patch_size: Height and width of a patch in pixels, the first at the image's upper left; none if unknown.
-        pool: Whether ``last`` is the row of a pool by attention.
+        query: Index of the query token; -1 is the pooled row.
+        patch_size: Height and width of a patch in pixels, the first at the image's upper left; None if unknown.
+        pool: Whether ``last`` is the row of an attention pool.
     """
 
     heads: Float[np.ndarray, "L H N"]
@@ -48,11 +48,11 @@ class AttentionSummary:
 
     @property
     def predicted(self) -> int:
-        """The class that the network names."""
+        """Predicted class."""
         return int(self.probabilities.argmax())
 
     def patches(self, row: Float[np.ndarray, "... N"]) -> Float[np.ndarray, "... rows cols"]:
-        """The part of a row that fell on patches, as the grid that they are."""
+        """Select the patches of a row, as a grid."""
         return row[..., self.num_prefix_tokens :].reshape(*row.shape[:-1], *self.grid_size)
 
 
@@ -62,15 +62,15 @@ def summarize(
     query: int | None = None,
     target: Target = None,
 ) -> list[AttentionSummary]:
-    """Record a network on images and say where one query of each looks.
+    """Record a network on images and summarise the attention of one query of each.
 
-    Parameters, their gradients, modes, hooks and random state stay as they are; the network should be in evaluation.
+    Parameters, their gradients, modes, hooks and random state stay as they are; use a network in evaluation mode.
 
     Args:
         net: Any network that :func:`record` takes, with a head.
         images: Normalised images.
-        query: A token, prefix tokens first; by default what the network pools.
-        target: What relevance is of; by default the class that the network names.
+        query: Index of a token, prefix tokens first; by default the pooled row.
+        target: Target of relevance; by default the predicted class.
 
     Raises:
         UserError: If the network cannot be recorded, if its layers have unequally many heads, or if the query or class
@@ -78,7 +78,7 @@ def summarize(
     """
     check_images(net, images)
     with torch.inference_mode(False), torch.enable_grad(), record(net, gradients=True) as recording:
-        images = images.clone() if images.is_inference() else images  # one of inference mode cannot enter a graph
+        images = images.clone() if images.is_inference() else images  # inference tensors cannot enter a graph
         logits = logits_of(call_network(net, images)).detach()
     return summaries_of(recording, logits, query, target)
 
@@ -86,7 +86,7 @@ def summarize(
 def summaries_of(
     recording: Recording, logits: Float[Tensor, "B classes"], query: int | None = None, target: Target = None
 ) -> list[AttentionSummary]:
-    """Views of what was recorded with gradients; arguments as for :func:`summarize`."""
+    """Summarise a recording with gradients; arguments and errors as for :func:`summarize`."""
     with exact():
         return _summaries_of(recording, logits, query, target)
 
@@ -96,24 +96,24 @@ def _summaries_of(
 ) -> list[AttentionSummary]:
     classes = logits.argmax(dim=-1) if target is None else target
     queries = None if query is None else recording.token_indices([query])
-    related = relevance(recording, classes, queries)[:, 0]
+    for_class = relevance(recording, classes, queries)[:, 0]
     if query is not None or recording.pool is None:
-        related = related - recording.query_rows(queries)[:, 0]  # the product's identity says nothing
+        for_class = for_class - recording.query_rows(queries)[:, 0]  # without the identity of the product
     heads = head_rows(recording, query)
     pooled = query is None and recording.pool is not None
     rows = {
         "heads": heads,
         "last": recording.query_rows()[:, 0] if pooled else heads[:, -1].mean(dim=1),
         "rollout": rollout(recording, queries)[:, 0],
-        "relevance": related.clamp_min(0.0),
+        "relevance": for_class.clamp_min(0.0),
         "probabilities": logits.float().softmax(dim=-1),
     }
-    arrays = {name: each.cpu().numpy() for name, each in rows.items()}
-    named = [-1] * len(logits) if callable(target) else class_targets(classes, len(logits), logits.device).tolist()
+    arrays = {name: tensor.cpu().numpy() for name, tensor in rows.items()}
+    targets = [-1] * len(logits) if callable(target) else class_targets(classes, len(logits), logits.device).tolist()
     return [
         AttentionSummary(
-            **{name: each[i] for name, each in arrays.items()},
-            target=named[i],
+            **{name: array[i] for name, array in arrays.items()},
+            target=targets[i],
             grid_size=recording.grid_size,
             num_prefix_tokens=recording.num_prefix_tokens,
             query=-1 if queries is None else queries[0],
@@ -126,7 +126,7 @@ def _summaries_of(
 
 @in_float32
 def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "B L H N"]:
-    """The row of a query, or what the network pools, in every layer and head.
+    """Attention row of a query, or of what the network pools, in every layer and head.
 
     Raises:
         UserError: If layers have unequally many heads, or if the query does not exist.
@@ -139,8 +139,8 @@ def head_rows(recording: Recording, query: int | None = None) -> Float[Tensor, "
         for call in layer.calls:
             for images, _ in call.parts():
                 weights = call.part(images).weights()
-                mine = rows if len(rows) == 1 else rows[first + images.start : first + images.start + len(weights)]
-                parts.append(product(mine, weights)[:, :, 0])
+                chosen = rows if len(rows) == 1 else rows[first + images.start : first + images.start + len(weights)]
+                parts.append(product(chosen, weights)[:, :, 0])
             first += call.q.shape[0]
         layers.append(torch.cat(parts))
     return torch.stack(layers, dim=1)

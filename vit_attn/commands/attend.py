@@ -162,14 +162,14 @@ def draw(picture: "np.ndarray", view: "AttentionSummary", words: tuple[str, str,
         words: What it names, for the title; the class that relevance is of; who asks.
     """
     from vit_attn.attention_maps.recording.token_layout import crop_to_patches
-    from vit_attn.plotting.overlay import AttentionMap, Mark, draw_overlays, draw_sheet, shares_of, stack
+    from vit_attn.plotting.overlay import AttentionMap, Mark, draw_overlays, draw_sheet, patch_fractions, stack
 
     guess, target, query = words
 
     def prefix(row):
         return row[..., : view.num_prefix_tokens].sum(axis=-1)
 
-    maps = [AttentionMap("relevance", shares_of(view.patches(view.relevance)), note=f"for {target}")]
+    maps = [AttentionMap("relevance", patch_fractions(view.patches(view.relevance)), note=f"for {target}")]
     rows = {"pool" if view.pool else "last layer": view.last, "rollout": view.rollout}
     maps += [AttentionMap(title, view.patches(row), float(prefix(row))) for title, row in rows.items()]
     patch = view.query - view.num_prefix_tokens

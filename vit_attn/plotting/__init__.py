@@ -1,1 +1,1 @@
-"""Figures: maps over images, sheets of heads, curves, comparisons and confusion matrices."""
+"""Figures: maps over images, sheets of heads, curves, comparisons of networks and confusion matrices."""

@@ -1,7 +1,6 @@
-"""White paper on which pictures and words are placed, in inches from its top left corner.
+"""Canvas on which pictures and text are placed, in inches from its top left corner.
 
-For the many small pictures of a run: with matplotlib, whose axes take 10 ms each, drawing took most of the time of
-logging.
+For the many small pictures of a run: matplotlib takes 10 ms per axes, which was most of the time of logging.
 """
 
 import functools
@@ -19,12 +18,12 @@ Picture = UInt8[np.ndarray, "_ _ 3"]
 Values = Float[np.ndarray, "rows cols"]
 Colour = str
 
-COLOURS = "viridis"
+COLOURMAP = "viridis"
 INK = "#1a1a1a"
 
 
 class Box(NamedTuple):
-    """A place on a page, in inches."""
+    """Rectangle on a canvas, in inches."""
 
     left: float
     top: float
@@ -33,78 +32,78 @@ class Box(NamedTuple):
 
     @property
     def centre(self) -> float:
-        """Its middle from left to right."""
+        """Horizontal centre."""
         return self.left + self.width / 2
 
     def part(self, row: float, col: float, rows: int, cols: int, by: float = 1.0) -> "Box":
-        """A cell of the grid that divides it, ``by`` cells wide and high."""
+        """Cell of a grid that divides the box, ``by`` cells wide and high."""
         width, height = self.width / cols, self.height / rows
         return Box(self.left + col * width, self.top + row * height, by * width, by * height)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Numbers as colours, from 0 to ``most``.
+    """Colour scale from 0 to ``most``.
 
     Args:
         most: The largest number.
-        root: Whether colours follow the square root, so that little is seen.
-        opacity: Share of the colour where it lies over a grey image; its bar lies over middle grey.
-        table: Name of matplotlib's table of colours.
+        root: Whether colours follow the square root, so that small numbers can be told apart.
+        opacity: Opacity of the colours over a grey image, in [0, 1]; the colour bar lies over middle grey.
+        colourmap: Name of a colour map of matplotlib's.
     """
 
     most: float
     root: bool = False
     opacity: float = 1.0
-    table: str = COLOURS
+    colourmap: str = COLOURMAP
 
-    def place(self, values: np.ndarray) -> np.ndarray:
-        """Where values stand on the scale, from 0 to 1."""
-        shares = np.clip(np.asarray(values, dtype=float) / max(self.most, 1e-30), 0, 1)
-        return np.sqrt(shares) if self.root else shares
+    def position(self, values: np.ndarray) -> np.ndarray:
+        """Positions of values on the scale, from 0 to 1."""
+        fractions = np.clip(np.asarray(values, dtype=float) / max(self.most, 1e-30), 0, 1)
+        return np.sqrt(fractions) if self.root else fractions
 
     def colours(self, values: Values) -> Picture:
-        """The colour of each value."""
-        return _table(self.table)[(255 * self.place(values)).round().astype(int)]
+        """Colours of the values."""
+        return _lookup_table(self.colourmap)[(255 * self.position(values)).round().astype(int)]
 
     def over(self, grey: Float[np.ndarray, "height width 1"], values: Values) -> Picture:
-        """The colours over a grey image, each as large as its part of the image."""
+        """Colours of the values over a grey image, each over its cell of the image."""
         (height, width, _), (rows, cols) = grey.shape, values.shape
         spread = self.colours(values)[np.arange(height) * rows // height][:, np.arange(width) * cols // width]
         return (self.opacity * spread + (1 - self.opacity) * grey).round().astype(np.uint8)
 
     def ticks(self) -> list[float]:
-        """Round numbers on the scale, about five."""
+        """About five round numbers on the scale."""
         return [
             tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.most) if tick <= self.most
         ]
 
 
 class Canvas:
-    """A page to draw on.
+    """White canvas to draw on.
 
     Args:
-        width: In inches.
-        height: In inches.
-        dpi: Pixels an inch.
+        width: Width in inches.
+        height: Height in inches.
+        dpi: Pixels per inch.
     """
 
     def __init__(self, width: float, height: float, dpi: int) -> None:
         self.dpi = dpi
-        self.sheet = Image.new("RGB", (round(width * dpi), round(height * dpi)), "white")
-        self.pen = ImageDraw.Draw(self.sheet)
+        self.image = Image.new("RGB", (round(width * dpi), round(height * dpi)), "white")
+        self.pen = ImageDraw.Draw(self.image)
 
     def pixels(self) -> Picture:
-        """The page as it is."""
-        return np.asarray(self.sheet).copy()
+        """Pixels of the canvas."""
+        return np.asarray(self.image).copy()
 
     def place(self, picture: Picture, box: Box) -> None:
-        """A picture that fills the box: its pixels stay squares where it is enlarged."""
+        """Place a picture so that it fills the box; enlarged pixels stay squares."""
         left, top, right, bottom = self._edges(box)
         size, image = (right - left, bottom - top), Image.fromarray(picture)
         enlarged = size[0] >= image.width and size[1] >= image.height
         method = Image.Resampling.NEAREST if enlarged else Image.Resampling.BOX
-        self.sheet.paste(image.resize(size, method), (left, top))
+        self.image.paste(image.resize(size, method), (left, top))
 
     def write(
         self,
@@ -116,17 +115,17 @@ class Canvas:
         most: float | None = None,
         colour: Colour = INK,
     ) -> None:
-        """Words, line by line.
+        """Write text, line by line.
 
         Args:
-            text: What to write.
+            text: The text.
             x: Inches from the left.
             y: Inches from the top.
-            points: Size of the letters.
-            anchor: What is at that place: left, middle or right (``l``, ``m``, ``r``), then top, middle or bottom
-                (``t``, ``m``, ``b``) of the words.
-            most: Width that they may take; what does not fit is left out and an ellipsis stands for it.
-            colour: Of the letters.
+            points: Font size.
+            anchor: Point of the text that is at (x, y): left, middle or right (``l``, ``m``, ``r``), then top, middle
+                or bottom (``t``, ``m``, ``b``).
+            most: Largest width in inches; longer lines are cut and end in an ellipsis.
+            colour: Colour of the text.
         """
         font = _font(points * self.dpi / 72)
         lines = [line if most is None else _cut(line, font, most * self.dpi) for line in text.split("\n")]
@@ -137,22 +136,22 @@ class Canvas:
             self.pen.text((x * self.dpi, first + number * step), line, colour, font, kind)
 
     def write_upward(self, text: str, x: float, y: float, points: float = 8.0, top: bool = False) -> None:
-        """Words that run upward, their middle or else their end at (x, y)."""
-        mask = _upward(text, points * self.dpi / 72)
+        """Write text that runs upward, with its middle at (x, y), or its upper end if ``top``."""
+        mask = _upward_mask(text, points * self.dpi / 72)
         y += mask.height / 2 / self.dpi if top else 0.0
         corner = (round(x * self.dpi - mask.width / 2), round(y * self.dpi - mask.height / 2))
-        self.sheet.paste(Image.new("RGB", mask.size, INK), corner, mask)
+        self.image.paste(Image.new("RGB", mask.size, INK), corner, mask)
 
     def length(self, text: str, points: float = 8.0) -> float:
-        """Inches that a line of words takes."""
+        """Width of a line of text in inches."""
         return _font(points * self.dpi / 72).getlength(text) / self.dpi
 
     def cut(self, text: str, most: float, points: float = 8.0) -> str:
-        """A line of words, or as many as fit in so many inches with an ellipsis for the rest."""
+        """Cut a line of text to this width in inches; a cut line ends in an ellipsis."""
         return _cut(text, _font(points * self.dpi / 72), most * self.dpi)
 
     def outline(self, box: Box, colour: Colour, points: float, line: Literal["solid", "dotted"] = "solid") -> None:
-        """The edge of a box."""
+        """Draw the outline of a box."""
         left, top, right, bottom = self._edges(box)
         width = max(1, round(points * self.dpi / 72))
         if line == "solid":
@@ -166,16 +165,16 @@ class Canvas:
                 self._dot(x, top + start, width, min(width, bottom - top - start), colour)
 
     def scale_bar(self, scale: Scale, box: Box, label: str) -> None:
-        """A scale with its numbers and what they count; 0.45 inches beside the box are its words'."""
+        """Draw a colour bar in the box, with ticks and a label in the 0.45 inches to its right."""
         steps = np.linspace(1, 0, max(2, round(box.height * self.dpi)))
         values = scale.most * (steps**2 if scale.root else steps)
         self.place(scale.over(np.full((len(steps), 1, 1), 128.0), values[:, None]), box)
         self.outline(box, INK, 0.5)
         right, free = box.left + box.width, box.top + box.height + 1.0
         ticks = scale.ticks()
-        for tick, place in zip(ticks, scale.place(np.array(ticks)), strict=True):
-            y = box.top + box.height * (1 - place)
-            if free - y < 0.1:  # the root crowds them at the bottom
+        for tick, position in zip(ticks, scale.position(np.array(ticks)), strict=True):
+            y = box.top + box.height * (1 - position)
+            if free - y < 0.1:  # the square root crowds ticks at the bottom
                 continue
             free = y
             self._line(right, y, right + 0.03, y)
@@ -184,7 +183,7 @@ class Canvas:
 
     def _line(self, x: float, y: float, x_end: float, y_end: float) -> None:
         self.pen.line(
-            [round(each * self.dpi) for each in (x, y, x_end, y_end)], INK, max(1, round(0.6 * self.dpi / 72))
+            [round(inches * self.dpi) for inches in (x, y, x_end, y_end)], INK, max(1, round(0.6 * self.dpi / 72))
         )
 
     def _dot(self, x: int, y: int, width: int, height: int, colour: Colour) -> None:
@@ -197,7 +196,7 @@ class Canvas:
 
 
 @functools.lru_cache(maxsize=4)
-def _table(name: str) -> UInt8[np.ndarray, "256 3"]:
+def _lookup_table(name: str) -> UInt8[np.ndarray, "256 3"]:
     return (255 * matplotlib.colormaps[name](np.arange(256))[:, :3]).round().astype(np.uint8)
 
 
@@ -208,8 +207,8 @@ def _font(size: float) -> ImageFont.FreeTypeFont:
 
 
 @functools.lru_cache(maxsize=256)
-def _upward(text: str, size: float) -> Image.Image:
-    """The words as a mask, turned."""
+def _upward_mask(text: str, size: float) -> Image.Image:
+    """Mask of text that runs upward."""
     left, top, right, bottom = _font(size).getbbox(text, anchor="la")
     mask = Image.new("L", (max(1, round(right - left)), max(1, round(bottom - top))))
     ImageDraw.Draw(mask).text((-left, -top), text, 255, _font(size), "la")
@@ -217,7 +216,7 @@ def _upward(text: str, size: float) -> Image.Image:
 
 
 def _cut(line: str, font: ImageFont.FreeTypeFont, most: float) -> str:
-    """The line, or as much of it as fits with an ellipsis."""
+    """Cut a line to a width in pixels, with an ellipsis."""
     if font.getlength(line) <= most:
         return line
     kept = next((n for n in range(len(line) - 1, 0, -1) if font.getlength(line[:n].rstrip() + "…") <= most), 0)

@@ -1,4 +1,4 @@
-"""What cannot be drawn, told in one line."""
+"""Checks of what is to be drawn, with one-line errors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,10 +9,10 @@ from vit_attn.errors import UserError
 
 
 def check_picture(image: Any) -> None:
-    """Refuse what are no pixels.
+    """Check that an image is a picture: uint8 of shape (height, width, 3).
 
     Raises:
-        UserError: If it is no picture (height, width, 3) of whole numbers from 0 to 255.
+        UserError: If it is not.
     """
     if not isinstance(image, np.ndarray) or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(f"a picture must be an array (height, width, 3), got {_found(image)}")
@@ -21,10 +21,10 @@ def check_picture(image: Any) -> None:
 
 
 def check_values(values: Any, axes: int, name: str = "values") -> None:
-    """Refuse an array that a colour scale cannot show.
+    """Check that a colour scale can show an array.
 
     Raises:
-        UserError: If it is empty, of another number of axes, or not finite.
+        UserError: If it is empty or not finite, or if it has another number of axes.
     """
     if not isinstance(values, np.ndarray) or values.ndim != axes or not values.size or values.dtype.kind not in "fiu":
         raise UserError(f"{name} must be an array of {axes} axes with numbers, got {_found(values)}")
@@ -33,16 +33,16 @@ def check_values(values: Any, axes: int, name: str = "values") -> None:
 
 
 def check_maps(maps: Sequence[Any], image: Any) -> None:
-    """Refuse maps that cannot lie over a picture.
+    """Check that maps can be drawn over a picture.
 
     Raises:
-        UserError: If there are none, or if their grids differ or have more cells than the picture pixels.
+        UserError: If there are none, if their grids differ, or if a grid has more cells than the picture has pixels.
     """
     if not maps:
         raise UserError("at least one map must be drawn, got none")
-    for each in maps:
-        check_values(each.patches, 2, "a map's patches")
-    grids = {each.patches.shape for each in maps}
+    for overlaid in maps:
+        check_values(overlaid.patches, 2, "a map's patches")
+    grids = {overlaid.patches.shape for overlaid in maps}
     if len(grids) > 1:
         raise UserError(f"maps of one grid are drawn together, got {', '.join(map(str, sorted(grids)))}")
     (rows, cols) = grids.pop()

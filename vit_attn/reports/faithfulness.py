@@ -77,7 +77,7 @@ def knockouts(report: FaithfulnessReport) -> dict[str, KnockoutEffect]:
 
 
 def method_table(report: FaithfulnessReport) -> str:
-    """Table of methods by measures and regions, without those that cannot be had, and its legend."""
+    """Table of methods by measures and regions that are defined, and its legend."""
     first = next(iter(report.methods.values()))
     shown = [name for name in (*HEADINGS, *first.pointing) if not first.columns()[name].isnan().all()]
     rows = [["method", *(HEADINGS.get(name, region_title(name)) for name in shown)]]

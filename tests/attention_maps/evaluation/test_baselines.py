@@ -34,7 +34,10 @@ def test_the_areas_of_several_orders_are_those_of_their_curves(net, batch):
     for order, down, up in zip(orders, areas, back, strict=True):
         assert_close(down, deletion(net, IMAGES, order, target, 8).area)
         assert_close(up, insertion(net, IMAGES, order, target, 8).area)
-    assert_close(deletion_areas(net, IMAGES, orders, target, 1)[0], deletion(net, IMAGES, orders[0], target, 1).area)
+    for steps in (1, 5):  # patches are no multiple of 5
+        assert_close(
+            deletion_areas(net, IMAGES, orders, target, steps)[0], deletion(net, IMAGES, orders[0], target, steps).area
+        )
 
 
 def test_a_method_is_judged_by_its_own_map_beside_both_baselines(net):
@@ -80,6 +83,15 @@ def test_the_margin_beside_centre_first_is_of_two_orders_and_beside_random_ones_
     deviation = random.double().std().item()
     assert found.random_margin == pytest.approx(2.365 * deviation * math.sqrt(1 + 1 / 8), rel=1e-2)
     assert found.centre_margin == pytest.approx(2.365 * deviation * math.sqrt(2), rel=1e-2)
+
+
+def test_the_margin_covers_the_spread_of_the_differences_over_images():
+    differences = torch.tensor([0.0, 0.1, 0.2, 0.5])
+    found = compare(0.3 + differences, torch.full((8, 4), 0.3), torch.full((4,), 0.3) - differences)
+    half_width = 3.182 * differences.double().std().item() / math.sqrt(4)
+    assert found.random_margin == pytest.approx(half_width, rel=1e-2)
+    assert found.centre_margin == pytest.approx(2 * half_width, rel=1e-2)  # paired: the difference is twice as large
+    assert found.relations(higher_is_better=True) == (SAME, SAME)
 
 
 def test_a_difference_that_all_images_share_counts_and_its_sign_is_the_measures():

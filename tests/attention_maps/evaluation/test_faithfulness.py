@@ -96,6 +96,13 @@ def test_the_area_is_the_trapezoids():
 def test_fewer_steps_take_several_patches_at_once():
     curve = deletion(OnePatch(), IMAGES, order_of(TRUTH), steps=5)
     assert curve.probabilities.shape == (6, 6)
+    before = [(step, rank) for step, rank in ((1, 2), (2, 5), (3, 9), (4, 12))]  # 3, 6, 10 and 13 of 16 patches
+    for step, rank in before:
+        for first, deleted in ((rank, True), (rank + 1, False)):
+            order = torch.tensor([[patch for patch in range(16) if patch != TRUE]])
+            order = torch.cat([order[:, :first], torch.tensor([[TRUE]]), order[:, first:]], dim=1)
+            probabilities = deletion(OnePatch(), IMAGES, order, steps=5).probabilities[:, step]
+            assert bool((probabilities < 0.6).all()) == deleted
     with pytest.raises(UserError, match="steps must be at least 1, got 0"):
         deletion(OnePatch(), IMAGES, order_of(TRUTH), steps=0)
     with pytest.raises(UserError, match=r"must be of 16 patches for 6 images, got \(6, 9\)"):

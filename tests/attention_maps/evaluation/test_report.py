@@ -6,11 +6,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.testing import assert_close
 
 from vit_attn.attention_maps import attribution_methods
 from vit_attn.attention_maps.evaluation.batch import EvalBatch
+from vit_attn.attention_maps.evaluation.faithfulness import deletion, insertion, order_of, pointing, random_maps
 from vit_attn.attention_maps.evaluation.ground_truth import GroundTruthPatches
-from vit_attn.attention_maps.evaluation.report import judge_network, mean_and_error
+from vit_attn.attention_maps.evaluation.knockouts import knock_out_top
+from vit_attn.attention_maps.evaluation.report import (
+    FaithfulnessReport,
+    all_maps,
+    judge_network,
+    mean_and_error,
+    patch_maps,
+)
 from vit_attn.commands.judging import eval_batch_of
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.errors import UserError
@@ -49,9 +58,14 @@ def trained_on(data: ProbeData) -> VisionTransformer:
 
 
 @pytest.fixture(scope="module")
-def report():
+def batch() -> EvalBatch:
     data = BrightSquare()
-    return judge_network(eval_batch_of(trained_on(data), data, 32, "cpu"), steps=4)
+    return eval_batch_of(trained_on(data), data, 32, "cpu")
+
+
+@pytest.fixture(scope="module")
+def report(batch) -> FaithfulnessReport:
+    return judge_network(batch, steps=4)
 
 
 def test_any_data_set_with_ground_truth_has_the_pointing_game(report):
@@ -65,6 +79,34 @@ def test_any_data_set_with_ground_truth_has_the_pointing_game(report):
     assert list(report.edges) == ["pooled row → square", "pooled row → as many others"]
     assert report.edges["pooled row → square"].logit.mean() < -1
     assert report.edges["pooled row → as many others"].logit.abs().mean() < 0.5
+
+
+def test_measures_are_those_of_the_methods_own_maps(batch, report):
+    net, images, labels, _ = batch
+    target = labels  # all are predicted
+    maps = patch_maps(net, images, target)
+    row, order = report.methods["last layer"], order_of(maps["last layer"])
+    assert_close(row.deletion, deletion(net, images, order, target, 4).area)
+    assert_close(row.insertion, insertion(net, images, order, target, 4).area)
+    for count, logit, accuracy in ((1, row.logit_1, row.accuracy_1), (8, row.logit_8, row.accuracy_8)):
+        effect = knock_out_top(net, images, labels, order, count)
+        assert_close(logit, effect.logit)
+        assert_close(accuracy, effect.accuracy)
+    assert_close(row.pointing["square"], pointing(maps["last layer"], batch.ground_truth.regions["square"]))
+    random = report.methods["random"]
+    assert_close(random.insertion, random.deletion)  # a random order in reverse
+    orders = [order_of(random_maps((32, 16), seed)) for seed in range(8)]
+    areas = torch.stack([deletion(net, images, order, target, 4).area for order in orders])
+    assert_close(random.deletion, areas.mean(dim=0))
+
+
+def test_the_seed_chooses_random_orders_that_no_other_seed_has():
+    net = VisionTransformer(img_size=32, patch_size=8, num_classes=4, embed_dim=24, depth=1, num_heads=2).eval()
+    found = [
+        all_maps(net, torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64), seed)["random"] for seed in (0, 1)
+    ]
+    together = torch.stack([*found[0], *found[1]]).flatten(1)
+    assert len(together.unique(dim=0)) == len(together) == 16
 
 
 def test_tables_and_files_have_the_names_of_its_regions(report, tmp_path):

@@ -3,9 +3,8 @@ import torch
 from torch.testing import assert_close
 
 from vit_attn.attention_maps import raw_rows, record, rollout
-from vit_attn.attention_maps.methods.rollout import fuse
-from vit_attn.attention_maps.recording.attention_call import AttentionCall
-from vit_attn.attention_maps.recording.recording import Forward, Recording
+from vit_attn.attention_maps.methods.rollout import discard_least, fuse
+from vit_attn.attention_maps.recording.recording import AttentionCall, Forward, Recording
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 
@@ -63,6 +62,16 @@ def test_uniform_attention_leaves_half_of_each_token_to_itself_a_layer():
     uniform = torch.full((1, 2, 4, 4), 0.25)
     row = rollout(recording_of([uniform] * 2), [0])[0, 0]
     assert_close(row, torch.tensor([0.25 + 0.75 / 4] + [0.75 / 4] * 3))
+
+
+@pytest.mark.parametrize(("fraction", "discarded"), [(0.0, 0), (0.24, 0), (0.25, 1), (0.49, 1), (0.5, 2), (0.99, 3)])
+def test_the_discarded_fraction_is_rounded_down_to_whole_patches(fraction: float, discarded: int):
+    weights = torch.tensor([0.01, 0.4, 0.1, 0.2, 0.29]).expand(1, 5, 5)  # a prefix token and four patches
+    kept = discard_least(weights, fraction, prefix=1)
+    by_weight = [2, 3, 4, 1]
+    assert (kept[0, 0] == 0).nonzero()[:, 0].tolist() == sorted(by_weight[:discarded])
+    others = [patch for patch in by_weight if patch != 4]  # a patch keeps its attention to itself
+    assert (kept[0, 4] == 0).nonzero()[:, 0].tolist() == sorted(others[:discarded])
 
 
 def test_layers_multiply_from_the_last_to_the_first():

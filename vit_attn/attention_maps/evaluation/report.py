@@ -36,7 +36,7 @@ KNOCKED_OUT = (1, 8)
 
 
 class MetricRow(NamedTuple):
-    """Measures of one method, one number per image each; NaN where it cannot be had."""
+    """Measures of one method, one number per image each; NaN where it is not defined."""
 
     deletion: Float[Tensor, " B"]
     insertion: Float[Tensor, " B"]
@@ -159,7 +159,7 @@ def _mean_row(rows: list[MetricRow]) -> MetricRow:
 
 
 def _comparisons(rows: dict[str, list[MetricRow]]) -> dict[str, dict[str, Comparison]]:
-    """Compare each method with both baselines, by the measures that can be had."""
+    """Compare each method with both baselines, by the measures that are defined."""
 
     def values(label: str, measure: str) -> Tensor:
         return torch.stack([getattr(row, measure) for row in rows[label]])

@@ -48,11 +48,7 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
         )
     check_images(net, images)
     images = images.clone() if images.is_inference() else images  # inference tensors cannot enter a graph
-    blocks = TokenReadout(maxlen=None)
-    with torch.enable_grad(), record(net, gradients=True) as recording, blocks.attached(net.blocks):
-        blocks.start()
-        logits = call_network(net, images)
-        tokens = list(blocks.candidates)
+    recording, tokens, logits = _record_tokens(net, images)
     _check_logits_of_tokens(net, recording, tokens, logits)
     classes = logits.argmax(dim=-1) if target is None else target
     total = torch.zeros(len(images), recording.num_tokens, device=images.device, dtype=torch.float32)
@@ -66,6 +62,15 @@ def legrad(net: Any, images: Float[Tensor, "B C height width"], target: Target =
             gradient = weight_gradient(call.part(part), output_gradient[part])
             total[part] += gradient.relu_().mean(dim=(1, 2))
     return total
+
+
+def _record_tokens(net: Any, images: Tensor) -> tuple[Recording, list[Tensor], Any]:
+    """Record a network with gradients; also each block's tokens, and its output."""
+    blocks = TokenReadout(maxlen=None)
+    with torch.enable_grad(), record(net, gradients=True) as recording, blocks.attached(net.blocks):
+        blocks.start()
+        logits = call_network(net, images)
+        return recording, list(blocks.candidates), logits
 
 
 def _check_logits_of_tokens(net: Any, recording: Recording, tokens: list[Tensor], logits: Any) -> None:

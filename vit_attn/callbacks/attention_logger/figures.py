@@ -17,7 +17,7 @@ from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.attention_maps.summary import AttentionSummary
 from vit_attn.plotting.canvas import Picture
-from vit_attn.plotting.overlay import AttentionMap, Mark, draw_matrices, draw_overlays, draw_sheet, shares_of
+from vit_attn.plotting.overlay import AttentionMap, Mark, draw_matrices, draw_overlays, draw_sheet, patch_fractions
 
 METHODS = ("relevance", "last layer", "rollout")
 MOST_TOKENS = 400
@@ -106,7 +106,7 @@ def overlay(
     maps = {
         "last layer": _map("pool" if taken.pools_by_attention else "last layer", view.last, view),
         "rollout": _map("rollout", view.rollout, view),
-        "relevance": AttentionMap("relevance", shares_of(related), note=f"for {class_names[view.target]}"),
+        "relevance": AttentionMap("relevance", patch_fractions(related), note=f"for {class_names[view.target]}"),
     }
     title = _title(probe, index, view, class_names, "\n")
     image = crop_to_patches(_pixels(probe.images[index]), view)
