@@ -180,7 +180,7 @@ def table(results: Path) -> str:
     """Mean and standard deviation over the seeds, and the lowest and the highest."""
     with results.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    lines = ["| way | accuracy, mean ± deviation | lowest to highest |", "|---|---|---|"]
+    lines = ["| way | accuracy, mean ± standard deviation | lowest to highest |", "|---|---|---|"]
     for way in dict.fromkeys(row["way"] for row in rows):
         of_way = [row for row in rows if row["way"] == way]
         values = [100 * float(row["accuracy"]) for row in of_way]

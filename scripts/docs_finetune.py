@@ -1,4 +1,4 @@
-"""What docs/finetune.md shows: its commands as they stand there, run in a folder of their own."""
+"""Run the commands of docs/finetune.md in a folder of their own, and collect the numbers that it shows."""
 
 import io
 import re
@@ -33,13 +33,13 @@ SCRATCH = [
 ]
 SEEDS = (0, 1, 2)
 IMAGE = 1
-"""The validation image of the picture, from 1."""
+"""Validation image of the figure, from 1."""
 COMPARED = 4
-"""Images that the run compares, as its callback does by itself."""
+"""Images that the run compares: the default of the callback."""
 
 
 def finetune_numbers(work: Path, images: Path) -> dict[str, Any]:
-    """Train from weights and from scratch, test, predict and attend; draw the pictures and give the numbers."""
+    """Train from weights and from scratch, test, predict and attend; draw the figures and return the numbers."""
     shapes = work / "shapes"
     subprocess.run([sys.executable, str(ROOT / "scripts/example_images.py"), str(shapes)], check=True)
     options = [*TUNED, f"--data.root={shapes / 'labelled'}"]
@@ -62,30 +62,31 @@ def finetune_numbers(work: Path, images: Path) -> dict[str, Any]:
         "tuned": [result(each, "final/best_val_accuracy") for each in tuned],
         "scratch": [result(each, "final/best_val_accuracy") for each in scratch],
         "scratch_options": "`" + " ".join(SCRATCH) + "`",
-        "report": told(report),
+        "report": report_lines(report),
         "predictions": rows,
-        "new": len(rows) - 2,  # without the head and the damaged file
+        "new": len(rows) - 2,  # without the header and the corrupt file
         "right": sum(found is not None and found[1] == found[2] for found in named),
         "divergence": divergence_of(run, data),
     }
 
 
 def trained(work: Path, options: Sequence[str], name: str) -> list[Path]:
-    """A run for each seed; those that stand in the folder from an earlier try, whole, are taken."""
-    there = [each for each in sorted((work / "runs" / name).glob("*")) if finished(each)]
-    left = SEEDS[len(there) :]
-    return [*there, *(fit(work, [*options, f"--seed_everything={seed}"], name) for seed in left)][: len(SEEDS)]
+    """Train a run for each seed; finished runs in the folder are reused."""
+    finished_runs = [each for each in sorted((work / "runs" / name).glob("*")) if finished(each)]
+    missing = SEEDS[len(finished_runs) :]
+    new_runs = (fit(work, [*options, f"--seed_everything={seed}"], name) for seed in missing)
+    return [*finished_runs, *new_runs][: len(SEEDS)]
 
 
-def told(report: str) -> str:
-    """The report of ``test`` without what else the command prints."""
+def report_lines(report: str) -> str:
+    """Extract the report from the output of ``test``."""
     lines = report.splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("test:"))
     return "\n".join(line.rstrip() for line in lines[first:] if not line.startswith("written"))
 
 
 def divergence_of(run: Path, data: ImageData) -> list[list[float]]:
-    """How far each head has moved at the end, in nats, by layer; the same as what the run logged."""
+    """Divergence of each head at the end of the run, in nats, by layer; checked against the logged values."""
     images = data.normalize(data.probe(COMPARED).images)
     tuned = Classifier.load_from_checkpoint(run / "checkpoints/last.ckpt", map_location="cpu", weights_only=True).net
     recordings = []
@@ -102,7 +103,7 @@ def divergence_of(run: Path, data: ImageData) -> list[list[float]]:
 
 
 def draw_changed(run: Path, picture: Path) -> None:
-    """What fine-tuning changed, from the last step that the run logged."""
+    """Draw the change by fine-tuning from the last logged step of a run."""
     log = events(run)
     tags = (f"attention_source_and_tuned/image_{IMAGE}", "attention_divergence/heads")
     last = [Image.open(io.BytesIO(log.Images(tag)[-1].encoded_image_string)).convert("RGB") for tag in tags]

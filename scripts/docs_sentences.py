@@ -1,6 +1,6 @@
-"""Sentences of README and docs that state what a run shows, made from its numbers: words follow from the numbers.
+"""Make the sentences of README and docs that state a run's results, from its numbers.
 
-``scripts/draw_docs.py`` puts them between ``<!-- from FILE: NAME -->`` and ``<!-- end -->``; the tests compare.
+``scripts/draw_docs.py`` writes them between ``<!-- from FILE: NAME -->`` and ``<!-- end -->``; the tests compare.
 """
 
 import json
@@ -21,27 +21,40 @@ Numbers = dict[str, Any]
 
 
 def read(name: str) -> Numbers:
-    """The numbers of a run."""
+    """Read the numbers of a run."""
     return json.loads((MEASURED / name).read_text())
 
 
 def percent(value: float) -> str:
-    """Format a fraction as per cent, with as many digits as matter."""
+    """Format a fraction in per cent, with two significant digits."""
     return f"{100 * value:.0f} %" if value >= 0.095 else f"{100 * value:.1f} %"
 
 
 def rank(number: int) -> str:
-    """Which of all values it is."""
+    """Name the rank of a value, from 1."""
     return RANKS[number - 1] if number <= len(RANKS) else f"{number}th largest"
 
 
 def listed(words: Sequence[str]) -> str:
-    """As a list in a sentence."""
+    """Join words as a list in a sentence."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def relevance(run: Numbers) -> str:
+    """README: the CIFAR-10 figure."""
+    images = run["images"]
+    right = sum(image["class"] == image["predicted"] for image in images)
+    return (
+        f"*The first CIFAR-10 test image of each of {COUNTS[len(images)]} classes. Above: the predicted class and its "
+        "probability. Below: the relevance of each patch for that class, yellow where it is highest; each "
+        f"map has its own scale. The network "
+        f"(`{run['network']}`) ships with the package; {COUNTS[right]} of its {COUNTS[len(images)]} predictions here "
+        "are right.*"
+    )
+
+
 def pictured(run: Numbers) -> str:
-    """README: the two images, and on how many of them each method points to the bought coin."""
+    """docs/attention.md: two images, and on how many of them each method points to the bought coin."""
     images = run["images"][: run["pictured"]]
     of = COUNTS[len(images)]
     found = {name: sum(image["methods"][name]["bought"]["rank"] == 1 for image in images) for name in run["methods"]}
@@ -53,11 +66,10 @@ def pictured(run: Numbers) -> str:
         every = "both" if count == 2 else f"all {of}"
         where = every if count == len(images) else f"{COUNTS[count]} of the {of}"
         parts.append(f"{where} by {listed([THE.get(name, name) for name in names])}")
-    said = "; in ".join(parts)
     return (
-        f"*{of.capitalize()} generated images after `scripts/quickstart`. The class is the glyph of the coin that "
-        "has the colour of the hollow square, the buyer (dotted); the bought coin (solid) can be anywhere. The "
-        f"network was never told where it is. The bought coin has the largest value in {said}.*"
+        f"*{of.capitalize()} validation images and the maps of the quickstart's network by three methods. Dotted: the "
+        "buyer; solid: the bought coin, whose position the network was never given. The bought coin has the largest "
+        f"value in {'; in '.join(parts)}.*"
     )
 
 
@@ -75,77 +87,79 @@ def tab(run: Numbers) -> str:
     other = f", {percent(buyer['value'])}" if sum_of else ""
     return (
         f"*The quickstart's network after {run['steps']} steps, image {shown['image']}: {methods[shown['method']]}, "
-        f"from the row that it pools. Of the {run['patches']} patches the bought coin has the {rank(bought['rank'])} "
-        f"value{sum_of}, and the buyer the {rank(buyer['rank'])}{other}.*"
+        f"for the row that the network pools. Of the {run['patches']} patches, the bought coin has the "
+        f"{rank(bought['rank'])} value{sum_of}, and the buyer the {rank(buyer['rank'])}{other}.*"
     )
 
 
 def patches(run: Numbers) -> str:
-    """docs/attention.md: the image of the figure, and where the maps of it are highest."""
+    """docs/attention.md: the image of the figure, and the rank of the bought coin in its maps."""
     values = run["images"][run["figure"] - 1]["methods"]
     last, rolled = (values[name]["bought"] for name in ("last layer", "rollout"))
     return (
-        "*A validation image, the patches that become tokens, and how the CLS of the quickstart's network shares "
-        "out its attention: in the last layer, heads averaged, and rolled out through all three. The network was "
-        f"given classes, never places. Of the patches, the bought coin has the {rank(last['rank'])} share in the "
-        f"last layer, {percent(last['value'])}, and the {rank(rolled['rank'])} in rollout, {percent(rolled['value'])}.*"
+        "*A validation image, the patches that become tokens, and the attention of CLS in the quickstart's network: "
+        "in the last layer, heads averaged, and by rollout through all three layers. Training used the class of the "
+        f"image, never the position of the coin. Of the patches, the bought coin has the {rank(last['rank'])} weight "
+        f"in the last layer, {percent(last['value'])}, and the {rank(rolled['rank'])} in rollout, "
+        f"{percent(rolled['value'])}.*"
     )
 
 
 def accuracies(values: Sequence[float], digits: int) -> str:
-    """Of several seeds."""
+    """List the accuracies of several seeds."""
     return listed([f"{value:.{digits}f}" for value in values])
 
 
 def seeds(run: Numbers) -> str:
-    """README: what fine-tuning is worth on the example."""
+    """README: accuracy of the fine-tuning example."""
     return (
-        "The first `fit` starts from a network that comes along, trained on CIFAR-10, and gives it a new head; it "
-        f"takes a minute on two cores and reaches {accuracies(run['tuned'], 2)} on the {run['val_images']} "
-        "validation images (seeds 0 to 2), where the same network from random weights reaches "
-        f"{accuracies(run['scratch'], 2)} in as many steps. [docs/finetune.md](docs/finetune.md) goes through it, "
-        "with what each step shows."
+        "`fit` starts from the shipped CIFAR-10 network, with a new head. After a minute on two cores, validation "
+        f"accuracy is {accuracies(run['tuned'], 2)} (seeds 0 to 2, {run['val_images']} images). The same network "
+        f"trained from random weights for as many steps reaches {accuracies(run['scratch'], 2)}. "
+        "[docs/finetune.md](docs/finetune.md) explains each step and its output."
     )
 
 
 def measured(run: Numbers) -> str:
     """docs/finetune.md: the same, with the options of training from scratch."""
     return (
-        f"Measured on two cores: seeds 0, 1 and 2 reach {accuracies(run['tuned'], 3)} on the {run['val_images']} "
-        "validation images, in about a minute each. The same network from random weights, with the same rate, "
-        f"images and {run['steps']} steps ({run['scratch_options']}), reaches {accuracies(run['scratch'], 3)}."
+        f"Measured on two cores: validation accuracy {accuracies(run['tuned'], 3)} for seeds 0, 1 and 2 "
+        f"({run['val_images']} images), about a minute each. The same network trained from random weights, with the "
+        f"same learning rate, images and {run['steps']} steps ({run['scratch_options']}), reaches "
+        f"{accuracies(run['scratch'], 3)}."
     )
 
 
 def report(run: Numbers) -> str:
-    """docs/finetune.md: what ``test`` prints."""
+    """docs/finetune.md: output of ``test``."""
     return f"```\n{run['report'].rstrip()}\n```"
 
 
 def predictions(run: Numbers) -> str:
-    """docs/finetune.md: the table that ``predict`` writes, and how many names are right."""
+    """docs/finetune.md: the table that ``predict`` writes, and the number of right predictions."""
     lines = run["predictions"]
-    damaged = next(line for line in lines if "cannot be read" in line)
-    told = f"{run['right']} of the {run['new']} new pictures get their right name (seed 0)."
-    return "\n".join(["```", *lines[:3], "…", damaged, "```", "", told])
+    corrupt = next(line for line in lines if "cannot be read" in line)
+    right = f"{run['right']} of the {run['new']} new images are classified correctly (seed 0)."
+    return "\n".join(["```", *lines[:3], "…", corrupt, "```", "", right])
 
 
 def moved(run: Numbers) -> str:
-    """docs/finetune.md: which heads moved how far."""
+    """docs/finetune.md: the heads that moved most and least."""
     heads = run["divergence"]  # by layer
     means = [sum(layer) / len(layer) for layer in heads]
     most = max(range(len(heads)), key=means.__getitem__)
     value, layer, head = min((value, i, j) for i, of in enumerate(heads, 1) for j, value in enumerate(of, 1))
     far = listed([f"{each:.2f}" for each in heads[most]])
     return (
-        "*A validation image, looked at by the source and by the fine-tuned network, and how far all heads have "
-        f"moved. The heads of layer {most + 1} of {len(heads)} moved most ({far} nats), head {head} of layer {layer} "
-        f"least ({value:.2f}).* Tab *HParams* has the settings of all runs beside their final accuracies. Which of "
-        "these pictures to trust for what is in [methods.md](methods.md)."
+        "*A validation image: maps of the source network and of the fine-tuned network, and the divergence of each "
+        f"head. The heads of layer {most + 1} of {len(heads)} moved most ({far} nats), head {head} of layer {layer} "
+        f"least ({value:.2f}).* The tab *HParams* lists the settings of all runs with their final accuracies. "
+        "[methods.md](methods.md) says which of these maps to trust."
     )
 
 
 SENTENCES: dict[str, dict[str, Callable[[Numbers], str]]] = {
+    "cifar10.json": {"relevance": relevance},
     "quickstart.json": {"pictured": pictured, "tab": tab, "patches": patches},
     "finetune.json": {
         "seeds": seeds,
@@ -159,19 +173,19 @@ PAGES = ("README.md", "docs/attention.md", "docs/finetune.md")
 
 
 def wrapped(text: str) -> str:
-    """A paragraph in lines; code stays as it is."""
+    """Wrap a paragraph; keep code as it is."""
     if text.startswith("```"):
         return text + "\n"
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def marked(text: str) -> dict[tuple[str, str], str]:
-    """What stands between the marks of a page, by the file and the sentence's name."""
+    """Text between the marks of a page, by file and name of the sentence."""
     return {(file, name): body for _, file, name, body, _ in MARKED.findall(text)}
 
 
 def filled(text: str, files: Sequence[str] = tuple(SENTENCES)) -> str:
-    """The page with the sentences that follow from the numbers of these files."""
+    """Replace the sentences of a page that come from the numbers of these files."""
 
     def sentence(found: re.Match[str]) -> str:
         before, file, name, _, end = found.groups()

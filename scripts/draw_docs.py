@@ -1,16 +1,18 @@
 #!/usr/bin/env python
-"""Make all that README and docs show of the quickstart and the fine-tuning example: runs, pictures, sentences.
+"""Make the runs, figures and sentences of README and docs: CIFAR-10, the quickstart and the fine-tuning example.
 
-Trains as the reader does (about ten minutes), draws docs/images, writes the numbers into docs/measured, and puts the
-sentences that follow from them into the pages. A run that is there already is taken instead of training.
+Trains as the reader does (about ten minutes), draws docs/images, writes the numbers into docs/measured, and writes the
+sentences that follow from them into the pages. A finished run is reused instead of training again.
 
-    .venv/bin/python scripts/draw_docs.py
+    .venv/bin/python scripts/draw_docs.py --root DATA
+    .venv/bin/python scripts/draw_docs.py --only cifar10 --root DATA
     .venv/bin/python scripts/draw_docs.py --only quickstart --quickstart runs/quickstart/RUN --method relevance
 """
 
 import argparse
 import hashlib
 import json
+import os
 import platform
 import tempfile
 from pathlib import Path
@@ -22,6 +24,8 @@ from docs_finetune import finetune_numbers
 from docs_sentences import MEASURED, PAGES, ROOT, SENTENCES, filled
 from docs_tab import photograph
 from draw_attention import patches, save
+from draw_cifar import FIGURE as CIFAR_IMAGE
+from draw_cifar import cifar_numbers
 from PIL import Image
 from runs_for_docs import fit, last_step, result
 
@@ -34,28 +38,38 @@ from vit_attn.task import Classifier
 
 IMAGES = ROOT / "docs/images"
 PICTURED, FIGURE = 2, 2
-"""How many images the README's first picture has, and which is in docs/attention.md."""
+"""Number of images in quickstart.png, and the image of attention_patches.png; both are in docs/attention.md."""
 NAMES = {"raw": "last layer", "rollout": "rollout", "relevance": "relevance"}
-"""Methods as the tab calls them, and as the pictures do."""
+"""Names of the methods in the tab, and in the figures."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("quickstart", "finetune"), help="one of the two; by default both")
-    parser.add_argument("--quickstart", type=Path, metavar="RUN", help="a run of configs/quickstart.yaml, seed 0")
-    parser.add_argument("--method", choices=tuple(NAMES), help="of the tab's picture; by default what the tab shows")
-    parser.add_argument("--image", type=int, default=1, help="of the tab's picture, from 1 (default: 1)")
+    parser.add_argument("--only", choices=("cifar10", "quickstart", "finetune"), help="one of them; by default all")
     parser.add_argument(
-        "--work", type=Path, help="folder for the runs, whose whole runs are taken; by default one that is removed"
+        "--root",
+        type=Path,
+        default=Path(os.environ.get("VIT_ATTN_DATA", ROOT / "data")),
+        help="folder of cifar-10-batches-py (default: $VIT_ATTN_DATA)",
+    )
+    parser.add_argument("--quickstart", type=Path, metavar="RUN", help="a run of configs/quickstart.yaml, seed 0")
+    parser.add_argument(
+        "--method", choices=tuple(NAMES), help="method of the tab's picture; by default the one that the tab shows"
+    )
+    parser.add_argument("--image", type=int, default=1, help="image of the tab's picture, from 1 (default: 1)")
+    parser.add_argument(
+        "--work", type=Path, help="folder of the runs, whose finished runs are reused; by default a temporary one"
     )
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         work = (args.work or Path(folder)).resolve()
-        if args.only != "finetune":
+        if args.only in (None, "cifar10"):
+            write("cifar10", cifar_numbers(args.root, IMAGES), (CIFAR_IMAGE,))
+        if args.only in (None, "quickstart"):
             run = args.quickstart or fit(work, ["-c", str(ROOT / "configs/quickstart.yaml")])
             write("quickstart", quickstart(run.resolve(), args.method, args.image), QUICKSTART_IMAGES)
-        if args.only != "quickstart":
+        if args.only in (None, "finetune"):
             write("finetune", finetune_numbers(work, IMAGES), FINETUNE_IMAGES)
     for page in PAGES:
         path = ROOT / page
@@ -67,7 +81,7 @@ FINETUNE_IMAGES = ("finetune_attend.png", "finetune_changed.png")
 
 
 def write(name: str, numbers: dict[str, Any], images: tuple[str, ...]) -> None:
-    """The numbers of a run, what made them, and the hashes of the pictures that show it."""
+    """Write the numbers of a run, the versions that made them, and the hashes of its figures."""
     made_by = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine()}
     hashes = {image: hashlib.sha256((IMAGES / image).read_bytes()).hexdigest()[:16] for image in images}
     whole = {"made_by": made_by, **numbers, "pictures": hashes}
@@ -75,7 +89,7 @@ def write(name: str, numbers: dict[str, Any], images: tuple[str, ...]) -> None:
 
 
 def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
-    """Draw what shows the quickstart's network, and say what is to be seen."""
+    """Draw the figures of the quickstart's network, and return their numbers."""
     checkpoint = run / "checkpoints/last.ckpt"  # the last step, which the tab has too
     task = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     data = ImageData("coins")
@@ -114,7 +128,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
 
 
 def numbers_of(view: AttentionSummary, truth: GroundTruth) -> dict[str, Any]:
-    """Value and rank among the patches that each method gives the two places of the answer."""
+    """Value and rank of the bought coin and of the buyer among the patches, by method."""
     methods = {}
     for name, row in {"relevance": view.relevance, "last layer": view.last, "rollout": view.rollout}.items():
         values = view.patches(row).flatten()

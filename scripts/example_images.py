@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Make a folder of pictures to try fine-tuning on: generated, five shapes on busy grounds, of many sizes and kinds.
+"""Make a folder of images to try fine-tuning on: five generated shapes on noisy backgrounds, in many sizes and formats.
 
-Nothing is downloaded. FOLDER/labelled has a sub-folder a class; FOLDER/new has pictures without one, whose names say
-the answer; one of them is damaged, as happens.
+Nothing is downloaded. FOLDER/labelled has one sub-folder per class. FOLDER/new has images without a class folder, whose
+file names start with their class, and one corrupt file.
 
     .venv/bin/python scripts/example_images.py shapes
 """
@@ -26,7 +26,7 @@ LARGER = 4  # drawn so many times larger, for smooth edges
 
 
 def ground(rng: np.random.Generator, height: int, width: int) -> Image.Image:
-    """A gradient between two colours with stains and grain."""
+    """Background: a gradient between two colours, with lines and noise."""
     across = np.linspace(0, 1, width)[None, :, None] * rng.uniform(0.3, 1) + np.linspace(0, 1, height)[:, None, None]
     one, other = rng.integers(20, 180, (2, 3))
     noise = rng.normal(0, 10, (height, width, 3))
@@ -44,7 +44,7 @@ def colour(rng: np.random.Generator, low: int, high: int) -> tuple[int, int, int
 
 
 def picture(rng: np.random.Generator, shape: str) -> Image.Image:
-    """The shape in any colour, size and turn, and anywhere in the square that a crop around the centre leaves."""
+    """Draw the shape in a random colour, size and rotation, within the square centre crop of the image."""
     height, width = rng.integers(56, 113, 2).tolist()
     image, side, turn = ground(rng, height, width), min(height, width), rng.uniform()
     radius = rng.uniform(0.2, 0.34) * side
@@ -63,16 +63,16 @@ def picture(rng: np.random.Generator, shape: str) -> Image.Image:
 
 
 def save(image: Image.Image, rng: np.random.Generator, path: Path) -> None:
-    """In one of the forms that pictures come in."""
+    """Save the image in a random file format and colour mode."""
     ending, mode = KINDS[rng.integers(len(KINDS))]
     image.convert(mode).save(path.with_suffix(f".{ending}"))
 
 
 def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="which must not exist yet")
-    parser.add_argument("--images", type=int, default=300, help="labelled pictures of each class")
-    parser.add_argument("--new", type=int, default=4, help="unlabelled pictures of each class")
+    parser.add_argument("folder", type=Path, help="folder to create; it must not exist")
+    parser.add_argument("--images", type=int, default=300, help="labelled images per class")
+    parser.add_argument("--new", type=int, default=4, help="unlabelled images per class")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(args)
     if options.folder.exists():
@@ -88,8 +88,8 @@ def main(args: list[str] | None = None) -> None:
         for number in range(options.new):
             save(picture(rng, shape), rng, options.folder / "new" / f"{shape}_{number}")
     (options.folder / "new/damaged.jpg").write_bytes(b"\xff\xd8\xff not a picture")
-    print(f"{len(SHAPES)} classes of {options.images} pictures in {options.folder}/labelled")
-    print(f"{len(SHAPES) * options.new} pictures and a damaged file in {options.folder}/new")
+    print(f"{len(SHAPES)} classes of {options.images} images in {options.folder}/labelled")
+    print(f"{len(SHAPES) * options.new} images and a corrupt file in {options.folder}/new")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import doctest
 import importlib.util
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -75,12 +76,46 @@ def test_the_paths_of_the_story_exist():
     assert all((ROOT / path).is_file() for path in paths)
 
 
-def test_the_links_within_the_story_lead_to_headings():
-    text = ATTENTION.read_text()
-    anchors = {
-        re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in re.findall(r"^#+ (.*)", text, re.M)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_between_pages_lead_to_files_and_headings(page: str):
+    text = (ROOT / "docs" / page).read_text()
+    for path, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text):
+        target = ROOT / "docs" / (path or page)
+        assert target.exists(), path
+        assert not anchor or anchor in headings(target.read_text()), f"{path}#{anchor}"
+
+
+def headings(text: str) -> set[str]:
+    """Anchors that GitHub gives the headings."""
+    return {re.sub(r"[^\w -]", "", line.lower()).replace(" ", "-") for line in re.findall(r"^#+ (.*)", text, re.M)}
+
+
+def test_the_layers_of_the_architecture_are_the_linters():
+    (contract,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    rows = re.findall(r"^\| \d \| ([^|]+) \|", (ROOT / "docs/architecture.md").read_text(), re.M)
+    assert [set(re.findall(r"\w+", row)) for row in rows] == [
+        set(re.findall(r"\w+", each)) for each in contract["layers"]
+    ]
+
+
+def test_the_rooms_of_the_architecture_exist():
+    text = (ROOT / "docs/architecture.md").read_text()
+    rooms = {path for path in re.findall(r"`([\w/]+(?:/|\.py))`", text) if not path.startswith("static")}
+    assert len(rooms) > 15
+    names = {path.relative_to(ROOT / "vit_attn").as_posix() for path in (ROOT / "vit_attn").rglob("*")}
+    for room in rooms:
+        path = room.removeprefix("vit_attn/").rstrip("/")
+        assert path in names or any(name.endswith(f"/{path}") for name in names), room
+
+
+def test_the_rooms_of_the_figure_exist(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    figure = script("draw_architecture")
+    rooms = {room for steps in figure.WALKS.values() for room, _ in steps} - {"files"}
+    assert all((ROOT / "vit_attn" / room).is_dir() or (ROOT / f"vit_attn/{room}.py").is_file() for room in rooms)
 
 
 @pytest.mark.parametrize("page", ["security", "reliability"])

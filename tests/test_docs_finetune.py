@@ -1,4 +1,4 @@
-"""docs/finetune.md and the README's example run as written, on fewer pictures and steps."""
+"""docs/finetune.md and the README's example run as written, on fewer images and steps."""
 
 import importlib.util
 import re
@@ -24,7 +24,7 @@ FEWER = [
 
 
 def commands(text: str) -> list[list[str]]:
-    """What is typed, in the order in which it stands: all lines of shell that start with one of our programs."""
+    """Commands in the order of the text: all shell lines that start with one of our programs."""
     shell = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     lines = [shlex.split(line, comments=True) for line in shell.splitlines()]
     return [line for line in lines if line and line[0] in ("python", "vit-attn")]
@@ -38,7 +38,7 @@ def script(name: str) -> ModuleType:
 
 
 def example(text: str) -> list[list[str]]:
-    """From the folder of pictures on."""
+    """Commands from the folder of images on."""
     every = commands(text)
     first = next(number for number, line in enumerate(every) if "scripts/example_images.py" in line)
     return [
@@ -52,17 +52,19 @@ def test_the_example_runs_from_a_folder_of_pictures_to_predictions(text, tmp_pat
     monkeypatch.chdir(tmp_path)
     for name in ("configs", "scripts"):
         Path(name).symlink_to(ROOT / name)
-    verbs = []
+    run_commands = []
     for line in example(text):
         if line[0] == "python":
             script(Path(line[1]).stem).main([*line[2:], "--images=12", "--new=2"])
             continue
         run = next((str(path) for path in Path("runs").glob("finetune/*")), "")
-        verb, *options = [re.sub(r"^(.*=)?(runs/finetune/)?RUN", rf"\1{run}", word) for word in line[1:]]
-        code = main([verb, *options, *(FEWER if verb == "fit" else ())])
-        assert code == (verb in ("predict", "attend") and "shapes/new" in options), line  # one of the files is damaged
-        verbs.append(verb)
-    assert verbs[:4] == ["fit", "test", "predict", "attend"]
+        command, *options = [re.sub(r"^(.*=)?(runs/finetune/)?RUN", rf"\1{run}", word) for word in line[1:]]
+        code = main([command, *options, *(FEWER if command == "fit" else ())])
+        assert code == (command in ("predict", "attend") and "shapes/new" in options), (
+            line
+        )  # one of the files is corrupt
+        run_commands.append(command)
+    assert run_commands[:4] == ["fit", "test", "predict", "attend"]
     table = Path("predictions.csv").read_text().splitlines()
     assert len(table) == 1 + 5 * 2 + 1
     assert sum("cannot be read" in line or line.endswith("unknown") for line in table) == 1

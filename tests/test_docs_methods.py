@@ -11,19 +11,67 @@ import pytest
 
 from vit_attn.attention_maps.evaluation.report import BASELINES
 from vit_attn.attention_maps.methods.registry import attribution_methods
+from vit_attn.data import ImageData
+from vit_attn.data.datasets.registry import DATASETS
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/methods.md").read_text()
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("judge_seeds", ROOT / "scripts/judge_seeds.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"scripts/{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load("judge_seeds")
+
+
+def test_the_page_begins_with_a_verdict_on_every_method():
+    summary = load("docs_methods")
+    assert set(summary.VERDICTS) == {*(method.label for method in attribution_methods().values()), *BASELINES}
+    assert f"\n\n{summary.summary_table()}\n\n" in TEXT.partition("\n## ")[0]
+
+
+def test_a_method_without_a_measurement_is_no_row_of_the_summary(monkeypatch: pytest.MonkeyPatch):
+    summary = load("docs_methods")
+    monkeypatch.setitem(summary.VERDICTS, "a new one", "best")
+    with pytest.raises(SystemExit, match="a new one"):
+        summary.summary_table()
+
+
+@pytest.fixture
+def spots(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The document's data set, registered; returns the code that trains on it."""
+    code, train = re.findall(r"```python\n(.*?)```", TEXT.partition("## The pointing game")[2], re.DOTALL)
+    monkeypatch.setitem(DATASETS, "spots", None)  # so that it is removed again
+    exec(code, {})
+    return train
+
+
+def test_the_ground_truth_of_the_documents_data_set_is_its_bright_patch(spots: str):
+    data = ImageData("spots", batch_size=8)
+    data.prepare_data()
+    probe = data.probe(4)
+    for image, truth in zip(probe.images, probe.ground_truth, strict=True):
+        brightest = image.amax(dim=0).unfold(0, 4, 4).unfold(1, 4, 4).amin(dim=(2, 3)).flatten().argmax()
+        assert truth.regions[truth.answer] == (int(brightest),)
+
+
+def test_the_documents_data_set_is_trained_on_as_written(
+    spots: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(ROOT)
+    fewer = f"--trainer.limit_train_batches=2 --trainer.enable_progress_bar=false --runs={tmp_path}".split()
+    *before, call = spots.replace('spots"]', 'spots", *fewer]').splitlines()
+    exec("\n".join([*before, f"code = {call}"]), {"fewer": fewer}, found := {})
+    assert found["code"] == 0
+    assert "best validation accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["judge_coins", "judge_cifar10"])

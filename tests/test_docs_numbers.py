@@ -31,10 +31,10 @@ def test_the_pages_state_what_the_numbers_say(docs: ModuleType):
     assert found == {(file, name) for file, names in docs.SENTENCES.items() for name in names}
 
 
-@pytest.mark.parametrize("file", ["quickstart.json", "finetune.json"])
+@pytest.mark.parametrize("file", ["cifar10.json", "quickstart.json", "finetune.json"])
 def test_the_pictures_are_of_the_run_that_the_numbers_are_of(docs: ModuleType, file: str):
     pictures = docs.read(file)["pictures"]
-    assert len(pictures) >= 2
+    assert len(pictures) == {"cifar10.json": 1, "quickstart.json": 3, "finetune.json": 2}[file]
     pages = "".join((ROOT / page).read_text() for page in docs.PAGES)
     for name, known in pictures.items():
         assert hashlib.sha256((ROOT / "docs/images" / name).read_bytes()).hexdigest()[:16] == known, name
@@ -60,7 +60,7 @@ def test_the_words_follow_from_the_numbers(docs: ModuleType):
     for rank, said in ((1, "the largest value"), (2, "the second largest value"), (7, "the 7th largest value")):
         bought["rank"] = rank
         assert (
-            f"image 2: rollout, from the row that it pools. Of the 64 patches the bought coin has {said}"
+            f"image 2: rollout, for the row that the network pools. Of the 64 patches, the bought coin has {said}"
             in docs.tab(run)
         )
     for image in run["images"]:
@@ -69,6 +69,12 @@ def test_the_words_follow_from_the_numbers(docs: ModuleType):
     assert docs.pictured(run).endswith("in both by relevance, the last layer and rollout.*")
     run["images"][0]["methods"]["rollout"]["bought"]["rank"] = 4
     assert docs.pictured(run).endswith("in both by relevance and the last layer; in one of the two by rollout.*")
+    cifar = copy.deepcopy(docs.read("cifar10.json"))
+    for image in cifar["images"]:
+        image["predicted"] = image["class"]
+    assert "six of its six predictions here are right" in docs.relevance(cifar)
+    cifar["images"][4]["predicted"] = "horse"
+    assert "five of its six predictions here are right" in docs.relevance(cifar)
     heads = {"divergence": [[0.1, 0.3], [0.5, 0.7], [0.01, 0.2]]}
     assert "The heads of layer 2 of 3 moved most (0.50 and 0.70 nats), head 1 of layer 3 least (0.01)" in docs.moved(
         heads

@@ -1,9 +1,12 @@
+import contextlib
+import io
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from vit_attn.cli import find_commands
+from vit_attn.cli import find_commands, main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -25,3 +28,48 @@ def test_the_readmes_commands_exist():
     commands = set(re.findall(r"^vit-attn ([\w-]+)", README, re.MULTILINE))
     assert commands
     assert commands <= set(find_commands())
+
+
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
+SETTINGS = sorted({option for text in PAGES.values() for option in re.findall(r"(?<![\w-])--(\w+(?:\.\w+)+)", text)})
+COMMANDS = sorted(
+    {
+        line
+        for text in PAGES.values()
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("vit-attn ")
+    }
+)
+
+
+def options_of(command: str) -> set[str]:
+    """Options in the help of a command."""
+    with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
+        main([command, "--help"])
+    return set(re.findall(r"(?<![\w-])--?[\w.]+", text.getvalue()))
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, set[str]]:
+    return {command: options_of(command) for command in find_commands()}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_every_setting_of_the_pages_is_one_of_fit(setting: str, known: dict[str, set[str]]):
+    dictionary = setting.startswith("model.arch_options.")
+    assert f"--{'model.arch_options' if dictionary else setting}" in known["fit"]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_every_option_of_the_pages_commands_exists(line: str, known: dict[str, set[str]]):
+    _, command, *words = shlex.split(line, comments=True)
+    given = {word.partition("=")[0] for word in words if word.startswith("-")}
+    assert {option for option in given if option.count(".") < 2} <= known[command]
+
+
+def test_the_readmes_mistake_is_answered_as_it_says(capsys: pytest.CaptureFixture[str]):
+    call, answer = re.search(r"^\$ vit-attn (.*)\n(.*?) …$", README, re.MULTILINE).groups()
+    assert main(shlex.split(call)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(answer)
