@@ -1,4 +1,4 @@
-"""What watches a run."""
+"""Callbacks of a run."""
 
 from vit_attn.callbacks.attention_logger.callback import AttentionLogger
 from vit_attn.callbacks.finetune_comparison import FinetuneComparison
