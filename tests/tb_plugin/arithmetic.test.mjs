@@ -191,7 +191,7 @@ test("a method that the page does not know is shown from its logged rows, for th
   const state = { ...DEFAULTS, method: "mine" };
   assert.deepEqual(methodChoices(logged.index).map(([name]) => name), ["relevance", "raw", "rollout", "mine"]);
   assert.equal(logged.possible(state).method, "mine");
-  assert.ok(logged.has(state));
+  assert.ok(new Maps(logged.place, logged.index, [null, null], null).has(state)); // no layer is needed
   assert.deepEqual([...logged.values(state)], [0, 1, NaN, 3, 4]);
   assert.equal(logged.obstacle(state), "");
   assert.match(logged.obstacle({ ...state, query: 2 }), /Mine was logged for the pooled row only: the method has no query\. /);

@@ -61,7 +61,9 @@ def test_each_part_of_a_region_is_outlined_and_a_region_around_the_answer_is_not
     assert overlay(parted, 0, NAMES).shape[2] == 3
 
 
-@pytest.mark.parametrize("patches", [(0,), (0, 1, 4, 5), (0, 1, 4), (3, 4), (0, 2, 4, 6, 5), tuple(range(16))])
+@pytest.mark.parametrize(
+    "patches", [(0,), (0, 8), (1, 5, 13), (0, 1, 4, 5), (0, 1, 4), (3, 4), (0, 2, 4, 6, 5), tuple(range(16))]
+)
 def test_blocks_cover_each_patch_once(patches):
     covered = [
         first + 4 * row + col for first, rows, cols in blocks(patches, 4) for row in range(rows) for col in range(cols)
