@@ -1,4 +1,4 @@
-"""What the page does when something is wrong: every fault is told, and what was seen stays."""
+"""Faults on the page: each is reported, and the view stays."""
 
 import re
 import shutil
@@ -63,7 +63,7 @@ def test_a_server_that_is_gone_is_said_so_and_the_picture_stays(tab, page):
     page.unroute_all()
 
 
-def test_a_server_that_comes_back_is_asked_for_what_it_owed(tab, page):
+def test_a_server_that_comes_back_is_asked_for_what_is_missing(tab, page):
     page.route(re.compile("/(maps|step|runs)"), lambda route: route.abort())
     tab.get_by_role("radio", name=re.compile("^image 2")).click()
     tab.get_by_role("alert").get_by_text("GET vit_attn/runs").wait_for(timeout=60_000)  # as the page looks for news

@@ -117,7 +117,7 @@ def test_a_corrupt_layer_is_named_and_the_others_are_served(routes):
         ("static/../plugin.py", {}, 404, ""),
     ],
 )
-def test_bad_requests_are_told_in_one_line(routes, route, parameters, status, message):
+def test_bad_requests_are_one_line(routes, route, parameters, status, message):
     found, body = routes(route, **parameters)
     assert found == status
     assert message in body.decode()

@@ -57,7 +57,7 @@ def test_epochs_can_be_left_out(tmp_path: Path):
     assert [event.step for event in events(tmp_path).Images("attention/image_1")] == [0, 6, 9]  # the last one too
 
 
-def test_data_without_known_answers_is_drawn_too(tmp_path: Path, cifar10_root: Path):
+def test_data_without_ground_truth_is_drawn_too(tmp_path: Path, cifar10_root: Path):
     fit(
         tmp_path,
         [AttentionLogger(num_images=1, max_cost=1.0)],
@@ -237,7 +237,7 @@ def test_a_network_whose_pool_is_found_by_gradients_is_taken():
 
 
 @pytest.mark.parametrize(("patch_size", "times"), [(2, 0), (8, 1)])
-def test_answers_that_are_not_of_whole_patches_are_said_once_and_left_out(
+def test_ground_truth_that_is_not_of_whole_patches_is_reported_once_and_left_out(
     patch_size: int, times: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     task, data = Classifier(arch_options=SMALL | {"patch_size": patch_size}), ImageData("coins")
