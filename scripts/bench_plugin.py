@@ -2,7 +2,7 @@
 
 Command   python scripts/bench_plugin.py [--folder FOLDER]   (Chromium and `pip install playwright`; about two minutes)
 Logs      made up, with a sink and noise: 100 steps x 16 images of 64 patches, 9 layers x 3 heads; 2 steps x 2 images
-          of 196 patches, 12 × 12 heads. Kept in FOLDER, to look at them by hand.
+          of 196 patches, 12 × 12 heads. Kept in FOLDER, for inspection.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import numpy as np
 from playwright.sync_api import FrameLocator, sync_playwright
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from vit_attn.tb_plugin.summary import ProbeImages, Tokens, write_attention
+from vit_attn.tb_plugin.summary import TabImages, Tokens, write_attention
 
 CLICK = """async (canvas) => {
   const place = canvas.getBoundingClientRect(), times = [];
@@ -50,7 +50,7 @@ def write(
 ) -> tuple[float, float]:
     """Seconds and megabytes of a step."""
     rng, tokens = np.random.default_rng(0), side * side + 1
-    probe = ProbeImages(
+    shown = TabImages(
         rng.integers(0, 256, (images, pixels, pixels, 3), dtype=np.uint8),
         [0] * images,
         [f"class {i}" for i in range(10)],
@@ -62,7 +62,7 @@ def write(
     writer, seconds, size = EventFileWriter(str(folder)), [], 0
     for step in range(steps):
         start = time.perf_counter()
-        size = write_attention(writer, step, probe, chances, maps, Tokens((side, side), 1, row))
+        size = write_attention(writer, step, shown, chances, maps, Tokens((side, side), 1, row))
         seconds.append(time.perf_counter() - start)
     writer.close()
     return statistics.median(seconds), size / 1e6
@@ -73,7 +73,7 @@ def serve(folder: Path, port: int, *options: str) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def look(port: int, chromium: str) -> dict[str, Any]:
+def measure_page(port: int, chromium: str) -> dict[str, Any]:
     """First view in seconds, clicks in milliseconds and what the page holds."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
@@ -126,7 +126,7 @@ def main() -> None:
             server = serve(folder, port, *options)
             try:
                 wait_for(port, size[0])
-                found = look(port, chosen.chromium)
+                found = measure_page(port, chosen.chromium)
             finally:
                 server.terminate()
                 server.wait()

@@ -25,7 +25,7 @@ STATE = "vit_attn.attention"
 def photograph(
     run: Path, picture: Path, method: str | None, image: int, place: tuple[int, int, int, int]
 ) -> tuple[str, float]:
-    """Save the tab at the run's last step, the answer marked.
+    """Save the tab at the run's last step, the ground truth marked.
 
     Args:
         run: Folder of event files.
@@ -38,7 +38,7 @@ def photograph(
         The method that is shown, and the value that the page gives the patch.
     """
     name = f"{run.parent.name}/{run.name}"
-    state = {"run": name, "image": image - 1, "answer": True} | ({"method": method} if method else {})
+    state = {"run": name, "image": image - 1, "groundTruth": True} | ({"method": method} if method else {})
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         copied = Path(folder, run.parent.name, run.name)
         copied.mkdir(parents=True)
@@ -67,17 +67,17 @@ def chosen(frame: FrameLocator) -> str:
 
 
 def value_at(frame: FrameLocator, place: tuple[int, int, int, int]) -> float:
-    """What the page says of a patch when it is pointed at."""
+    """Return the value that the page shows of a patch under the pointer."""
     row, col, rows, cols = place
     marks = frame.locator("figure[data-name=Map] .marks")
     box = marks.bounding_box()
     if box is None:
         raise SystemExit("the tab shows no map")
     marks.hover(position={"x": (col + 0.5) * box["width"] / cols, "y": (row + 0.5) * box["height"] / rows})
-    said = frame.locator(".readout").inner_text()
-    found = re.search(r": <?\s*([\d.e-]+)(\s*%)?", said)
+    readout = frame.locator(".readout").inner_text()
+    found = re.search(r": <?\s*([\d.e-]+)(\s*%)?", readout)
     if found is None:
-        raise SystemExit(f"the tab gives no number of the bought coin: {said}")
+        raise SystemExit(f"the tab gives no number of the patch: {readout}")
     return float(found[1]) / (100 if found[2] else 1)
 
 

@@ -29,9 +29,9 @@ from draw_cifar import cifar_numbers
 from PIL import Image
 from runs_for_docs import fit, last_step, result
 
-from vit_attn.attention_maps import record
-from vit_attn.attention_maps.summary import AttentionSummary, summaries_of
-from vit_attn.callbacks.attention_logger.figures import METHODS, overlay, snapshot
+from vit_attn.attention_maps.summary import AttentionSummary
+from vit_attn.callbacks.attention_logger.figures import overlay
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions, default_methods
 from vit_attn.data import ImageData
 from vit_attn.data_protocol import GroundTruth
 from vit_attn.task import Classifier
@@ -94,13 +94,12 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
     task = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     data = ImageData("coins")
     data.prepare_data()
-    probe: Any = data.probe(max(PICTURED, FIGURE, image))
-    net = task.net.eval()
-    with record(net, gradients=True) as recording:
-        logits = net(data.normalize(probe.images)).detach()
-    views = summaries_of(recording, logits)
-    taken = snapshot(recording, views)
-    drawn = [overlay(taken, probe, i, data.class_names, dpi=180) for i in range(PICTURED)]
+    snapshot = AttentionSnapshot.take(
+        task.eval(), data, SnapshotOptions(max(PICTURED, FIGURE, image), default_methods())
+    )
+    probe: Any = snapshot.probe
+    recording, views = snapshot.recording, snapshot.summaries
+    drawn = [overlay(snapshot, i, data.class_names, dpi=180) for i in range(PICTURED)]
     Image.fromarray(np.concatenate(drawn)).save(IMAGES / "quickstart.png", optimize=True)
     save(patches(checkpoint, FIGURE), IMAGES / "attention_patches.png")
     images = [numbers_of(view, truth) for view, truth in zip(views, probe.ground_truth, strict=True)]
@@ -120,7 +119,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
         "patches": recording.grid_size[0] * recording.grid_size[1],
         "pictured": PICTURED,
         "figure": FIGURE,
-        "methods": list(METHODS),
+        "methods": [method.label.removesuffix(", mean") for method in snapshot.rows],
         "names": NAMES,
         "tab": {"method": shown, "image": image},
         "images": images,

@@ -15,7 +15,7 @@ from torch import Tensor
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.callbacks import AttentionLogger, FinetuneComparison
-from vit_attn.callbacks.attention_callback import MOST_WAITING, BackgroundWriter
+from vit_attn.callbacks.attention_callback import MAX_PENDING, BackgroundWriter
 from vit_attn.data import ImageData
 from vit_attn.model import VisionTransformer
 from vit_attn.task import Classifier
@@ -28,7 +28,7 @@ def broken(*_args: Any) -> None:
 
 
 def threads() -> list[str]:
-    return [each.name for each in threading.enumerate() if each.name.startswith("attention-pictures")]
+    return [each.name for each in threading.enumerate() if each.name.startswith("attention-writer")]
 
 
 def fit(folder: Path, callbacks: list[L.Callback], epochs: int = 1, **task_options: Any) -> L.Trainer:
@@ -49,70 +49,72 @@ def fit(folder: Path, callbacks: list[L.Callback], epochs: int = 1, **task_optio
     return trainer
 
 
-def test_training_waits_for_the_oldest_where_too_many_drawings_are_undone():
-    drawer, let_go, drawn = BackgroundWriter("pictures"), threading.Event(), []
+def test_training_waits_for_the_oldest_where_too_many_steps_are_pending():
+    writer, let_go, drawn = BackgroundWriter("pictures"), threading.Event(), []
 
     def slow(number: int) -> None:
         let_go.wait(10)
         drawn.append(number)
 
-    for number in range(MOST_WAITING):
-        drawer.draw(number, slow, number)
+    for number in range(MAX_PENDING):
+        writer.submit(number, slow, number)
     threading.Timer(0.05, let_go.set).start()
     assert drawn == []
-    drawer.draw(9, slow, 9)
+    writer.submit(9, slow, 9)
     assert drawn[0] == 0
-    assert drawer.finish()
-    assert drawn == [*range(MOST_WAITING), 9]
-    assert not drawer.finish()
+    assert writer.finish()
+    assert drawn == [*range(MAX_PENDING), 9]
+    assert not writer.finish()
     assert threads() == []
 
 
-def test_a_failure_is_told_when_it_happens_and_the_same_once_more_with_its_count():
-    drawer, drawn = BackgroundWriter("pictures of attention"), []
-    drawer.draw(5, broken)
-    drawer.drawings[0][1].exception(10)
-    with pytest.warns(UserWarning, match=r"pictures of attention could not be drawn: no ink \(step 5; the tr") as told:
-        drawer.warn()
-    assert len(told) == 1
+def test_a_failure_is_reported_when_it_happens_and_the_same_once_more_with_its_count():
+    writer, drawn = BackgroundWriter("pictures of attention"), []
+    writer.submit(5, broken)
+    writer.pending[0][1].exception(10)
+    with pytest.warns(
+        UserWarning, match=r"pictures of attention could not be drawn: no ink \(step 5; the tr"
+    ) as warnings_:
+        writer.report_failures()
+    assert len(warnings_) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for step in (6, 7):
-            drawer.draw(step, broken)
-        drawer.draw(8, drawn.append, "good")
-        drawer.drawings[-1][1].result(10)
-        drawer.warn()
+            writer.submit(step, broken)
+        writer.submit(8, drawn.append, "good")
+        writer.pending[-1][1].result(10)
+        writer.report_failures()
     with pytest.warns(UserWarning, match=r"could not be drawn: no ink \(2 more times, last in step 7\)"):
-        assert drawer.finish()
+        assert writer.finish()
     assert drawn == ["good"]
-    drawer.draw(9, broken)  # another run with the same callback
+    writer.submit(9, broken)  # another run with the same callback
     with pytest.warns(UserWarning, match="step 9"):
-        drawer.finish()
+        writer.finish()
 
 
 def test_a_failed_drawing_keeps_nothing_in_memory():
     class Held:
         pass
 
-    drawer, held = BackgroundWriter("pictures"), Held()
+    writer, held = BackgroundWriter("pictures"), Held()
     there = weakref.ref(held)
-    drawer.draw(0, broken, held)
+    writer.submit(0, broken, held)
     with pytest.warns(UserWarning, match="no ink"):
-        drawer.finish()
+        writer.finish()
     del held
     gc.collect()
     assert there() is None
 
 
 @pytest.mark.parametrize("kind", ["attention", "comparison"])
-def test_training_goes_on_and_tells_of_a_failed_drawing_before_it_ends(kind: str, tmp_path: Path, monkeypatch):
+def test_training_goes_on_and_reports_a_failed_drawing_before_it_ends(kind: str, tmp_path: Path, monkeypatch):
     steps, finish = [], BackgroundWriter.finish
 
     class Steps(L.Callback):
         def on_train_batch_start(self, trainer, *_):
             for callback in trainer.callbacks:
-                if drawings := getattr(getattr(callback, "drawer", None), "drawings", ()):
-                    drawings[-1][1].exception(10)  # until it is drawn
+                if pending := getattr(getattr(callback, "background", None), "pending", ()):
+                    pending[-1][1].exception(10)  # until it is drawn
 
         def on_train_batch_end(self, trainer, *_):
             steps.append(trainer.global_step)
@@ -124,8 +126,8 @@ def test_training_goes_on_and_tells_of_a_failed_drawing_before_it_ends(kind: str
         torch.save(source.state_dict(), tmp_path / "source.pth")
         options = {"arch": "vit_attn_tiny_patch4_32", "weights": str(tmp_path / "source.pth")}
         callback = FinetuneComparison(num_images=1, max_cost=1.0)
-    monkeypatch.setattr(type(callback), "_draw", broken)
-    monkeypatch.setattr(BackgroundWriter, "finish", lambda drawer: steps.append("finish") or finish(drawer))
+    monkeypatch.setattr(type(callback), "_write", broken)
+    monkeypatch.setattr(BackgroundWriter, "finish", lambda writer: steps.append("finish") or finish(writer))
     monkeypatch.setattr("vit_attn.callbacks.attention_callback.rank_zero_warn", lambda line: steps.append(line))
     fit(tmp_path, [Steps(), callback], **options)
     first, *_, last = [each for each in steps if isinstance(each, str) and each != "finish"]
@@ -162,12 +164,12 @@ def test_what_is_drawn_is_in_the_hosts_memory(tmp_path: Path, monkeypatch: pytes
         return mine
 
     drawn = []
-    monkeypatch.setattr(AttentionLogger, "_draw", lambda _callback, _writers, taken, _names: drawn.append(taken))
+    monkeypatch.setattr(AttentionLogger, "_write", lambda _callback, _writers, snapshot, _names: drawn.append(snapshot))
     monkeypatch.setattr(Tensor, "cpu", copy)
     fit(tmp_path, [AttentionLogger(num_images=2, max_cost=1.0)])
-    for taken in drawn:
-        assert {each.data_ptr() for each in [taken.logits, *tensors_of(taken.recording)]} <= copied
-        assert all(each.grad_fn is None for each in tensors_of(taken.recording))
+    for snapshot in drawn:
+        assert {each.data_ptr() for each in [snapshot.logits, *tensors_of(snapshot.recording)]} <= copied
+        assert all(each.grad_fn is None for each in tensors_of(snapshot.recording))
     assert len(drawn) == 2
 
 

@@ -154,6 +154,20 @@ def test_a_network_that_cannot_be_recorded_is_trained_without_and_told(tmp_path,
         fit(tmp_path, data, [FinetuneComparison()], epochs=1, weights=str(tmp_path / "cait.safetensors"), **options)
 
 
+def test_a_data_module_without_probe_images_is_trained_without_and_told_what_it_lacks(tmp_path, data, weights):
+    class Bare(L.LightningDataModule):
+        num_classes, img_size, in_chans, class_names = data.num_classes, data.img_size, data.in_chans, data.class_names
+
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **QUIET)
+    trainer.datamodule = Bare()
+    task = Classifier(ARCH, SMALL, num_classes=10, weights=weights)
+    callback = FinetuneComparison(num_images=1)
+    callback.setup(trainer, task, "fit")
+    with pytest.warns(UserWarning, match=r"is off: FinetuneComparison needs .*: Bare has no probe, normalize$"):
+        callback.on_train_start(trainer, task)
+    assert callback.before is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,14 +1,16 @@
-// Run by `node --test tests/tb_plugin/` and by test_static.py. Numbers that Python must agree with are in test_page.py.
+// Run by `node --test tests/tb_plugin/` and by test_arithmetic.py. Numbers that Python must agree with are in test_page.py.
 import assert from "node:assert/strict";
 import test from "node:test";
 
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("arithmetic.js", folder));
-const { findSinks, measure, sinkShare } = await import(new URL("measures.js", folder));
+const { findSinks, measure, sinkThreshold } = await import(new URL("measures.js", folder));
 const { Maps, difference, placeName, rankOf, tokenName } = await import(new URL("view.js", folder));
-const { LEAST, compare, whyNot } = await import(new URL("compare.js", folder));
+const { LEAST, compare, obstacleTo } = await import(new URL("compare.js", folder));
 const { sums } = await import(new URL("notes.js", folder));
-const { judgedAs, relation, verdictNotes } = await import(new URL("verdict.js", folder));
+const { comparedAs, faithfulnessNotes, relation } = await import(new URL("faithfulness.js", folder));
+const { methodChoices } = await import(new URL("methods.js", folder));
+const { regionsOf } = await import(new URL("regions.js", folder));
 const { Store, DEFAULTS } = await import(new URL("state.js", folder));
 const { cssColour, format, scaleAround, scaleTo } = await import(new URL("colour.js", folder));
 
@@ -49,9 +51,9 @@ test("layers of one reply are read one after another, whatever their heads", () 
   read.forEach((each, i) => assert.deepEqual([...rowOf(each, 0, 2)], [...rowOf(layers[i], 0, 2)]));
 });
 
-test("damaged bytes and other versions are refused", () => {
+test("corrupt bytes and other versions are refused", () => {
   const bytes = encode(layer(2, 4));
-  assert.throws(() => decodeLayers(bytes.slice(0, -1).buffer), /damaged maps/);
+  assert.throws(() => decodeLayers(bytes.slice(0, -1).buffer), /corrupt maps/);
   assert.throws(() => decodeLayers(bytes.slice(0, 9).buffer), /cut off/);
   bytes[4] = 2;
   assert.throws(() => decodeLayers(bytes.slice().buffer), /format version 2; this page reads 1/);
@@ -118,7 +120,7 @@ test("a row of which nothing goes to patches counts for no distance", () => {
 });
 
 test("what a sink gets at least is said as it is measured", () => {
-  assert.deepEqual([5, 19, 20, 197].map(sinkShare), ["half of the attention", "half of the attention", "ten times the uniform share", "ten times the uniform share"]);
+  assert.deepEqual([5, 19, 20, 197].map(sinkThreshold), ["half of the attention", "half of the attention", "ten times uniform attention", "ten times uniform attention"]);
 });
 
 test("sinks are known patches at ten times the uniform share, never prefix tokens", () => {
@@ -180,6 +182,36 @@ test("without relevance raw attention of the last layer is shown, and what needs
   assert.equal(large.obstacle(DEFAULTS), "");
 });
 
+const OWN = { name: "mine", label: "Mine", reference: "Doe 2020", class_specific: true, has_query: false, rows: true };
+
+test("a method that the page does not know is shown from its logged rows, for the pooled row only", () => {
+  const images = [{ ...index.images[0], rows: { mine: [0, 1, null, 3, 4] } }];
+  const computed = { ...OWN, name: "rollout", label: "rollout, mean", rows: false };
+  const logged = new Maps({ run: "r", step: 0, image: 0 }, { ...index, images, methods: [computed, OWN] }, [layer(2, 5), layer(2, 5)], null);
+  const state = { ...DEFAULTS, method: "mine" };
+  assert.deepEqual(methodChoices(logged.index).map(([name]) => name), ["relevance", "raw", "rollout", "mine"]);
+  assert.equal(logged.possible(state).method, "mine");
+  assert.ok(new Maps(logged.place, logged.index, [null, null], null).has(state)); // no layer is needed
+  assert.deepEqual([...logged.values(state)], [0, 1, NaN, 3, 4]);
+  assert.equal(logged.obstacle(state), "");
+  assert.match(logged.obstacle({ ...state, query: 2 }), /Mine was logged for the pooled row only: the method has no query\. /);
+  assert.equal(logged.matrix(state), null);
+  assert.equal(comparedAs(logged, state), "Mine");
+  assert.match(faithfulnessNotes(logged, state)[0], /^Not compared with baselines: deletion and insertion of Mine were not logged/);
+  assert.equal(maps().possible(state).method, "raw");
+  assert.deepEqual(methodChoices(index).map(([name]) => name), ["relevance", "raw", "rollout"]);
+  const other = new Maps({ run: "r", step: 0, image: 0 }, { ...logged.index, images: [{ ...images[0], top: [["y", 1]] }] }, [layer(2, 5), layer(2, 5)], null);
+  assert.equal(obstacleTo(logged, other, state), "Mine is of other classes: x in A, y in B");
+});
+
+test("the answer region comes first, regions around it are left out, those of earlier versions are all shown", () => {
+  const about = { ground_truth: { all: [3, 4, 9], beak: [3, 4], tail: [9] }, answer_region: "beak" };
+  assert.deepEqual(regionsOf(about), [{ name: "beak", patches: [3, 4], isAnswer: true }, { name: "tail", patches: [9], isAnswer: false }]);
+  const earlier = regionsOf({ answer: { bought: [3], buyer: [20] } });
+  assert.deepEqual(earlier, [{ name: "bought", patches: [3], isAnswer: false }, { name: "buyer", patches: [20], isAnswer: false }]);
+  assert.deepEqual(regionsOf({ ground_truth: null, answer_region: null }), []);
+});
+
 test("relevance of a pool by attention is its own, no mix of tokens", () => {
   const images = [{ ...index.images[0], pooled_relevance: [0, 1, 2, 3, 4] }];
   const pool = new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true, images }, [layer(2, 5), layer(2, 5)], layer(1, 5));
@@ -187,45 +219,45 @@ test("relevance of a pool by attention is its own, no mix of tokens", () => {
   assert.notDeepEqual([...pool.values({ ...DEFAULTS, query: 2 })], [0, 1, 2, 3, 4]);
 });
 
-test("a verdict stands under its own method and no other", () => {
+test("a comparison stands under its own method and no other", () => {
   const five = (value) => ({ deletion: [value, 0.4, 0.05, 0.4, 0.05], insertion: [0.4, 0.4, 0.05, 0.4, 0.05] });
   const methods = { relevance: five(0.1), "last layer": five(0.2), "rollout, max": five(0.3) };
   const judged = { ...index, relevance: true, judged: { orders: 8, images: 4, methods } };
   const here = new Maps({ run: "r", step: 0, image: 0 }, judged, [layer(2, 5), layer(2, 5)], layer(1, 5));
-  const said = (change) => verdictNotes(here, { ...DEFAULTS, ...change }).join(" ");
-  assert.match(said({}), /Verdict on relevance, over 4 images with 8 random orders each \(.*\): deletion 0\.100 .*: better than both; insertion 0\.400/);
-  assert.match(said({ method: "raw" }), /Verdict on the last layer, mean of heads.*deletion 0\.200/);
-  assert.match(said({ method: "rollout", head: "max" }), /Verdict on rollout, maximum of heads.*deletion 0\.300/);
+  const notes = (change) => faithfulnessNotes(here, { ...DEFAULTS, ...change }).join(" ");
+  assert.match(notes({}), /Comparison with baselines of relevance, over 4 images with 8 random orders each \(.*\): deletion 0\.100 .*: better than both; insertion 0\.400/);
+  assert.match(notes({ method: "raw" }), /Comparison with baselines of the last layer, mean of heads.*deletion 0\.200/);
+  assert.match(notes({ method: "rollout", head: "max" }), /Comparison with baselines of rollout, maximum of heads.*deletion 0\.300/);
   const others = [{ method: "rollout" }, { method: "raw", layer: 0 }, { method: "raw", head: 1 }, { method: "raw", head: "max" }, { method: "rollout", layer: 0 }, { query: 2 }];
-  for (const other of others) assert.match(said(other), /^Not judged: .*[^0-9]$/);
-  assert.deepEqual(others.map((change) => judgedAs(here, { ...DEFAULTS, ...change })), ["rollout, mean", null, null, null, null, null]);
+  for (const other of others) assert.match(notes(other), /^Not compared with baselines: .*[^0-9]$/);
+  assert.deepEqual(others.map((change) => comparedAs(here, { ...DEFAULTS, ...change })), ["rollout, mean", null, null, null, null, null]);
 });
 
 test("of a pool by attention the last layer's mix is judged, not the pool's own row", () => {
   const five = (value) => ({ deletion: [value, 0.5, 0.1, 0.5, 0.1], insertion: [value, 0.5, 0.1, 0.5, 0.1] });
   const methods = { "last layer": five(0.2), "last layer, pooled": five(0.3) };
   const pool = new Maps({ run: "r", step: 0, image: 0 }, { ...index, judged: { orders: 8, images: 2, methods } }, [layer(2, 5), layer(2, 5)], null);
-  const said = verdictNotes(pool, { ...DEFAULTS, method: "raw" }).join(" ");
-  assert.match(said, /Verdict on the last layer, mean of heads, weighed as the pool by attention does.*deletion 0\.300/);
+  const said = faithfulnessNotes(pool, { ...DEFAULTS, method: "raw" }).join(" ");
+  assert.match(said, /Comparison with baselines of the last layer, mean of heads, weighed as the pool by attention does.*deletion 0\.300/);
   assert.doesNotMatch(said, /0\.200/);
 });
 
 test("a difference within its margin is none, and what is better than one baseline alone has shown nothing", () => {
   assert.deepEqual([0.3, 0.34, 0.46, null].map((value) => relation(value, 0.4, 0.05, false)), ["better", "better", "worse", "unknown"]);
   assert.deepEqual([0.35, 0.45].map((value) => relation(value, 0.4, 0.0501, true)), ["same", "same"]);
-  const note = (deletion, insertion) => verdictNotes(new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true, judged: { orders: 8, images: 4, methods: { relevance: { deletion, insertion } } } }, [null, null], layer(1, 5)), DEFAULTS)[0];
+  const note = (deletion, insertion) => faithfulnessNotes(new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true, judged: { orders: 8, images: 4, methods: { relevance: { deletion, insertion } } } }, [null, null], layer(1, 5)), DEFAULTS)[0];
   assert.match(note([0.145, 0.154, 0.02, 0.15, 0.02], [0.14, 0.154, 0.02, 0.2, 0.02]), /no measurable difference from either; insertion .*: no measurable difference from random, worse than centre first\. A map that is not better than both has shown nothing\.$/);
   assert.match(note([0.1, 0.4, 0.02, 0.4, 0.02], [0.9, 0.4, 0.02, 0.4, 0.02]), /: better than both\. So it ranks patches as this network uses them, whether the network is right or not\.$/);
   assert.match(note([null, 0.4, 0.02, 0.4, 0.02], [0.9, null, null, 0.4, 0.02]), /deletion not a number .*not comparable, since the network gave NaN/);
 });
 
-test("verdicts of earlier versions are relevance's, of one random order, and no claim", () => {
+test("comparisons of earlier versions are relevance's, of one random order, and no claim", () => {
   const images = [{ ...index.images[0], verdict: { deletion: 0.2, insertion: 0.7, random_deletion: 0.4, random_insertion: 0.5 } }];
   const old = new Maps({ run: "r", step: 0, image: 0 }, { ...index, relevance: true, images }, [layer(2, 5), layer(2, 5)], layer(1, 5));
-  const [said] = verdictNotes(old, DEFAULTS);
-  assert.match(said, /earlier version, of relevance beside one random order: deletion 0\.200 beside 0\.400, insertion 0\.700 beside 0\.500/);
+  const [said] = faithfulnessNotes(old, DEFAULTS);
+  assert.match(said, /earlier version, for relevance and one random order: deletion 0\.200, random 0\.400; insertion 0\.700, random 0\.500/);
   assert.doesNotMatch(said, /better/);
-  assert.match(verdictNotes(old, { ...DEFAULTS, method: "rollout" })[0], /^Not judged/);
+  assert.match(faithfulnessNotes(old, { ...DEFAULTS, method: "rollout" })[0], /^Not compared with baselines/);
 });
 
 test("equal values share their ranks, and what is no number has none", () => {
@@ -286,13 +318,13 @@ test("two sides are subtracted only where they are of one image, of the same tok
     [{ index: {}, layers: 2 }, { ...raw, head: 1 }, ""],
   ];
   for (const [b, state, wanted] of cases) {
-    const said = whyNot(side({}), side(b), state);
+    const said = obstacleTo(side({}), side(b), state);
     if (wanted === "") assert.equal(said, "");
     else assert.match(said, wanted);
   }
   const fewer = side({});
   fewer.index.heads = [1, 1];
-  assert.match(whyNot(side({}), fewer, { ...raw, head: 1 }), /head 2 is shown of A, the mean of heads of B/);
+  assert.match(obstacleTo(side({}), fewer, { ...raw, head: 1 }), /head 2 is shown of A, the mean of heads of B/);
 });
 
 test("what is no difference is said so, and is not drawn as one", () => {
@@ -300,16 +332,16 @@ test("what is no difference is said so, and is not drawn as one", () => {
   const [a, b] = [side({}), side({})];
   const shown = a.show(state);
   const none = compare(a, b, shown, shown, state);
-  assert.equal(none.said, "no difference");
+  assert.equal(none.message, "no difference");
   near(none.scale.high, LEAST * shown.max);
   const little = { ...shown, values: shown.values.map((value, i) => value + (i === 3 ? 0.004 * shown.max : 0)) };
-  assert.match(compare(a, b, shown, little, state).said, /no difference: less than .* 8 bits cannot tell/);
+  assert.match(compare(a, b, shown, little, state).message, /no difference: less than .* 8 bits cannot tell/);
   const much = { ...shown, values: shown.values.map((value, i) => value + (i === 3 ? 0.5 * shown.max : 0)) };
   const change = compare(a, b, shown, much, state);
-  assert.equal(change.said, "red: more in B");
+  assert.equal(change.message, "red: more in B");
   near(change.scale.high, 0.5 * shown.max);
   const other = compare(a, side({ about: { picture: "2e" } }), shown, much, state);
-  assert.deepEqual([other.change, other.scale, other.said], [null, null, "not drawn: they are different images"]);
+  assert.deepEqual([other.change, other.scale, other.message], [null, null, "not drawn: they are different images"]);
 });
 
 test("tokens are named by kind and place", () => {
@@ -321,12 +353,12 @@ test("an image has the number that it was logged with, in a file with some of th
   assert.equal(placeName(side({ place: { image: 0 }, about: { number: 7 } })), "r, step 0, image 7");
 });
 
-test("a state is kept, a damaged one is not", () => {
+test("a state is kept, a corrupt one is not", () => {
   const kept = new Map();
   const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => kept.set(key, value) };
   new Store("k", storage).set({ layer: 3, head: 1, query: 7 });
   assert.equal(new Store("k", storage).state.head, 1);
-  kept.set("k", JSON.stringify({ layer: "no", query: -4, method: "x", step: 5 }));
+  kept.set("k", JSON.stringify({ layer: "no", query: -4, method: 3, step: 5 }));
   assert.deepEqual(new Store("k", storage).state, { ...DEFAULTS, step: 5 });
   kept.set("k", "{");
   assert.deepEqual(new Store("k", storage).state, DEFAULTS);

@@ -19,7 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from vit_attn.tb_plugin.metadata import image_tag
-from vit_attn.tb_plugin.summary import ProbeImages, Tokens, write_attention
+from vit_attn.tb_plugin.summary import TabImages, Tokens, write_attention
 
 
 def make_maps(images: int, heads: int, tokens: int, seed: int = 0) -> np.ndarray:
@@ -43,11 +43,12 @@ def _write_step(
     tokens = prefix + grid[0] * grid[1]
     rng = np.random.default_rng(more.pop("pixels", 0))
     pixels = rng.integers(0, 256, (images, 8 * grid[0], 8 * grid[1], 3), dtype=np.uint8)
-    probe = ProbeImages(pixels, [1] * images, ["cat", "dog", "<b>owl</b>"], more.pop("answers", None))
+    regions, answers = more.pop("ground_truth", None), more.pop("answers", None)
+    shown = TabImages(pixels, [1] * images, ["cat", "dog", "<b>owl</b>"], regions, answers)
     chances = np.array([[0.2, 0.7, 0.1], [0.1, 0.2, 0.7], *[[0.1, 0.8, 0.1]] * images], np.float32)[:images]
     pooled = np.eye(tokens, dtype=np.float32)[:1] if prefix else np.full((1, tokens), 1 / tokens, np.float32)
     maps = [make_maps(images, count, tokens, 10 * step + i) for i, count in enumerate(heads)]
-    write_attention(folder, step, probe, chances, maps, Tokens(grid, prefix, pooled), **more)
+    write_attention(folder, step, shown, chances, maps, Tokens(grid, prefix, pooled), **more)
     return maps
 
 

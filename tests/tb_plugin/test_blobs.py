@@ -50,13 +50,13 @@ def test_negative_maps_are_refused():
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda blob: blob[:-1], "damaged maps: .* bytes instead of"),
-        (lambda blob: blob[:-1] + bytes([blob[-1] ^ 1]), "damaged maps: wrong checksum"),
+        (lambda blob: blob[:-1], "corrupt maps: .* bytes instead of"),
+        (lambda blob: blob[:-1] + bytes([blob[-1] ^ 1]), "corrupt maps: wrong checksum"),
         (lambda blob: blob[:4] + b"\x02\x00" + blob[6:], "format version 2; this version of vit_attn reads 1"),
         (lambda blob: b"", "not a layer of maps: 0 bytes"),
         (lambda blob: b"PNG!" + blob[4:], "not a layer of maps"),
     ],
 )
-def test_damaged_bytes_are_refused(damage, message):
+def test_corrupt_bytes_are_refused(damage, message):
     with pytest.raises(UserError, match=message):
         check_maps(damage(encode_maps(rows())))

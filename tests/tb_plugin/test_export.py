@@ -10,9 +10,9 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from vit_attn.cli import main
 from vit_attn.tb_plugin import crc32c
+from vit_attn.tb_plugin.event_file import write_blobs
 from vit_attn.tb_plugin.export import bundle
 from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
-from vit_attn.tb_plugin.summary import _write
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_folder_without_attention_is_refused(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
 
 
-def test_a_damaged_run_and_a_file_that_is_being_written(run, damage, capsys):
+def test_a_corrupt_run_and_a_file_that_is_being_written(run, damage, capsys):
     file = max(run.iterdir())
     file.write_bytes(file.read_bytes()[:-100])
     assert main(["export-html", str(run), "--steps", "last"]) == 0
@@ -99,7 +99,7 @@ def test_a_length_is_believed_only_with_its_checksum_and_within_the_file(run, ca
     file.write_bytes(whole + header(2**62, 0) + b"x" * 50)
     assert main(["export-html", str(run)]) == 2
     error = capsys.readouterr().err
-    assert f"{file} is damaged at byte {len(whole)}: wrong checksum of a record's length" in error
+    assert f"{file} is corrupt at byte {len(whole)}: wrong checksum of a record's length" in error
     assert error.count("\n") == 1
     file.write_bytes(whole + header(2**62) + b"x" * 50)  # as a record that is being written, but for its size
     assert main(["export-html", str(run)]) == 0
@@ -111,10 +111,10 @@ def test_a_record_with_a_wrong_checksum_and_one_that_is_no_event_are_one_line(ru
     whole = file.read_bytes()
     file.write_bytes(whole[:-5] + bytes([whole[-5] ^ 1]) + whole[-4:])
     assert main(["export-html", str(run)]) == 2
-    assert re.search(r"damaged at byte \d+: wrong checksum of a record of \d+ bytes\n$", capsys.readouterr().err)
+    assert re.search(r"corrupt at byte \d+: wrong checksum of a record of \d+ bytes\n$", capsys.readouterr().err)
     file.write_bytes(whole + header(5) + b"\xff" * 5 + struct.pack("<I", masked_crc32c(b"\xff" * 5)))
     assert main(["export-html", str(run)]) == 2
-    assert f"damaged at byte {len(whole) + 12}: the record is no event" in capsys.readouterr().err
+    assert f"corrupt at byte {len(whole) + 12}: the record is no event" in capsys.readouterr().err
 
 
 INDEX = {"version": 1, "images": [{}]}
@@ -123,20 +123,20 @@ INDEX = {"version": 1, "images": [{}]}
 @pytest.mark.parametrize(
     ("index", "image", "message"),
     [
-        ([], [b"png"], "damaged index (IndexError)"),
-        ([b"{"], [b"png"], "damaged index (JSONDecodeError)"),
-        ([b"[" * 100_000], [b"png"], "damaged index (RecursionError)"),
-        ([b"3"], [b"png"], "damaged index (TypeError)"),
-        ([json.dumps({"version": 1}).encode()], [b"png"], "damaged index (KeyError)"),
-        ([json.dumps(INDEX | {"images": [3]}).encode()], [b"png"], "damaged index (images are no list of"),
-        ([json.dumps(INDEX | {"images": 3}).encode()], [b"png"], "damaged index (images are no list of"),
+        ([], [b"png"], "corrupt index (IndexError)"),
+        ([b"{"], [b"png"], "corrupt index (JSONDecodeError)"),
+        ([b"[" * 100_000], [b"png"], "corrupt index (RecursionError)"),
+        ([b"3"], [b"png"], "corrupt index (TypeError)"),
+        ([json.dumps({"version": 1}).encode()], [b"png"], "corrupt index (KeyError)"),
+        ([json.dumps(INDEX | {"images": [3]}).encode()], [b"png"], "corrupt index (images are no list of objects"),
+        ([json.dumps(INDEX | {"images": 3}).encode()], [b"png"], "corrupt index (images are no list of objects"),
         ([json.dumps(INDEX | {"version": 10**400}).encode()], [b"png"], "is of format version 1000"),
         ([json.dumps(INDEX).encode()], [], "has no image 1 at step 1"),
         ([json.dumps(INDEX).encode()], [b"png", b"VATN"], "not a layer of maps"),
     ],
 )
 def test_hostile_records_are_one_line(index, image, message, tmp_path, capsys):
-    _write(str(tmp_path), 1, {image_tag(0): image, INDEX_TAG: index})
+    write_blobs(str(tmp_path), 1, {image_tag(0): image, INDEX_TAG: index})
     assert main(["export-html", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert message in error

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from vit_attn.attention_maps.evaluation.batch import EvalBatch, logits_by_batch
-from vit_attn.attention_maps.evaluation.knockouts import ablate_heads
-from vit_attn.attention_maps.evaluation.report import FaithfulnessReport
-from vit_attn.attention_maps.recording.record import record
-from vit_attn.attention_maps.summary import summaries_of
+from vit_attn.attention_maps.evaluation.faithfulness import logits_by_batch
+from vit_attn.attention_maps.evaluation.report import EvalBatch, FaithfulnessReport, ablate_heads
 from vit_attn.callbacks.attention_logger.callback import AttentionLogger
-from vit_attn.callbacks.attention_logger.figures import pictures, snapshot
-from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
+from vit_attn.callbacks.attention_logger.figures import figures
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions, default_methods
 from vit_attn.model import VisionTransformer
 from vit_attn.plotting import overlay
 from vit_attn.plotting.canvas import Canvas
@@ -47,30 +45,53 @@ def net():
     return net.eval()
 
 
-@pytest.fixture(scope="module")
-def seen(net):
-    """Two images, how the network looked at them, and its logits."""
-    pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
-    with record(net, gradients=True) as recording:
-        logits = net(pixels / 255).detach()
-    return SimpleNamespace(images=pixels, labels=torch.tensor([0, 1]), ground_truth=None), recording, logits
+class Data:
+    """A data module of some images, with what a snapshot needs."""
+
+    class_names, img_size, in_chans = ["cat", "dog", "owl"], (16, 16), 3
+
+    def __init__(self, images: torch.Tensor, labels: list[int]):
+        self.images, self.labels = images, torch.tensor(labels)
+
+    def probe(self, count: int) -> SimpleNamespace:
+        return SimpleNamespace(images=self.images[:count], labels=self.labels[:count], ground_truth=None)
+
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
+        return images / 255
+
+
+class Task(nn.Module):
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images)
 
 
 @pytest.fixture(scope="module")
-def log(tmp_path_factory, seen):
-    """A folder with all that the logger writes of it."""
-    probe, recording, logits = seen
+def pixels():
+    return torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+
+
+def snapshot_of(net: nn.Module, images: torch.Tensor, labels: list[int]) -> AttentionSnapshot:
+    options = SnapshotOptions(len(images), default_methods())
+    return AttentionSnapshot.take(Task(net), Data(images, labels), options, always=True)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory, net, pixels):
+    """A folder with all that the logger writes of two images."""
     folder = tmp_path_factory.mktemp("numbering")
     writer = SummaryWriter(str(folder / "one_head_of_all"))
-    taken = AttentionSnapshot(0, recording.on_host(), logits, summaries_of(recording, logits), None, None, probe, True)
-    AttentionLogger(num_images=2)._draw([writer], taken, ["cat", "dog", "owl"])
+    AttentionLogger(num_images=2)._write([writer], snapshot_of(net, pixels, [0, 1]), Data.class_names)
     writer.close()
     return folder
 
 
-def test_judge_names_the_head_that_counts(net, seen):
-    probe, _, logits = seen
-    case = EvalBatch(net, probe.images / 255, logits.argmax(dim=-1))
+def test_judge_names_the_head_that_counts(net, pixels):
+    with torch.no_grad():
+        case = EvalBatch(net, pixels / 255, net(pixels / 255).argmax(dim=-1))
     found = ablate_heads(case, logits_by_batch(net, case.images))
     changes = {
         name: float(change.logit.abs().max())
@@ -83,7 +104,7 @@ def test_judge_names_the_head_that_counts(net, seen):
     assert [row.split()[:2] for row in rows] == [["layer", "1"], ["layer", "2"]]
 
 
-def test_the_curves_and_pictures_of_tensorboard_name_it(log, seen):
+def test_the_curves_and_pictures_of_tensorboard_name_it(log, net, pixels):
     events = EventAccumulator(str(log / "one_head_of_all"), size_guidance={"images": 0}).Reload()
     tags = events.Tags()
     entropies = {int(tag[-1]): events.Scalars(tag)[0].value for tag in tags["scalars"] if "entropy/layer_" in tag}
@@ -91,27 +112,20 @@ def test_the_curves_and_pictures_of_tensorboard_name_it(log, seen):
     assert entropies[1] == pytest.approx(np.log(17), abs=1e-4)  # which looks everywhere alike
     assert entropies[LAYER] < entropies[1] - 0.1
     assert {f"attention/image_{i}" for i in (1, 2)} == {tag for tag in tags["images"] if tag.startswith("attention/")}
-    probe, recording, logits = seen
-    views = summaries_of(recording, logits)
-    drawn = dict(pictures(snapshot(recording, views), probe, ["cat", "dog", "owl"]))
-    alone = SimpleNamespace(images=probe.images[1:], labels=probe.labels[1:], ground_truth=None)
-    (only,) = [
-        picture
-        for tag, picture in pictures(snapshot(recording, views[1:]), alone, ["cat", "dog", "owl"])
-        if tag == "attention/image_1"
-    ]
+    drawn = dict(figures(snapshot_of(net, pixels, [0, 1]), Data.class_names))
+    alone = dict(figures(snapshot_of(net, pixels[1:], [1]), Data.class_names))
+    only = alone["attention/image_1"]
     assert (drawn["attention/image_2"] == only).all()
 
 
 @pytest.mark.parametrize("numbers", [None, [1]])
-def test_the_figures_write_its_number_beside_its_map(seen, monkeypatch, numbers):
+def test_the_figures_write_its_number_beside_its_map(net, pixels, monkeypatch, numbers):
     placed, words = [], []
     monkeypatch.setattr(Canvas, "place", lambda self, picture, box: placed.append((picture, box)))
-    monkeypatch.setattr(overlay, "title_above", lambda canvas, text, panel: words.append((text, panel)))
+    monkeypatch.setattr(overlay, "title_above", lambda page, text, panel: words.append((text, panel)))
     monkeypatch.setattr(Canvas, "write_upward", lambda self, text, x, y, *_: words.append((text, y)))
-    _, recording, logits = seen
-    (view, _) = summaries_of(recording, logits)
-    heads = view.patches(view.heads)
+    summary = snapshot_of(net, pixels, [0, 1]).summaries[0]
+    heads = summary.patches(summary.heads)
     draw_sheet(heads if numbers is None else heads[numbers], "", numbers=numbers)
     boxes = [box for picture, box in placed if len(np.unique(picture.reshape(-1, 3), axis=0)) > 3]
     (box,) = boxes[:1]

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from vit_attn.cli import main
-from vit_attn.tb_plugin.summary import Verdicts
+from vit_attn.tb_plugin.summary import Faithfulness, MethodRows
 
 ROOT = Path(__file__).parents[2]
 GRID, PREFIX = (4, 6), 2
 TOKENS = PREFIX + GRID[0] * GRID[1]
 STATE = "vit_attn.attention"
 BETTER = {"deletion": (0.2, 0.4, 0.05, 0.45, 0.04), "insertion": (0.7, 0.4, 0.05, 0.41, 0.06)}
+OWN = MethodRows("mine", "Mine", "Doe 2020", True, False, np.random.default_rng(7).random((2, TOKENS)) / 100)
 SAME = {"deletion": (0.145, 0.154, 0.02, 0.15, 0.02), "insertion": (0.41, 0.4, 0.05, 0.5, 0.06)}
 
 
@@ -23,9 +24,11 @@ def made_up(tmp_path_factory, write_step):
     """A folder of runs, and the maps of run ``made/up`` by step."""
     folder = tmp_path_factory.mktemp("page")
     more = {
-        "answers": [{"bought": [3], "buyer": [20]}] * 2,
+        "ground_truth": [{"whole": [3, 4, 9], "beak": [3], "tail": [20]}] * 2,
+        "answers": ["beak"] * 2,
         "relevance": np.random.default_rng(5).random((2, TOKENS, TOKENS), dtype=np.float32),
-        "verdicts": Verdicts(8, 4, {"relevance": BETTER, "last layer": SAME}, [{"relevance": SAME}, {}]),
+        "methods": [*(MethodRows(label, label) for label in ("relevance", "last layer")), OWN],
+        "faithfulness": Faithfulness(8, 4, {"relevance": BETTER, "last layer": SAME}, [{"relevance": SAME}, {}]),
         "note": "To stay within 1 MB: 2 of 4 images.",
     }
     maps = {step: write_step(folder / "made" / "up", step, GRID, PREFIX, **more) for step in (0, 10, 20)}
@@ -131,49 +134,109 @@ def test_a_real_training_is_shown_with_every_step_and_image(tab, address):
     assert thumbs.count() == 3
     slider = frame.get_by_label("Training step")
     assert slider.get_attribute("aria-valuetext") == "step 6, 3 of 3"
-    frame.get_by_text("Verdict on relevance, over 3 images with 8 random orders each").wait_for()
+    frame.get_by_text("Comparison with baselines of relevance, over 3 images with 8 random orders each").wait_for()
     frame.get_by_role("radio", name="Rollout").click()
     frame.get_by_text("This row sums to 100").wait_for()
-    frame.get_by_text("Verdict on rollout, mean of heads, over 3 images").wait_for()
-    frame.get_by_role("checkbox", name="Mark the answer").check()
-    frame.get_by_text("The data set's own answer: bought").wait_for()
+    frame.get_by_text("Comparison with baselines of rollout, mean of heads, over 3 images").wait_for()
+    frame.get_by_role("checkbox", name="Mark ground truth").check()
+    frame.get_by_text("Ground truth: bought (answer)").wait_for()
     slider.fill("0")
     frame.get_by_text("step 0 · 1/3").wait_for()
     assert set(frame.locator(".small .flag").all_inner_texts()) == {"uniform"}  # untrained: nothing is dead
     frame.get_by_text("no measurable difference from").first.wait_for()
 
 
-def test_relevance_is_shown_first_and_its_target_reason_and_verdict_are_stated(tab):
+def test_relevance_is_shown_first_and_its_target_reason_and_comparison_are_stated(tab):
     frame = tab()
     assert frame.get_by_role("radio", name="Relevance").get_attribute("aria-checked") == "true"
     frame.get_by_text(
         "Class-specific: relevance is attention weighted by gradients of the predicted class, dog."
     ).wait_for()
-    frame.get_by_text("It is shown first because it did best, or among the best").wait_for()
-    over_all = frame.get_by_text("Verdict on relevance, over 4 images with 8 random orders each").inner_text()
+    frame.get_by_text("It is the default because it did best, or among the best").wait_for()
+    over_all = frame.get_by_text(
+        "Comparison with baselines of relevance, over 4 images with 8 random orders each"
+    ).inner_text()
     assert (
         "deletion 0.200 (lower is better; random 0.400 ± 0.050, centre first 0.450 ± 0.040): better than both"
         in over_all
     )
-    alone = frame.get_by_text("The same of this image alone").inner_text()
+    alone = frame.get_by_text("The same for this image only").inner_text()
     assert "0.145 (lower is better; random 0.154 ± 0.020" in alone
     assert "no measurable difference from either" in alone
     assert alone.endswith("A map that is not better than both has shown nothing.")
     frame.get_by_text("To stay within 1 MB: 2 of 4 images.").wait_for()
 
 
-def test_a_verdict_stands_under_its_own_method_alone(tab):
+def test_a_comparison_stands_under_its_own_method_alone(tab):
     frame = tab()
-    verdicts = frame.locator(".notes li", has_text="deletion")
+    notes = frame.locator(".notes li", has_text="deletion")
     frame.get_by_role("radio", name="Raw").click()
-    frame.get_by_text("Verdict on the last layer, mean of heads").wait_for()
-    assert "0.200" not in verdicts.inner_text()
+    frame.get_by_text("Comparison with baselines of the last layer, mean of heads").wait_for()
+    assert "0.200" not in notes.inner_text()
     frame.get_by_role("radio", name="Rollout").click()
-    frame.get_by_text("Not judged: deletion and insertion of rollout, mean of heads were not logged").wait_for()
+    frame.get_by_text(
+        "Not compared with baselines: deletion and insertion of rollout, mean of heads were not logged"
+    ).wait_for()
     frame.get_by_text("Class-agnostic: rollout of layers 1 to 2, each ½ the mean of heads + ½ identity.").wait_for()
-    assert not re.search("0[.]|better", verdicts.inner_text())
+    assert not re.search("0[.]|better", notes.inner_text())
     marks(frame).click(position=at(marks(frame), 9))
-    frame.get_by_text("Not judged: deletion and insertion are measured for the pooled row alone").wait_for()
+    frame.get_by_text(
+        "Not compared with baselines: deletion and insertion are measured for the pooled row only"
+    ).wait_for()
+
+
+def test_a_method_that_was_logged_is_in_the_menu_and_shows_its_row(tab):
+    frame = tab()
+    frame.get_by_role("radio", name="Mine").click()
+    frame.get_by_text("Class-specific: Mine for the predicted class, dog (Doe 2020). It was logged for the").wait_for()
+    frame.get_by_text("Mine was logged for the pooled row only, so it has no matrix.").wait_for()
+    frame.get_by_text("deletion and insertion of Mine were not logged at this step").wait_for()
+    for patch in (0, 9, 23):
+        marks(frame).hover(position=at(marks(frame), patch))
+        text = frame.locator(".readout").inner_text()
+        value = float(re.search(r"→ .*: ([\d.]+)", text).group(1))
+        assert value == pytest.approx(OWN.rows[0, PREFIX + patch], abs=0.0006)
+    marks(frame).click(position=at(marks(frame), 9))
+    frame.get_by_text("Mine was logged for the pooled row only: the method has no query.").wait_for()
+    frame.get_by_role("radio", name="Rollout").click()
+    frame.get_by_text("This row sums to 100").wait_for()
+
+
+def test_a_method_that_another_run_does_not_have_falls_back_to_raw_attention(tab):
+    frame = tab(method="mine", run="no_relevance")
+    frame.get_by_text("No map by mine was logged at this step, so raw attention is shown.").wait_for()
+    assert frame.get_by_role("radio", name="Mine").count() == 0
+
+
+def test_regions_of_the_ground_truth_are_marked_and_their_values_stated(tab):
+    frame = tab(method="raw", layer=1, head=0)
+    before = marks(frame).evaluate("canvas => canvas.toDataURL()")
+    frame.get_by_role("checkbox", name="Mark ground truth").check()
+    note = frame.get_by_text("Ground truth: beak (answer)").inner_text()
+    assert "; tail " in note
+    assert "whole" not in note
+    assert marks(frame).evaluate("canvas => canvas.toDataURL()") != before
+    frame.get_by_label("Run").select_option("no_relevance")
+    frame.get_by_role("checkbox", name="Mark ground truth").wait_for(state="hidden")
+
+
+def test_the_answer_of_an_earlier_version_is_marked(tab, page):
+    """Its index has the regions under another name, and does not say which of them is the answer."""
+
+    def earlier(route):
+        reply = route.fetch()
+        index = reply.json()
+        for image in index["images"]:
+            del image["ground_truth"], image["answer_region"]
+            image["answer"] = {"bought": [3], "buyer": [20]}
+        del index["methods"]
+        route.fulfill(response=reply, json=index)
+
+    page.route(re.compile("/step[?]"), earlier)
+    frame = tab()
+    frame.get_by_role("checkbox", name="Mark ground truth").check()
+    assert re.match("Ground truth: bought 0.*; buyer 0", frame.get_by_text("Ground truth: bought").inner_text())
+    assert frame.get_by_role("radio", name="Mine").count() == 0
 
 
 def test_a_run_without_relevance_falls_back_to_raw_attention_and_says_so(tab):
@@ -189,7 +252,7 @@ def test_a_run_without_relevance_falls_back_to_raw_attention_and_says_so(tab):
 def test_leaving_out_hides_sinks_of_many_images_and_says_so(tab, made_up):
     """The made-up heads look at one token in all five images."""
     frame = tab(run="no_relevance", method="raw", layer=0, head="mean", hide=True)
-    frame.get_by_text("Left out: CLS, R1; row 2, column 6; that hides").wait_for()
+    frame.get_by_text("Left out: CLS, R1; row 2, column 6; they hold").wait_for()
     assert set(frame.locator(".small .flag").all_inner_texts()) == {"sink"}
 
 
@@ -197,14 +260,14 @@ def test_with_few_images_a_head_is_concentrated_and_nothing_but_the_prefix_is_le
     frame = tab(method="raw", layer=0, head=0, query=PREFIX + 9)
     frame.get_by_role("checkbox", name="Leave out prefix and sinks").check()
     row = made_up[1][20][0][0, 0, PREFIX + 9]
-    note = frame.get_by_text("Left out: CLS, R1; that hides").inner_text()
-    assert float(re.search(r"hides ([\d.]+)", note).group(1)) / 100 == pytest.approx(row[:PREFIX].sum(), abs=0.006)
-    frame.get_by_text("Which patches are sinks is not known").wait_for()
-    frame.get_by_text("not judged here: it takes four different images, and 2 were compared").wait_for()
+    note = frame.get_by_text("Left out: CLS, R1; they hold").inner_text()
+    assert float(re.search(r"hold ([\d.]+)", note).group(1)) / 100 == pytest.approx(row[:PREFIX].sum(), abs=0.006)
+    frame.get_by_text("Sinks are unknown here: finding tokens").wait_for()
+    frame.get_by_text("unknown here: it takes four different images, and 2 were compared").wait_for()
     assert set(frame.locator(".small .flag").all_inner_texts()) == {"concentrated"}
 
 
-def test_prefix_tokens_are_tiles_that_can_be_asked(tab, made_up):
+def test_prefix_tokens_are_tiles_that_can_be_the_query(tab, made_up):
     frame = tab(method="raw", layer=0, head=1)
     tiles = frame.locator("figure[data-name=Map] .tile")
     assert [text.split(" ")[0] for text in tiles.all_inner_texts()] == ["pooled", "CLS", "R1"]
@@ -256,7 +319,7 @@ def test_two_steps_are_compared_on_one_scale(tab, made_up):
     rows = [made_up[1][step][1][0, 1, PREFIX, PREFIX + 7] for step in (0, 20)]
     assert before == pytest.approx(rows[0], abs=0.003)
     assert change == pytest.approx(rows[1] - rows[0], abs=0.005)
-    frame.get_by_role("button", name="Let go of A").click()
+    frame.get_by_role("button", name="Unpin A").click()
     assert frame.locator("figure[data-name=A]").is_hidden()
 
 
@@ -336,7 +399,7 @@ def test_the_page_works_by_keyboard_alone(tab, page):
     frame.get_by_text("step 10 · 2/3").wait_for()
     frame.get_by_text("R1 ✕").first.wait_for()
     assert frame.get_by_role("radio", name="Raw").get_attribute("aria-checked") == "true"
-    assert frame.get_by_role("radio", name="is looked at by").get_attribute("aria-checked") == "true"
+    assert frame.get_by_role("radio", name="attended by").get_attribute("aria-checked") == "true"
     assert frame.get_by_role("radio", name=re.compile("^image 2")).get_attribute("aria-checked") == "true"
     page.keyboard.press("?")
     page.keyboard.press("Escape")
@@ -349,10 +412,10 @@ def test_the_page_works_by_keyboard_alone(tab, page):
 
 def test_the_state_is_kept_across_reloads(tab, page):
     frame = tab(method="raw", layer=0, head=1, query=11, opacity=0.5)
-    frame.get_by_role("radio", name="is looked at by").click()
+    frame.get_by_role("radio", name="attended by").click()
     page.reload()
     marks(frame).wait_for()
-    assert frame.get_by_role("radio", name="is looked at by").get_attribute("aria-checked") == "true"
+    assert frame.get_by_role("radio", name="attended by").get_attribute("aria-checked") == "true"
     assert frame.get_by_label("Head or fusion of heads").input_value() == "1"
     assert frame.get_by_label("Opacity of the map over the image").input_value() == "0.5"
 

@@ -1,4 +1,4 @@
-"""What the page does when something is wrong: every fault is told, and what was seen stays."""
+"""Faults on the page: each is reported, and the view stays."""
 
 import re
 import shutil
@@ -63,7 +63,7 @@ def test_a_server_that_is_gone_is_said_so_and_the_picture_stays(tab, page):
     page.unroute_all()
 
 
-def test_a_server_that_comes_back_is_asked_for_what_it_owed(tab, page):
+def test_a_server_that_comes_back_is_asked_for_what_is_missing(tab, page):
     page.route(re.compile("/(maps|step|runs)"), lambda route: route.abort())
     tab.get_by_role("radio", name=re.compile("^image 2")).click()
     tab.get_by_role("alert").get_by_text("GET vit_attn/runs").wait_for(timeout=60_000)  # as the page looks for news
@@ -74,10 +74,10 @@ def test_a_server_that_comes_back_is_asked_for_what_it_owed(tab, page):
     assert tab.get_by_role("radio", name=re.compile("^image 2")).get_attribute("aria-checked") == "true"
 
 
-def test_a_damaged_layer_is_named_and_other_images_are_shown(tab):
+def test_a_corrupt_layer_is_named_and_other_images_are_shown(tab):
     tab.get_by_label("Run").select_option("damaged")
     tab.get_by_role("radio", name=re.compile("^image 2")).click()
-    tab.get_by_role("alert").get_by_text("layer 2: damaged maps: wrong checksum").wait_for()
+    tab.get_by_role("alert").get_by_text("layer 2: corrupt maps: wrong checksum").wait_for()
     tab.get_by_role("radio", name=re.compile("^image 1")).click()
     tab.get_by_role("alert").wait_for(state="hidden")
 
@@ -92,7 +92,7 @@ def test_a_run_of_another_version_says_so(tab):
 
 def test_a_thousand_patches_load_what_is_shown_alone_and_say_so(tab):
     tab.get_by_label("Run").select_option("thousand")
-    tab.get_by_text("Relevance alone is loaded; all layers are 51").wait_for()
+    tab.get_by_text("Relevance only is loaded; all layers are 51").wait_for()
     tab.get_by_text("Class-specific: relevance").wait_for()
     tab.get_by_text("This row sums to 5").wait_for()
     tab.get_by_role("radio", name="Raw").click()

@@ -9,9 +9,9 @@ import pytest
 
 from vit_attn.tb_plugin import metadata
 from vit_attn.tb_plugin.blobs import decode_maps, encode_maps
+from vit_attn.tb_plugin.event_file import write_blobs
 from vit_attn.tb_plugin.metadata import image_tag
 from vit_attn.tb_plugin.plugin import STATIC, AttentionLoader
-from vit_attn.tb_plugin.summary import _write
 
 STEPS = [0, *range(7, 7 * 24, 7)]
 DIGITS = "9" * 5000
@@ -25,7 +25,7 @@ def logdir(tmp_path_factory, write_step, damage):
     write_step(folder / "damaged", 3)
     damage(folder / "damaged")
     for step, blobs in enumerate(([], [b"[" * 100_000, b"odd"], [b'{"version": [1]}']), start=1):
-        _write(str(folder / "hostile"), step, {image_tag(0): blobs, metadata.INDEX_TAG: blobs})
+        write_blobs(str(folder / "hostile"), step, {image_tag(0): blobs, metadata.INDEX_TAG: blobs})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(metadata, "VERSION", 2)
         write_step(folder / "newer", 0)
@@ -82,10 +82,10 @@ def test_pictures_are_png(routes):
     assert body.startswith(b"\x89PNG")
 
 
-def test_a_damaged_layer_is_named_and_the_others_are_served(routes):
+def test_a_corrupt_layer_is_named_and_the_others_are_served(routes):
     status, body = routes("maps", run="damaged", step=3, image=1)
     assert status == 422
-    assert body.decode().startswith("layer 2: damaged maps: wrong checksum")
+    assert body.decode().startswith("layer 2: corrupt maps: wrong checksum")
     assert routes("maps", run="damaged", step=3, image=1, layers="0-0")[0] == 200
     assert routes("maps", run="damaged", step=3, image=0)[0] == 200
 
@@ -110,14 +110,14 @@ def test_a_damaged_layer_is_named_and_the_others_are_served(routes):
         ("step", {"run": "good/a", "step": 10**18 - 1}, 404, "has no attention_maps/index at step"),
         ("steps", {"run": b"\xff\x00\n\x1b"}, 404, "has no attention_maps/index"),
         ("steps", {"run": "x" * 20_000}, 404, "has no attention_maps/index"),
-        ("step", {"run": "hostile", "step": 2}, 422, "damaged index"),
+        ("step", {"run": "hostile", "step": 2}, 422, "corrupt index"),
         ("step", {"run": "hostile", "step": 3}, 422, "index of format version [1]"),
         ("maps", {"run": "hostile", "step": 2, "image": 0}, 422, "layer 1: not a layer of maps"),
         ("maps", {}, 422, "missing parameter"),
         ("static/../plugin.py", {}, 404, ""),
     ],
 )
-def test_bad_requests_are_told_in_one_line(routes, route, parameters, status, message):
+def test_bad_requests_are_one_line(routes, route, parameters, status, message):
     found, body = routes(route, **parameters)
     assert found == status
     assert message in body.decode()
@@ -127,7 +127,7 @@ def test_bad_requests_are_told_in_one_line(routes, route, parameters, status, me
 @pytest.mark.parametrize("route", ["step", "image"])
 def test_a_step_at_which_nothing_was_written_is_no_fault_of_the_server(routes, route):
     found, body = routes(route, run="hostile", step=1, image=0)  # the fast reader leaves it out
-    assert (found, body[:8]) in [(422, b"damaged:"), (404, b"Not foun"), (404, b"run 'hos")]
+    assert (found, body[:8]) in [(422, b"corrupt:"), (404, b"Not foun"), (404, b"run 'hos")]
 
 
 def test_every_file_of_the_page_is_served(routes):

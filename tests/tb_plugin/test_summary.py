@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -11,10 +12,18 @@ from torch.utils.tensorboard import SummaryWriter
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.blobs import check_maps, decode_maps
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag
-from vit_attn.tb_plugin.summary import ProbeImages, Tokens, Verdicts, bytes_of_image, write_attention
+from vit_attn.tb_plugin.summary import (
+    Faithfulness,
+    MethodRows,
+    TabImages,
+    Tokens,
+    bytes_of_image,
+    write_attention,
+)
 
 ROOT = Path(__file__).parents[2]
-PROBE = ProbeImages(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ["cat", "dog"])
+IMAGES = TabImages(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ["cat", "dog"])
+METHODS = [MethodRows("relevance", "relevance", "Chefer 2021", class_specific=True)]
 CHANCES = np.array([[0.9, 0.1], [np.nan, 0.6]], np.float32)
 TOKENS = Tokens((2, 2), 1, np.eye(5, dtype=np.float32)[:1])
 MAPS = [np.full((2, heads, 5, 5), 0.2, np.float32) for heads in (1, 3)]
@@ -32,7 +41,7 @@ def written(folder: Path) -> dict[str, list[bytes]]:
 @pytest.mark.parametrize("make", [str, Path, lambda f: SummaryWriter(str(f)), lambda f: EventFileWriter(str(f))])
 def test_folders_and_writers_are_written_alike(tmp_path, make):
     writer = make(tmp_path)
-    size = write_attention(writer, 3, PROBE, CHANCES, MAPS, TOKENS)
+    size = write_attention(writer, 3, IMAGES, CHANCES, MAPS, TOKENS)
     if hasattr(writer, "close"):
         writer.close()
     blobs = written(tmp_path)
@@ -44,8 +53,12 @@ def test_folders_and_writers_are_written_alike(tmp_path, make):
 def test_the_index_says_what_is_there(tmp_path):
     relevance = np.ones((2, 5, 5), np.float32)
     judged = {"deletion": (0.25, 0.5, 0.1, 0.4, 0.2), "insertion": np.array([np.inf, 0.5, np.nan, 0.4, 0.2])}
-    verdicts = Verdicts(8, 5, {"relevance": judged}, [{"relevance": judged}, {}])
-    write_attention(tmp_path, 0, PROBE, CHANCES, MAPS, TOKENS, relevance, verdicts, "thinned")
+    faithfulness = Faithfulness(8, 5, {"relevance": judged}, [{"relevance": judged}, {}])
+    rows = np.array([[0, 1.23456e-5, 2, 3, np.nan], [5, 6, 7, 8, 9]], np.float32)
+    methods = [*METHODS, MethodRows("mine", "Mine", "own idea", has_query=False, rows=rows)]
+    images = dataclasses.replace(IMAGES, ground_truth=[{"beak": (1,), "bird": (1, 2)}, {"tail": (3,)}])
+    images = dataclasses.replace(images, answers=["beak", "tail"])
+    write_attention(tmp_path, 0, images, CHANCES, MAPS, TOKENS, relevance, methods, faithfulness, "thinned")
     blobs = written(tmp_path)
     index = json.loads(blobs[INDEX_TAG][0])
     first, second = index["images"]
@@ -57,6 +70,24 @@ def test_the_index_says_what_is_there(tmp_path):
         "heads": [1, 3],
         "pooled": [1, 0, 0, 0, 0],
         "relevance": True,
+        "methods": [
+            {
+                "name": "relevance",
+                "label": "relevance",
+                "reference": "Chefer 2021",
+                "class_specific": True,
+                "has_query": True,
+                "rows": False,
+            },
+            {
+                "name": "mine",
+                "label": "Mine",
+                "reference": "own idea",
+                "class_specific": False,
+                "has_query": False,
+                "rows": True,
+            },
+        ],
         "note": "thinned",
         "images": None,
         "sinks": {"images": 1, "layers": None},
@@ -68,37 +99,58 @@ def test_the_index_says_what_is_there(tmp_path):
         "insertion": [None, 0.5, None, 0.4, 0.2],
     }
     assert second["judged"] == {}
+    assert [image["rows"] for image in (first, second)] == [
+        {"mine": [0, 1.235e-5, 2, 3, None]},
+        {"mine": [5, 6, 7, 8, 9]},
+    ]
+    assert [image["ground_truth"] for image in (first, second)] == [{"beak": [1], "bird": [1, 2]}, {"tail": [3]}]
+    assert [image["answer_region"] for image in (first, second)] == ["beak", "tail"]
     assert second["top"][1] == ["cat", None]
     np.testing.assert_allclose(decode_maps(blobs[image_tag(0)][-1])[0], relevance[0])
 
 
 def test_a_pool_by_attention_has_a_row_for_each_image(tmp_path):
     rows = np.stack([np.eye(5, dtype=np.float32)[i] for i in (1, 2)])
-    write_attention(tmp_path, 0, PROBE, CHANCES, MAPS, Tokens((2, 2), 1, rows))
+    write_attention(tmp_path, 0, IMAGES, CHANCES, MAPS, Tokens((2, 2), 1, rows))
     assert [image["pooled"] for image in json.loads(written(tmp_path)[INDEX_TAG][0])["images"]] == rows.tolist()
 
 
 def test_bytes_are_known_before_writing(tmp_path):
-    size = write_attention(tmp_path, 0, PROBE, CHANCES, MAPS, TOKENS)
+    size = write_attention(tmp_path / "a", 0, IMAGES, CHANCES, MAPS, TOKENS)
     assert size <= 2 * bytes_of_image([1, 3], 5, 64) < size + 6000
+    rows = np.random.default_rng(0).random((2, 5)) / 1e7
+    more = write_attention(tmp_path / "b", 0, IMAGES, CHANCES, MAPS, TOKENS, methods=[MethodRows("a", "A", rows=rows)])
+    assert more - size <= 2 * (bytes_of_image([1, 3], 5, 64, rows=1) - bytes_of_image([1, 3], 5, 64))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"maps": [MAPS[0][:, :, :4, :4]]}, r"maps of layer 1 must be \(2, heads, 5, 5\), got \(2, 1, 4, 4\)"),
-        ({"probe": ProbeImages(PROBE.pixels, [0], PROBE.class_names)}, "got 1 labels for 2 images"),
+        ({"images": TabImages(IMAGES.pixels, [0], IMAGES.class_names)}, "got 1 labels for 2 images"),
         (
             {"tokens": Tokens((2, 3), 1, TOKENS.pooled_rows)},
             r"pooled_rows must be \(1 or 2, 7\) for grid_size=\(2, 3\)",
         ),
-        ({"verdicts": Verdicts(8, 2, {}, [{}])}, "got 1 verdicts for 2 images"),
-        ({"verdicts": Verdicts(8, 2, {"relevence": {}}, [{}, {}])}, "got 'relevence', did you mean 'relevance'"),
-        ({"verdicts": Verdicts(8, 2, {"relevance": {"deletion": [0.1]}}, [{}, {}])}, "with five numbers each"),
+        ({"faithfulness": Faithfulness(8, 2, {}, [{}])}, "got 1 faithfulness for 2 images"),
+        (
+            {"faithfulness": Faithfulness(8, 2, {"relevence": {}}, [{}, {}])},
+            "got 'relevence', did you mean 'relevance'",
+        ),
+        (
+            {"faithfulness": Faithfulness(8, 2, {"relevance": {"deletion": [0.1]}}, [{}, {}])},
+            "with five numbers each",
+        ),
+        ({"methods": [MethodRows("mine", "Mine", rows=np.ones((1, 5)))]}, "got 1 rows of mine for 2 images"),
+        ({"methods": [MethodRows("mine", "Mine", rows=np.ones((2, 4)))]}, r"rows of mine must be \(2, 5\)"),
+        (
+            {"images": dataclasses.replace(IMAGES, ground_truth=[{"beak": [4]}, {}])},
+            r"patches of beak must be in 0\.\.3, got 4",
+        ),
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(tmp_path, change, message):
-    given = {"probe": PROBE, "probabilities": CHANCES, "maps": MAPS, "tokens": TOKENS} | change
+    given = {"images": IMAGES, "methods": METHODS, "probabilities": CHANCES, "maps": MAPS, "tokens": TOKENS} | change
     with pytest.raises(UserError, match=message):
         write_attention(tmp_path, 0, **given)
     assert not any(tmp_path.iterdir())
@@ -114,9 +166,9 @@ def test_the_example_of_the_documentation_runs(tmp_path, monkeypatch):
 
 def written_sinks(folder: Path, maps: np.ndarray, pixels: np.ndarray) -> dict:
     tokens, count = maps.shape[-1], len(pixels)
-    probe = ProbeImages(pixels, [0] * count, ["cat"])
+    images = TabImages(pixels, [0] * count, ["cat"])
     rows = np.eye(tokens, dtype=np.float32)[:1]
-    write_attention(folder, 0, probe, np.ones((count, 1), np.float32), [maps], Tokens((8, 8), 1, rows))
+    write_attention(folder, 0, images, np.ones((count, 1), np.float32), [maps], Tokens((8, 8), 1, rows))
     return json.loads(written(folder)[INDEX_TAG][0])["sinks"]
 
 

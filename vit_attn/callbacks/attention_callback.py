@@ -1,147 +1,177 @@
-"""Looking at a network beside its training, which must not notice."""
+"""Base of callbacks that log attention during training without changing it."""
 
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, ParamSpec
 
 import lightning as L
 import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.callbacks.cost_meter import CostMeter
+from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import UserError
 
-MOST_WAITING = 2
-"""Drawings that may be undone at a time, each with what was recorded of its images in memory."""
+P = ParamSpec("P")
+
+MAX_PENDING = 2
+"""Steps that may wait to be written, each with its recorded attention in memory."""
 
 
 class BackgroundWriter:
-    """A thread of its own for what can be done while training goes on; one thing after the other.
+    """Thread that writes logged steps, one after another, while training goes on.
 
-    Where ``MOST_WAITING`` drawings are still undone, the training waits for the oldest: none is lost, and what is kept
-    in memory stays bounded. What a drawing is given must be in the host's memory, so that none of a device's is held.
+    With ``MAX_PENDING`` steps waiting, training waits for the oldest: no step is lost, and memory stays bounded. What a
+    step is written from must be in the host's memory, so that none of a device's is held.
 
     Args:
-        what: What is drawn, for warnings.
+        name: What is written, for warnings.
     """
 
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.thread: ThreadPoolExecutor | None = None
-        self.drawings: deque[tuple[int, Future[None]]] = deque()
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.executor: ThreadPoolExecutor | None = None
+        self.pending: deque[tuple[int, Future[None]]] = deque()
         self.failures: dict[str, list[int]] = {}
-        """Steps whose drawing failed, by the reason."""
+        """Steps that could not be written, by the reason."""
 
-    def draw(self, step: int, function: Callable[..., None], *args: Any) -> None:
-        """Call the function there, when what came before is done.
+    def submit(self, step: int, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a function in the thread, after those that were submitted before.
 
         Args:
-            step: Training step that is drawn.
-            function: What draws it.
+            step: Training step that it writes.
+            function: What writes it.
             args: Its arguments.
+            kwargs: Its keyword arguments.
         """
-        self.warn()
-        if len(self.drawings) >= MOST_WAITING:
-            wait([self.drawings[0][1]])
-            self.warn()
-        self.thread = self.thread or ThreadPoolExecutor(1, "attention-pictures")
-        self.drawings.append((step, self.thread.submit(function, *args)))
+        self.report_failures()
+        if len(self.pending) >= MAX_PENDING:
+            wait([self.pending[0][1]])
+            self.report_failures()
+        self.executor = self.executor or ThreadPoolExecutor(1, "attention-writer")
+        self.pending.append((step, self.executor.submit(function, *args, **kwargs)))
 
-    def warn(self) -> None:
-        """Warn of drawings that have failed since; of more that failed for the same reason ``finish`` tells."""
-        while self.drawings and self.drawings[0][1].done():
-            step, drawing = self.drawings.popleft()
-            if error := drawing.exception():
+    def report_failures(self) -> None:
+        """Warn of steps that failed since the last call, once for each reason; ``finish`` counts the repetitions."""
+        while self.pending and self.pending[0][1].done():
+            step, future = self.pending.popleft()
+            if error := future.exception():
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 steps = self.failures.setdefault(reason, [])
                 steps.append(step)
                 if len(steps) == 1:
-                    rank_zero_warn(f"{self.what} could not be drawn: {reason} (step {step}; the training goes on)")
+                    rank_zero_warn(f"{self.name} could not be drawn: {reason} (step {step}; the training goes on)")
 
     def finish(self) -> bool:
-        """Wait for all, and tell what failed; whether there was anything."""
-        if self.thread is None:
+        """Wait for all steps and warn of failures; returns whether anything was submitted."""
+        if self.executor is None:
             return False
-        self.thread.shutdown(wait=True)
-        self.thread = None
-        self.warn()
+        self.executor.shutdown(wait=True)
+        self.executor = None
+        self.report_failures()
         failures, self.failures = self.failures, {}
-        for reason, (_, *more) in failures.items():
-            if more:
-                times = f"{len(more)} more time{'s' * (len(more) > 1)}"
-                rank_zero_warn(f"{self.what} could not be drawn: {reason} ({times}, last in step {more[-1]})")
+        for reason, (_, *repeated) in failures.items():
+            if repeated:
+                times = f"{len(repeated)} more time{'s' * (len(repeated) > 1)}"
+                rank_zero_warn(f"{self.name} could not be drawn: {reason} ({times}, last in step {repeated[-1]})")
         return True
 
 
 class AttentionCallback(L.Callback):
-    """A callback that looks at the network before validations, at the end, and within a share of the run's time.
+    """Callback that logs attention before validations and at the end, within a fraction of the run's time.
 
     Args:
-        meter: What it may cost, and what it is called.
-        every_n_epochs: Epochs from one look to the next.
+        meter: Time that logging may take, and its name.
+        every_n_epochs: Epochs from one logging to the next.
     """
 
     def __init__(self, meter: CostMeter, every_n_epochs: int) -> None:
         self.meter, self.every_n_epochs = meter, every_n_epochs
-        self.logged: int | None = None
-        self.drawer = BackgroundWriter(f"pictures of {meter.what}")
+        self.last_logged_step: int | None = None
+        self.background = BackgroundWriter(f"pictures of {meter.name}")
 
     def log_attention(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
-        """Look at the network; unless ``always``, if that is not too much."""
+        """Log the network's attention at this step; unless ``always``, only if the time that it takes is affordable."""
         raise NotImplementedError
 
-    def at_epoch(self, epoch: int) -> bool:
-        """Whether it looks at the end of that epoch, counted from 1."""
+    def logs_epoch(self, epoch: int) -> bool:
+        """Test whether attention is logged at the end of an epoch, counted from 1."""
         return epoch % self.every_n_epochs == 0
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Warn of a drawing that has failed meanwhile."""
-        self.drawer.warn()
+        """Warn of steps that could not be written meanwhile."""
+        self.background.report_failures()
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the network that is about to be validated; averaged weights are in place by now."""
+        """Log the network that is about to be validated; averaged weights are in place by now."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         epoch, last = trainer.current_epoch + 1, trainer.current_epoch + 1 == trainer.max_epochs
-        if last or self.at_epoch(epoch):
+        if last or self.logs_epoch(epoch):
             self.log_attention(trainer, pl_module, always=last)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the end of a run that no validation ended, and wait for the last pictures."""
-        if trainer.global_step != self.logged:
+        """Log the end of a run that no validation ended, and wait until all steps are written."""
+        if trainer.global_step != self.last_logged_step:
             self.log_attention(trainer, pl_module, always=True)
-        self._finish()
+        self.finish()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Wait for the last pictures."""
-        self._finish()
+        """Wait until all steps are written."""
+        self.finish()
 
-    def due(self, trainer: L.Trainer, always: bool) -> bool:
-        """Whether this step was not looked at yet and can be afforded; all ranks say the same."""
-        if trainer.global_step == self.logged:
+    def should_log(self, trainer: L.Trainer, always: bool) -> bool:
+        """Test whether this step is new and affordable, alike on all ranks; it then counts as logged."""
+        if trainer.global_step == self.last_logged_step:
             return False
         if not trainer.strategy.broadcast(always or self.meter.affords(progress_of(trainer))):
             return False
-        self.logged = trainer.global_step
+        self.last_logged_step = trainer.global_step
         return True
 
-    def _finish(self) -> None:
-        if self.drawer.finish():
-            rank_zero_info(f"{self.meter.what}: logging took {self.meter.share:.1%} of the time, drawing included")
+    def finish(self) -> None:
+        """Wait until all steps are written, and report the time that logging took."""
+        if self.background.finish():
+            rank_zero_info(f"{self.meter.name}: logging took {self.meter.fraction:.1%} of the time, drawing included")
 
 
 def progress_of(trainer: L.Trainer) -> float:
-    """Share of the run that is done; 0 where its end is not known."""
+    """Fraction of the run that is done; 0 where its end is not known."""
     return trainer.global_step / trainer.estimated_stepping_batches
 
 
-def net_of(pl_module: L.LightningModule) -> nn.Module:
-    """The network of a task.
+def tensorboard_writers(trainer: L.Trainer) -> list[SummaryWriter]:
+    """Writers of the trainer's TensorBoard loggers."""
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def probe_data(data: object, user: str) -> ProbeData:
+    """Return a data module that has probe images.
+
+    Args:
+        data: The trainer's data module.
+        user: Name of the callback that needs it, for the error.
+
+    Raises:
+        UserError: If it lacks what :class:`ProbeData` names.
+    """
+    if isinstance(data, ProbeData):
+        return data
+    required = [name for name in vars(ProbeData) if not name.startswith("_")]
+    missing = [name for name in required if not hasattr(data, name)]
+    given = "none was given" if data is None else f"{type(data).__name__} has no {', '.join(missing)}"
+    raise UserError(f"{user} needs a data module with {', '.join(required)}, as ImageData has: {given}")
+
+
+def net_of(pl_module: nn.Module) -> nn.Module:
+    """Return the network of a task.
 
     Raises:
         UserError: If it has none as ``net``.
@@ -154,7 +184,7 @@ def net_of(pl_module: L.LightningModule) -> nn.Module:
 
 @contextlib.contextmanager
 def evaluating(net: nn.Module) -> Iterator[None]:
-    """Evaluation without gradients; afterwards every module is in the mode that it was in."""
+    """Evaluate without gradients; afterwards every module is in the mode that it was in."""
     training = [module for module in net.modules() if module.training]
     net.eval()
     try:

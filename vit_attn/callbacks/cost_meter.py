@@ -1,4 +1,4 @@
-"""How much of a run's time something takes."""
+"""Fraction of a run's time that a task beside training takes."""
 
 import contextlib
 import time
@@ -8,53 +8,58 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 
 class CostMeter:
-    """Time spent, as a share of the time since the start; several threads may spend at once.
+    """Time spent on a task, as a fraction of the time since the start; several threads may spend at once.
 
     Args:
-        most: Share of the run's time that may be spent.
-        what: What it is spent on, by the name of its options on the command line.
+        max_fraction: Fraction of the run's time that may be spent.
+        name: What the time is spent on, by the name of its options on the command line.
     """
 
-    def __init__(self, most: float, what: str = "attention") -> None:
-        self.most, self.what, self.told = most, what, False
+    def __init__(self, max_fraction: float, name: str = "attention") -> None:
+        self.max_fraction, self.name, self.reported = max_fraction, name, False
         self.start()
 
     def start(self) -> None:
         """Count from now."""
-        self.began, self.spent, self.times = time.monotonic(), 0.0, 0
+        self.started, self.spent, self.count = time.monotonic(), 0.0, 0
 
     @property
-    def share(self) -> float:
-        """What was spent so far, of the time since the start."""
-        return self.spent / max(1e-9, time.monotonic() - self.began)
+    def fraction(self) -> float:
+        """Time spent so far, as a fraction of the time since the start."""
+        return self.spent / max(1e-9, time.monotonic() - self.started)
 
     def affords(self, progress: float) -> bool:
-        """Whether one more time, and one more at the end, stay below the bound; that they do not is told once.
+        """Test whether one more logging, and one more at the end, stay within the bound; the first refusal is logged.
 
         Half of what the rest of the run may spend can be spent ahead, so that the beginning, where networks change
         fastest, is not left out.
 
         Args:
-            progress: Share of the run that is done.
+            progress: Fraction of the run that is done.
         """
-        if self.most >= 1:
+        if self.max_fraction >= 1:
             return True
-        rest, each = time.monotonic() - self.began - self.spent, self.spent / max(1, self.times)
-        ahead = (rest / progress - rest) / 2 if progress > 0 else 0.0
-        affords = self.spent + 2 * each <= self.most * (rest + ahead)
-        if not affords and not self.told:
-            self.told = True
+        training = time.monotonic() - self.started - self.spent
+        mean = self.spent / max(1, self.count)
+        ahead = (training / progress - training) / 2 if progress > 0 else 0.0
+        affords = self.spent + 2 * mean <= self.max_fraction * (training + ahead)
+        if not affords and not self.reported:
+            self.reported = True
             rank_zero_info(
-                f"{self.what}: a logging takes {each:.1f} s, so some are left out to stay within {self.most:.1%} of "
-                f"the run's time. To have all: --{self.what}.max_cost=1"
+                f"{self.name}: a logging takes {mean:.1f} s, so some are left out to stay within "
+                f"{self.max_fraction:.1%} of the run's time. To have all: --{self.name}.max_cost=1"
             )
         return affords
 
     @contextlib.contextmanager
-    def spending(self, more: bool = False) -> Iterator[None]:
-        """Count the time inside the ``with`` block; with ``more``, as another part of what was counted last."""
+    def spending(self, continued: bool = False) -> Iterator[None]:
+        """Count the time inside the ``with`` block.
+
+        Args:
+            continued: Whether the block is another part of the logging that was counted last.
+        """
         begin = time.monotonic()
-        self.times += not more
+        self.count += not continued
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""What fine-tuning changed in where a network looks, in TensorBoard."""
+"""Comparison of attention before and after fine-tuning, in TensorBoard."""
 
 import warnings
 from collections.abc import Sequence
@@ -7,38 +7,44 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.attention_maps.methods.measures import divergence
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.attention_maps.summary import head_rows
-from vit_attn.callbacks.attention_callback import AttentionCallback, evaluating, net_of
-from vit_attn.callbacks.attention_logger.figures import add_picture
+from vit_attn.callbacks.attention_callback import (
+    AttentionCallback,
+    evaluating,
+    net_of,
+    probe_data,
+    tensorboard_writers,
+)
+from vit_attn.callbacks.attention_logger.figures import add_picture, prediction_title, visible_pixels, weights_map
 from vit_attn.callbacks.cost_meter import CostMeter
+from vit_attn.data_protocol import ProbeData, ProbeImages
 from vit_attn.errors import UserError
 from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.comparison import draw_heads, draw_side_by_side
-from vit_attn.plotting.overlay import AttentionMap
 
 
 class FinetuneComparison(AttentionCallback):
-    """Compares attention of the network that a fine-tuning starts from with what becomes of it, on the same images.
+    """Compares attention before and after fine-tuning, on the same images.
 
-    ``attention_divergence/layer_1`` and so on are the Jensen–Shannon divergence of their attention, in nats, from 0
-    where both look alike to ln 2 = 0.69; a picture has it for each head, and others show the last layer and the rollout
-    of both over the images. It is on where a run starts from weights, and off where only the head trains, since
-    attention stays as it was. The source is recorded once, as the run starts; a run that is resumed records it from its
-    weights again, if they can still be had. Training is left as it would be without.
+    ``attention_divergence/layer_1`` and so on are the Jensen–Shannon divergence between the attention of the source and
+    of the tuned network, in nats, from 0 where both attend alike to ln 2 = 0.69. A picture shows it for each head;
+    others show the last layer and the rollout of both over the images. The callback is active where a run starts from
+    weights, and inactive where only the head trains, since attention does not change then. The source is recorded once,
+    as the run starts; a resumed run records it from its weights again, if they still exist. Training itself is
+    unchanged.
 
     Args:
-        num_images: Number of validation images; 0 turns it off.
+        num_images: Number of validation images; 0 turns the callback off.
         every_n_epochs: Epochs from one comparison to the next; the last epoch is always compared.
-        max_cost: Share of the run's time that it may take, drawing included; where it would take more, comparisons but
+        max_cost: Fraction of the run's time that comparisons may take, drawing included; beyond it, comparisons but
             the last are left out.
     """
 
@@ -55,26 +61,26 @@ class FinetuneComparison(AttentionCallback):
         self.before: Recording | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The name of what the run started from; its weights stay where they are."""
+        """Return the name of the source; its weights stay where they are."""
         return {"source": self.source} if self.source else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The name of what the run started from before it was resumed."""
+        """Restore the name of the source of the run that is resumed."""
         self.source = state_dict.get("source")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Note what the run starts from."""
+        """Note the source that the run starts from."""
         self.source, self.before = getattr(pl_module, "start", None), None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record the source, which the network still is unless the run is resumed."""
+        """Record the source: the network as it is, or its weights again where the run is resumed."""
         self.meter.start()
-        self.logged = None
+        self.last_logged_step = None
         if not (self.num_images and self.source) or pl_module.hparams.get("train") == "head":
             return
         try:
             with self.meter.spending():
-                source = pl_module if trainer.global_step == 0 else self._source_again(pl_module)
+                source = pl_module if trainer.global_step == 0 else self._reload_source(pl_module)
                 self.before, *_ = self._record(trainer, source)
         except UserError as error:
             rank_zero_warn(f"the comparison with {self.source} is off: {error}")
@@ -82,94 +88,82 @@ class FinetuneComparison(AttentionCallback):
         if trainer.global_step == 0:
             self.log_attention(trainer, pl_module, always=True)
 
-    def _source_again(self, pl_module: L.LightningModule) -> L.LightningModule:
-        """The task as it was before its first step, but for its head, with the random state left as it is."""
+    def _reload_source(self, pl_module: L.LightningModule) -> L.LightningModule:
+        """Build the task as it was before its first step, but for its head; the random state is left as it is."""
         settings = {name: value for name, value in pl_module.hparams.items() if not name.startswith("_")}
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what had to be changed was said when the run began
+            warnings.simplefilter("ignore")  # what had to be changed was reported when the run began
             source = type(pl_module)(**settings | {"weights": self.source})
         parameter = next(pl_module.parameters())
         return source.to(parameter.device, parameter.dtype)
 
-    def _record(self, trainer: L.Trainer, task: L.LightningModule) -> tuple[Recording, Tensor, Any]:
-        """Attention on the probe images, in the host's memory, the logits, and the images."""
+    def _record(self, trainer: L.Trainer, task: L.LightningModule) -> tuple[Recording, Tensor, ProbeImages]:
+        """Record attention on the probe images; returns it in the host's memory, with the logits and the images."""
         data, net = _data(trainer), net_of(task)
         probe = data.probe(self.num_images)
         images = probe.images.to(next(net.parameters()).device)
-        with evaluating(net), torch.inference_mode(False), torch.enable_grad():  # which tell what a network reads
+        with evaluating(net), torch.inference_mode(False), torch.enable_grad():  # gradients find what a network pools
             with trainer.precision_plugin.forward_context(), record(net) as recording:
                 logits = task(data.normalize(images).clone())
         return recording.on_host(), logits.detach(), probe
 
     def log_attention(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""
-        writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if self.before is None or (trainer.world_size == 1 and not writers) or not self.due(trainer, always):
+        writers = tensorboard_writers(trainer)
+        if self.before is None or (trainer.world_size == 1 and not writers) or not self.should_log(trainer, always):
             return
         with self.meter.spending():
             after, logits, probe = self._record(trainer, pl_module)
             if writers and trainer.is_global_zero:
-                step, names, guesses = trainer.global_step, _data(trainer).class_names, logits.argmax(dim=-1).tolist()
-                self.drawer.draw(step, self._draw, writers, step, self.before, after, guesses, probe, names)
+                step, names, predicted = trainer.global_step, _data(trainer).class_names, logits.argmax(dim=-1).tolist()
+                self.background.submit(step, self._write, writers, step, self.before, after, predicted, probe, names)
 
-    def _draw(
+    def _write(
         self,
-        writers: Sequence[Any],
+        writers: Sequence[SummaryWriter],
         step: int,
         before: Recording,
         after: Recording,
-        guesses: list[int],
-        probe: Any,
+        predicted: Sequence[int],
+        probe: ProbeImages,
         class_names: Sequence[str],
     ) -> None:
-        """Everything of one step, away from the training."""
-        with self.meter.spending(more=True):
-            apart = divergence(before, after).cpu()
-            pictures = {"attention_divergence/heads": draw_heads(apart.numpy(), "divergence from the source", "nats")}
-            for i, picture in enumerate(_side_by_side(before, after, probe, guesses, class_names)):
+        """Draw and write a step, in the background."""
+        with self.meter.spending(continued=True):
+            divergences = divergence(before, after).cpu()
+            heads = draw_heads(divergences.numpy(), "divergence from the source", "nats")
+            pictures = {"attention_divergence/heads": heads}
+            for i, picture in enumerate(_side_by_side(before, after, probe, predicted, class_names)):
                 pictures[f"attention_source_and_tuned/image_{i + 1}"] = picture
             for writer in writers:
-                for layer, heads in enumerate(apart):
-                    writer.add_scalar(f"attention_divergence/layer_{layer + 1}", heads.mean(), step)
-                    writer.add_histogram(f"attention_divergence_of_heads/layer_{layer + 1}", heads, step)
+                for layer, of_heads in enumerate(divergences):
+                    writer.add_scalar(f"attention_divergence/layer_{layer + 1}", of_heads.mean(), step)
+                    writer.add_histogram(f"attention_divergence_of_heads/layer_{layer + 1}", of_heads, step)
                 for tag, picture in pictures.items():
                     add_picture(writer, tag, picture, step)
 
 
-def _data(trainer: L.Trainer) -> Any:
-    """The data module.
-
-    Raises:
-        UserError: If it has no images to look at.
-    """
-    data = getattr(trainer, "datamodule", None)
-    if not all(hasattr(data, name) for name in ("probe", "normalize", "class_names")):
-        raise UserError("it needs a data module with what ImageData has: probe(), normalize() and class_names")
-    return data
+def _data(trainer: L.Trainer) -> ProbeData:
+    return probe_data(getattr(trainer, "datamodule", None), "FinetuneComparison")
 
 
 def _side_by_side(
-    before: Recording, after: Recording, probe: Any, guesses: Sequence[int], class_names: Sequence[str]
+    before: Recording, after: Recording, probe: ProbeImages, predicted: Sequence[int], class_names: Sequence[str]
 ) -> list[Picture]:
     networks = {"source": _rows(before), "tuned": _rows(after)}
     pictures = []
-    for i, (label, guess) in enumerate(zip(probe.labels.tolist(), guesses, strict=True)):
-        title = f"{class_names[label]}\n→ {class_names[guess]} {'✓' if guess == label else '✗'}"
+    for i, (label, guess) in enumerate(zip(probe.labels.tolist(), predicted, strict=True)):
         maps = {
-            network: [_map(name, row[i], before) for name, row in rows.items()] for network, rows in networks.items()
+            network: [weights_map(name, row[i], before) for name, row in rows.items()]
+            for network, rows in networks.items()
         }
-        image = crop_to_patches(probe.images[i].expand(3, -1, -1).permute(1, 2, 0).numpy(), after)
-        pictures.append(draw_side_by_side(image, title, maps))
+        title = prediction_title(class_names[label], class_names[guess], guess == label, "\n")
+        pictures.append(draw_side_by_side(visible_pixels(probe.images[i], after), title, maps))
     return pictures
 
 
 def _rows(recording: Recording) -> dict[str, np.ndarray]:
-    """Where what is pooled looks, by image."""
+    """Return the pooled row of each image, by the title of its map."""
     pooled = recording.pool is not None
     last = recording.query_rows()[:, 0] if pooled else head_rows(recording)[:, -1].mean(dim=1)
     return {"pool" if pooled else "last layer": last.cpu().numpy(), "rollout": rollout(recording)[:, 0].cpu().numpy()}
-
-
-def _map(name: str, row: np.ndarray, recording: Recording) -> AttentionMap:
-    prefix = recording.num_prefix_tokens
-    return AttentionMap(name, row[prefix:].reshape(recording.grid_size), float(row[:prefix].sum()))

@@ -222,7 +222,7 @@ def _outline(canvas: Canvas, mark: Mark, grid: tuple[int, ...], panel: Box) -> N
 def _legend(canvas: Canvas, marks: Sequence[Mark], panel: Box) -> None:
     """Draw a legend of the outlines below the image."""
     left = panel.left + 0.05
-    for mark in marks:
+    for mark in {mark.name: mark for mark in marks}.values():  # a region may have several outlines
         canvas.outline(Box(left, panel.top + panel.height + 0.05, 0.12, 0.1), MARK_COLOUR, 1.3, mark.line)
         canvas.write(mark.name, left + 0.17, panel.top + panel.height + 0.1, 7.5, "lm")
         left += 0.6

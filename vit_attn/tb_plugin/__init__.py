@@ -1,1 +1,1 @@
-"""The Attention tab of TensorBoard: what is written, the server's side and the page. No torch in here."""
+"""Attention tab of TensorBoard: writing, server and page. Without torch."""

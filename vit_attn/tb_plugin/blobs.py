@@ -1,4 +1,4 @@
-"""The bytes of a layer's maps: uint8 of the square root over the row's maximum. Described in docs/format.md."""
+"""Encoding of a layer's maps: uint8 of the square root, relative to the row's maximum. See docs/format.md."""
 
 import struct
 import zlib
@@ -9,17 +9,17 @@ from jaxtyping import Float
 from vit_attn.errors import UserError
 
 VERSION = 1
-"""Version of the format: of the bytes below, of the index and of the tags."""
+"""Version of the format: the bytes below, the index and the tags."""
 MAGIC = b"VATN"
 HEADER = struct.Struct("<4sHHII")
 """Magic, version, heads, tokens, CRC-32 of what follows: 16 bytes, little endian."""
 
 
 def encode_maps(maps: Float[np.ndarray, "H N N"]) -> bytes:
-    """A layer's maps as bytes: header, each row's maximum as float32, each cell as uint8.
+    """Encode a layer's maps: header, each row's maximum as float32, each cell as uint8.
 
-    The root keeps the small cells of a row that has a sink: every cell is exact to 0.4 % of its row's maximum. A row
-    with a cell that is not finite has no maximum, so that it is shown as unknown.
+    The square root keeps the small cells of a row that has a sink: every cell is exact to 0.4 % of its row's maximum.
+    The maximum of a row with a cell that is not finite is NaN, and the page shows the row as unknown.
 
     Raises:
         UserError: If a cell is negative.
@@ -28,18 +28,18 @@ def encode_maps(maps: Float[np.ndarray, "H N N"]) -> bytes:
     known = np.isfinite(peaks)
     if maps.size and np.nanmin(maps, initial=0.0) < 0:
         raise UserError(f"maps must not be negative, got a minimum of {np.nanmin(maps)}")
-    shares = np.divide(maps, peaks, out=np.zeros(maps.shape, np.float32), where=known & (peaks > 0))
+    fractions = np.divide(maps, peaks, out=np.zeros(maps.shape, np.float32), where=known & (peaks > 0))
     body = np.where(known, peaks, np.nan).astype("<f4").tobytes()
-    body += np.rint(255 * np.sqrt(shares)).astype(np.uint8).tobytes()
+    body += np.rint(255 * np.sqrt(fractions)).astype(np.uint8).tobytes()
     heads, tokens = maps.shape[:2]
     return HEADER.pack(MAGIC, VERSION, heads, tokens, zlib.crc32(body)) + body
 
 
 def check_maps(blob: bytes) -> tuple[int, int]:
-    """Heads and tokens of a layer's bytes.
+    """Return heads and tokens of an encoded layer.
 
     Raises:
-        UserError: If the bytes are of another version, damaged or cut off.
+        UserError: If the bytes are of another version, corrupt or cut off.
     """
     if len(blob) < HEADER.size or blob[:4] != MAGIC:
         raise UserError(f"not a layer of maps: {len(blob)} bytes that begin with {blob[:4]!r}")
@@ -48,14 +48,14 @@ def check_maps(blob: bytes) -> tuple[int, int]:
         raise UserError(f"maps of format version {version}; this version of vit_attn reads {VERSION}")
     expected = HEADER.size + heads * tokens * (4 + tokens)
     if len(blob) != expected:
-        raise UserError(f"damaged maps: {len(blob)} bytes instead of {expected} for {heads} heads and {tokens} tokens")
+        raise UserError(f"corrupt maps: {len(blob)} bytes instead of {expected} for {heads} heads and {tokens} tokens")
     if zlib.crc32(memoryview(blob)[HEADER.size :]) != checksum:
-        raise UserError(f"damaged maps: wrong checksum over {len(blob)} bytes")
+        raise UserError(f"corrupt maps: wrong checksum over {len(blob)} bytes")
     return heads, tokens
 
 
 def decode_maps(blob: bytes) -> Float[np.ndarray, "H N N"]:
-    """The maps again, in float32."""
+    """Decode a layer's maps, in float32."""
     heads, tokens = check_maps(blob)
     peaks = np.frombuffer(blob, "<f4", heads * tokens, HEADER.size).reshape(heads, tokens, 1)
     codes = np.frombuffer(blob, np.uint8, offset=HEADER.size + peaks.nbytes).reshape(heads, tokens, tokens)

@@ -1,4 +1,4 @@
-"""Chosen steps and images of a run, and the page, as one HTML file."""
+"""Export of chosen steps and images of a run, with the page, as one HTML file."""
 
 import base64
 import html
@@ -20,7 +20,7 @@ from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_
 from vit_attn.tb_plugin.plugin import read_static
 
 HEADER = struct.Struct("<QI")
-"""Before each record: its length, and the masked CRC-32C of the length; after it stands that of the record."""
+"""Header of a record: its length, and the masked CRC-32C of the length; that of the record follows it."""
 ENTRY = """
 const data = JSON.parse(document.getElementById("data").textContent);
 const page = new Page(document.body, new EmbeddedSource(data), new Store("vit_attn.exported", storage()));
@@ -30,7 +30,7 @@ IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
 
 
 def find_steps(run: Path) -> list[int]:
-    """Steps of the run that can be shown.
+    """Find the steps of a run that can be shown.
 
     Raises:
         UserError: If the folder has none.
@@ -44,15 +44,15 @@ def find_steps(run: Path) -> list[int]:
 
 
 def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -> str:
-    """The page with the data inside.
+    """Build the page with the data inside.
 
     Args:
         run: Folder of event files.
-        steps: Steps that are in it.
-        images: Which of the probe images, from 0; all by default.
+        steps: Steps that it contains.
+        images: Indices of the probe images, from 0; all by default.
 
     Raises:
-        UserError: If an image was not logged at a step, or what was logged is damaged.
+        UserError: If an image was not logged at a step, or if the log is corrupt.
     """
     wanted = {(step, tag): blobs for step, tag, blobs in _blobs(run) if step in steps}
     indices = {step: _index(run, step, blobs) for (step, tag), blobs in wanted.items() if tag == INDEX_TAG}
@@ -69,16 +69,16 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -
 
 
 def _index(run: Path, step: int, blobs: Sequence[bytes]) -> dict[str, Any]:
-    """What was written of a step beside its images."""
+    """Read the index of a step."""
     try:
         index = json.loads(blobs[0])
         version, images = index["version"], index["images"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(f"{run}, step {step}: damaged index ({type(error).__name__})") from error
+        raise UserError(f"{run}, step {step}: corrupt index ({type(error).__name__})") from error
     if version != VERSION:
         raise UserError(f"{run} is of format version {version}; this version reads {VERSION}")
     if not isinstance(images, list) or not all(isinstance(each, dict) for each in images):
-        raise UserError(f"{run}, step {step}: damaged index (images are no list of what is known of each)")
+        raise UserError(f"{run}, step {step}: corrupt index (images are no list of objects)")
     return index
 
 
@@ -92,7 +92,7 @@ def _image(run: Path, step: int, image: int, found: Sequence[bytes]) -> dict[str
 
 
 def _blobs(run: Path) -> Iterator[tuple[int, str, Sequence[bytes]]]:
-    """Step, tag and blobs of all that was written for the tab; the name of the plugin is with a tag's first only."""
+    """Iterate over step, tag and blobs of the plugin's series; only the first event of a tag names the plugin."""
     ours: set[str] = set()
     for file in sorted(run.glob("*tfevents*")):
         for event in _events(file):
@@ -104,10 +104,10 @@ def _blobs(run: Path) -> Iterator[tuple[int, str, Sequence[bytes]]]:
 
 
 def _events(file: Path) -> Iterator[Event]:
-    """Events of a file until its end or the record that is being written.
+    """Iterate over the events of a file, until its end or the record that is being written.
 
     Raises:
-        UserError: At a record that is damaged; its length is believed only with its checksum, and within the file.
+        UserError: At a corrupt record; its length is trusted only with its checksum, and within the file.
     """
     with file.open("rb") as records:
         size = os.fstat(records.fileno()).st_size
@@ -115,16 +115,16 @@ def _events(file: Path) -> Iterator[Event]:
             length, checksum = HEADER.unpack(header)
             at = records.tell()
             if masked_crc32c(header[:8]) != checksum:
-                raise UserError(f"{file} is damaged at byte {at - HEADER.size}: wrong checksum of a record's length")
+                raise UserError(f"{file} is corrupt at byte {at - HEADER.size}: wrong checksum of a record's length")
             if length + 4 > size - at or len(record := records.read(length + 4)) < length + 4:
                 return
             event, (checksum,) = record[:length], struct.unpack("<I", record[length:])
             if masked_crc32c(event) != checksum:
-                raise UserError(f"{file} is damaged at byte {at}: wrong checksum of a record of {length} bytes")
+                raise UserError(f"{file} is corrupt at byte {at}: wrong checksum of a record of {length} bytes")
             try:
                 yield Event.FromString(event)
             except DecodeError as error:
-                raise UserError(f"{file} is damaged at byte {at}: the record is no event") from error
+                raise UserError(f"{file} is corrupt at byte {at}: the record is no event") from error
 
 
 def _page(data: dict[str, Any]) -> str:
@@ -140,7 +140,7 @@ def _page(data: dict[str, Any]) -> str:
 
 
 def bundle(read: Callable[[str], bytes] = read_static) -> str:
-    """The page's modules as one, each after those it imports: without imports, so that a file needs no server."""
+    """Bundle the page's modules, each after those it imports, without imports, so that a file needs no server."""
     done: dict[str, str] = {}
 
     def add(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Names that the writer, the server and the page share."""
+"""Names shared by writer, server and page."""
 
 import json
 
@@ -8,7 +8,7 @@ from vit_attn.tb_plugin.blobs import VERSION
 
 PLUGIN_NAME = "vit_attn"
 INDEX_TAG = "attention_maps/index"
-"""One JSON text a step: everything but pixels and maps. No plugin may share a tag: ``attention/…`` are pictures."""
+"""One JSON text a step: everything but pixels and maps. A tag belongs to one plugin: ``attention/…`` are pictures."""
 
 
 def image_tag(image: int) -> str:
@@ -17,7 +17,7 @@ def image_tag(image: int) -> str:
 
 
 def name_of_tag(tag: str) -> str:
-    """What a person calls a time series: images are numbered from 1.
+    """Name of a time series in messages, where images are numbered from 1.
 
     >>> name_of_tag("attention_maps/image_0"), name_of_tag("attention_maps/index")
     ('image 1', 'attention_maps/index')
@@ -27,7 +27,7 @@ def name_of_tag(tag: str) -> str:
 
 
 def summary_metadata() -> SummaryMetadata:
-    """What TensorBoard needs to know a time series of ours; the first of a tag is kept."""
+    """Metadata of a time series, by which TensorBoard gives it to the plugin; it keeps the first of a tag."""
     content = json.dumps({"version": VERSION}).encode()
     return SummaryMetadata(
         plugin_data=SummaryMetadata.PluginData(plugin_name=PLUGIN_NAME, content=content),
@@ -36,7 +36,7 @@ def summary_metadata() -> SummaryMetadata:
 
 
 def version_of(content: bytes) -> int | None:
-    """The format's version in a time series' plugin content; ``None`` if it cannot be read."""
+    """Version of the format in a time series' plugin content; ``None`` if it cannot be read."""
     try:
         version = json.loads(content)["version"]
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The server's side of the Attention tab: a fixed table of routes over what was logged."""
+"""Server of the Attention tab: a fixed table of routes over the logged data."""
 
 import json
 from collections.abc import Callable
@@ -23,12 +23,16 @@ SCRIPTS = (
     "controls.js",
     "dom.js",
     "draw.js",
+    "faithfulness.js",
     "figure.js",
     "keys.js",
+    "loading.js",
     "matrix.js",
     "measures.js",
+    "methods.js",
     "notes.js",
     "page.js",
+    "regions.js",
     "save.js",
     "sheet.js",
     "source.js",
@@ -37,33 +41,32 @@ SCRIPTS = (
     "strip.js",
     "theme.js",
     "timeline.js",
-    "verdict.js",
     "view.js",
 )
 """Modules of the page; a fixed list, so that no path is ever joined from a request."""
 STATIC = {name: "text/javascript" for name in SCRIPTS} | {"style.css": "text/css"}
-"""Types are said here, since Windows guesses others."""
+"""Explicit types, since Windows guesses others."""
 MOST_DIGITS = 18
 """Digits of a number in a request: steps have 64 bits."""
 ALL_STEPS = 1_000_000
-"""How many steps are asked of a time series: all that the reader kept."""
+"""Steps requested of a time series: all that the reader kept."""
 
 
 class AttentionLoader(base_plugin.TBLoader):
-    """What TensorBoard finds by the entry point."""
+    """Loader that TensorBoard finds by the entry point."""
 
     def fix_flags(self, flags: Any) -> None:
-        """Keep every logged step in the reader, unless the user said otherwise: readers thin out by default."""
+        """Keep every logged step in the reader, unless the user chose otherwise: readers thin out by default."""
         if isinstance(getattr(flags, "samples_per_plugin", None), dict):
             flags.samples_per_plugin.setdefault(PLUGIN_NAME, 0)
 
     def load(self, context: base_plugin.TBContext) -> base_plugin.TBPlugin:  # pyrefly: ignore[bad-override]
-        """The plugin."""
+        """Create the plugin."""
         return AttentionPlugin(context)
 
 
 class AttentionPlugin(base_plugin.TBPlugin):
-    """Replies in JSON and bytes; a mistake is told in one line of text with its status."""
+    """Plugin that replies in JSON and bytes; errors are one line of text with their status."""
 
     plugin_name = PLUGIN_NAME
 
@@ -72,7 +75,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
         self._keys: dict[tuple[str, str, str], dict[int, Any]] = {}
 
     def get_plugin_apps(self) -> dict[str, Any]:
-        """The table of routes."""
+        """Return the table of routes."""
         replies: dict[str, Callable[[Request], tuple[Any, str]]] = {
             "/runs": self._runs,
             "/steps": self._steps,
@@ -84,15 +87,15 @@ class AttentionPlugin(base_plugin.TBPlugin):
         return routes | {f"/static/{name}": _static(name, kind) for name, kind in STATIC.items()}
 
     def is_active(self) -> bool:
-        """TensorBoard itself sees whether there is data."""
+        """Leave it to TensorBoard to find whether there is data."""
         return False
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
-        """The tab's name and page; the page asks for news itself."""
+        """Return the tab's name and page; the page polls by itself."""
         return base_plugin.FrontendMetadata(es_module_path="/static/index.js", tab_name="Attention")
 
     def _runs(self, request: Request) -> tuple[Any, str]:
-        """Runs with data, and why one cannot be shown."""
+        """Runs with data, and the problem of those that cannot be shown."""
         found = self._data.list_blob_sequences(
             plugin_util.context(request.environ),
             experiment_id=plugin_util.experiment_id(request.environ),
@@ -122,7 +125,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
             index = json.loads(blob)
             version = index["version"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"damaged index: {error}") from error
+            raise UserError(f"corrupt index: {error}") from error
         if version != VERSION:
             raise UserError(f"index of format version {version}; this version of vit_attn reads {VERSION}")
         return blob, "application/json"
@@ -202,7 +205,7 @@ def _static(name: str, kind: str) -> Any:
 
 
 def read_static(name: str) -> bytes:
-    """A file of the page; only names of ``STATIC``."""
+    """Read a file of the page; only names of ``STATIC``."""
     return (files("vit_attn.tb_plugin") / "static" / name).read_bytes()
 
 
@@ -221,13 +224,13 @@ def _number(request: Request, name: str) -> int:
 
 
 def _is_number(text: str) -> bool:
-    """Whether these are digits, and no more than a step can have: Python itself refuses some thousands of them."""
+    """Test for digits, no more than a step can have: Python refuses to convert some thousands of them."""
     return text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS
 
 
 def _first(keys: list[Any]) -> list[Any]:
     if not keys:
-        raise UserError("damaged: nothing was written here")
+        raise UserError("corrupt: nothing was written here")
     return keys[:1]
 
 

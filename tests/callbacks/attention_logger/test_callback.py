@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.callbacks import AttentionLogger
-from vit_attn.callbacks.attention_logger import callback as attention_logger
+from vit_attn.callbacks.attention_logger import snapshot as snapshots
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier
@@ -57,7 +57,7 @@ def test_epochs_can_be_left_out(tmp_path: Path):
     assert [event.step for event in events(tmp_path).Images("attention/image_1")] == [0, 6, 9]  # the last one too
 
 
-def test_data_without_known_answers_is_drawn_too(tmp_path: Path, cifar10_root: Path):
+def test_data_without_ground_truth_is_drawn_too(tmp_path: Path, cifar10_root: Path):
     fit(
         tmp_path,
         [AttentionLogger(num_images=1, max_cost=1.0)],
@@ -88,7 +88,7 @@ def test_the_network_keeps_modes_and_gradients(tmp_path: Path):
     trainer.datamodule = data
     logger = AttentionLogger(num_images=1, max_cost=1.0)
     logger.log_attention(trainer, task, always=True)
-    logger._finish()
+    logger.finish()
     assert events(tmp_path).Tags()["images"]
     assert [module.training for module in task.net.modules()] == modes
     assert all(parameter.grad is None for parameter in task.net.parameters())
@@ -183,7 +183,7 @@ def test_a_drawing_that_fails_is_a_warning_and_not_the_end_of_the_run(tmp_path: 
     def broken(*_args):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr("vit_attn.callbacks.attention_logger.callback.pictures", broken)
+    monkeypatch.setattr("vit_attn.callbacks.attention_logger.callback.figures", broken)
     with pytest.warns(UserWarning, match="pictures of attention could not be drawn: no ink"):
         fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
 
@@ -192,7 +192,7 @@ def test_a_drawing_that_fails_is_a_warning_and_not_the_end_of_the_run(tmp_path: 
     ("options", "message"),
     [
         ({"every_n_steps": 0}, "every_n_steps must be at least 1, got 0"),
-        ({"methods": ["rolout"]}, "got 'rolout', did you mean 'rollout'"),
+        ({"methods": ["rolout"]}, "unknown attribution method 'rolout', did you mean 'rollout'"),
         ({"methods": []}, "methods at least one"),
         ({"faithfulness_every": -1}, "faithfulness_every must be at least 0, got -1"),
         ({"max_cost": 0.0}, r"max_cost must be in \(0, 1\]"),
@@ -215,10 +215,10 @@ def test_impossible_settings_are_refused(options):
 
 
 def test_a_network_that_gives_nan_has_no_pictures_and_trains_on(tmp_path: Path, monkeypatch):
-    def views(*_):
+    def not_finite(*_):
         raise NotFinite("the attention or its gradients hold NaN or infinity")
 
-    monkeypatch.setattr(attention_logger, "summaries_of", views)
+    monkeypatch.setattr(snapshots, "summaries_of", not_finite)
     with pytest.warns(UserWarning, match="no pictures of attention at step"):
         fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
     assert not events(tmp_path).Tags()["images"]
@@ -237,7 +237,7 @@ def test_a_network_whose_pool_is_found_by_gradients_is_taken():
 
 
 @pytest.mark.parametrize(("patch_size", "times"), [(2, 0), (8, 1)])
-def test_answers_that_are_not_of_whole_patches_are_said_once_and_left_out(
+def test_ground_truth_that_is_not_of_whole_patches_is_reported_once_and_left_out(
     patch_size: int, times: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     task, data = Classifier(arch_options=SMALL | {"patch_size": patch_size}), ImageData("coins")
@@ -247,9 +247,9 @@ def test_answers_that_are_not_of_whole_patches_are_said_once_and_left_out(
     logger = AttentionLogger(num_images=1, max_cost=1.0, faithfulness_every=0)
     with caplog.at_level("INFO"):
         for _ in range(2):
-            logger.logged = None
+            logger.last_logged_step = None
             logger.log_attention(trainer, task, always=True)
-    logger._finish()
+    logger.finish()
     assert caplog.text.count("it is neither marked nor judged") == times
     log = events(tmp_path)
     assert log.Tags()["images"]

@@ -1,55 +1,51 @@
-"""Where the network looks, in TensorBoard, from step 0 to the end of the training."""
+"""Callback that logs attention to TensorBoard, from step 0 to the end of training."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
 
-from vit_attn.attention_maps.evaluation.baselines import Judgement
 from vit_attn.attention_maps.evaluation.ground_truth import why_ground_truth_is_unused
-from vit_attn.attention_maps.methods.measures import measure
+from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod, find_method
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.recording.record import record
-from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.attention_maps.recording.tokens import prefix_names
-from vit_attn.attention_maps.summary import AttentionSummary, summaries_of
-from vit_attn.callbacks.attention_callback import AttentionCallback, evaluating, net_of
-from vit_attn.callbacks.attention_logger.figures import METHODS, add_picture, pictures, pointing, snapshot
-from vit_attn.callbacks.attention_logger.snapshot import (
-    AttentionSnapshot,
-    judge_views,
-    judged_scalars,
-    patch_size,
-    relevance_between,
+from vit_attn.callbacks.attention_callback import (
+    AttentionCallback,
+    evaluating,
+    net_of,
+    probe_data,
+    tensorboard_writers,
 )
+from vit_attn.callbacks.attention_logger.figures import add_picture, figures
+from vit_attn.callbacks.attention_logger.scalars import write_scalars
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions, default_methods
 from vit_attn.callbacks.attention_logger.tab import AttentionTab
 from vit_attn.callbacks.cost_meter import CostMeter
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.errors import UserError
 
 
 class AttentionLogger(AttentionCallback):
-    """Draws the attention of the same validation images again and again while a network trains.
+    """Logs attention on the same validation images again and again while a network trains.
 
-    For each image, of what the network pools (CLS, the mean over the patches, or a pool by attention): relevance for
-    the predicted class, the last layer's attention and attention rollout, over the image; every layer and head on a
-    sheet; and the token-to-token matrix of each layer, heads averaged. For each layer: entropy, distance, sink mass and
-    prefix mass of its heads, as curves of their mean and as histograms. Where the data set knows the answer: the share
-    of the images in which each method's top patch is it. All but relevance look at attention alone and do not know
-    which class was predicted.
+    For each image, of the row that the network pools (CLS, the mean over the patches, or a pool by attention): its map
+    by each of ``methods`` over the image; every layer and head on a sheet; and the token-to-token matrix of each layer,
+    heads averaged. For each layer: entropy, distance, sink mass and prefix mass of its heads, as curves of their mean
+    and as histograms. Where the data set has ground truth: the fraction of images in which each method's top-ranked
+    patch is in the answer region. Class-agnostic methods, such as rollout, do not know which class was predicted.
 
-    For the tab Attention, where every patch can be asked: all heads' maps, relevance between all tokens, predictions
-    and what deletion and insertion say of each method, as long as the run's budget of bytes lasts; what is left out is
-    said there and in the terminal.
+    For the Attention tab, where any token can be the query: all heads' maps, relevance between all tokens, predictions,
+    and deletion and insertion of each method beside baselines, as long as the run's budget of bytes lasts; the tab and
+    the terminal state what is left out.
 
-    It needs a TensorBoard logger, a task with its network as ``net``, and a data module with ``probe(count)``,
-    ``normalize(images)``, ``class_names``, ``img_size`` and ``in_chans``. The pictures show the weights that the
-    validation of the same step measures, averaged ones where a callback averages them. The network, its modes,
-    gradients and random state are left as they were. Pictures are drawn beside the training, in a thread of their own.
+    It needs a TensorBoard logger, a task with its network as ``net``, and a data module with what
+    :class:`~vit_attn.data_protocol.ProbeData` has. Pictures show the weights that the validation of the same step
+    measures, averaged ones where a callback averages them. The network, its modes, gradients and random state are left
+    as they were. Pictures are drawn in a background thread while training goes on.
 
     Args:
         num_images: Number of images; 0 turns the callback off.
@@ -57,15 +53,16 @@ class AttentionLogger(AttentionCallback):
             always logged.
         every_n_steps: Steps from one logging to the next, instead of epochs.
         layers: Numbers of the layers that are drawn, from 1; -1 is the last, -2 the one before it; all by default.
-        methods: What is drawn over the images, of ``relevance``, ``last layer`` and ``rollout``.
+        methods: Attribution methods that are drawn over the images, by name, such as ``relevance``, ``last_layer``,
+            ``rollout`` (the default) and ``legrad``; any registered method can be named.
         faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance, the
-            last layer and rollout (mean, maximum and minimum of heads) are measured beside eight random orders and
-            centre first, on at most eight of the images, at 140 forwards each (154
-            with a pool by attention); 0 for never.
-        tab_megabytes: What a run may write for the tab Attention, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps
-            it in memory while it shows the run.
-        max_cost: Share of the run's time that logging may take, drawing included; where it would take more, loggings
-            but the first and last are left out.
+            last layer, rollout (mean, maximum and minimum of heads) and other ``methods`` are measured beside eight
+            random orders and centre first, on at most eight of the images, at 140 forwards each (14 more for each
+            other method and for a pool by attention); 0 for never.
+        tab_megabytes: Budget of a run for the Attention tab, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps it
+            in memory while it shows the run.
+        max_cost: Fraction of the run's time that logging may take, drawing included; beyond it, loggings but the first
+            and last are left out.
     """
 
     def __init__(
@@ -74,7 +71,7 @@ class AttentionLogger(AttentionCallback):
         every_n_epochs: int = 1,
         every_n_steps: int | None = None,
         layers: list[int] | None = None,
-        methods: tuple[str, ...] | list[str] = METHODS,
+        methods: tuple[str, ...] | list[str] | None = None,
         faithfulness_every: int = 5,
         tab_megabytes: float = 256,
         max_cost: float = 0.02,
@@ -85,50 +82,48 @@ class AttentionLogger(AttentionCallback):
             )
         if every_n_steps is not None and every_n_steps < 1:
             raise UserError(f"every_n_steps must be at least 1, got {every_n_steps}")
-        for method in methods:
-            if method not in METHODS:
-                raise UserError(
-                    f"methods must be of {', '.join(METHODS)}, got {method!r}{did_you_mean(method, METHODS)}"
-                )
-        if not 0 < max_cost <= 1 or not methods:
-            raise UserError(f"max_cost must be in (0, 1] and methods at least one, got {max_cost} and {list(methods)}")
-        super().__init__(CostMeter(max_cost), every_n_epochs)
-        self.num_images, self.every_n_steps = num_images, every_n_steps
+        if not 0 < max_cost <= 1 or (methods is not None and not methods):
+            raise UserError(f"max_cost must be in (0, 1] and methods at least one, got {max_cost} and {methods}")
         for name, value in (("faithfulness_every", faithfulness_every), ("tab_megabytes", tab_megabytes)):
             if value < 0:
                 raise UserError(f"{name} must be at least 0, got {value}")
-        self.layers, self.methods, self.faithfulness_every = layers, tuple(methods), faithfulness_every
-        self.tab_megabytes, self.tab, self.loggings = tab_megabytes, AttentionTab(tab_megabytes), 0
-        self.told = ""
+        super().__init__(CostMeter(max_cost), every_n_epochs)
+        self.num_images, self.every_n_steps, self.layers = num_images, every_n_steps, layers
+        self.methods = None if methods is None else tuple(dict.fromkeys(find_method(name) for name in methods))
+        self.faithfulness_every, self.tab_megabytes = faithfulness_every, tab_megabytes
+        self.tab, self.loggings = AttentionTab(tab_megabytes), 0
+        self.reported = ""
 
     def state_dict(self) -> dict[str, Any]:
-        """How often was logged, and what of the budget is left, so that a resumed run goes on alike."""
+        """Return the number of loggings and what is left of the budget, so that a resumed run continues alike."""
         return {"loggings": self.loggings, "budget": vars(self.tab.budget).copy()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there; a budget that was changed is begun anew."""
+        """Continue from a state; a budget that was changed begins anew."""
         self.loggings = state_dict["loggings"]
         if state_dict["budget"]["total"] == self.tab.budget.total:
             vars(self.tab.budget).update(state_dict["budget"])
 
-    def check(self, data: Any, pl_module: L.LightningModule) -> None:
+    def check(self, data: object, pl_module: L.LightningModule) -> None:
         """Record a blank image to no file, so that what cannot be drawn is refused before anything is written.
 
         Raises:
-            UserError: If the data module, the task or the network is not of the kind that this callback can draw.
+            UserError: If the data module, the task or the network lacks what this callback or a named method needs.
         """
         if not self.num_images:
             return
-        if not all(hasattr(data, name) for name in ("probe", "normalize", "class_names", "img_size", "in_chans")):
-            raise UserError("AttentionLogger needs a data module with what ImageData has: probe(), normalize(), …")
-        net = net_of(pl_module)
-        device = next(net.parameters()).device  # in setup the module is not yet where it says
+        data, net = probe_data(data, "AttentionLogger"), net_of(pl_module)
+        device = next(net.parameters()).device  # in setup the module is not yet on the device that it names
         blank = torch.zeros(1, data.in_chans, *data.img_size, device=device)
         try:
             with evaluating(net), torch.inference_mode(False), torch.enable_grad():
                 with record(net, gradients=True) as recording:
-                    pl_module(blank.clone())
-            rollout(recording)
+                    logits = pl_module(blank.clone()).detach()
+                rollout(recording)
+                for method in self.methods or ():
+                    if not method.supports(net):
+                        raise UserError(f"attention.methods: {method.label} does not support {type(net).__name__}")
+                    method.compute(AttributionInput(net, blank, recording, logits.argmax(dim=-1)), None)
         except UserError as error:
             raise UserError(f"{error}; to train without pictures of it: --attention.num_images=0") from error
         depth = len(recording)
@@ -136,103 +131,76 @@ class AttentionLogger(AttentionCallback):
             raise UserError(f"attention.layers must be in 1..{depth}, or -{depth}..-1 from the last, got {outside}")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check, on every rank, for those who do not come from the command line."""
+        """Check on every rank, for runs that do not come from the command line."""
         if stage == "fit":
             self.check(getattr(trainer, "datamodule", None), pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log the network as it starts."""
+        """Log the untrained network."""
         self.meter.start()
-        self.logged = None
+        self.last_logged_step = None
         if trainer.global_step == 0:
             self.log_attention(trainer, pl_module, always=True)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log between validations, if that was asked for."""
-        ends = trainer.global_step >= trainer.estimated_stepping_batches  # the end has a logging of its own
+        """Log every ``every_n_steps`` steps, where that is set."""
+        ends = trainer.global_step >= trainer.estimated_stepping_batches  # the end is logged by itself
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0 and not ends:
             self.log_attention(trainer, pl_module)
 
-    def at_epoch(self, epoch: int) -> bool:
-        """Never where steps count."""
-        return self.every_n_steps is None and super().at_epoch(epoch)
+    def logs_epoch(self, epoch: int) -> bool:
+        """Test whether attention is logged at the end of an epoch: never where steps are counted."""
+        return self.every_n_steps is None and super().logs_epoch(epoch)
 
     def log_attention(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
-        """Record on every rank, since sharded networks need all; write on the first."""
-        writers = [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
-        if not self.num_images or (trainer.world_size == 1 and not writers):
+        """Take a snapshot on every rank, since sharded networks need all; write it on the first."""
+        writers = tensorboard_writers(trainer)
+        if not self.num_images or (trainer.world_size == 1 and not writers) or not self.should_log(trainer, always):
             return
-        if not self.due(trainer, always):
-            return
+        data = probe_data(getattr(trainer, "datamodule", None), "AttentionLogger")
         with self.meter.spending():
-            data: Any = getattr(trainer, "datamodule", None)
-            probe = data.probe(self.num_images)
-            images = data.normalize(probe.images.to(pl_module.device))
-            recording, logits = self._record(trainer, pl_module, images)
-            if (said := why_ground_truth_is_unused(probe, recording)) and said != self.told:
-                rank_zero_info(f"AttentionLogger: {said}")
-                self.told = said
-            self.tab.prefix_names = prefix_names(net_of(pl_module), recording.num_prefix_tokens)
+            options = self.snapshot_options(net_of(pl_module), last=always)
+            precision, step = trainer.precision_plugin.forward_context, trainer.global_step
             try:
-                views = summaries_of(recording, logits)
-                between = relevance_between(recording, logits) if self.tab_megabytes else None
-                judgement = self._judge(trainer, pl_module, images, recording, views, last=always)
+                snapshot = AttentionSnapshot.take(pl_module, data, options, precision, step, always)
             except NotFinite as error:
-                rank_zero_warn(f"no pictures of attention at step {trainer.global_step}: {error}")
+                rank_zero_warn(f"no pictures of attention at step {step}: {error}")
                 return
-            if not (writers and trainer.is_global_zero):
-                return
-            step, recording = trainer.global_step, recording.on_host()
-            taken = AttentionSnapshot(step, recording, logits.cpu(), views, between, judgement, probe, always)
-            self.drawer.draw(step, self._draw, writers, taken, data.class_names)
+            self._report(why_ground_truth_is_unused(snapshot.probe, snapshot.recording))
+            if writers and trainer.is_global_zero:
+                self.background.submit(step, self._write, writers, snapshot, data.class_names)
 
-    def _record(self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor) -> tuple[Recording, Tensor]:
-        net = net_of(pl_module)
-        with evaluating(net), torch.inference_mode(False), torch.enable_grad():
-            with trainer.precision_plugin.forward_context(), record(net, gradients=True) as recording:
-                logits = pl_module(images.clone())  # one made in inference mode could not enter a graph
-        return recording, logits.detach()
-
-    def _judge(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        images: Tensor,
-        recording: Recording,
-        views: list[AttentionSummary],
-        last: bool,
-    ) -> Judgement | None:
-        """What deletion and insertion say of each method, every so many times and at the last."""
+    def snapshot_options(self, net: nn.Module, last: bool) -> SnapshotOptions:
+        """Choose what the next snapshot has: maps are compared with baselines every ``faithfulness_every`` loggings."""
         number, self.loggings = self.loggings, self.loggings + 1
-        if not self.faithfulness_every or (number % self.faithfulness_every and not last):
-            return None
-        net = net_of(pl_module)
-        with evaluating(net), trainer.precision_plugin.forward_context():
-            return judge_views(net, images.to(next(net.parameters()).dtype), recording, views)
+        every = self.faithfulness_every
+        methods = dict.fromkeys([*(self.methods or ()), *_supported(net)])
+        comparison = every > 0 and (number % every == 0 or last)
+        return SnapshotOptions(self.num_images, tuple(methods), self.tab_megabytes > 0, comparison)
 
-    def _layer_indices(self) -> list[int] | None:
-        """The layers that are drawn as indices from 0, or from the last."""
-        return None if self.layers is None else [layer - 1 if layer > 0 else layer for layer in self.layers]
+    def _report(self, message: str) -> None:
+        """Log a message in the terminal once."""
+        if message and message != self.reported:
+            rank_zero_info(f"AttentionLogger: {message}")
+            self.reported = message
 
-    def _draw(self, writers: Sequence[Any], taken: AttentionSnapshot, class_names: Sequence[str]) -> None:
-        """Everything of one step, away from the training."""
-        with self.meter.spending(more=True):
-            drawn = snapshot(taken.recording, taken.views, self._layer_indices())
-            numbers = measure(taken.recording, patch_size(taken.probe.images, taken.recording))
-            for writer in writers:
-                for layer in drawn.layers:
-                    for name, by_layer in numbers.items():
-                        heads = by_layer[layer].cpu()
-                        writer.add_scalar(f"attention_{name}/layer_{layer + 1}", heads.mean(), taken.step)
-                        writer.add_histogram(f"attention_{name}_of_heads/layer_{layer + 1}", heads, taken.step)
-                for name, share in pointing(drawn, taken.probe).items():
-                    writer.add_scalar(f"attention_pointing/{name}", share, taken.step)
-                for name, area in judged_scalars(taken.judgement).items() if taken.judgement else ():
-                    writer.add_scalar(name, area, taken.step)
-            for tag, picture in pictures(drawn, taken.probe, class_names, self.methods):
+    def _write(self, writers: Sequence[SummaryWriter], snapshot: AttentionSnapshot, class_names: Sequence[str]) -> None:
+        """Write a snapshot's scalars, figures and tab, in the background."""
+        with self.meter.spending(continued=True):
+            layers = self._layer_indices(len(snapshot.recording))
+            write_scalars(writers, snapshot, layers)
+            for tag, picture in figures(snapshot, class_names, self.methods, layers):
                 for writer in writers:
-                    add_picture(writer, tag, picture, taken.step)
+                    add_picture(writer, tag, picture, snapshot.step)
             if self.tab_megabytes:
-                self.tab.write(writers[0], taken, class_names)
+                self.tab.write(writers[0], snapshot, class_names)
+
+    def _layer_indices(self, depth: int) -> list[int]:
+        """Return the layers that are drawn, as indices from 0."""
+        return [range(depth)[layer - 1 if layer > 0 else layer] for layer in self.layers or range(1, depth + 1)]
+
+
+def _supported(net: nn.Module) -> list[AttributionMethod]:
+    return [method for method in default_methods() if method.supports(net)]

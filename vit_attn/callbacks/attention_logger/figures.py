@@ -1,157 +1,156 @@
-"""Pictures of a network's attention on the probe images, and what they are drawn from."""
+"""Figures of a snapshot: maps over their image, all heads, and token-to-token matrices."""
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
-from vit_attn.attention_maps.evaluation.ground_truth import patches_of_region
+from vit_attn.attention_maps.methods.registry import AttributionMethod
 from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.attention_maps.summary import AttentionSummary
+from vit_attn.callbacks.attention_logger.snapshot import MAX_MATRIX_TOKENS, AttentionSnapshot
 from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.overlay import AttentionMap, Mark, draw_matrices, draw_overlays, draw_sheet, patch_fractions
 
-METHODS = ("relevance", "last layer", "rollout")
-MOST_TOKENS = 400
-"""Tokens above which a matrix of them has more cells than a picture has pixels, and is left out."""
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What the pictures of one step are drawn from: arrays, free of the network.
-
-    Args:
-        views: Where what is pooled looks, by image.
-        matrices: Every token against every token, by image and layer, heads averaged; none for many tokens.
-        layers: Numbers of the layers that are drawn, from 0.
-        pools_by_attention: Whether the last row of a view is the pool's.
-    """
-
-    views: list[AttentionSummary]
-    matrices: Float[np.ndarray, "B L N N"] | None
-    layers: tuple[int, ...]
-    pools_by_attention: bool
-
-
-def snapshot(recording: Recording, views: list[AttentionSummary], layers: Sequence[int] | None = None) -> Snapshot:
-    """Take what is drawn from a recording.
-
-    Args:
-        recording: One forward of the probe images.
-        views: Their views.
-        layers: Layers to draw, by number; all by default.
-    """
-    chosen = tuple(range(len(recording)) if layers is None else (range(len(recording))[layer] for layer in layers))
-    matrices = None
-    if recording.num_tokens <= MOST_TOKENS:
-        fused = [fuse(recording[layer].weights()).cpu().numpy() for layer in chosen]
-        matrices = np.stack(fused, axis=1)
-    return Snapshot(views, matrices, chosen, recording.pool is not None)
-
-
-def pictures(
-    taken: Snapshot, probe: Any, class_names: Sequence[str], methods: Sequence[str] = METHODS
+def figures(
+    snapshot: AttentionSnapshot,
+    class_names: Sequence[str],
+    methods: Sequence[AttributionMethod] | None = None,
+    layers: Sequence[int] | None = None,
 ) -> Iterator[tuple[str, Picture]]:
-    """Each picture with its tag, which numbers images from 1: overlays, sheets of heads, and matrices of tokens."""
-    for i, view in enumerate(taken.views):
-        yield f"attention/image_{i + 1}", overlay(taken, probe, i, class_names, methods)
-        title = _title(probe, i, view, class_names, " ")
-        heads = view.heads[list(taken.layers)]
-        prefix = heads[..., : view.num_prefix_tokens].sum(axis=-1) if view.num_prefix_tokens else None
-        yield f"attention_heads/image_{i + 1}", draw_sheet(view.patches(heads), title, prefix, numbers=taken.layers)
-        if taken.matrices is not None:
-            yield (
-                f"attention_matrices/image_{i + 1}",
-                draw_matrices(taken.matrices[i], view.num_prefix_tokens, title, numbers=taken.layers),
-            )
+    """Draw each figure of a snapshot, with its tag, which numbers images from 1.
+
+    Args:
+        snapshot: Snapshot of a step.
+        class_names: Names of the classes.
+        methods: Methods that are drawn over the images; all of the snapshot by default.
+        layers: Indices of the layers that are drawn; all by default.
+    """
+    layers = tuple(range(len(snapshot.recording))) if layers is None else tuple(layers)
+    matrices = _matrices(snapshot.recording, layers)
+    for i, summary in enumerate(snapshot.summaries):
+        yield f"attention/image_{i + 1}", overlay(snapshot, i, class_names, methods)
+        title, prefix = _title(snapshot, i, class_names, " "), summary.num_prefix_tokens
+        heads = summary.heads[list(layers)]
+        on_prefix = heads[..., :prefix].sum(axis=-1) if prefix else None
+        yield f"attention_heads/image_{i + 1}", draw_sheet(summary.patches(heads), title, on_prefix, numbers=layers)
+        if matrices is not None:
+            yield f"attention_matrices/image_{i + 1}", draw_matrices(matrices[i], prefix, title, numbers=layers)
 
 
-def add_picture(writer: Any, tag: str, picture: Picture, step: int) -> None:
+def overlay(
+    snapshot: AttentionSnapshot,
+    index: int,
+    class_names: Sequence[str],
+    methods: Sequence[AttributionMethod] | None = None,
+    dpi: int = 100,
+) -> Picture:
+    """Draw an image, and over it the pooled row's map by each method, on one numeric scale.
+
+    Args:
+        snapshot: Snapshot of a step.
+        index: Index of the image.
+        class_names: Names of the classes.
+        methods: Methods that are drawn; all of the snapshot by default.
+        dpi: Pixels an inch; 100 is for TensorBoard.
+    """
+    summary = snapshot.summaries[index]
+    maps = [
+        _method_map(method, snapshot.rows[method][index], summary, class_names) for method in methods or snapshot.rows
+    ]
+    pixels = visible_pixels(snapshot.probe.images[index], snapshot.recording)
+    return draw_overlays(pixels, _title(snapshot, index, class_names, "\n"), maps, _marks(snapshot, index), dpi)
+
+
+def add_picture(writer: SummaryWriter, tag: str, picture: Picture, step: int) -> None:
     """Write a picture to TensorBoard; ``add_image`` compresses it a little more in twice the time."""
     png = io.BytesIO()
     Image.fromarray(picture).save(png, "PNG", compress_level=1)
     height, width, _ = picture.shape
     image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png.getvalue())
-    writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+    files: Any = writer._get_file_writer()
+    files.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
-def overlay(
-    taken: Snapshot,
-    probe: Any,
-    index: int,
-    class_names: Sequence[str],
-    methods: Sequence[str] = METHODS,
-    dpi: int = 100,
-) -> Picture:
-    """The image, and over it where what is pooled looks by each method, on one numeric scale.
+def prediction_title(label: str, predicted: str, correct: bool, separator: str) -> str:
+    """Return the title of an image: its label, and the class that was predicted."""
+    return f"{label}{separator}→ {predicted} {'✓' if correct else '✗'}"
 
-    Args:
-        taken: What is drawn.
-        probe: The images' ``images`` (uint8), ``labels`` and, where known, ``answers``.
-        index: Which of the images.
-        class_names: Names of the classes.
-        methods: Of ``METHODS``; relevance is for the class that was predicted, in shares of what fell on patches.
-        dpi: Pixels an inch; 100 is for TensorBoard.
+
+def visible_pixels(
+    image: UInt8[Tensor, "C height width"], recording: Recording
+) -> UInt8[np.ndarray, "height_ width_ 3"]:
+    """Return the part of an image of one or three channels that the network's patches cover."""
+    return crop_to_patches(image.expand(3, -1, -1).permute(1, 2, 0).numpy(), recording)
+
+
+def weights_map(title: str, row: Float[np.ndarray, " N"], layout: AttentionSummary | Recording) -> AttentionMap:
+    """Return the map of a row of attention weights, with what prefix tokens receive stated below."""
+    prefix = layout.num_prefix_tokens
+    return AttentionMap(title, row[prefix:].reshape(layout.grid_size), float(row[:prefix].sum()))
+
+
+def blocks(patches: Sequence[int], cols: int) -> list[tuple[int, int, int]]:
+    """Cover patches by rectangles of patches: the first patch of each, its rows and its columns.
+
+    >>> blocks([10, 11, 14, 15, 3], cols=4)
+    [(3, 1, 1), (10, 2, 2)]
     """
-    view = taken.views[index]
-    related = view.patches(view.relevance)
-    maps = {
-        "last layer": _map("pool" if taken.pools_by_attention else "last layer", view.last, view),
-        "rollout": _map("rollout", view.rollout, view),
-        "relevance": AttentionMap("relevance", patch_fractions(related), note=f"for {class_names[view.target]}"),
-    }
-    title = _title(probe, index, view, class_names, "\n")
-    image = crop_to_patches(_pixels(probe.images[index]), view)
-    return draw_overlays(image, title, [maps[method] for method in methods], _marks(probe, index, view), dpi)
+    runs: list[list[int]] = []  # row, first column, last column
+    for row, col in (divmod(patch, cols) for patch in sorted(set(patches))):
+        if runs and runs[-1][0] == row and runs[-1][2] == col - 1:
+            runs[-1][2] = col
+        else:
+            runs.append([row, col, col])
+    heights: dict[tuple[int, int, int], int] = {}  # by the first row and both columns
+    for row, first, last in runs:
+        above = [top for top, *span in heights if span == [first, last] and top + heights[top, first, last] == row]
+        top = above[0] if above else row
+        heights[top, first, last] = row - top + 1
+    return [(top * cols + first, height, last - first + 1) for (top, first, last), height in heights.items()]
 
 
-def pointing(taken: Snapshot, probe: Any) -> dict[str, float]:
-    """Share of the images in which the top patch of each method is the answer; nothing where it is not known."""
-    bought = patches_of_region(probe, taken.views[0], "bought")
-    if bought is None:
-        return {}
-    hits: dict[str, list[bool]] = {method: [] for method in METHODS}
-    for view, answer in zip(taken.views, bought, strict=True):
-        for method, row in zip(METHODS, (view.relevance, view.last, view.rollout), strict=True):
-            hits[method].append(int(row[view.num_prefix_tokens :].argmax()) in answer)
-    patches = view.patches(view.last).size
-    return {method.replace(" ", "_"): sum(found) / len(found) for method, found in hits.items()} | {
-        "chance": sum(map(len, bought)) / len(bought) / patches
-    }
+def _matrices(recording: Recording, layers: Sequence[int]) -> Float[np.ndarray, "B L N N"] | None:
+    """Return the token-to-token attention of each image and layer, heads averaged; none for many tokens."""
+    if recording.num_tokens > MAX_MATRIX_TOKENS:
+        return None
+    return np.stack([fuse(recording[layer].weights()).cpu().numpy() for layer in layers], axis=1)
 
 
-def _title(probe: Any, index: int, view: AttentionSummary, class_names: Sequence[str], between: str) -> str:
-    label, guess = int(probe.labels[index]), view.predicted
-    return f"{class_names[label]}{between}→ {class_names[guess]} {'✓' if guess == label else '✗'}"
+def _title(snapshot: AttentionSnapshot, index: int, class_names: Sequence[str], separator: str) -> str:
+    label, predicted = int(snapshot.probe.labels[index]), snapshot.summaries[index].predicted
+    return prediction_title(class_names[label], class_names[predicted], predicted == label, separator)
 
 
-def _map(name: str, row: np.ndarray, view: AttentionSummary) -> AttentionMap:
-    return AttentionMap(name, view.patches(row), float(row[: view.num_prefix_tokens].sum()))
+def _method_map(
+    method: AttributionMethod, row: Float[np.ndarray, " N"], summary: AttentionSummary, class_names: Sequence[str]
+) -> AttentionMap:
+    """Return a method's map; one for a class has no unit, so it is shown as fractions of what patches receive."""
+    title = method.label.removesuffix(", mean")  # heads are averaged unless a title says otherwise
+    if method.class_specific:
+        return AttentionMap(title, patch_fractions(summary.patches(row)), note=f"for {class_names[summary.target]}")
+    return weights_map("pool" if method.name == "last_layer" and summary.pool else title, row, summary)
 
 
-def _marks(probe: Any, index: int, view: AttentionSummary) -> list[Mark]:
-    bought, buyer = (patches_of_region(probe, view, name) for name in ("bought", "buyer"))
-    if bought is None or buyer is None:
+def _marks(snapshot: AttentionSnapshot, index: int) -> list[Mark]:
+    """Outline the answer region solid, and regions that do not contain it dotted."""
+    if snapshot.ground_truth is None:
         return []
-    return [_block("bought", bought[index], view), _block("buyer", buyer[index], view, "dotted")]
-
-
-def _block(
-    name: str, patches: tuple[int, ...], view: AttentionSummary, line: Literal["solid", "dotted"] = "solid"
-) -> Mark:
-    """The outline around the patches that a data set's one patch is made of."""
-    (top, left), (bottom, right) = (divmod(patch, view.grid_size[1]) for patch in (patches[0], patches[-1]))
-    return Mark(name, patches[0], line, bottom - top + 1, right - left + 1)
-
-
-def _pixels(image: Tensor) -> np.ndarray:
-    """(height, width, 3) of an image of one or three channels."""
-    return image.expand(3, -1, -1).permute(1, 2, 0).numpy()
+    truth = snapshot.ground_truth[index]
+    answer = set(truth.regions[truth.answer])
+    others = [name for name, patches in truth.regions.items() if not answer <= set(patches)]
+    marks = []
+    for name in (truth.answer, *others):
+        line: Literal["solid", "dotted"] = "solid" if name == truth.answer else "dotted"
+        for first, rows, cols in blocks(truth.regions[name], truth.grid[1]):
+            marks.append(Mark(name, first, line, rows, cols))
+    return marks

@@ -1,7 +1,8 @@
-"""What one logging takes from the network while training waits; the rest is done from it elsewhere."""
+"""Snapshot of one logging step, from which its figures, scalars and tab are written."""
 
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,77 +10,187 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.evaluation.baselines import Judgement, judge_maps
+from vit_attn.attention_maps.evaluation.ground_truth import patches_of_region
+from vit_attn.attention_maps.methods.registry import (
+    AttributionInput,
+    AttributionMethod,
+    attribution_methods,
+    find_method,
+)
 from vit_attn.attention_maps.methods.relevance import relevance
-from vit_attn.attention_maps.methods.rollout import FUSIONS, raw_rows, rollout
+from vit_attn.attention_maps.methods.rollout import raw_rows
+from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.attention_maps.summary import AttentionSummary
-from vit_attn.callbacks.attention_logger.figures import MOST_TOKENS
-from vit_attn.tb_plugin.summary import POOLED_LAYER
+from vit_attn.attention_maps.recording.tokens import prefix_names
+from vit_attn.attention_maps.summary import AttentionSummary, summaries_of
+from vit_attn.callbacks.attention_callback import evaluating, net_of
+from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
+from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, POOLED_LAYER
 
-MOST_JUDGED = 8
-"""Images on which maps are judged, so that a judgement takes at most 1,232 forwards of an image."""
+MAX_MATRIX_TOKENS = 400
+"""Tokens above which a token-to-token matrix has more cells than a picture has pixels, and is left out."""
+MAX_COMPARED = 8
+"""Images on which maps are compared with baselines, at most 1,232 forwards of one image with the default methods."""
+SUMMARY_FIELDS = {"last_layer": "last", "rollout": "rollout", "relevance": "relevance"}
+"""Methods whose rows an ``AttentionSummary`` already has; its relevance is without the identity of the query."""
+
+Precision = Callable[[], contextlib.AbstractContextManager[object]]
+Rows = Float[np.ndarray, "B N"]
+
+
+@dataclass(frozen=True)
+class SnapshotOptions:
+    """Contents of a snapshot.
+
+    Args:
+        num_images: Number of probe images.
+        methods: Attribution methods whose maps it has.
+        token_relevance: Whether it has the relevance of every token to every other.
+        comparison: Whether the maps are compared with baselines by deletion and insertion.
+    """
+
+    num_images: int
+    methods: tuple[AttributionMethod, ...]
+    token_relevance: bool = False
+    comparison: bool = False
 
 
 @dataclass(frozen=True)
 class AttentionSnapshot:
-    """What one logging took from the network, in the host's memory, to be drawn and written when there is time."""
+    """Recorded attention, maps and probe images of one step, detached and in the host's memory.
+
+    Args:
+        step: Training step.
+        recording: Attention of the network on the probe images.
+        logits: Output of the network.
+        summaries: Rows of each image's heads, its probabilities and predicted class.
+        rows: Map of the pooled row of each image over all tokens, by attribution method.
+        token_relevance: Relevance of each token (column) to each token (row) for the predicted class, without the
+            identity; none for many tokens.
+        comparison: Deletion and insertion of the maps beside baselines, where they were measured.
+        probe: The probe images.
+        ground_truth: Known regions of each image in patches of the network; none if unknown or if they do not fit.
+        prefix_names: Names of the tokens before the patches, such as CLS and R1.
+        always: Whether it is the first or the last snapshot, which is written whatever the budget.
+    """
 
     step: int
     recording: Recording
-    logits: Tensor
-    views: list[AttentionSummary]
-    relevance: Float[np.ndarray, "B N N"] | None
-    judgement: Judgement | None
-    probe: Any
+    logits: Float[Tensor, "B classes"]
+    summaries: list[AttentionSummary]
+    rows: dict[AttributionMethod, Rows]
+    token_relevance: Float[np.ndarray, "B N N"] | None
+    comparison: Judgement | None
+    probe: ProbeImages
+    ground_truth: list[GroundTruth] | None
+    prefix_names: list[str]
     always: bool
-    """Whether it is the first or the last."""
+
+    @classmethod
+    def take(
+        cls,
+        task: nn.Module,
+        data: ProbeData,
+        options: SnapshotOptions,
+        precision: Precision = contextlib.nullcontext,
+        step: int = 0,
+        always: bool = False,
+    ) -> "AttentionSnapshot":
+        """Record a network on the probe images and compute its maps; modes, gradients and random state stay.
+
+        Args:
+            task: Task with its network as ``net``.
+            data: Data module with probe images.
+            options: What the snapshot has.
+            precision: Context of a forward pass, such as autocast.
+            step: Training step.
+            always: Whether it is the first or the last snapshot.
+
+        Raises:
+            UserError: If the network cannot be recorded or a method does not support it.
+            NotFinite: If a map holds NaN or infinity.
+        """
+        net, probe = net_of(task), data.probe(options.num_images)
+        parameter = next(net.parameters())
+        with evaluating(net), torch.inference_mode(False):
+            images = data.normalize(probe.images.to(parameter.device)).clone()  # clone: no tensor of inference mode
+            recording, logits = _record(task, net, images, precision)
+            summaries = summaries_of(recording, logits)
+            inputs = AttributionInput(net, images.to(parameter.dtype), recording, logits.argmax(dim=-1))
+            rows = {method: _pooled_rows(method, inputs, summaries) for method in options.methods}
+            related = token_relevance(recording, logits) if options.token_relevance else None
+            compared = compare_with_baselines(inputs, summaries, rows, precision) if options.comparison else None
+        truth, names = ground_truth_in_patches(probe, recording), prefix_names(net, recording.num_prefix_tokens)
+        host, logits = recording.on_host(), logits.cpu()
+        return cls(step, host, logits, summaries, rows, related, compared, probe, truth, names, always)
 
 
-def relevance_between(recording: Recording, logits: Tensor) -> Float[np.ndarray, "B N N"] | None:
-    """Relevance of every token to every other for the predicted class; none for more tokens than a page shows."""
-    if recording.num_tokens > MOST_TOKENS:
+def _record(task: nn.Module, net: nn.Module, images: Tensor, precision: Precision) -> tuple[Recording, Tensor]:
+    with torch.enable_grad(), precision(), record(net, gradients=True) as recording:
+        logits = task(images.clone()).detach()
+    return recording, logits
+
+
+def default_methods() -> tuple[AttributionMethod, ...]:
+    """Return the methods that the registry marks as drawn, class-specific ones first."""
+    drawn = [method for method in attribution_methods().values() if method.drawn]
+    return tuple(sorted(drawn, key=lambda method: not method.class_specific))
+
+
+def _pooled_rows(method: AttributionMethod, inputs: AttributionInput, summaries: Sequence[AttentionSummary]) -> Rows:
+    if method.name in SUMMARY_FIELDS:
+        return np.stack([getattr(summary, SUMMARY_FIELDS[method.name]) for summary in summaries])
+    rows = method.compute(inputs, None)[:, 0].detach().float()
+    return rows.expand(len(summaries), -1).cpu().numpy()
+
+
+def token_relevance(recording: Recording, logits: Tensor) -> Float[np.ndarray, "B N N"] | None:
+    """Compute relevance of every token to every other for the predicted class; none for many tokens."""
+    if recording.num_tokens > MAX_MATRIX_TOKENS:
         return None
-    every = relevance(recording, logits.argmax(dim=-1), range(recording.num_tokens))
-    return (every - torch.eye(recording.num_tokens, device=every.device)).clamp_min(0.0).cpu().numpy()
+    rows = relevance(recording, logits.argmax(dim=-1), range(recording.num_tokens))
+    return (rows - torch.eye(recording.num_tokens, device=rows.device)).clamp_min(0.0).cpu().numpy()
 
 
-def judge_views(net: nn.Module, images: Tensor, recording: Recording, views: list[AttentionSummary]) -> Judgement:
-    """What deletion and insertion say of each way in which the tab shows the pooled row through all layers.
+def compare_with_baselines(
+    inputs: AttributionInput,
+    summaries: Sequence[AttentionSummary],
+    rows: dict[AttributionMethod, Rows],
+    precision: Precision = contextlib.nullcontext,
+) -> Judgement:
+    """Measure deletion and insertion of the maps that the tab shows of the pooled row, beside baselines.
 
     Args:
-        net: The network, in evaluation.
-        images: Normalised images, of which the first ``MOST_JUDGED`` are judged.
-        recording: How it looked at them, with gradients.
-        views: The same, by image.
+        inputs: Network, images and recording; the first ``MAX_COMPARED`` images are compared.
+        summaries: Summary of each image.
+        rows: Maps by method; those of the tab are added.
+        precision: Context of a forward pass.
     """
-    rows = {
-        "relevance": torch.from_numpy(np.stack([view.relevance for view in views])),
-        "last layer": torch.from_numpy(np.stack([view.last for view in views])),
-        **{f"rollout, {fusion}": rollout(recording, fusion=fusion)[:, 0] for fusion in FUSIONS},
-    }
-    if recording.pool is not None:  # the last layer's row is then the pool's own; the tab shows its mix of the layer's
-        rows[POOLED_LAYER] = raw_rows(recording)[:, 0]
-    prefix, judged = recording.num_prefix_tokens, images[:MOST_JUDGED]
-    maps = {name: each[: len(judged), prefix:].detach().float() for name, each in rows.items()}
-    target = torch.tensor([view.predicted for view in views[: len(judged)]], device=images.device)
-    return judge_maps(net, judged, maps, target)
+    methods = dict.fromkeys([*(find_method(name) for name in COMPUTED_BY_PAGE), *rows])
+    found = {each.label: rows[each] if each in rows else _pooled_rows(each, inputs, summaries) for each in methods}
+    if inputs.recording.pool is not None:  # "last layer" is then the pool's own row; the tab mixes the layer's rows
+        found[POOLED_LAYER] = raw_rows(inputs.recording)[:, 0].detach().cpu().numpy()
+    prefix, images = inputs.recording.num_prefix_tokens, inputs.images[:MAX_COMPARED]
+    maps = {label: torch.from_numpy(each[: len(images), prefix:]) for label, each in found.items()}
+    with precision():
+        return judge_maps(inputs.net, images, maps, inputs.target[: len(images)])
 
 
-def judged_scalars(judgement: Judgement) -> dict[str, float]:
-    """Areas by measure and method, beside centre first and the mean of random orders."""
-    scalars = {}
-    for method, measures in judgement.overall.items():
-        for measure, each in measures.items():
-            name = method.replace(", ", "_").replace(" ", "_")
-            scalars[f"attention_{measure}/{name}"] = each.value
-            scalars[f"attention_{measure}/random"] = each.random
-            scalars[f"attention_{measure}/centre_first"] = each.centre
-    return scalars
+@dataclass(frozen=True)
+class _SingleImage:
+    images: Tensor
+    labels: Tensor
+    ground_truth: tuple[GroundTruth]
 
 
-def patch_size(images: Tensor, recording: Recording) -> tuple[float, float]:
-    """Height and width of a patch in pixels of these images."""
-    if recording.patch_size is not None:
-        return recording.patch_size
-    rows, cols = recording.grid_size
-    return images.shape[-2] / rows, images.shape[-1] / cols
+def ground_truth_in_patches(probe: ProbeImages, recording: Recording) -> list[GroundTruth] | None:
+    """Return the ground truth of each image in patches of the network; none if unknown or if it does not fit."""
+    converted = []
+    for i, truth in enumerate(probe.ground_truth or ()):
+        image = _SingleImage(probe.images[i : i + 1], probe.labels[i : i + 1], (truth,))
+        found = {name: patches_of_region(image, recording, name) for name in truth.regions}
+        regions = {name: patches[0] for name, patches in found.items() if patches is not None}
+        if len(regions) < len(truth.regions):
+            return None
+        converted.append(GroundTruth(regions, recording.grid_size, truth.answer, truth.edges))
+    return converted or None

@@ -8,8 +8,8 @@ const HEADER = 16;
 const MAGIC = "VATN";
 export const VERSION = 1;
 
-/** Share of its row's maximum that a code stands for. */
-export const SHARES = Float32Array.from({ length: 256 }, (_, code) => (code / 255) ** 2);
+/** Fraction of its row's maximum that a code stands for. */
+export const FRACTIONS = Float32Array.from({ length: 256 }, (_, code) => (code / 255) ** 2);
 
 /**
  * Layers of a reply, one after another; each is a header, its rows' maxima and its codes.
@@ -20,9 +20,9 @@ export function decodeLayers(buffer) {
   const layers = [];
   const view = new DataView(buffer);
   for (let at = 0; at < buffer.byteLength; ) {
-    if (at + HEADER > buffer.byteLength) throw new Error(`damaged maps: cut off at byte ${at}`);
+    if (at + HEADER > buffer.byteLength) throw new Error(`corrupt maps: cut off at byte ${at}`);
     const magic = String.fromCharCode(...new Uint8Array(buffer, at, 4));
-    if (magic !== MAGIC) throw new Error(`damaged maps: they begin with ${JSON.stringify(magic)}`);
+    if (magic !== MAGIC) throw new Error(`corrupt maps: they begin with ${JSON.stringify(magic)}`);
     const version = view.getUint16(at + 4, true);
     if (version !== VERSION) throw new Error(`maps of format version ${version}; this page reads ${VERSION}`);
     const heads = view.getUint16(at + 6, true);
@@ -30,7 +30,7 @@ export function decodeLayers(buffer) {
     const peaks = at + HEADER;
     const codes = peaks + 4 * heads * tokens;
     at = codes + heads * tokens * tokens;
-    if (at > buffer.byteLength) throw new Error(`damaged maps: ${buffer.byteLength} bytes instead of ${at}`);
+    if (at > buffer.byteLength) throw new Error(`corrupt maps: ${buffer.byteLength} bytes instead of ${at}`);
     const copy = buffer.slice(peaks, codes); // aligned to four bytes
     layers.push({ heads, tokens, peaks: new Float32Array(copy), codes: new Uint8Array(buffer, codes, at - codes) });
   }
@@ -38,7 +38,7 @@ export function decodeLayers(buffer) {
 }
 
 /**
- * Where a query looks in one head.
+ * Attention of a query in one head: a row of its map.
  * @param {Layer} layer
  * @param {number} head
  * @param {number} query
@@ -47,12 +47,12 @@ export function rowOf(layer, head, query) {
   const { tokens, peaks, codes } = layer;
   const row = head * tokens + query;
   const values = new Float32Array(tokens);
-  for (let key = 0; key < tokens; key++) values[key] = peaks[row] * SHARES[codes[row * tokens + key]];
+  for (let key = 0; key < tokens; key++) values[key] = peaks[row] * FRACTIONS[codes[row * tokens + key]];
   return values;
 }
 
 /**
- * Who looks at a key in one head.
+ * Attention to a key in one head: a column of its map.
  * @param {Layer} layer
  * @param {number} head
  * @param {number} key
@@ -62,7 +62,7 @@ export function columnOf(layer, head, key) {
   const values = new Float32Array(tokens);
   for (let query = 0; query < tokens; query++) {
     const row = head * tokens + query;
-    values[query] = peaks[row] * SHARES[codes[row * tokens + key]];
+    values[query] = peaks[row] * FRACTIONS[codes[row * tokens + key]];
   }
   return values;
 }
@@ -84,9 +84,9 @@ export function fuse(layer, fusion) {
       const peak = peaks[head * tokens + row] * factor;
       const from = head * size + row * tokens;
       const to = row * tokens;
-      if (fusion === "max") for (let i = 0; i < tokens; i++) fused[to + i] = Math.max(fused[to + i], peak * SHARES[codes[from + i]]);
-      else if (fusion === "min") for (let i = 0; i < tokens; i++) fused[to + i] = Math.min(fused[to + i], peak * SHARES[codes[from + i]]);
-      else for (let i = 0; i < tokens; i++) fused[to + i] += peak * SHARES[codes[from + i]];
+      if (fusion === "max") for (let i = 0; i < tokens; i++) fused[to + i] = Math.max(fused[to + i], peak * FRACTIONS[codes[from + i]]);
+      else if (fusion === "min") for (let i = 0; i < tokens; i++) fused[to + i] = Math.min(fused[to + i], peak * FRACTIONS[codes[from + i]]);
+      else for (let i = 0; i < tokens; i++) fused[to + i] += peak * FRACTIONS[codes[from + i]];
     }
   }
   return fused;
@@ -120,7 +120,7 @@ export function mixHead(layer, head, weights) {
   for (let row = 0; row < tokens; row++) {
     if (weights[row] === 0) continue;
     const scale = weights[row] * peaks[head * tokens + row];
-    for (let i = 0, at = (head * tokens + row) * tokens; i < tokens; i++, at++) mixed[i] += scale * SHARES[codes[at]];
+    for (let i = 0, at = (head * tokens + row) * tokens; i < tokens; i++, at++) mixed[i] += scale * FRACTIONS[codes[at]];
   }
   return mixed;
 }
@@ -136,10 +136,10 @@ export function pickColumn(matrix, key) {
 }
 
 /**
- * What each token keeps of its own: one over one plus the sum of its row.
+ * Weight of each token's identity in rollout: one over one plus the sum of its row.
  * @param {Float32Array} matrix
  */
-function ownShares(matrix) {
+function identityWeights(matrix) {
   const tokens = Math.sqrt(matrix.length);
   return Float32Array.from({ length: tokens }, (_, row) => 1 / (1 + sum(matrix.subarray(row * tokens, (row + 1) * tokens))));
 }
@@ -152,8 +152,8 @@ function ownShares(matrix) {
 export function rollRow(matrices, weights) {
   let row = weights;
   for (let layer = matrices.length - 1; layer >= 0; layer--) {
-    const share = ownShares(matrices[layer]).map((own, token) => own * row[token]);
-    row = mixRows(matrices[layer], share).map((value, token) => value + share[token]);
+    const kept = identityWeights(matrices[layer]).map((weight, token) => weight * row[token]);
+    row = mixRows(matrices[layer], kept).map((value, token) => value + kept[token]);
   }
   return row;
 }
@@ -168,12 +168,12 @@ export function rollColumn(matrices, key) {
   let column = new Float32Array(tokens);
   column[key] = 1;
   for (const matrix of matrices) {
-    const shares = ownShares(matrix);
+    const weights = identityWeights(matrix);
     const next = new Float32Array(tokens);
     for (let row = 0; row < tokens; row++) {
       let reached = column[row];
       for (let i = 0, at = row * tokens; i < tokens; i++, at++) reached += matrix[at] * column[i];
-      next[row] = shares[row] * reached;
+      next[row] = weights[row] * reached;
     }
     column = next;
   }
@@ -189,12 +189,12 @@ export function rollMatrix(matrices) {
   let rolled = new Float32Array(tokens * tokens);
   for (let i = 0; i < tokens; i++) rolled[i * tokens + i] = 1;
   for (const matrix of matrices) {
-    const shares = ownShares(matrix);
+    const weights = identityWeights(matrix);
     const next = new Float32Array(tokens * tokens);
     for (let row = 0; row < tokens; row++) {
-      const weights = matrix.slice(row * tokens, (row + 1) * tokens);
-      weights[row] += 1;
-      next.set(mixRows(rolled, weights.map((weight) => weight * shares[row])), row * tokens);
+      const attention = matrix.slice(row * tokens, (row + 1) * tokens);
+      attention[row] += 1;
+      next.set(mixRows(rolled, attention.map((value) => value * weights[row])), row * tokens);
     }
     rolled = next;
   }

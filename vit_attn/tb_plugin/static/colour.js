@@ -46,8 +46,8 @@ export function scaleAround(most, percent, least = 0) {
 /** Where a value's colour stands in `scale.colours`; -1 for what is not a number. @param {Scale} scale @param {number} value */
 export function colourAt(scale, value) {
   if (!Number.isFinite(value)) return -1;
-  const share = (value - scale.low) / (scale.high - scale.low);
-  return 3 * Math.round(255 * Math.min(1, Math.max(0, share)));
+  const fraction = (value - scale.low) / (scale.high - scale.low);
+  return 3 * Math.round(255 * Math.min(1, Math.max(0, fraction)));
 }
 
 /** @param {Scale} scale @param {number} value */
@@ -64,7 +64,7 @@ export function isLight(scale, value) {
   return 0.299 * red + 0.587 * green + 0.114 * blue > 140;
 }
 
-/** A share of attention as text, three significant digits. @param {number} value @param {boolean} percent */
+/** A fraction of attention as text, three significant digits. @param {number} value @param {boolean} percent */
 export function format(value, percent) {
   if (!Number.isFinite(value)) return "not a number";
   const number = percent ? 100 * value : value;

@@ -1,11 +1,11 @@
 // @ts-check
-/** The column of choices. */
+/** The column of controls. */
 
 import { checkbox, h, segmented, setAttribute, setText, syncChildren } from "./dom.js";
 import { showKeys } from "./keys.js";
+import { hasMethod, isByLayer, methodChoices } from "./methods.js";
+import { regionsOf } from "./regions.js";
 import { placeName } from "./view.js";
-
-const METHODS = [["relevance", "Relevance"], ["raw", "Raw"], ["rollout", "Rollout"]];
 
 export class Controls {
   /** @param {import("./page.js").Page} page */
@@ -13,12 +13,12 @@ export class Controls {
     this.page = page;
     const set = page.store.set.bind(page.store);
     this.run = h("select", { "aria-label": "Run", onchange: () => set({ run: this.run.value, step: -1 }) });
-    this.method = segmented("Method", /** @type {any} */ (METHODS), (method) => set({ method: /** @type {any} */ (method) }));
+    this.method = segmented("Method", [], (method) => set({ method }));
     this.layer = h("select", { "aria-label": "Layer", onchange: () => set({ layer: Number(this.layer.value) }) });
     this.head = h("select", { "aria-label": "Head or fusion of heads", onchange: () => set({ head: headValue(this.head.value) }) });
-    this.direction = segmented("Direction", [["from", "looks at"], ["to", "is looked at by"]], (direction) => set({ direction: /** @type {any} */ (direction) }));
-    this.hide = checkbox("Leave out prefix and sinks", (hide) => set({ hide }), "What this hides is stated below the map");
-    this.answer = checkbox("Mark the answer", (answer) => set({ answer }), "The patches that the data set knows to hold the answer");
+    this.direction = segmented("Direction", [["from", "attends to"], ["to", "attended by"]], (direction) => set({ direction: /** @type {any} */ (direction) }));
+    this.hide = checkbox("Leave out prefix and sinks", (hide) => set({ hide }), "The notes below state how much this hides");
+    this.groundTruth = checkbox("Mark ground truth", (groundTruth) => set({ groundTruth }), "Regions that the data set knows, the answer region solid, others dashed");
     this.lines = checkbox("Grid lines", (grid) => set({ grid }));
     this.opacity = h("input", { type: "range", min: 0, max: 1, step: 0.05, "aria-label": "Opacity of the map over the image", oninput: () => set({ opacity: this.opacity.valueAsNumber }) });
     this.pin = h("button", { type: "button", onclick: () => this.togglePin() });
@@ -35,7 +35,7 @@ export class Controls {
       field("Method", this.method.element),
       h("div", { class: "pair" }, field(this.layerLabel, this.layer), field("Heads", this.head)),
       field("Query", this.direction.element),
-      h("div", { class: "field checks" }, this.hide.element, this.answer.element, this.lines.element),
+      h("div", { class: "field checks" }, this.hide.element, this.groundTruth.element, this.lines.element),
       field("Map over image", this.opacity),
       field("Compare", this.pin, this.pinned),
     );
@@ -57,8 +57,9 @@ export class Controls {
 
   nextMethod() {
     const { here, state, store } = this.page;
-    const open = METHODS.map(([name]) => name).filter((name) => name !== "relevance" || here?.index.relevance);
-    store.set({ method: /** @type {any} */ (open[(open.indexOf(state.method) + 1) % open.length]) });
+    if (!here) return;
+    const names = methodChoices(here.index).map(([name]) => name).filter((name) => hasMethod(here.index, name));
+    store.set({ method: names[(names.indexOf(state.method) + 1) % names.length] });
   }
 
   draw() {
@@ -71,24 +72,25 @@ export class Controls {
     this.run.disabled = !runs.length;
     if (this.live) this.live.hidden = !here;
     if (!here) return;
-    this.method.update(state.method, (name) => name !== "relevance" || here.index.relevance || state.method === name);
+    this.method.offer(methodChoices(here.index));
+    this.method.update(state.method, (name) => hasMethod(here.index, name) || state.method === name);
     setAttribute(this.method.element, "title", here.index.relevance ? "" : "No relevance was logged for this step");
     setText(this.layerLabel, state.method === "rollout" ? "Up to layer" : "Layer");
     const layers = here.index.layers.map((_, i) => ({ value: String(i), text: String(i + 1) }));
     fillSelect(this.layer, layers, String(here.layerOf(state)));
-    this.layer.disabled = this.head.disabled = state.method === "relevance";
+    this.layer.disabled = this.head.disabled = !isByLayer(state.method);
     const heads = state.method === "raw" ? here.index.heads[here.layerOf(state)] : 0;
     const single = Array.from({ length: heads }, (_, i) => ({ value: String(i), text: `head ${i + 1}` }));
     const fusions = ["mean", "max", "min"].map((value) => ({ value, text: `${value} of all` }));
     fillSelect(this.head, [...fusions, ...single], String(here.headOf(state)));
     this.direction.update(state.query === "pool" ? "from" : state.direction, (way) => way === "from" || state.query !== "pool");
-    setAttribute(this.direction.element, "title", state.query === "pool" ? "Nothing looks at the pooled row: choose a token" : "");
+    setAttribute(this.direction.element, "title", state.query === "pool" ? "No token attends to the pooled row: choose a token" : "");
     this.hide.input.checked = state.hide;
-    this.answer.input.checked = state.answer;
-    this.answer.element.hidden = !here.about.answer;
+    this.groundTruth.input.checked = state.groundTruth;
+    this.groundTruth.element.hidden = !regionsOf(here.about).length;
     this.lines.input.checked = state.grid;
     this.opacity.valueAsNumber = state.opacity;
-    setText(this.pin, state.pin ? "Let go of A" : "Pin this as A");
+    setText(this.pin, state.pin ? "Unpin A" : "Pin this as A");
     const { pinned } = this.page;
     setText(this.pinned, state.pin ? `A: ${placeName(pinned ?? { place: state.pin })}` : "Then go to another step, or to another run of the same images.");
     this.theme.value = state.theme;

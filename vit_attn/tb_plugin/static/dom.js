@@ -1,5 +1,5 @@
 // @ts-check
-/** Elements made in one line, with text as text. */
+/** Elements in one line, their text always set as text. */
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
@@ -46,36 +46,44 @@ export function syncChildren(parent, items, make, update) {
 }
 
 /**
- * A row of choices of which one is taken: arrow keys move between them.
+ * A row of choices of which one is chosen: arrow keys move between them.
  * @param {string} label
  * @param {[string, string][]} choices value and text
  * @param {(value: string) => void} choose
  */
 export function segmented(label, choices, choose) {
-  const buttons = choices.map(([value, text]) =>
-    h("button", { type: "button", role: "radio", "data-value": value, onclick: () => choose(value) }, text),
-  );
-  const group = h("div", { class: "segmented", role: "radiogroup", "aria-label": label }, ...buttons);
+  const group = h("div", { class: "segmented", role: "radiogroup", "aria-label": label });
+  const buttons = () => /** @type {HTMLButtonElement[]} */ ([...group.children]);
   group.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();
     event.stopPropagation();
-    const open = buttons.filter((button) => !button.disabled);
-    const next = open[(open.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement)) + step + open.length) % open.length];
+    const enabled = buttons().filter((button) => !button.disabled);
+    const next = enabled[(enabled.indexOf(/** @type {HTMLButtonElement} */ (document.activeElement)) + step + enabled.length) % enabled.length];
     next.focus();
     next.click();
   });
+  /** Change the choices. @param {[string, string][]} offered */
+  const offer = (offered) =>
+    syncChildren(group, offered, () => {
+      const button = h("button", { type: "button", role: "radio", onclick: () => choose(button.dataset.value ?? "") });
+      return button;
+    }, (button, [value, text]) => {
+      button.dataset.value = value;
+      setText(button, text);
+    });
   /** @param {string} value @param {(value: string) => boolean} [possible] */
   const update = (value, possible = () => true) => {
-    for (const button of buttons) {
+    for (const button of buttons()) {
       const chosen = button.dataset.value === value;
       setAttribute(button, "aria-checked", chosen);
       button.tabIndex = chosen ? 0 : -1;
       button.disabled = !possible(button.dataset.value ?? "");
     }
   };
-  return { element: group, update };
+  offer(choices);
+  return { element: group, offer, update };
 }
 
 /** @param {string} label @param {(checked: boolean) => void} choose @param {string} [hint] */

@@ -5,7 +5,7 @@ import { colourAt } from "./colour.js";
 
 /** @typedef {import("./colour.js").Scale} Scale */
 /** @typedef {{rows: number, cols: number, prefix: number, height: number, width: number}} Grid */
-/** @typedef {{patch: number, kind: "query" | "hover" | "answer", name?: string}} Mark */
+/** @typedef {{patch: number, kind: "query" | "hover" | "answer" | "region", name?: string}} Mark region: of the ground truth, besides the answer */
 
 /** Give a canvas the pixels of its place on the screen. @param {HTMLCanvasElement} canvas @param {number} aspect width over height */
 export function fit(canvas, aspect) {
@@ -115,9 +115,9 @@ export function paintMarks(canvas, grid, marks, accent) {
     };
     context.setLineDash([]);
     outline("rgb(0 0 0 / 0.85)", kind === "hover" ? 3 : 4.5, kind === "query" ? 1 : 0);
-    context.setLineDash(kind === "answer" ? [3 * unit, 2.5 * unit] : []);
+    context.setLineDash(kind === "region" ? [3 * unit, 2.5 * unit] : []);
     outline(kind === "query" ? accent : "#fff", kind === "hover" ? 1.4 : 2.4, kind === "query" ? 1 : 0);
-    if (kind === "answer" && name) tag(context, name, x + width / 2, y < 16 * unit ? y + height + 2 * unit : y - 13 * unit, unit);
+    if (name) tag(context, name, x + width / 2, y < 16 * unit ? y + height + 2 * unit : y - 13 * unit, unit);
   }
 }
 

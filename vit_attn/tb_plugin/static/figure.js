@@ -9,7 +9,7 @@ import { tokenName } from "./view.js";
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
 /** @typedef {import("./colour.js").Scale} Scale */
-/** @typedef {{maps: Maps, title: string, detail: string, shown: Shown | null, scale: Scale | null, missing?: string}} Content missing: said instead of the picture */
+/** @typedef {{maps: Maps, title: string, detail: string, shown: Shown | null, scale: Scale | null, missing?: string}} Content missing: text instead of the picture */
 
 export class Figure {
   /** @param {import("./page.js").Page} page @param {string} name for assistive technology and the saved picture */
@@ -44,7 +44,7 @@ export class Figure {
     if (!this.content) return 0;
     const { rows, cols, prefix } = this.content.maps.grid;
     const place = this.marks.getBoundingClientRect();
-    const within = (/** @type {number} */ share, /** @type {number} */ count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
+    const within = (/** @type {number} */ fraction, /** @type {number} */ count) => Math.min(count - 1, Math.max(0, Math.floor(fraction * count)));
     const col = within((event.clientX - place.left) / place.width, cols);
     return prefix + within((event.clientY - place.top) / place.height, rows) * cols + col;
   }

@@ -1,5 +1,5 @@
 // @ts-check
-/** What TensorBoard imports into the tab's frame. */
+/** Module that TensorBoard imports into the tab's frame. */
 
 import { h } from "./dom.js";
 import { Page } from "./page.js";

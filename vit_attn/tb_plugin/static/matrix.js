@@ -5,6 +5,7 @@ import { scaleTo } from "./colour.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { paintCross, paintMatrix } from "./draw.js";
 import { barElement } from "./figure.js";
+import { isClassSpecific, loggedMethod } from "./methods.js";
 
 export class Matrix {
   /** @param {import("./page.js").Page} page */
@@ -33,7 +34,7 @@ export class Matrix {
   at(event) {
     const tokens = this.page.here?.tokens ?? 1;
     const place = this.marks.getBoundingClientRect();
-    const within = (/** @type {number} */ share) => Math.min(tokens - 1, Math.max(0, Math.floor(share * tokens)));
+    const within = (/** @type {number} */ fraction) => Math.min(tokens - 1, Math.max(0, Math.floor(fraction * tokens)));
     return [within((event.clientY - place.top) / place.height), within((event.clientX - place.left) / place.width)];
   }
 
@@ -61,13 +62,15 @@ export class Matrix {
     this.values = here.obstacle({ ...state, query: "pool" }) ? null : here.matrix(state);
     this.missing.hidden = Boolean(this.values);
     this.base.style.visibility = this.values ? "" : "hidden";
-    setText(this.missing, this.values ? "" : `The rollout of all ${here.tokens} tokens at once is not computed; each one is, when you click it.`);
+    const logged = loggedMethod(here.index, state.method);
+    if (logged) setText(this.missing, `${logged.label} was logged for the pooled row only, so it has no matrix.`);
+    else setText(this.missing, this.values ? "" : `The rollout of all ${here.tokens} tokens at once is not computed; each one is, when you click it.`);
     setText(this.detail, `${here.tokens} × ${here.tokens}`);
     setAttribute(this.marks, "aria-label", `Matrix of ${here.tokens} queries by ${here.tokens} keys. Arrow keys move, Enter makes the row the query.`);
     if (!this.values) return this.bar.draw(null);
     let most = 0;
     for (let i = 0; i < this.values.length; i++) if (this.values[i] > most && !hidden.has(i % here.tokens)) most = this.values[i];
-    const scale = scaleTo(most, state.method !== "relevance");
+    const scale = scaleTo(most, !isClassSpecific(here.index, state.method));
     paintMatrix(this.base, this.values, scale, hidden);
     this.bar.draw(scale);
   }

@@ -1,25 +1,25 @@
 // @ts-check
-/** A number per head, and which tokens get most of a map. No DOM in here. Definitions: docs/methods.md. */
+/** Measures of each head, and attention sinks. No DOM in here. Definitions: docs/methods.md. */
 
-import { SHARES } from "./arithmetic.js";
+import { FRACTIONS } from "./arithmetic.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {{rows: number, cols: number, prefix: number, height: number, width: number}} Grid patches and pixels */
-/** @typedef {{entropy: number, share: number, distance: number, sink: number, sinkToken: number, uniform: boolean, concentrated: boolean}} Measures */
+/** @typedef {{entropy: number, normalisedEntropy: number, distance: number, sink: number, sinkToken: number, uniform: boolean, concentrated: boolean}} Measures */
 
-/** A head attends uniformly in an image when its entropy is at least this share of the largest possible. */
+/** A head attends uniformly in an image when its entropy is at least this fraction of the largest possible. */
 export const UNIFORM = 0.97;
-/** A head is concentrated in an image when one token gets at least this share of all its attention. */
+/** A head is concentrated in an image when one token gets at least this fraction of all its attention. */
 export const CONCENTRATED = 0.5;
-/** A sink gets this many times the uniform share, as in sinks.py. */
+/** A sink gets this many times uniform attention, as in sinks.py. */
 const SINK_TIMES = 10;
 /** A row that gives patches no more than this has no distance, as in measures.py. */
 const NO_WEIGHT = 1e-6;
 
-const LOG_SHARES = SHARES.map((share) => (share > 0 ? share * Math.log(share) : 0));
+const LOG_FRACTIONS = FRACTIONS.map((fraction) => (fraction > 0 ? fraction * Math.log(fraction) : 0));
 
 /**
- * Entropy in nats and as share of ln N; mean distance of what patches look at, in pixels, prefix left out; and the
+ * Entropy in nats and as a fraction of ln N; mean distance of the patches attended to, in pixels, without prefix; and the
  * largest column mean.
  * @param {Layer} layer
  * @param {number} head
@@ -36,15 +36,15 @@ export function measure(layer, head, grid) {
   for (let row = 0; row < tokens; row++) {
     const peak = peaks[head * tokens + row];
     const at = (head * tokens + row) * tokens;
-    let shares = 0;
+    let fractions = 0;
     let logs = 0;
     for (let key = 0; key < tokens; key++) {
       const code = codes[at + key];
-      shares += SHARES[code];
-      logs += LOG_SHARES[code];
-      columns[key] += peak * SHARES[code];
+      fractions += FRACTIONS[code];
+      logs += LOG_FRACTIONS[code];
+      columns[key] += peak * FRACTIONS[code];
     }
-    if (shares > 0) entropy += Math.log(shares) - logs / shares;
+    if (fractions > 0) entropy += Math.log(fractions) - logs / fractions;
     if (row < grid.prefix) continue;
     const { weights, total } = weighDistances(codes, at + grid.prefix, distances, row - grid.prefix, grid);
     if (peak * weights <= NO_WEIGHT) continue;
@@ -54,10 +54,10 @@ export function measure(layer, head, grid) {
   let sinkToken = 0;
   for (let key = 1; key < tokens; key++) if (columns[key] > columns[sinkToken]) sinkToken = key;
   const sink = columns[sinkToken] / tokens;
-  const share = tokens > 1 ? entropy / tokens / Math.log(tokens) : 0;
-  const uniform = share >= UNIFORM;
+  const normalisedEntropy = tokens > 1 ? entropy / tokens / Math.log(tokens) : 0;
+  const uniform = normalisedEntropy >= UNIFORM;
   const concentrated = !uniform && sink >= CONCENTRATED;
-  return { entropy: entropy / tokens, share, distance: distance / Math.max(1, counted), sink, sinkToken, uniform, concentrated };
+  return { entropy: entropy / tokens, normalisedEntropy, distance: distance / Math.max(1, counted), sink, sinkToken, uniform, concentrated };
 }
 
 /** @param {Uint8Array} codes @param {number} at @param {Float32Array} distances @param {number} patch @param {Grid} grid */
@@ -69,9 +69,9 @@ function weighDistances(codes, at, distances, patch, { rows, cols }) {
   for (let r = 0; r < rows; r++) {
     const down = Math.abs(r - row) * cols;
     for (let c = 0; c < cols; c++, at++) {
-      const share = SHARES[codes[at]];
-      weights += share;
-      total += share * distances[down + Math.abs(c - col)];
+      const fraction = FRACTIONS[codes[at]];
+      weights += fraction;
+      total += fraction * distances[down + Math.abs(c - col)];
     }
   }
   return { weights, total };
@@ -86,13 +86,13 @@ function patchDistances({ rows, cols, height, width }) {
   return distances;
 }
 
-/** What a sink gets at least of the attention among so many tokens, in words. @param {number} tokens */
-export function sinkShare(tokens) {
-  return tokens < 2 * SINK_TIMES ? "half of the attention" : "ten times the uniform share";
+/** The least attention that makes a sink among so many tokens, in words. @param {number} tokens */
+export function sinkThreshold(tokens) {
+  return tokens < 2 * SINK_TIMES ? "half of the attention" : "ten times uniform attention";
 }
 
 /**
- * Patches of `known` sinks that get a sink's share of these maps too: a column mean of ten times 1/N, or half.
+ * Patches of `known` sinks that are sinks of these maps too: a column mean of ten times 1/N, or half.
  * @param {Float32Array[]} matrices
  * @param {number} prefix
  * @param {Set<number>} known tokens that get as much whatever the image shows

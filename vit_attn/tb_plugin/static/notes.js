@@ -1,10 +1,12 @@
 // @ts-check
-/** What must be known to believe the picture: sums, what is hidden, what the method does not see, verdicts. */
+/** Caveats of the view: sums, what is hidden, what the method ignores, comparison with baselines. */
 
 import { format, megabytes } from "./colour.js";
 import { h, setText, syncChildren } from "./dom.js";
-import { sinkShare } from "./measures.js";
-import { verdictNotes } from "./verdict.js";
+import { faithfulnessNotes } from "./faithfulness.js";
+import { sinkThreshold } from "./measures.js";
+import { isClassSpecific, loggedMethod } from "./methods.js";
+import { regionsOf } from "./regions.js";
 import { placeName, rankOf, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
@@ -15,19 +17,19 @@ export class Notes {
   constructor(page) {
     this.page = page;
     this.list = h("ul");
-    this.element = h("section", { class: "notes", "aria-label": "What to know of this picture" }, this.list);
+    this.element = h("section", { class: "notes", "aria-label": "Caveats of this view" }, this.list);
   }
 
   draw() {
     const { here, pinned, state, stage, store } = this.page;
     const shown = stage?.shown;
     if (!here) return;
-    const notes = [...(shown ? sums(here, shown, state) : []), method(here, state, store.state.method !== state.method), ...verdictNotes(here, state)];
-    if (here.about.answer && state.answer && shown) notes.push(answer(here, shown, state));
+    const notes = [...(shown ? sums(here, shown, state) : []), method(here, state, store.state.method), ...faithfulnessNotes(here, state)];
+    if (state.groundTruth && shown) notes.push(groundTruth(here, shown, state));
     if (here.index.note) notes.push(here.index.note);
-    const said = pinned && stage?.comparison?.said;
-    if (said) notes.push(`A is ${placeName(pinned)}. B − A: ${said}.`);
-    notes.push(held(here, pinned, here.complete));
+    const message = pinned && stage?.comparison?.message;
+    if (message) notes.push(`A is ${placeName(pinned)}. B − A: ${message}.`);
+    notes.push(loadedNote(here, pinned, here.complete));
     syncChildren(this.list, notes.filter(Boolean), () => h("li"), (item, note) => setText(item, note));
     if (stage) {
       stage.loadAll.hidden = here.complete;
@@ -38,34 +40,35 @@ export class Notes {
 
 /** @param {Maps} here @param {Shown} shown @param {import("./state.js").State} state */
 export function sums(here, shown, state) {
-  const percent = state.method !== "relevance";
+  const percent = !isClassSpecific(here.index, state.method);
   const column = state.direction === "to" && state.query !== "pool";
   const head = here.headOf(state);
   const why = state.method === "raw" && !column && (head === "max" || head === "min") ? `: under the ${head === "max" ? "maximum" : "minimum"} of heads, rows do not sum to 100 %` : "";
   const notes = [`${column ? "This column sums to" : "This row sums to"} ${format(shown.total, percent)}${why}.`];
-  if (!Number.isFinite(shown.total)) notes.push("Some of this map is not a number: the network gave NaN or infinity at this step.");
+  if (!Number.isFinite(shown.total)) notes.push("Some values are not numbers: the network gave NaN or infinity at this step.");
   const patches = [...shown.hidden].filter((token) => token >= here.grid.prefix);
   if (state.hide) {
     const named = patches.map((token) => `${tokenName(here.index, token)}${shown.sinks.includes(token) ? "" : " (a sink of A)"}`);
     const list = [here.index.prefix.join(", "), ...named].filter(Boolean).join("; ");
-    const share = shown.total > 0 ? shown.hiddenMass / shown.total : 0;
-    notes.push(list ? `Left out: ${list}; that hides ${format(share, true)} of the sum. Values are as they were, not rescaled.` : "Nothing is left out: there is no prefix, and no sink is known.");
+    const fraction = shown.total > 0 ? shown.hiddenMass / shown.total : 0;
+    notes.push(list ? `Left out: ${list}; they hold ${format(fraction, true)} of the sum. The other values are not rescaled.` : "Nothing is left out: there is no prefix, and no sink is known.");
   } else if (here.grid.prefix) {
     const mass = shown.values.subarray(0, here.grid.prefix).reduce((a, b) => a + b, 0);
-    notes.push(`Prefix tokens ${column ? "look here with" : "hold"} ${format(mass, percent)}; their tiles are below the map.`);
+    notes.push(`Prefix tokens ${column ? "attend to it with" : "hold"} ${format(mass, percent)}; their tiles are below the map.`);
   }
-  if (!state.hide && shown.sinks.length) notes.push(`Sinks, which get ${sinkShare(here.tokens)} or more in nine of ten of ${here.index.sinks?.images} images: ${shown.sinks.map((sink) => tokenName(here.index, sink)).join("; ")}.`);
-  if (state.hide && !here.index.sinks?.layers) notes.push("Which patches are sinks is not known here: it takes four different images of a step to tell them from what an image shows.");
-  else if (state.hide && state.method !== "raw" && !here.complete) notes.push("No sink of this map is left out: finding those of all layers takes all layers, and not all are loaded.");
+  if (!state.hide && shown.sinks.length) notes.push(`Sinks, which get ${sinkThreshold(here.tokens)} or more in nine of ten of ${here.index.sinks?.images} images: ${shown.sinks.map((sink) => tokenName(here.index, sink)).join("; ")}.`);
+  if (state.hide && !here.index.sinks?.layers) notes.push("Sinks are unknown here: finding tokens that are attended to whatever the image shows takes four different images of a step.");
+  else if (state.hide && state.method !== "raw" && !here.complete) notes.push("No sink is left out: finding those of this map takes all layers, and not all are loaded.");
   return notes;
 }
 
-/** What the method sees, and what it does not. @param {Maps} here @param {import("./state.js").State} state @param {boolean} wished whether another was */
-function method(here, state, wished) {
-  const [predicted] = here.about.top[0];
+/** How the method computes its map, and what it ignores. @param {Maps} here @param {import("./state.js").State} state @param {string} chosen method, which this step may not have */
+function method(here, state, chosen) {
+  const target = `the predicted class, ${here.about.top[0][0]}${here.about.right ? "" : ` (the true label is ${here.about.label})`}`;
+  const logged = loggedMethod(here.index, state.method);
+  if (logged) return `${logged.class_specific ? `Class-specific: ${logged.label} for ${target}` : `Class-agnostic: ${logged.label}`}${logged.reference && ` (${logged.reference})`}. It was logged for the pooled row only.`;
   if (state.method === "relevance") {
-    const label = here.about.right ? "" : ` (the label is ${here.about.label})`;
-    return `Class-specific: relevance is attention weighted by gradients of the predicted class, ${predicted}${label}. It is shown first because it did best, or among the best, where methods were judged (docs/methods.md); whether it is so here, the verdict says.`;
+    return `Class-specific: relevance is attention weighted by gradients of ${target}. It is the default because it did best, or among the best, where methods were compared (docs/methods.md); the comparison with baselines tells whether it does here.`;
   }
   const layer = here.layerOf(state) + 1;
   const count = here.layers.length;
@@ -73,26 +76,26 @@ function method(here, state, wished) {
   const fusion = { mean: "mean", max: "maximum", min: "minimum" }[String(here.headOf(state))];
   const raw = `raw attention of layer ${layer}${around ? `, ${around} which other layers mix tokens` : ""}`;
   const rolled = `rollout of ${layer > 1 ? `layers 1 to ${layer}` : "layer 1"}, each ½ the ${fusion} of heads + ½ identity${fusion === "mean" ? "" : ", rows divided by their sum"}`;
-  const instead = wished ? "No relevance was logged at this step, so raw attention is shown. " : "";
-  return `${instead}Class-agnostic: ${state.method === "raw" ? raw : rolled}. It does not know which class was predicted, and a patch that is looked at need not be why.`;
+  const missing = chosen === "relevance" ? "relevance" : `map by ${chosen}`;
+  const instead = chosen === state.method ? "" : `No ${missing} was logged at this step, so raw attention is shown. `;
+  return `${instead}Class-agnostic: ${state.method === "raw" ? raw : rolled}. It does not depend on the predicted class, and a patch that is attended to need not be the reason for it.`;
 }
 
 /** @param {Maps} here @param {Shown} shown @param {import("./state.js").State} state */
-function answer(here, shown, state) {
-  const entries = Object.entries(here.about.answer ?? {});
+function groundTruth(here, shown, state) {
   const ofPatches = shown.values.subarray(here.grid.prefix);
-  const said = entries.map(([name, patches]) => {
+  const parts = regionsOf(here.about).map(({ name, patches, isAnswer }) => {
     const mass = patches.reduce((total, patch) => total + ofPatches[patch], 0);
     const best = Math.max(...patches.map((patch) => ofPatches[patch]));
-    return `${name} ${format(mass, state.method !== "relevance")}, ${rankOf(ofPatches, best, " patches")}`;
+    return `${name}${isAnswer ? " (answer)" : ""} ${format(mass, !isClassSpecific(here.index, state.method))}, ${rankOf(ofPatches, best, " patches")}`;
   });
-  return `The data set's own answer: ${said.join("; ")}.`;
+  return parts.length ? `Ground truth: ${parts.join("; ")}.` : "";
 }
 
-/** @param {Maps} here @param {Maps | null} pinned @param {boolean} complete */
-function held(here, pinned, complete) {
+/** What is loaded. @param {Maps} here @param {Maps | null} pinned @param {boolean} complete */
+function loadedNote(here, pinned, complete) {
   const bytes = here.bytes + (pinned && pinned !== here ? pinned.bytes : 0);
-  const loaded = here.layers.some(Boolean) ? `One layer of ${here.layers.length}` : "Relevance alone";
-  const missing = complete ? "" : ` ${loaded} is loaded; all layers are ${megabytes(here.whole)}. Rollout and heads of other layers wait for them.`;
-  return `The page holds ${megabytes(bytes)} of maps. Values are stored in 8 bits, exact to 0.4 % of their row's largest.${missing}`;
+  const loaded = here.layers.some(Boolean) ? `One layer of ${here.layers.length}` : "Relevance only";
+  const missing = complete ? "" : ` ${loaded} is loaded; all layers are ${megabytes(here.whole)}. Rollout and heads of other layers need them.`;
+  return `The page holds ${megabytes(bytes)} of maps. Values have 8 bits: they are exact to 0.4 % of the largest of their row.${missing}`;
 }

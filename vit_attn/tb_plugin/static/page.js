@@ -1,10 +1,10 @@
 // @ts-check
-/** The page: what is loaded when the state changes, and who draws it. */
+/** The page: it loads what a change of the state needs, and has its parts drawn. */
 
-import { decodeLayers } from "./arithmetic.js";
 import { Controls } from "./controls.js";
 import { h, setText } from "./dom.js";
 import { onKey } from "./keys.js";
+import { loadImage, loadMaps, nearestStep } from "./loading.js";
 import { Notes } from "./notes.js";
 import { savePicture } from "./save.js";
 import { Sheet } from "./sheet.js";
@@ -12,14 +12,11 @@ import { Stage } from "./stage.js";
 import { Strip } from "./strip.js";
 import { followTheme } from "./theme.js";
 import { Timeline } from "./timeline.js";
-import { Maps, imageNumber } from "./view.js";
 
 /** @typedef {import("./state.js").Place} Place */
-/** @typedef {import("./view.js").Index} Index */
+/** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {{token: number} | {query: number, key: number} | null} Hover a token beside the query, or a cell of the matrix */
 
-/** More than this is not loaded at once: only the layer that is shown. */
-export const LOAD_BYTES = 48e6;
 const POLL_SECONDS = 10;
 const FOR_DATA = new Set(["run", "step", "image", "pin"]);
 
@@ -43,7 +40,7 @@ export class Page {
     this.hover = null;
     this.generation = 0;
     this.unreachable = false;
-    this.everything = false; // whether more than LOAD_BYTES may be loaded
+    this.everything = false; // whether all layers are loaded, however many bytes they are
     this.build(root);
     store.listeners.push((changed) => this.changed(changed));
   }
@@ -73,7 +70,7 @@ export class Page {
     followTheme(this);
   }
 
-  /** Load what there is, and ask for news from then on. */
+  /** Load the view, and ask for new runs and steps from then on. */
   async start() {
     await this.sync();
     if (this.source.live) setInterval(() => document.hidden || this.poll(), 1000 * POLL_SECONDS);
@@ -92,7 +89,7 @@ export class Page {
     await this.sync();
   }
 
-  /** Load what the state names; a reply that comes after a newer wish is dropped. */
+  /** Load what the state names; a reply that comes after a newer request is dropped. */
   async sync() {
     const generation = ++this.generation;
     this.root?.setAttribute("aria-busy", "true");
@@ -104,17 +101,17 @@ export class Page {
       if (generation !== this.generation) return;
       [this.here, this.pinned] = [here, pinned];
       for (const maps of this.pictures.keys()) if (maps !== here && maps !== pinned) this.pictures.delete(maps);
-      this.say("");
+      this.report("");
     } catch (error) {
       if (generation !== this.generation) return;
-      this.say(error instanceof Error ? error.message : String(error), true);
+      this.report(error instanceof Error ? error.message : String(error), true);
     } finally {
       if (generation === this.generation) this.root?.setAttribute("aria-busy", "false");
     }
     this.draw();
   }
 
-  /** A run and a step that exist, the wished ones where they do. */
+  /** Choose a run and a step that exist, the requested ones where they do. */
   async settle() {
     if (!this.runs.length) this.runs = await this.source.runs();
     const known = this.runs.find((run) => run.name === this.state.run);
@@ -125,11 +122,11 @@ export class Page {
       this.steps = await this.source.steps(good.name);
       this.stepsOf = good.name;
     }
-    const step = nearest(this.steps, this.state.step);
+    const step = nearestStep(this.steps, this.state.step);
     this.quietly({ run: good.name, step });
   }
 
-  /** A change that is no wish of the user. @param {Partial<import("./state.js").State>} change */
+  /** Change the state without telling its listeners. @param {Partial<import("./state.js").State>} change */
   quietly(change) {
     const listeners = this.store.listeners;
     this.store.listeners = [];
@@ -138,7 +135,7 @@ export class Page {
   }
 
   /**
-   * Maps of an image at a step, reused where one of `held` is of the same place and has what is needed.
+   * Maps of an image at a step; those in `held` are reused if they are of it and have what is needed.
    * @param {Place} place
    * @param {(Maps | null)[]} held
    */
@@ -147,28 +144,8 @@ export class Page {
     if (found?.has(this.store.state)) return found;
     const index = found?.index ?? (await this.source.step(run, step));
     const place = { run, step, image: Math.min(image, index.images.length - 1) };
-    const [maps, picture] = await Promise.all([this.loadMaps(place, index), loadImage(this.source.imageUrl(place))]);
+    const [maps, picture] = await Promise.all([loadMaps(this.source, place, index, this.store.state, this.everything), loadImage(this.source.imageUrl(place))]);
     this.pictures.set(maps, picture);
-    return maps;
-  }
-
-  /** @param {Place} place @param {Index} index */
-  async loadMaps(place, index) {
-    const count = index.layers.length;
-    const tokens = index.grid[0] * index.grid[1] + index.prefix.length;
-    const bytes = (index.heads.reduce((a, b) => a + b, 0) + Number(index.relevance)) * tokens * (tokens + 4);
-    const maps = new Maps(place, index, Array(count).fill(null), null);
-    maps.whole = bytes;
-    const all = bytes <= LOAD_BYTES || this.everything;
-    const only = maps.possible(this.store.state).method === "relevance" ? count : maps.layerOf(this.store.state);
-    const [first, last] = all ? [0, count] : [only, only];
-    const layers = decodeLayers(await this.source.maps(place, first, last));
-    const expected = all ? count + Number(index.relevance) : 1;
-    if (layers.length !== expected || layers.some((layer) => layer.tokens !== tokens)) {
-      throw new Error(`Damaged maps of image ${imageNumber(index, place.image)} at step ${place.step}: ${layers.length} of ${expected} layers, ${layers[0]?.tokens} of ${tokens} tokens.`);
-    }
-    if (index.relevance && (all || only === count)) maps.relevance = layers.pop() ?? null;
-    for (const [i, layer] of layers.entries()) maps.layers[first + i] = layer;
     return maps;
   }
 
@@ -179,7 +156,7 @@ export class Page {
     await this.sync();
   }
 
-  /** Take note of new runs and steps; nothing that is looked at changes, unless it is followed. */
+  /** Ask for new runs and steps; the view does not change unless new steps are followed. */
   async poll() {
     try {
       const runs = await this.source.runs();
@@ -187,32 +164,32 @@ export class Page {
       const [run, back] = [this.stepsOf, this.unreachable];
       this.unreachable = false;
       if (!run) {
-        if (back) this.say("");
+        if (back) this.report("");
         return runs.length ? this.sync() : this.draw();
       }
       const gone = !runs.some(({ name }) => name === run);
       const steps = gone ? this.steps : await this.source.steps(run);
       if (run !== this.stepsOf) return; // another run was chosen meanwhile
       this.steps = steps;
-      if (gone) this.say(`Run ${run} is no longer in the log directory; what is shown was loaded before.`);
+      if (gone) this.report(`Run ${run} is no longer in the log directory; what is shown was loaded before.`);
       else if (back) await this.sync();
       const last = this.steps[this.steps.length - 1];
       if (this.state.follow && !gone && last > this.state.step) this.store.set({ step: last });
       else this.drawAround();
     } catch (error) {
       this.unreachable = true;
-      this.say(error instanceof Error ? error.message : String(error), this.parts?.classList.contains("outdated"));
+      this.report(error instanceof Error ? error.message : String(error), this.parts?.classList.contains("outdated"));
     }
   }
 
-  /** @param {string} problem @param {boolean} [outdated] whether what is shown is not what was asked for */
-  say(problem, outdated = false) {
+  /** @param {string} problem @param {boolean} [outdated] whether the view is not that of the state */
+  report(problem, outdated = false) {
     this.parts?.classList.toggle("outdated", outdated);
     if (this.alertText) setText(this.alertText, problem);
     if (this.alert) this.alert.hidden = !problem;
   }
 
-  /** @param {Hover} hover */
+  /** Show the values of a token or cell. @param {Hover} hover */
   point(hover) {
     this.hover = hover;
     this.stage?.drawMarks();
@@ -222,7 +199,7 @@ export class Page {
     const nothing = !this.runs.length && this.alert?.hidden;
     if (this.empty) {
       this.empty.hidden = !nothing;
-      setText(this.empty, nothing ? "No attention was logged yet. Train with `vit-attn fit`, or write with vit_attn.tb_plugin.summary.write_attention; the page looks again every ten seconds." : "");
+      setText(this.empty, nothing ? "No attention was logged yet. Train with `vit-attn fit`, or write with vit_attn.tb_plugin.summary.write_attention; the page checks again every ten seconds." : "");
     }
     if (this.parts) this.parts.hidden = !this.here;
     this.drawAround();
@@ -242,22 +219,4 @@ export class Page {
   save() {
     savePicture(this);
   }
-}
-
-/** The wished step, or the last one before it; the last of all if none was wished. @param {number[]} steps @param {number} wish */
-export function nearest(steps, wish) {
-  if (wish < 0) return steps[steps.length - 1];
-  return steps.filter((step) => step <= wish).pop() ?? steps[0];
-}
-
-/** @param {string} url @returns {Promise<HTMLImageElement>} */
-async function loadImage(url) {
-  const image = new Image();
-  image.src = url;
-  try {
-    await image.decode();
-  } catch {
-    throw new Error(`The picture cannot be read: GET ${url}`);
-  }
-  return image;
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** The current view as one PNG: the figures, their colour bars, and what must be known. */
+/** The current view as one PNG: the figures, their colour bars, and the notes. */
 
 import { h } from "./dom.js";
 import { describe } from "./stage.js";
@@ -42,7 +42,7 @@ export function drawPicture(page) {
     context.fillStyle = style.color;
     context.fillText(words, x, y);
   };
-  const way = state.direction === "to" && state.query !== "pool" ? "is looked at by" : "looks at";
+  const way = state.direction === "to" && state.query !== "pool" ? "attended by" : "attends to";
   text(`${placeName(here)} · ${describe(here, state)} · ${tokenName(here.index, state.query)} ${way}`, MARGIN, MARGIN + 16, "600 18px");
   figures.forEach((figure, i) => paintFigure(context, figure, MARGIN + i * (WIDTH + GAP), MARGIN + 52, heights[i], text));
   lines.forEach((line, i) => text(line, MARGIN, canvas.height - MARGIN - 21 * (lines.length - 1 - i)));

@@ -4,7 +4,7 @@
 import { format, scaleTo } from "./colour.js";
 import { checkbox, h, segmented, setAttribute, setText, syncChildren } from "./dom.js";
 import { paintSmall } from "./draw.js";
-import { sinkShare } from "./measures.js";
+import { sinkThreshold } from "./measures.js";
 import { tokenName } from "./view.js";
 
 /** @typedef {import("./measures.js").Measures} Measures */
@@ -15,10 +15,10 @@ export class Sheet {
   constructor(page) {
     this.page = page;
     const set = page.store.set.bind(page.store);
-    this.sort = segmented("Order of the heads", [["network", "by layer"], ["entropy", "entropy"], ["distance", "distance"], ["sink", "largest share"]], (sort) => set({ sort: /** @type {any} */ (sort) }));
+    this.sort = segmented("Order of the heads", [["network", "by layer"], ["entropy", "entropy"], ["distance", "distance"], ["sink", "largest fraction"]], (sort) => set({ sort: /** @type {any} */ (sort) }));
     this.common = checkbox("one scale", (common) => set({ common }), "All small maps on one colour scale, else each on its own");
     this.query = h("span", { class: "detail" });
-    this.judged = h("span");
+    this.sinkNote = h("span");
     this.cells = h("div", { class: "cells", role: "group", "aria-label": "Heads" });
     this.cells.addEventListener("keydown", (event) => this.key(event));
     /** @type {Cell[]} */
@@ -27,7 +27,7 @@ export class Sheet {
       h("div", { class: "head" }, h("b", {}, "Layers × heads"), this.query, h("span", { class: "space" }), this.sort.element, this.common.element), this.cells,
       h("p", { class: "legend" }, h("span", { class: "flag uniform" }, "uniform"), "entropy at least 97 % of the largest possible in this image ",
         h("span", { class: "flag concentrated" }, "concentrated"), "one token gets at least half of all its attention in this image ",
-        h("span", { class: "flag sink" }, "sink"), "concentrated on a token that gets much whatever the image shows", this.judged));
+        h("span", { class: "flag sink" }, "sink"), "concentrated on a token that is attended to whatever the image shows", this.sinkNote));
   }
 
   /** @param {KeyboardEvent} event */
@@ -62,11 +62,11 @@ export class Sheet {
     if (!here) return;
     this.sort.update(state.sort);
     this.common.input.checked = state.common;
-    const way = state.direction === "to" && state.query !== "pool" ? "who looks at it" : "where it looks";
+    const way = state.direction === "to" && state.query !== "pool" ? "tokens that attend to it" : "tokens that it attends to";
     setText(this.query, `${tokenName(here.index, state.query)}, ${way}`);
-    const judged = here.index.sinks;
-    const how = judged?.layers ? `in nine of ten of ${judged.images} images, ${sinkShare(here.tokens)}` : `not judged here: it takes four different images, and ${judged?.images ?? "none"} ${judged?.images === 1 ? "was" : "were"} compared`;
-    setText(this.judged, ` (${how})`);
+    const { sinks } = here.index;
+    const how = sinks?.layers ? `in nine of ten of ${sinks.images} images, ${sinkThreshold(here.tokens)}` : `unknown here: it takes four different images, and ${sinks?.images ?? "none"} ${sinks?.images === 1 ? "was" : "were"} compared`;
+    setText(this.sinkNote, ` (${how})`);
     if (state.query !== "pool" && state.query >= here.tokens) return;
     this.order = this.sorted();
     const wrapped = state.sort !== "network";
@@ -104,8 +104,8 @@ export class Sheet {
     button.children[2].className = `flag ${flag}`;
     button.style.gridColumn = wrapped ? "" : String(head + 1);
     button.style.gridRow = wrapped ? "" : String(layer + 1);
-    const words = `layer ${layer + 1}, head ${head + 1}: entropy ${measures.entropy.toFixed(2)} nats, ${format(measures.share, true)} of the largest; ` +
-      `distance ${measures.distance.toFixed(1)} pixels; largest share of its attention ${format(measures.sink, true)}, on ${tokenName(here.index, measures.sinkToken)}; ` +
+    const words = `layer ${layer + 1}, head ${head + 1}: entropy ${measures.entropy.toFixed(2)} nats, ${format(measures.normalisedEntropy, true)} of the largest; ` +
+      `distance ${measures.distance.toFixed(1)} pixels; largest fraction of its attention ${format(measures.sink, true)}, on ${tokenName(here.index, measures.sinkToken)}; ` +
       `largest value here ${format(highest, true)}${flag ? `; ${flag}` : ""}`;
     setAttribute(button, "aria-label", words);
     setAttribute(button, "title", words);

@@ -1,7 +1,7 @@
 // @ts-check
-/** Where the data comes from: TensorBoard's server, or the exported file itself. */
+/** Sources of the data: TensorBoard's server, or the exported file itself. */
 
-/** A request that failed, with what is needed to understand it. */
+/** A failed request, with its status and URL. */
 export class RequestError extends Error {
   /** @param {string} url @param {number} status 0 if no reply came @param {string} text */
   constructor(url, status, text) {
@@ -11,7 +11,7 @@ export class RequestError extends Error {
   }
 }
 
-/** Asks the routes of the plugin. */
+/** Fetches from the routes of the plugin. */
 export class ServerSource {
   /** @param {URL} base the plugin's routes */
   constructor(base) {

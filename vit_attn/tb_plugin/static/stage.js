@@ -6,6 +6,8 @@ import { compare, sameTokens } from "./compare.js";
 import { h, setText } from "./dom.js";
 import { Figure } from "./figure.js";
 import { Matrix } from "./matrix.js";
+import { isByLayer, isClassSpecific, methodLabel } from "./methods.js";
+import { regionsOf } from "./regions.js";
 import { imageNumber, rankOf, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
@@ -45,16 +47,16 @@ export class Stage {
     this.problem.hidden = !obstacle && !obstacleA;
     setText(this.problem, obstacle || (obstacleA && `A: ${obstacleA}`));
     const most = Math.max(this.shown?.max ?? 0, this.shownA?.max ?? 0);
-    const scale = scaleTo(most, state.method !== "relevance");
+    const scale = scaleTo(most, !isClassSpecific(here.index, state.method));
     this.drawImage(here);
-    this.map.draw({ maps: here, title: pinned ? "B" : "Map", detail: pinned ? apart(here, pinned) : describe(here, state), shown: this.shown, scale: this.shown && scale });
+    this.map.draw({ maps: here, title: pinned ? "B" : "Map", detail: pinned ? distinction(here, pinned) : describe(here, state), shown: this.shown, scale: this.shown && scale });
     this.figures.classList.toggle("compare", Boolean(pinned));
     this.a.element.hidden = this.change.element.hidden = !pinned;
     this.comparison = pinned && compare(pinned, here, this.shownA, this.shown, state);
     if (pinned) {
-      this.a.draw({ maps: pinned, title: "A", detail: apart(pinned, here), shown: this.shownA, scale: this.shownA && scale });
-      const { change = null, scale: around = null, said = "" } = this.comparison ?? {};
-      this.change.draw({ maps: here, title: "B − A", detail: change ? said : "", shown: change, scale: around, missing: change ? "" : said });
+      this.a.draw({ maps: pinned, title: "A", detail: distinction(pinned, here), shown: this.shownA, scale: this.shownA && scale });
+      const { change = null, scale: around = null, message = "" } = this.comparison ?? {};
+      this.change.draw({ maps: here, title: "B − A", detail: change ? message : "", shown: change, scale: around, missing: change ? "" : message });
     }
     this.matrix.draw(this.shown?.hidden ?? new Set());
     this.drawMarks();
@@ -82,7 +84,7 @@ export class Stage {
     return this.column ? { query: hover.token, key: chosen, value } : { query: chosen, key: hover.token, value };
   }
 
-  /** Whether a column is shown: who looks at the chosen token. */
+  /** Whether a column is shown: the tokens that attend to the chosen one. */
   get column() {
     const { state } = this.page;
     return state.direction === "to" && state.query !== "pool";
@@ -101,8 +103,9 @@ export class Stage {
       const { grid, about } = figure.content.maps;
       /** @type {import("./draw.js").Mark[]} */
       const marks = [];
-      const answer = state.answer && about.answer ? Object.entries(about.answer) : [];
-      for (const [name, patches] of answer) patches.forEach((patch, i) => marks.push({ patch, kind: "answer", name: i ? undefined : name }));
+      for (const { name, patches, isAnswer } of state.groundTruth ? regionsOf(about) : []) {
+        patches.forEach((patch, i) => marks.push({ patch, kind: isAnswer ? "answer" : "region", name: i ? undefined : name }));
+      }
       const hovered = column ? query : key;
       const main = column ? key : query;
       if (hovered >= 0) marks.push({ patch: hovered - grid.prefix, kind: "hover" });
@@ -117,11 +120,11 @@ export class Stage {
   drawReadout(pointed) {
     const { here, state } = this.page;
     if (!here) return;
-    const percent = state.method !== "relevance";
+    const percent = !isClassSpecific(here.index, state.method);
     const name = (/** @type {number} */ token) => (token < 0 ? "pooled row" : tokenName(here.index, token));
     if (!pointed || !this.shown) {
-      const way = this.column ? "who looks at it" : "where it looks";
-      return setText(this.readout, `Query: ${tokenName(here.index, state.query)}, ${way}. Point at a patch for its numbers; click one to ask it.`);
+      const way = this.column ? "tokens that attend to it" : "tokens that it attends to";
+      return setText(this.readout, `Query: ${tokenName(here.index, state.query)}, ${way}. Point at a patch for its value; click it to make it the query.`);
     }
     const { query, key, value } = pointed;
     const parts = [`${name(query)} → ${name(key)}: ${format(value, percent)}`];
@@ -139,13 +142,13 @@ export function describe(maps, state) {
   const layer = maps.layerOf(state) + 1;
   const head = maps.headOf(state);
   const heads = typeof head === "number" ? `head ${head + 1}` : `${head} of ${maps.index.heads[layer - 1]} heads`;
-  if (state.method === "relevance") return "relevance for the predicted class";
+  if (!isByLayer(state.method)) return `${methodLabel(maps.index, state.method)}${isClassSpecific(maps.index, state.method) ? " for the predicted class" : ""}`;
   if (state.method === "raw") return `layer ${layer}, ${heads}`;
   return `rollout, layers 1–${layer}, ${head} of heads`;
 }
 
-/** What tells one side of a comparison from the other. @param {Maps} maps @param {Maps} other */
-function apart({ place, layers, index }, { place: other, layers: others }) {
+/** How one side of a comparison differs from the other. @param {Maps} maps @param {Maps} other */
+function distinction({ place, layers, index }, { place: other, layers: others }) {
   const parts = [layers.length === others.length ? "" : `${layers.length} layers`, place.run === other.run ? "" : place.run, place.step === other.step ? "" : `step ${place.step.toLocaleString("en")}`, place.image === other.image ? "" : `image ${imageNumber(index, place.image)}`];
   return parts.filter(Boolean).join(", ") || "the same";
 }

@@ -1,5 +1,5 @@
 // @ts-check
-/** All that the user chose, in one place, kept across reloads. */
+/** The user's choices, in one place, kept across reloads. */
 
 /** @typedef {{run: string, step: number, image: number}} Place */
 /**
@@ -7,13 +7,13 @@
  * @property {string} run
  * @property {number} step
  * @property {number} image
- * @property {"raw" | "rollout" | "relevance"} method
+ * @property {string} method raw, rollout, relevance, or the name of one that was logged
  * @property {number} layer -1 is the last
  * @property {import("./arithmetic.js").Head} head
  * @property {number | "pool"} query a token, or the row that the network pools
- * @property {"from" | "to"} direction looks at, or is looked at by
+ * @property {"from" | "to"} direction what the query attends to, or what attends to it
  * @property {boolean} hide leave out prefix and sinks
- * @property {boolean} answer mark where the answer is
+ * @property {boolean} groundTruth mark the regions that the data set knows
  * @property {boolean} grid lines between patches
  * @property {number} opacity of the map over the image
  * @property {"network" | "entropy" | "distance" | "sink"} sort
@@ -28,13 +28,13 @@ export const DEFAULTS = {
   run: "",
   step: -1,
   image: 0,
-  method: "relevance", // what docs/methods.md trusts for "which patches made the network name this class?"
+  method: "relevance", // the best evidence, by docs/methods.md, of the patches that a prediction rests on
   layer: -1,
   head: "mean",
   query: "pool",
   direction: "from",
   hide: false,
-  answer: false,
+  groundTruth: false,
   grid: true,
   opacity: 0.85,
   sort: "network",
@@ -46,7 +46,7 @@ export const DEFAULTS = {
 
 /** @type {Record<string, (value: any) => boolean>} */
 const VALID = {
-  method: (value) => ["raw", "rollout", "relevance"].includes(value),
+  method: (value) => typeof value === "string" && value !== "",
   head: (value) => ["mean", "max", "min"].includes(value) || Number.isInteger(value),
   query: (value) => value === "pool" || (Number.isInteger(value) && value >= 0),
   direction: (value) => ["from", "to"].includes(value),
@@ -56,7 +56,7 @@ const VALID = {
   theme: (value) => ["auto", "light", "dark"].includes(value),
 };
 
-/** The state, whoever wants to know of changes, and where it is kept. */
+/** The state, its listeners, and the storage where it is kept. */
 export class Store {
   /** @param {string} key of the storage @param {Storage | null} storage */
   constructor(key, storage) {
@@ -68,7 +68,7 @@ export class Store {
     this.listeners = [];
   }
 
-  /** What was kept, without what is not of this version. */
+  /** The stored state, without what is not of this version. */
   read() {
     /** @type {Record<string, any>} */
     const kept = {};
@@ -80,7 +80,7 @@ export class Store {
         if (value !== undefined && valid(value)) kept[name] = value;
       }
     } catch {
-      // a damaged or forbidden storage: begin with the defaults
+      // a corrupt or forbidden storage: begin with the defaults
     }
     return kept;
   }

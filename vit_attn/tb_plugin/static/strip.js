@@ -15,7 +15,7 @@ export class Strip {
     this.urls = new Map();
   }
 
-  /** Where a picture is; one that was shown at another step is not asked for again. @param {number} image @param {import("./view.js").About} about */
+  /** URL of a picture; one that was shown at another step is reused. @param {number} image @param {import("./view.js").About} about */
   urlOf(image, { picture }) {
     const { here, source } = this.page;
     if (!here) return "";

@@ -1,14 +1,15 @@
 // @ts-check
-/** What is to be seen of one image at one step, from its maps and the state. No DOM in here. */
+/** The view of one image at one step, from its maps and the state. No DOM in here. */
 
 import { columnOf, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } from "./arithmetic.js";
 import { findSinks, measure } from "./measures.js";
+import { hasMethod, isByLayer, loggedMethod } from "./methods.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {import("./state.js").State} State */
-/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], answer: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./verdict.js").Measures, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number}} About verdict: of earlier versions; picture: hash of the pixels */
+/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], ground_truth?: Record<string, number[]> | null, answer_region?: string | null, answer?: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./faithfulness.js").Measures, rows?: Record<string, (number | null)[]>, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number}} About answer, verdict: of earlier versions; rows: maps of the pooled row by method; picture: hash of the pixels */
 /** @typedef {{images: number, layers: {heads: number[][], mean: number[]}[] | null}} Sinks tokens that are sinks, by layer and head, over that many images */
-/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, sinks?: Sinks, judged?: {orders: number, images: number, methods: import("./verdict.js").Measures}, images: About[]}} Index */
+/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, methods?: import("./methods.js").Method[], sinks?: Sinks, judged?: {orders: number, images: number, methods: import("./faithfulness.js").Measures}, images: About[]}} Index */
 /** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
 
 /** Above this many tokens the matrix of a rollout is not computed: it costs N³ a layer. */
@@ -58,30 +59,31 @@ export class Maps {
     return this.cache.get(name);
   }
 
-  /** A state as it can be shown here: where no relevance was logged, raw attention stands for it. @param {State} state @returns {State} */
+  /** A state as it can be shown here: raw attention stands for a method that was not logged. @param {State} state @returns {State} */
   possible(state) {
-    return state.method === "relevance" && !this.index.relevance ? { ...state, method: "raw" } : state;
+    return hasMethod(this.index, state.method) ? state : { ...state, method: "raw" };
   }
 
   /** Whether what a state shows was loaded. @param {State} state */
   has(state) {
-    return Boolean(this.possible(state).method === "relevance" ? this.relevance : this.layers[this.layerOf(state)]);
+    const { method } = this.possible(state);
+    return Boolean(loggedMethod(this.index, method) ?? (method === "relevance" ? this.relevance : this.layers[this.layerOf(state)]));
   }
 
-  /** The layer that a state asks for, which may have come from a deeper network. @param {State} state */
+  /** The layer of a state; the last one where another network was deeper. @param {State} state */
   layerOf(state) {
     const last = this.layers.length - 1;
     return state.layer < 0 ? last : Math.min(state.layer, last);
   }
 
-  /** The head or fusion that a state asks for: only one layer's map can be of one head. @param {State} state */
+  /** The head or fusion of a state; only raw attention has single heads. @param {State} state */
   headOf(state) {
     const heads = this.index.heads[this.layerOf(state)];
     if (typeof state.head !== "number") return state.head;
     return state.method === "raw" && state.head < heads ? state.head : "mean";
   }
 
-  /** What the state's query is made of: one token, or the row that the network pools. @param {State} state */
+  /** Weights of the tokens in the state's query: one token, or what the network pools. @param {State} state */
   weights(state) {
     if (state.query === "pool") return Float32Array.from(this.about.pooled ?? this.index.pooled);
     const weights = new Float32Array(this.tokens);
@@ -93,7 +95,7 @@ export class Maps {
   fused(state) {
     const fusion = this.headOf(state);
     const all = this.remember("fused", String(fusion), () => this.layers.map((layer) => fuse(/** @type {Layer} */ (layer), fusion)));
-    return state.method === "relevance" ? all : all.slice(0, this.layerOf(state) + 1);
+    return isByLayer(state.method) ? all.slice(0, this.layerOf(state) + 1) : all;
   }
 
   /** The map of the state's layer and head. @param {State} state */
@@ -107,23 +109,26 @@ export class Maps {
   obstacle(state) {
     if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens, fewer than the one in which the query was chosen: choose another.`;
     if (state.method === "relevance" && !this.relevance) return this.index.relevance ? "The relevance is not loaded." : "No relevance was logged for this step.";
+    const logged = loggedMethod(this.index, state.method);
+    if (logged && state.query !== "pool") return `${logged.label} was logged for the pooled row only${logged.has_query ? "" : ": the method has no query"}. Choose the pooled row, or another method.`;
     if (state.method === "rollout" && !this.complete) return "Rollout needs all layers, and not all are loaded.";
     if (state.method === "raw" && !this.layers[this.layerOf(state)]) return "This layer is not loaded.";
     return "";
   }
 
-  /** The N × N map behind what is shown; `null` where it would take too long. @param {State} state */
+  /** The N × N map behind the view; `null` where only a row was logged, or where it would take too long. @param {State} state */
   matrix(state) {
     if (state.method === "relevance") return this.remember("relevance", "", () => fuse(/** @type {Layer} */ (this.relevance), 0));
     if (state.method === "raw") return this.matrixOfLayer(state);
-    if (this.tokens > MATRIX_TOKENS) return null;
+    if (this.tokens > MATRIX_TOKENS || loggedMethod(this.index, state.method)) return null;
     return this.remember("rolled", `${this.headOf(state)} ${this.layerOf(state)}`, () => rollMatrix(this.fused(state)));
   }
 
   /** A value for every token. @param {State} state */
   values(state) {
     const column = state.direction === "to" && state.query !== "pool";
-    const { pooled_relevance: pooled } = this.about;
+    const { pooled_relevance: pooled, rows } = this.about;
+    if (loggedMethod(this.index, state.method)) return Float32Array.from(rows?.[state.method] ?? [], (value) => value ?? NaN);
     if (state.method === "relevance" && state.query === "pool" && pooled) return Float32Array.from(pooled);
     if (state.method === "rollout") {
       const fused = this.fused(state);
@@ -143,7 +148,7 @@ export class Maps {
 
   /** @param {{heads: number[][], mean: number[]}[]} layers tokens that are sinks over the images @param {State} state */
   findSinks(layers, state) {
-    const [last, head] = [state.method === "relevance" ? layers.length - 1 : this.layerOf(state), this.headOf(state)];
+    const [last, head] = [isByLayer(state.method) ? this.layerOf(state) : layers.length - 1, this.headOf(state)];
     const chosen = layers.slice(state.method === "raw" ? last : 0, last + 1);
     const of = (/** @type {{heads: number[][], mean: number[]}} */ { heads, mean }) => (typeof head === "number" ? heads[head] : head === "mean" ? mean : heads.flat());
     return findSinks(state.method === "raw" ? [this.matrixOfLayer(state)] : this.fused(state), this.grid.prefix, new Set(chosen.flatMap(of)));
@@ -154,7 +159,7 @@ export class Maps {
     return Boolean(this.index.sinks?.layers?.[layer].heads[head].includes(token));
   }
 
-  /** Values, and what leaving out prefix and sinks hides of them. @param {State} state @param {number[]} left patches to leave out, in a comparison those of the other side too @returns {Shown} */
+  /** Values, and how much of them is hidden with prefix and sinks. @param {State} state @param {number[]} left patches to leave out, in a comparison those of the other side too @returns {Shown} */
   show(state, left = this.sinks(state)) {
     const values = this.values(state);
     const sinks = this.sinks(state);

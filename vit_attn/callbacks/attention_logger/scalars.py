@@ -1,0 +1,68 @@
+"""Scalars and histograms of a snapshot: measures of the heads, the pointing game, deletion and insertion."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from vit_attn.attention_maps.evaluation.baselines import Judgement
+from vit_attn.attention_maps.methods.measures import measure
+from vit_attn.attention_maps.recording.recording import Recording
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
+
+
+def write_scalars(writers: Sequence[SummaryWriter], snapshot: AttentionSnapshot, layers: Sequence[int]) -> None:
+    """Write all scalars and histograms of a step.
+
+    Args:
+        writers: Writers of event files.
+        snapshot: Snapshot of the step.
+        layers: Indices of the layers whose heads are measured.
+    """
+    measures = measure(snapshot.recording, patch_size(snapshot.probe.images, snapshot.recording))
+    scalars = pointing(snapshot) | (faithfulness(snapshot.comparison) if snapshot.comparison else {})
+    for writer in writers:
+        for layer in layers:
+            for name, by_layer in measures.items():
+                heads = by_layer[layer].cpu()
+                writer.add_scalar(f"attention_{name}/layer_{layer + 1}", heads.mean(), snapshot.step)
+                writer.add_histogram(f"attention_{name}_of_heads/layer_{layer + 1}", heads, snapshot.step)
+        for name, value in scalars.items():
+            writer.add_scalar(name, value, snapshot.step)
+
+
+def pointing(snapshot: AttentionSnapshot) -> dict[str, float]:
+    """Return the fraction of images in which each method's top-ranked patch is in the answer region, and chance.
+
+    It is empty where the answer region is not known.
+    """
+    if snapshot.ground_truth is None:
+        return {}
+    answers = [truth.regions[truth.answer] for truth in snapshot.ground_truth]
+    prefix = snapshot.recording.num_prefix_tokens
+    scores = {}
+    for method, rows in snapshot.rows.items():
+        hits = [int(row[prefix:].argmax()) in answer for row, answer in zip(rows, answers, strict=True)]
+        scores[f"attention_pointing/{method.name}"] = sum(hits) / len(hits)
+    patches = snapshot.recording.num_tokens - prefix
+    return scores | {"attention_pointing/chance": sum(map(len, answers)) / len(answers) / patches}
+
+
+def faithfulness(comparison: Judgement) -> dict[str, float]:
+    """Return areas under deletion and insertion by method, beside centre first and the mean of random orders."""
+    scalars = {}
+    for label, measures in comparison.overall.items():
+        name = label.replace(", ", "_").replace(" ", "_")
+        for measure_name, each in measures.items():
+            scalars[f"attention_{measure_name}/{name}"] = each.value
+            scalars[f"attention_{measure_name}/random"] = each.random
+            scalars[f"attention_{measure_name}/centre_first"] = each.centre
+    return scalars
+
+
+def patch_size(images: Tensor, recording: Recording) -> tuple[float, float]:
+    """Return height and width of a patch in pixels of these images."""
+    if recording.patch_size is not None:
+        return recording.patch_size
+    rows, cols = recording.grid_size
+    return images.shape[-2] / rows, images.shape[-1] / cols

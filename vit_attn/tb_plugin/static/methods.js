@@ -1,0 +1,39 @@
+// @ts-check
+/** Attribution methods of a step: those that the page computes from the maps, and those that were logged. No DOM in here. */
+
+/** @typedef {{name: string, label: string, reference: string, class_specific: boolean, has_query: boolean, rows: boolean}} Method rows: whether each image has its map */
+/** @typedef {{methods?: Method[], relevance: boolean}} Logged part of the index */
+
+/** @type {[string, string][]} name and text of what the page computes */
+const COMPUTED = [["relevance", "Relevance"], ["raw", "Raw"], ["rollout", "Rollout"]];
+
+/** Name and text of each method that can be chosen. @param {Logged} index @returns {[string, string][]} */
+export function methodChoices(index) {
+  const logged = (index.methods ?? []).filter(({ rows }) => rows);
+  return [...COMPUTED, ...logged.map(({ name, label }) => /** @type {[string, string]} */ ([name, label]))];
+}
+
+/** A method whose map of the pooled row was logged; nothing for those that the page computes. @param {Logged} index @param {string} name */
+export function loggedMethod(index, name) {
+  return index.methods?.find((method) => method.rows && method.name === name);
+}
+
+/** Whether a step has what a method needs. @param {Logged} index @param {string} name */
+export function hasMethod(index, name) {
+  return name === "raw" || name === "rollout" || (name === "relevance" ? index.relevance : Boolean(loggedMethod(index, name)));
+}
+
+/** Whether a method has one map of each layer, or of the layers up to it. @param {string} name */
+export function isByLayer(name) {
+  return name === "raw" || name === "rollout";
+}
+
+/** Whether a method's maps are for the predicted class; they have no unit, while others are fractions of attention. @param {Logged} index @param {string} name */
+export function isClassSpecific(index, name) {
+  return name === "relevance" || Boolean(loggedMethod(index, name)?.class_specific);
+}
+
+/** How a method is named in a sentence. @param {Logged} index @param {string} name */
+export function methodLabel(index, name) {
+  return loggedMethod(index, name)?.label ?? name;
+}
