@@ -246,7 +246,7 @@ def _aligned(rows: list[list[str]]) -> str:
 def _data(args: argparse.Namespace) -> ImageData:
     name, settings = _dataset(args), _settings(args)
     own = settings if settings.get("dataset") == name else {}
-    of_pictures = ("img_size", "channels", "normalize", "skip_damaged", "columns", "bits")
+    of_pictures = ("img_size", "channels", "normalize", "skip_corrupt", "columns", "bits")
     kept = {each: own[each] for each in of_pictures if each in own}
     data = ImageData(name, root=args.root or settings.get("root"), batch_size=1, **kept)
     data.prepare_data()

@@ -33,7 +33,7 @@ from vit_attn.commands.run.lock import hold_run
 from vit_attn.commands.run.name import check_run_name, check_runs_folder
 from vit_attn.commands.run.report import report_end, report_stop
 from vit_attn.commands.run.slurm import requeue
-from vit_attn.commands.run.stored_config import options_of_run
+from vit_attn.commands.run.stored_config import config_to_resume, options_of_run
 from vit_attn.commands.run.trainer_checks import (
     check_averages,
     check_callbacks,
@@ -354,7 +354,7 @@ def _config_of_run(verb: str, options: list[str]) -> list[str]:
     folder = run_folder(value if given else (options[position + 1 : position + 2] or [None])[0])
     if folder is None:
         return []
-    return ["--config", str(folder / "config.yaml")] if verb == "fit" else options_of_run(folder)
+    return ["--config", config_to_resume(folder)] if verb == "fit" else options_of_run(folder)
 
 
 def _refuse_other_settings(asked: dict[str, Any], stored: dict[str, Any], path: str) -> None:

@@ -14,7 +14,7 @@ from vit_attn.data import ImageData
 from vit_attn.data.datasets.registry import DATASETS, find_dataset
 from vit_attn.data.datasets.torchvision_specs import TORCHVISION_SPECS
 from vit_attn.data.loading.workers import DecodingDataset
-from vit_attn.data.transforms.host import Centre
+from vit_attn.data.transforms.host import CentreCrop
 from vit_attn.errors import UserError
 
 
@@ -135,7 +135,7 @@ def test_a_data_set_of_torchvisions_is_read_from_its_own_files(name: str, tmp_pa
     loaded = DATASETS[name].load(tmp_path, False)
     assert tuple(len(loaded[part]) for part in ("train", "val", "test") if part in loaded) == COUNTS[name]
     assert len(data.class_names) == data.num_classes == len(set(data.class_names))
-    images = DecodingDataset(loaded["train"], Centre((8, 8)), data.in_chans)
+    images = DecodingDataset(loaded["train"], CentreCrop((8, 8)), data.in_chans)
     handed = pickle.loads(pickle.dumps(images))  # as a worker gets it that is not forked
     assert torch.equal(handed[torch.tensor([5])].images, images[torch.tensor([5])].images)
     split = data.store.ready("train")

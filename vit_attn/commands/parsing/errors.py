@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import NoReturn
 
+from vit_attn.commands.parsing.renamed import current_option
 from vit_attn.errors import UserError, did_you_mean
 
 FORMS_OF_A_CLASS = ("Not a valid subclass", "a class path (str)", "a dict with")
@@ -47,6 +48,8 @@ def _unknown(option: str, parser: ArgumentParser | None) -> str:
     name = option.partition("=")[0]
     if not name.startswith("-"):
         return f"unexpected argument {name!r}" + ("; name configuration files with -c" if name.endswith("ml") else "")
+    if renamed := current_option(name):
+        return f"unknown option {name}, did you mean {renamed!r}?"
     return f"unknown option {name}{did_you_mean(name, set(_options(parser)) if parser else ())}"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from vit_attn.commands.run.checkpoint import read_run, run_folder
 from vit_attn.commands.run.folders import LAST, find_run, find_run_of_job
 from vit_attn.commands.run.slurm import was_requeued
+from vit_attn.commands.run.stored_config import config_to_resume
 from vit_attn.errors import UserError
 
 FIXED = {
@@ -84,7 +85,7 @@ def take_resume(options: Sequence[str]) -> tuple[list[str], Path | None]:
         folder = find_run(which, others)
     if folder is None:
         return others, None
-    return ["--config", str(folder / "config.yaml"), *others, f"--ckpt_path={folder / LAST}"], folder
+    return ["--config", config_to_resume(folder), *others, f"--ckpt_path={folder / LAST}"], folder
 
 
 def begun_with(path: Path) -> list[str] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from vit_attn.commands.parsing.renamed import RENAMED
 from vit_attn.commands.parsing.yaml_limits import MOST_CHARACTERS, load_yaml
 from vit_attn.errors import UserError
 
@@ -21,7 +22,7 @@ DATA = (
     "img_size",
     "channels",
     "normalize",
-    "skip_damaged",
+    "skip_corrupt",
     "columns",
     "bits",
 )
@@ -41,6 +42,10 @@ def read_run_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it cannot be read, is no mapping, or is too large, too deep or full of aliases.
     """
+    return _with_current_names(_read(path))
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             text = file.read(MOST_CHARACTERS + 1).decode("utf-8")
@@ -52,6 +57,21 @@ def read_run_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
         raise UserError(f"{path} is not the configuration of a run")
     return content
+
+
+def config_to_resume(folder: Path) -> str:
+    """Value of ``--config`` that repeats a run: its file, or the file's content if settings were renamed since.
+
+    Args:
+        folder: The run.
+    """
+    path = folder / "config.yaml"
+    try:
+        stored = _read(path)
+    except UserError:  # the parser reports it
+        return str(path)
+    current = _with_current_names(stored)
+    return str(path) if current == stored else yaml.safe_dump(current)
 
 
 def settings_to_measure(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,6 +91,15 @@ def options_of_run(folder: Path) -> list[str]:
     """The options that measure a checkpoint as the run in that folder would."""
     kept = settings_to_measure(read_run_config(folder / "config.yaml"))
     return ["--config", yaml.safe_dump(kept)] if kept else []
+
+
+def _with_current_names(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the names that settings have now."""
+    current = dict(config)
+    for section, names in RENAMED.items():
+        if isinstance(settings := config.get(section), Mapping):
+            current[section] = {names.get(name, name): value for name, value in settings.items()}
+    return current
 
 
 def _section(config: Mapping[str, Any], name: str, names: tuple[str, ...]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from vit_attn.data.datasets.files.folder import PHOTOS, complete
-from vit_attn.data.datasets.splits import DatasetInfo, ItemImageList, Split
+from vit_attn.data.datasets.image_list import ItemImageList
+from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.data.datasets.streams import Stream, open_timm
 from vit_attn.data.datasets.webdataset import class_names, find_shards
 from vit_attn.data.images.image_file import open_image

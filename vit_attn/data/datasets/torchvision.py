@@ -1,4 +1,8 @@
-"""Torchvision's data sets for classification, opened by name."""
+"""Torchvision's data sets for classification, opened by name.
+
+Those in :data:`TORCHVISION_SETS` are tested on files in their own format. The names in :data:`DROPPED` were once
+supported: they are read through attributes of torchvision's classes that nothing here tests.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -11,7 +15,8 @@ import torch
 
 from vit_attn.data.datasets.files.folder import complete
 from vit_attn.data.datasets.files.roots import refuse_other_root
-from vit_attn.data.datasets.splits import DatasetInfo, ImageFileList, ItemImageList, Split
+from vit_attn.data.datasets.image_list import ImageFileList, ItemImageList
+from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.data.datasets.torchvision_specs import TORCHVISION_SPECS, Options, TorchvisionSpec
 from vit_attn.errors import UserError
 
@@ -121,3 +126,5 @@ def _line(error: Exception) -> str:
 
 
 TORCHVISION_SETS = {name: _source(name, recipe) for name, recipe in TORCHVISION_SPECS.items()}
+
+DROPPED: dict[str, str] = {}

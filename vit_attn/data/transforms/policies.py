@@ -104,29 +104,31 @@ def apply_operations(images: Pixels, codes: Int64[np.ndarray, " B"], values: Flo
     return result
 
 
-def rand_augment(images: Pixels, magnitude: int, draws: BatchRNG, rounds: int = 2) -> Pixels:
+def rand_augment(images: Pixels, magnitude: int, rng: BatchRNG, rounds: int = 2) -> Pixels:
     """Change each image by ``rounds`` operations of its own, all of strength ``magnitude`` of 30."""
     for _ in range(rounds):
-        codes = draws.host(draws.rng.integers(0, DRAWN, draws.total))
-        images = apply_operations(images, codes, _signed_values(images, False, codes, magnitude, draws))
+        codes = rng.local(rng.generator.integers(0, DRAWN, rng.total))
+        images = apply_operations(images, codes, _signed_values(images, False, codes, magnitude, rng))
     return images
 
 
-def trivial_augment(images: Pixels, share: float, draws: BatchRNG) -> Pixels:
+def trivial_augment(images: Pixels, probability: float, rng: BatchRNG) -> Pixels:
     """Change a share of the images by one operation each, of any strength."""
-    codes = draws.host(draws.rng.integers(0, DRAWN, draws.total))
-    strengths = draws.host(draws.rng.integers(0, BINS, draws.total))
-    values = _signed_values(images, True, codes, strengths, draws)
-    return apply_operations(images, np.where(draws.host(draws.rng.random(draws.total)) < share, codes, 0), values)
+    codes = rng.local(rng.generator.integers(0, DRAWN, rng.total))
+    strengths = rng.local(rng.generator.integers(0, BINS, rng.total))
+    values = _signed_values(images, True, codes, strengths, rng)
+    return apply_operations(
+        images, np.where(rng.local(rng.generator.random(rng.total)) < probability, codes, 0), values
+    )
 
 
-def colour_jitter(images: Pixels, strength: float, draws: BatchRNG) -> Pixels:
+def colour_jitter(images: Pixels, strength: float, rng: BatchRNG) -> Pixels:
     """Change brightness, contrast, saturation and hue of each image, in an order of its own.
 
     Factors are uniform in 1 ± strength, turns of hue in ± strength / 4 of the circle.
     """
-    order = draws.host(draws.rng.permuted(np.tile(np.arange(4), (draws.total, 1)), axis=1))
-    turns = draws.host(draws.rng.uniform(-strength, strength, (draws.total, 4)))
+    order = rng.local(rng.generator.permuted(np.tile(np.arange(4), (rng.total, 1)), axis=1))
+    turns = rng.local(rng.generator.uniform(-strength, strength, (rng.total, 4)))
     values = turns * np.array([1, 1, 1, 0.25]) + np.array([1, 1, 1, 0])
     each = np.arange(len(order))
     for column in order.T:
@@ -135,11 +137,11 @@ def colour_jitter(images: Pixels, strength: float, draws: BatchRNG) -> Pixels:
 
 
 def _signed_values(
-    images: Pixels, wide: bool, codes: np.ndarray, strengths: int | np.ndarray, draws: BatchRNG
+    images: Pixels, wide: bool, codes: np.ndarray, strengths: int | np.ndarray, rng: BatchRNG
 ) -> Float64[np.ndarray, " B"]:
     """The parameter of each image's operation; half of those that have two directions go the other way."""
     values = magnitudes(wide, images.shape[-2], images.shape[-1])[codes, strengths]
-    back = draws.host(draws.rng.random(draws.total)) < 0.5
+    back = rng.local(rng.generator.random(rng.total)) < 0.5
     values = np.where(back & _SIGNED[codes], -values, values)
     factors = (codes >= NAMES.index("Brightness")) & (codes <= NAMES.index("Sharpness"))
     return np.where(factors, 1 + values, values)
