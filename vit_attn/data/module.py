@@ -39,6 +39,8 @@ DEFAULT_SIZE = (224, 224)
 class ImageData(L.LightningDataModule):
     """A data set by name, whose loaders yield augmented, normalised batches on the training device.
 
+    That is the Trainer's device. Without a Trainer it is the CPU, or the one that a loader's ``device`` names.
+
     Args:
         dataset: ``coins``, which needs no files; ``cifar10`` or another of torchvision's data sets; ``folder``, with
             the images of each class in a sub-folder; ``csv``, a table with the columns path, label and, optionally,
@@ -317,39 +319,23 @@ class ImageData(L.LightningDataModule):
             self.setup(stage)
 
     def train_dataloader(self, device: Device = None) -> DeviceLoader:
-        """Shuffled, augmented, normalised training batches.
-
-        Args:
-            device: Device of the batches; by default the Trainer's, and the CPU without one.
-        """
+        """Shuffled, augmented, normalised training batches."""
         self._setup_once("fit")
         self.store.ready("train")
         self._check_batch_size()
         return self._loaders.training(self.progress, device)
 
     def val_dataloader(self, device: Device = None) -> DeviceLoader:
-        """Normalised validation batches, in a random order that is the same in every run.
-
-        Args:
-            device: Device of the batches; by default the Trainer's, and the CPU without one.
-        """
+        """Normalised validation batches, in a random order that is the same in every run."""
         self._setup_once("fit")
         return self._loaders.evaluation("val", self.progress, device)
 
     def test_dataloader(self, device: Device = None) -> DeviceLoader:
-        """Normalised test batches, in a random order that is the same in every run.
-
-        Args:
-            device: Device of the batches; by default the Trainer's, and the CPU without one.
-        """
+        """Normalised test batches, in a random order that is the same in every run."""
         self._setup_once("test")
         return self._loaders.evaluation("test", self.progress, device)
 
     def predict_dataloader(self, device: Device = None) -> DeviceLoader:
-        """Normalised test batches in the order of the files, by which predictions are numbered.
-
-        Args:
-            device: Device of the batches; by default the Trainer's, and the CPU without one.
-        """
+        """Normalised test batches in the order of the files, by which predictions are numbered."""
         self._setup_once("predict")
         return self._loaders.evaluation("test", self.progress, device, file_order)

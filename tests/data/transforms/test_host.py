@@ -46,5 +46,5 @@ def test_what_torchvision_does_in_a_worker_is_not_done_again_on_the_device():
 
 def test_a_picture_is_decoded_large_enough_for_its_smallest_crop():
     assert CentreCrop((32, 32)).min_side == HostAugment((32, 32), Augment()).min_side == 64
-    least = HostAugment((32, 32), Augment(random_resized_crop=0.08)).least
+    least = HostAugment((32, 32), Augment(random_resized_crop=0.08)).min_side
     assert 64 <= least * (0.75 * 0.08) ** 0.5 < 65
