@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count, islice, repeat
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -30,9 +31,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from vit_attn.data.loading.device import DeviceDataset, IndexDataset, ShuffledBatches
+from vit_attn.data.loading.device import MemoryBatches
+from vit_attn.data.loading.device_dataset import DeviceDataset
+from vit_attn.data.loading.sampler import ShuffledBatches
 from vit_attn.data.module import ImageData
-from vit_attn.data.transforms.augment import Augment, augment_batch
+from vit_attn.data.transforms.augment import Augment
+from vit_attn.data.transforms.batch import augment_batch
 from vit_attn.data.transforms.rng import BatchRNG
 from vit_attn.model import VisionTransformer
 
@@ -83,16 +87,15 @@ def ours(
     images: Tensor, recipe: Augment, data: ImageData, batch_size: int, device: str = "cpu"
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches without end, as ``ImageData`` makes them."""
-    picks, labels = IndexDataset(len(images), "train"), torch.arange(len(images)) % 10
-    resident, steps = DeviceDataset(images, labels, device), count()
-    order = ShuffledBatches(images, batch_size, num_replicas=1, rank=0)
-    loader = DataLoader(picks, batch_size=None, sampler=order)
+    labels = torch.arange(len(images)) % 10
+    on_device, steps = DeviceDataset(images, labels, device), count()
+    sampler = ShuffledBatches(images, batch_size, num_replicas=1, rank=0)
+    batches = MemoryBatches(sampler, lambda _: on_device)
     for epoch in count():
-        order.set_epoch(epoch)
-        for pick in loader:
-            pixels, targets = resident.gather(pick.addresses)
-            draws = BatchRNG((0, next(steps)), len(pixels), device=device)
-            yield augment_batch(pixels, recipe, data.normalize, draws), targets
+        sampler.set_epoch(epoch)
+        for pixels, targets, _ in batches.on(torch.device(device)):
+            rng = BatchRNG((0, next(steps)), len(targets), device=device)
+            yield augment_batch(cast(Tensor, pixels), recipe, data.normalize, rng), targets
 
 
 def bench_cpu(args: argparse.Namespace, images: Tensor, data: ImageData) -> None:
@@ -166,8 +169,7 @@ def bench_files(args: argparse.Namespace) -> None:
             for name, loader in zip(rates, (mine, yours), strict=True):
                 start, count = time.perf_counter(), 0
                 for batch in loader:
-                    pixels = data.normalize(batch.images) if name == "ours" else batch[0]
-                    count += len(pixels)
+                    count += len(batch[0])
                 if number:  # the first starts the workers
                     rates[name].append(count / (time.perf_counter() - start))
         report(f"{args.files} files, {WORKERS} workers", rates)

@@ -98,6 +98,8 @@ def trainer_at() -> Callable[..., L.Trainer]:
             "global_step": 0,
             "estimated_stepping_batches": 10,
             "fit_loop": SimpleNamespace(epoch_loop=loop),
+            "strategy": SimpleNamespace(root_device=torch.device("cpu")),
+            "overfit_batches": 0,
             "state": SimpleNamespace(fn="fit"),
         }
         return type("Answers", (L.Trainer,), answers)()

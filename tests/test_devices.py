@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.testing import assert_close
 
 from vit_attn.cli import main
-from vit_attn.data.loading.evaluation import EvaluationBatches
+from vit_attn.data.loading.sampler import EvaluationBatches
 from vit_attn.data.transforms.rng import lasting_order
 from vit_attn.errors import UserError
 
@@ -135,5 +135,5 @@ def test_ranks_measure_every_image_once_in_as_many_batches(count: int, ranks: in
 
 
 def test_fewer_images_than_devices_are_refused():
-    with pytest.raises(UserError, match="the test split has 3 images to measure, fewer than the 4 devices"):
+    with pytest.raises(UserError, match="the test split has 3 images to evaluate, fewer than the 4 devices"):
         EvaluationBatches(range(3), 4, "test", num_replicas=4, rank=0)

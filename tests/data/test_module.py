@@ -144,7 +144,7 @@ def test_lightning_keeps_the_sampler_that_shares_an_epoch_out_among_ranks():
     data.prepare_data()
     loader = data.train_dataloader()
     assert isinstance(loader.sampler, DistributedSampler)  # any other, lightning replaces under DDP
-    assert len(next(iter(loader))[0]) == 16
+    assert len(next(iter(loader))[0]) == len(next(iter(loader))[1]) == 16
 
 
 def test_normalised_pixels_have_mean_0_and_deviation_1():

@@ -14,8 +14,7 @@ from torch.testing import assert_close
 
 from vit_attn.data import ImageData
 from vit_attn.data.datasets.registry import DATASETS
-from vit_attn.data.loading.loaders import as_it_is
-from vit_attn.data.loading.streams import stacked
+from vit_attn.data.loading.streams import collate as collate_items
 
 ROOT = Path(__file__).parent.parent.parent
 pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
@@ -64,14 +63,14 @@ def data_of(picture_folder, cifar10_root: Path, shards: Path, tmp_path: Path) ->
 def test_what_a_worker_receives_is_the_same_after_it_was_sent(data_of, kind: str):
     data = data_of(kind)
     loaders = {"train": data.train_dataloader(), "val": data.val_dataloader()}
-    for loader in loaders.values():
+    for loader in (each.batches.loader for each in loaders.values()):
         images, collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
-        assert collate in (as_it_is, stacked) or loader.batch_size is None
+        assert collate is collate_items or loader.batch_size is None
         if isinstance(loader.dataset, torch.utils.data.IterableDataset):
             assert_close(next(iter(images))[0], next(iter(loader.dataset))[0])
         else:
             some = torch.tensor([1, 0, 2])
-            assert_close(images.__getitems__(some.tolist()), loader.dataset.__getitems__(some.tolist()))
+            assert_close(images[some], loader.dataset[some])
     assert len(pickle.loads(pickle.dumps(data.splits["val"]))) == len(data.splits["val"])
 
 
@@ -94,7 +93,7 @@ if __name__ == "__main__":
         name, root = each.split("=")
         data = ImageData(name, root, img_size=8, batch_size=4, loader="workers", normalize="imagenet", num_workers=2)
         data.setup("fit")
-        found[name] = [(images, labels) for images, labels, _ in data.train_dataloader()]
+        found[name] = list(data.train_dataloader())
     torch.save(found, where)
 """
 
@@ -114,4 +113,4 @@ def test_workers_start_in_every_way(picture_folder, shards: Path, tmp_path: Path
     for name, batches in torch.load(tmp_path / "found.pt").items():
         data = ImageData(name, str(shards if name.startswith("wds") else root), **options)
         data.setup("fit")
-        assert_close([(images, labels) for images, labels, _ in data.train_dataloader()], batches, rtol=0, atol=0)
+        assert_close(list(data.train_dataloader()), batches, rtol=0, atol=0)

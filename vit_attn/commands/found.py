@@ -19,7 +19,11 @@ def say_what_is_read(files: Sequence[Path], network: "Network", name: str) -> No
         network: That names them.
         name: What it was called.
     """
-    from vit_attn.data.summary import classes  # torch takes seconds to import: only when there is something to do
+    from vit_attn.data.summary import (
+        describe_classes,
+    )  # torch takes seconds to import: only when there is something to do
 
     names = [network.name_of(index) for index in range(network.num_classes)]
-    sys.stdout.write(one_line(f"{name}: {classes(names)}; {len(files):,} image{'' if len(files) == 1 else 's'}") + "\n")
+    sys.stdout.write(
+        one_line(f"{name}: {describe_classes(names)}; {len(files):,} image{'' if len(files) == 1 else 's'}") + "\n"
+    )

@@ -1,4 +1,4 @@
-"""Images for training: data sets by name, and one whose answer is known."""
+"""Data sets by name, and ``Coins``, a generated one with ground-truth patches."""
 
 from vit_attn.data.datasets.coins import Coins
 from vit_attn.data.module import ImageData

@@ -1,9 +1,6 @@
-"""Any data set by name, for Lightning."""
+"""Data module of any data set by name, for Lightning and for plain PyTorch loops."""
 
-import itertools
 import os
-from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,68 +9,70 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from vit_attn.checkpoints.card import KEY, Card, card_of
 from vit_attn.checkpoints.class_names import class_name
-from vit_attn.data.datasets.duplicates import say_duplicates
-from vit_attn.data.datasets.fingerprint import fingerprint_of, names_of_batch
-from vit_attn.data.datasets.registry import DATASETS, OWN, ROOT_VARIABLE, DatasetInfo, Split, find_dataset
+from vit_attn.data.checks import check_batch_size, check_minimum
+from vit_attn.data.class_order import needs_renumbering
+from vit_attn.data.datasets.duplicates import log_duplicates
+from vit_attn.data.datasets.fingerprint import batch_names, fingerprint_of
+from vit_attn.data.datasets.registry import DATASETS, ROOT_VARIABLE, DatasetInfo, Split, find_dataset
 from vit_attn.data.images.bit_depth import Bits
-from vit_attn.data.loading.balance import imbalance, inverse_frequencies
-from vit_attn.data.loading.cache import Probe, SplitCache
-from vit_attn.data.loading.device import DecodedBatch, DeviceDataset, IndexBatch, Loader
+from vit_attn.data.loading.balance import describe_imbalance, inverse_frequencies
+from vit_attn.data.loading.cache import Probe, ReadingSettings, SplitCache
+from vit_attn.data.loading.device import DeviceLoader
+from vit_attn.data.loading.device_dataset import DeviceSplits
 from vit_attn.data.loading.limits import Limit, limit_of
-from vit_attn.data.loading.loaders import Balance, Loaders
+from vit_attn.data.loading.loaders import Balance, Device, Loaders, LoaderSettings
+from vit_attn.data.loading.memory import LoaderKind
 from vit_attn.data.loading.progress import RunProgress
-from vit_attn.data.loading.whole_images import DeviceImageList, random_parts, resident
 from vit_attn.data.normalization import Statistics, find_statistics
-from vit_attn.data.summary import say_limit, say_what_was_found
-from vit_attn.data.transforms.augment import NOT_GIVEN, Augment, alternating, augment_batch, mix
-from vit_attn.data.transforms.host import on_device
-from vit_attn.data.transforms.rng import BatchRNG, file_order, to_device
+from vit_attn.data.summary import log_limit, log_splits
+from vit_attn.data.transforms.augment import NOT_GIVEN, Augment
+from vit_attn.data.transforms.rng import file_order
 from vit_attn.errors import UserError
 
-UNLIKE = (224, 224)
-"""Height and width of images that have none in common, in pixels."""
+DEFAULT_SIZE = (224, 224)
+"""Height and width in pixels for data sets whose images have different sizes."""
 
 
 class ImageData(L.LightningDataModule):
-    """A data set by name: in memory, gathered and augmented on the device of the training, or read by workers.
+    """A data set by name, whose loaders yield augmented, normalised batches on the training device.
+
+    That is the Trainer's device. Without a Trainer it is the CPU, or the one that a loader's ``device`` names.
 
     Args:
-        dataset: ``coins``, which needs no files; ``cifar10`` or another set of torchvision's; ``folder``, with the
-            images of each class in a sub-folder; ``csv``, a table with the columns path, label and, if wanted, split;
-            or one of timm's: ``hfds/NAME``, ``hfids/NAME``, ``wds/…``, ``tfds/NAME``, ``torch/NAME``.
-        root: Folder of the data sets' files, by default the variable ``VIT_ATTN_DATA``, else ``data``; the folder
-            itself for ``folder``, the file for ``csv``.
-        columns: Which columns of the table of ``csv`` are which, as ``path=file,label=class``; common names are known.
+        dataset: ``coins``, which needs no files; ``cifar10`` or another of torchvision's data sets; ``folder``, with
+            the images of each class in a sub-folder; ``csv``, a table with the columns path, label and, optionally,
+            split; or one of timm's: ``hfds/NAME``, ``hfids/NAME``, ``wds/…``, ``tfds/NAME``, ``torch/NAME``.
+        root: Folder of the data sets' files, by default the variable ``VIT_ATTN_DATA``, else ``data``; for ``folder``
+            the folder itself, for ``csv`` the file.
+        columns: Names of the columns of ``csv``, as ``path=file,label=class``; common names are recognised.
         download: Whether missing files may be downloaded.
-        batch_size: Images a step on each device.
-        num_workers: Processes that read images where ``loader`` is ``workers``; by default as many as there are cores.
-        augment: What happens to training images. What is not given is as the data set stands it, such as crop and flip
-            for ``cifar10``, and nothing for ``coins``.
-        seed: Seed of shuffles and augmentation. The validation split is the same for every seed.
-        loader: Where a batch is put together: ``memory``, on the device of the training, where all images are kept;
-            ``workers``, on the host, from files that are read anew; ``auto``, on the device if the images fit
+        batch_size: Images per step on each device.
+        num_workers: Processes that read images with ``loader: workers``; by default the number of cores.
+        augment: Augmentation of training images. What is not given is the data set's default, such as crop and flip
+            for ``cifar10``, and none for ``coins``.
+        seed: Seed of shuffling and augmentation. The validation split is the same for every seed.
+        loader: Where batches are made: ``memory``, on the training device, which keeps all images; ``workers``, in
+            processes that read the files in every epoch; ``auto``, on the device if the images fit
             ``memory_budget_gb``.
-        memory_budget_gb: Memory on the device, in GB, that the decoded images may take for ``loader: auto``.
-        img_size: Side of the images in pixels: their shorter side is resized to it, and the centre is kept. By default
-            that of the data set, and 224 where it has images of unlike sizes.
-        channels: 3 for colour and 1 for grey; by default as the data set has it.
-        normalize: Whose mean and deviation are taken off: a data set's name, ``imagenet``, ``inception``, ``clip``, a
-            network of timm's, or the path of a checkpoint. By default what is known of the data set, else what its
-            training images have.
-        balance: What is done where classes have unlike numbers of images: ``loss``, weights of the classes;
-            ``sampling``, each class is drawn as often.
-        skip_damaged: Whether files that cannot be read as images are left out and counted, instead of ending the run.
-            Where workers read, all are read once before. Of ``wds/…`` workers always leave them out, uncounted, and
-            of ``hfids/…`` and ``tfds/…`` never.
-        bits: How many bits grey pictures of 16 use, which makes the largest value of as many white; by default what
-            holds the values of the training pictures, or of a thousand of them. Another that goes beyond is refused.
+        memory_budget_gb: Memory on the device, in GB, for the decoded images with ``loader: auto``.
+        img_size: Side of the images in pixels: the shorter side is resized to it, and the centre is cropped. By default
+            the data set's, and 224 if its images have different sizes.
+        channels: 3 for colour and 1 for grey; by default the data set's.
+        normalize: Source of the mean and standard deviation: a data set's name, ``imagenet``, ``inception``, ``clip``,
+            one of timm's networks, or the path of a checkpoint. By default the data set's, measured on its training
+            images if they are not known.
+        balance: Remedy for class imbalance: ``loss``, class weights; ``sampling``, all classes are drawn equally often.
+        skip_corrupt: Whether corrupt image files are left out and counted, instead of ending the run. Workers' files
+            are all read once beforehand. Workers always leave them out of ``wds/…``, uncounted, and never of
+            ``hfids/…`` and ``tfds/…``.
+        bits: Bit depth that grey images of 16 bits use, whose largest value is white; by default the smallest that
+            holds the values of the training images, or of a thousand of them. An image with larger values is refused.
 
     Raises:
-        UserError: If there is no such data set, or if its files are missing or damaged.
+        UserError: If there is no such data set, or if its files are missing or corrupt.
     """
 
     def __init__(  # noqa: PLR0913  one argument a setting
@@ -85,36 +84,34 @@ class ImageData(L.LightningDataModule):
         num_workers: int | None = None,
         augment: Augment = NOT_GIVEN,
         seed: int = 0,
-        loader: Loader = "auto",
+        loader: LoaderKind = "auto",
         memory_budget_gb: float = 4.0,
         img_size: int | None = None,
         channels: Literal[1, 3] | None = None,
         normalize: str | None = None,
         balance: Balance = "none",
-        skip_damaged: bool = False,
+        skip_corrupt: bool = False,
         columns: str | None = None,
         bits: Bits | None = None,
     ) -> None:
         super().__init__()
-        least = {"batch_size": (batch_size, 1), "num_workers": (num_workers, 0), "seed": (seed, 0)}
-        least |= {"memory_budget_gb": (memory_budget_gb, 0), "img_size": (img_size, 1)}
-        for name, (value, low) in least.items():
-            if value is not None and value < low:
-                raise UserError(f"{name} must be at least {low}, got {value}")
+        check_minimum(1, batch_size=batch_size, img_size=img_size)
+        check_minimum(0, num_workers=num_workers, seed=seed, memory_budget_gb=memory_budget_gb)
         self._root_given = root is not None
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         source = find_dataset(dataset, Path(root) if root else None, download, columns)
         self.download, self.batch_size, self.seed = download, batch_size, seed
         self.augment, self.balance = augment.over(source.augment), balance
-        size = (img_size, img_size) if img_size else source.img_size or UNLIKE
+        size = (img_size, img_size) if img_size else source.img_size or DEFAULT_SIZE
         colours = channels or source.in_chans
-        self.store = SplitCache(source, self.root, size, colours, loader, memory_budget_gb, skip_damaged, bits)
-        self.store.parts = self.augment.random_resized_crop
-        self._loaders = Loaders(self.store, self.augment, batch_size, seed, balance, num_workers)
+        reading = ReadingSettings(size, colours, loader, memory_budget_gb, skip_corrupt, bits)
+        self.store = SplitCache(source, self.root, reading, self.augment.random_resized_crop)
+        self._resident = DeviceSplits(self.store)
+        settings = LoaderSettings(self.augment, batch_size, seed, balance, num_workers)
+        self._loaders = Loaders(self.store, settings, self.normalize, self._resident)
         self._statistics = self._known_statistics(normalize)
         self._scaling: tuple[Tensor, Tensor] | None = None
         self._fingerprint: dict[str, Any] | None = None
-        self._resident: dict[tuple[str, torch.device], DeviceDataset | DeviceImageList] = {}
 
     def _known_statistics(self, name: str | None) -> Statistics | None:
         known = find_statistics(name, DATASETS) if name else None
@@ -123,34 +120,34 @@ class ImageData(L.LightningDataModule):
         return known and known.for_channels(self.in_chans)
 
     @property
-    def place(self) -> RunProgress:
-        """Where in the run this is."""
+    def progress(self) -> RunProgress:
+        """Progress of the Trainer's run."""
         return RunProgress(self.trainer)
 
     @property
     def source(self) -> DatasetInfo:
-        """The data set."""
+        """Description of the data set."""
         return self.store.source
 
     @property
     def splits(self) -> dict[str, Split]:
-        """What was loaded of ``train``, ``val`` and ``test``."""
+        """The splits ``train``, ``val`` and ``test`` that are loaded."""
         return self.store.splits
 
     @property
     def remarks(self) -> list[str]:
-        """What the user must know of how the files were understood, a phrase each; all of them once they are loaded."""
+        """Remarks for the user on how the files were understood, a phrase each; complete once they are loaded."""
         return self.source.remarks
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Names of the classes by index; of some data sets only the files tell them."""
+        """Names of the classes by index; of some data sets they are known once the files are loaded."""
         loaded = self.splits.get("train")
         return (loaded.class_names if loaded else None) or self.source.class_names
 
     @property
     def title(self) -> str:
-        """The name of the data set, and where it lies if only its files say what it is."""
+        """Name of the data set, with its root if that is the user's own."""
         return f"{self.dataset} {self.root}" if self.dataset not in DATASETS and self._root_given else self.dataset
 
     @property
@@ -170,7 +167,7 @@ class ImageData(L.LightningDataModule):
 
     @property
     def class_weights(self) -> list[float] | None:
-        """Weight of each class in the loss, where ``balance`` asks for it: its inverse frequency, 1 in the mean."""
+        """Weight of each class in the loss with ``balance: loss``: its inverse frequency, with mean 1."""
         if self.balance != "loss":
             return None
         return inverse_frequencies(self._labels(), self.num_classes)
@@ -181,7 +178,7 @@ class ImageData(L.LightningDataModule):
         if not len(split.labels) and self.store.in_memory:
             split = self.store.ready("train")
         if not len(split.labels):
-            raise UserError(f"balance needs labels, which {self.dataset} tells image by image: set loader to memory")
+            raise UserError(f"balance needs labels, which {self.dataset} gives image by image: set loader to memory")
         return split.labels
 
     @property
@@ -224,59 +221,51 @@ class ImageData(L.LightningDataModule):
         self._statistics, self._scaling = Statistics(stored.mean, stored.std), None
 
     def _numbers_otherwise(self, stored: tuple[str, ...]) -> bool:
-        """Whether a checkpoint's classes are in another order, where ours is a convention, which was another once."""
-        here = tuple(map(class_name, self.class_names))
-        if stored == here:
-            return False
-        again = "; an order that changed since cannot be resumed: begin anew" if sorted(stored) == sorted(here) else ""
-        if not again or self.dataset not in OWN or (self.trainer is not None and self.place.trains):
-            difference = _first_difference(stored, here)
-            raise UserError(f"the checkpoint is of other classes than {self.dataset}: {difference}{again}")
-        return True
+        """Whether a checkpoint has the same classes in another order, which evaluation can follow."""
+        fitting = self.trainer is not None and self.progress.is_fitting
+        return needs_renumbering(self.dataset, stored, tuple(map(class_name, self.class_names)), fitting)
 
     def prepare_data(self) -> None:
-        """Download what is missing, once a node; the splits stay in memory for ``setup``."""
+        """Download missing files, once per node; the splits stay in memory for ``setup``."""
         self._load(self.download)
-        self._check_batch(self.splits["train"])
+        self._check_batch_size()
 
     def _load(self, download: bool) -> None:
-        """Open the files, unless that was done, and say what was found."""
+        """Open the files and log what was found, unless that was done."""
         if self.splits:
             return
         self.store.load(download)
-        say_what_was_found(self.title, self.class_names, self.store.found, self.remarks)
+        log_splits(self.title, self.class_names, self.store.found, self.remarks)
 
-    def _check_batch(self, split: Split) -> None:
-        ranks, _ = self.place.ranks
-        if self.place.trains and self.batch_size > len(split) // ranks:
-            each = f"the {len(split)} training images" if ranks == 1 else f"each device's share of {len(split)} images"
-            raise UserError(f"batch_size={self.batch_size} is larger than {each}: set --data.batch_size")
+    def _check_batch_size(self) -> None:
+        if self.progress.is_fitting:
+            check_batch_size(self.batch_size, len(self.splits["train"]), self.progress.world_size)
 
     def setup(self, stage: str) -> None:
-        """Load the splits where ``prepare_data`` ran in another process, and read what goes to the memory."""
+        """Load the splits if ``prepare_data`` ran in another process, and decode those that are kept in memory."""
         self._load(False)
-        self.store.parts = self.augment.random_resized_crop if stage == "fit" else None
-        say_limit(self, stage)
+        self.store.min_area = self.augment.random_resized_crop if stage == "fit" else None
+        log_limit(self, stage)
         if stage == "fit":
-            say_duplicates(self.store.found)
-            _ = self.in_memory  # refused, if so, before any picture is read
+            log_duplicates(self.store.found)
+            self._loaders.check()  # before any image is decoded
         for name in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
             self.store.ready(name)
         if stage in ("test", "predict") and self.store.tested_on == "val":
-            rank_zero_info(f"{self.dataset} has no test images: the validation images are taken in their place")
+            rank_zero_info(f"{self.dataset} has no test images: the validation images are used instead")
         if stage != "fit":
             return
-        _ = self.statistics  # computed, and told, before the first batch
-        if (self.augment.mixup or self.augment.cutmix) and self.batch_size % 2 and self.place.ranks[0] > 1:
+        _ = self.statistics  # computed and logged before the first batch
+        if (self.augment.mixup or self.augment.cutmix) and self.batch_size % 2 and self.progress.world_size > 1:
             rank_zero_info(
                 f"augment: mixup and cutmix pair the images of a device, and batch_size={self.batch_size} is odd: "
                 "one device with the batch of all would pair others"
             )
         if self.balance != "none":
-            rank_zero_info(f"balance: {self.balance}; {imbalance(self._labels(), self.class_names)}")
+            rank_zero_info(f"balance: {self.balance}; {describe_imbalance(self._labels(), self.class_names)}")
 
     def limit(self, stage: str) -> Limit | None:
-        """What of its split a stage leaves out, and why.
+        """Limit of a stage that uses only some images of its split.
 
         Args:
             stage: ``val``, ``test`` or ``predict``.
@@ -285,28 +274,28 @@ class ImageData(L.LightningDataModule):
         return limit_of(self.trainer, stage, len(split), self.batch_size) if self.trainer else None
 
     def probe(self, count: int) -> Probe:
-        """``count`` images of the validation split, drawn once: every call and every run gets the same."""
+        """``count`` validation images, the same ones at every call and in every run."""
         return self.store.probe(count)
 
     def batch_names(self, epoch: int, batch: int, limit: int = 8) -> list[str]:
-        """The images of a training batch on this rank: their files, else their numbers; of a stream, the batch alone.
+        """Names of the images in a training batch on this rank: their files, else their numbers; none for a stream.
 
         Args:
             epoch: The epoch, from 0.
             batch: The batch in the epoch, from 0.
-            limit: Most images that are named; how many more there are is said in their place.
+            limit: Most images that are named; the number of the others follows them.
         """
         split = self.store.ready("train")
         if split.stream is not None:
             return [f"batch {batch + 1} of epoch {epoch + 1} of {self.dataset}"]
-        batches = self._loaders.batches(split, self.place)
-        names = names_of_batch(split, self.dataset, batches, (epoch, batch))
+        sampler = self._loaders.training_sampler(split, self.progress)
+        names = batch_names(split, self.dataset, sampler, epoch, batch)
         return names if len(names) <= limit else [*names[:limit], f"and {len(names) - limit} more"]
 
     def fingerprint(self) -> dict[str, Any]:
-        """What tells these images from others: data set, numbers of images, classes, hashes of the files' names.
+        """Fingerprint of the data: data set, numbers of images, classes, and hashes of the files' names.
 
-        The files are named from the root on, so that a data set may be moved; of those that are measured the sizes
+        Names are relative to the root, so that a data set may be moved. Of evaluation images the sizes of the files
         count too. No image is read.
         """
         self._load(self.download)
@@ -323,69 +312,30 @@ class ImageData(L.LightningDataModule):
         scale, shift = self._scaling
         return images.float().mul_(scale).add_(shift)
 
-    @cached_property
-    def in_memory(self) -> bool:
-        """Whether all images are kept on the device.
+    def _setup_once(self, stage: str) -> None:
+        """Set up for a plain loop, if neither a Trainer nor the user did."""
+        if not self.splits:
+            self._load(self.download)
+            self.setup(stage)
 
-        Raises:
-            UserError: If they are not and ``augment`` needs it.
-        """
-        if self.augment.flip_alternating and not self.store.in_memory:
-            raise UserError("augment.flip_alternating needs all images on the device: set loader to memory")
-        return self.store.in_memory
+    def train_dataloader(self, device: Device = None) -> DeviceLoader:
+        """Shuffled, augmented, normalised training batches."""
+        self._setup_once("fit")
+        self.store.ready("train")
+        self._check_batch_size()
+        return self._loaders.training(self.progress, device)
 
-    def train_dataloader(self) -> DataLoader:
-        """Shuffled batches: of addresses where the images are on the device, else read and augmented by workers."""
-        _ = self.in_memory
-        self._check_batch(self.store.ready("train"))
-        return self._loaders.training(self.place)
+    def val_dataloader(self, device: Device = None) -> DeviceLoader:
+        """Normalised validation batches, in a random order that is the same in every run."""
+        self._setup_once("fit")
+        return self._loaders.evaluation("val", self.progress, device)
 
-    def val_dataloader(self) -> DataLoader:
-        """The held-out images, in a random order that is the same in every run."""
-        return self._loaders.once("val", self.place)
+    def test_dataloader(self, device: Device = None) -> DeviceLoader:
+        """Normalised test batches, in a random order that is the same in every run."""
+        self._setup_once("test")
+        return self._loaders.evaluation("test", self.progress, device)
 
-    def test_dataloader(self) -> DataLoader:
-        """The test images, which nothing but ``test`` and ``predict`` reads, in such an order too."""
-        return self._loaders.once("test", self.place)
-
-    def predict_dataloader(self) -> DataLoader:
-        """The test images in the order of their files, by which predictions are numbered."""
-        return self._loaders.once("test", self.place, file_order)
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """End the run over a file that a worker could not read."""
-        return batch.whole(self.store.skip_damaged) if isinstance(batch, DecodedBatch) else batch
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Gather a batch that came as addresses from the images on the device."""
-        if not isinstance(batch, IndexBatch):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        split, place = self.splits[batch.split], (batch.split, device)
-        if place not in self._resident:
-            self._resident[place] = resident(split, device)
-        images, labels = self._resident[place].gather(batch.addresses)
-        if batch.split == "train" and self.augment.flip_alternating:
-            mirrored = alternating(batch.addresses, len(split), self.seed)
-            return images, labels, to_device(mirrored.numpy(), device)
-        return images, labels
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """Augment training images on their device; normalise all."""
-        images, labels, *mirrored = batch
-        if not (self.trainer and self.trainer.training):
-            return self.normalize(images), labels
-        on, (world_size, rank) = self.augment if self.in_memory else on_device(self.augment), self.place.ranks
-        draws = BatchRNG((self.seed, self.place.step), len(labels), rank, world_size, labels.device)
-        if isinstance(images, list):  # whole pictures, which have the network's size from here on
-            images = random_parts(images, on.random_resized_crop or 1.0, draws, self.img_size)
-            on = replace(on, random_resized_crop=0.0)
-        images = augment_batch(images, on, self.normalize, draws, *mirrored)
-        if (on.mixup or on.cutmix) and self.place.progress < (1.0 if on.mix_until is None else on.mix_until):
-            return mix(images, labels, self.num_classes, on.mixup or 0.0, on.cutmix or 0.0, draws)
-        return images, labels
-
-
-def _first_difference(stored: tuple[str, ...], here: tuple[str, ...]) -> str:
-    pairs = itertools.zip_longest(stored, here, fillvalue="none")
-    number, (theirs, ours) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-    return f"class {number} is {theirs!r} there and {ours!r} here"
+    def predict_dataloader(self, device: Device = None) -> DeviceLoader:
+        """Normalised test batches in the order of the files, by which predictions are numbered."""
+        self._setup_once("predict")
+        return self._loaders.evaluation("test", self.progress, device, file_order)

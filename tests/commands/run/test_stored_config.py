@@ -131,3 +131,24 @@ def test_defaults_of_callbacks_that_are_objects_are_stored_as_texts(tmp_path: Pa
     (timer,) = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
     assert timer["init_args"]["interval"] == "step"
     assert main(["fit", "-c", str(run / "config.yaml"), f"--runs={tmp_path / 'again'}"]) == 0
+
+
+@pytest.mark.parametrize("verb", ["fit", "test", "judge"])
+def test_a_run_of_an_earlier_version_keeps_a_setting_that_was_renamed(verb: str, run: Path):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["data"]["skip_corrupt"]
+    config["data"]["skip_damaged"] = True
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert read_run_config(run / "config.yaml")["data"]["skip_corrupt"] is True
+    if verb == "fit":
+        assert main(["fit", f"--resume={run}", "--trainer.max_epochs=2", *TINY]) == 0
+        resumed = yaml.safe_load((run / "config.yaml").read_text())["data"]
+        assert (resumed["skip_corrupt"], "skip_damaged" in resumed) == (True, False)
+    else:
+        assert main([verb, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[verb]]) == 0
+
+
+def test_the_old_name_of_an_option_is_answered_with_the_new_one(tmp_path: Path, capsys):
+    assert main(["fit", "--data.dataset=coins", f"--runs={tmp_path}", "--data.skip_damaged=true"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--data.skip_damaged, did you mean '--data.skip_corrupt'" in line

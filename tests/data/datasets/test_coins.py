@@ -6,7 +6,7 @@ from vit_attn.data import Coins, ImageData
 from vit_attn.data.datasets.coins import BUYER, COLOURS, GLYPHS, GRID, PATCH
 from vit_attn.errors import UserError
 
-UNMARKED = "where the answer stands is known of images of their own size and channels, so it is not marked"
+UNMARKED = "ground-truth patches are known in images of the original size and channels only"
 
 
 def patch_of(image: torch.Tensor, patch: int) -> np.ndarray:

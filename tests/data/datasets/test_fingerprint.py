@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from vit_attn.data import ImageData
+from vit_attn.data.datasets.image_list import ImageFileList
 from vit_attn.data.datasets.registry import DATASETS
-from vit_attn.data.datasets.splits import ImageFileList
 
 OPTIONS = {"img_size": 8, "batch_size": 4, "num_workers": 0, "normalize": "imagenet"}
 
@@ -41,7 +41,7 @@ def test_the_images_of_a_batch_are_named_by_their_files(picture_folder, trainer_
 
 def test_images_without_files_are_numbered(cifar10_root: Path, shards: Path):
     data = made("cifar10", cifar10_root, img_size=None)
-    addresses = next(iter(data.train_dataloader())).addresses
+    addresses = next(iter(data.train_dataloader().sampler))
     assert data.batch_names(0, 0) == [f"training image {index + 1} of cifar10" for index in addresses.tolist()]
     pytest.importorskip("webdataset")
     data = made("wds/photos", shards, loader="workers")

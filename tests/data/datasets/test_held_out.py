@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from vit_attn.data.datasets.held_out import share_out, stratified_split
-from vit_attn.data.datasets.splits import ImageFileList, Split
+from vit_attn.data.datasets.held_out import partition, stratified_split
+from vit_attn.data.datasets.image_list import ImageFileList
+from vit_attn.data.datasets.splits import Split
 
 
 @pytest.mark.parametrize("held_out", [1, 10, 57, 100])
@@ -27,7 +28,7 @@ def shared(names: list[str], root: str = "/pictures") -> dict[str, int]:
     """The part of each picture, by its name."""
     paths = [f"{root}/{label}/{name}" for label in ("cat", "dog") for name in names]
     labels = torch.arange(2).repeat_interleave(len(names))
-    parts = share_out(Split(None, labels, pictures=ImageFileList(paths, Path(root))), 3, "pictures", ["cat", "dog"])
+    parts = partition(Split(None, labels, pictures=ImageFileList(paths, Path(root))), 3, "pictures", ["cat", "dog"])
     assert [part.labels.bincount().tolist() for part in parts[1:]] == [[max(1, round(len(names) / 10))] * 2] * 2
     return {
         path.removeprefix(f"{root}/"): number
@@ -66,6 +67,6 @@ def test_parts_do_not_depend_on_how_the_root_is_named(tmp_path, monkeypatch):
             monkeypatch.chdir(here)
         labels = torch.arange(2).repeat(20)
         pictures = ImageFileList([root / f"{number}.png" for number in range(40)], root)
-        parts = share_out(Split(None, labels, pictures=pictures), 3, "t.csv", ["a", "b"])
+        parts = partition(Split(None, labels, pictures=pictures), 3, "t.csv", ["a", "b"])
         seen.append([[Path(path).name for path in part.pictures.paths.tolist()] for part in parts])
     assert seen[0] == seen[1] == seen[2]

@@ -21,7 +21,7 @@ def test_cifar10_splits_hold_every_labelled_image_once(cifar10_root: Path):
     found = torch.cat([splits["train"].images, splits["val"].images]).permute(0, 2, 3, 1).numpy()
     assert {image.tobytes() for image in found} == {image.tobytes() for image in labelled.data}
     assert splits["val"].labels.bincount().tolist() == [2] * 10
-    assert splits["train"].answer is None
+    assert splits["train"].ground_truth is None
 
 
 def test_images_keep_their_labels(cifar10_root: Path):
@@ -48,13 +48,13 @@ def test_a_failed_download_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_damaged_and_missing_files_are_named_and_left_alone(cifar10_root: Path):
+def test_corrupt_and_missing_files_are_named_and_left_alone(cifar10_root: Path):
     folder = cifar10_root / CIFAR10.base_folder
-    (folder / "data_batch_3").write_bytes(b"damaged")
+    (folder / "data_batch_3").write_bytes(b"corrupt")
     (folder / "test_batch").unlink()
-    with pytest.raises(UserError, match="test_batch is missing, data_batch_3 is damaged"):
+    with pytest.raises(UserError, match="test_batch is missing, data_batch_3 is corrupt"):
         DATASETS["cifar10"].load(cifar10_root, True)
-    assert (folder / "data_batch_3").read_bytes() == b"damaged"
+    assert (folder / "data_batch_3").read_bytes() == b"corrupt"
 
 
 def test_the_real_cifar10_has_the_stated_splits_and_statistics(real_root: Path):

@@ -15,8 +15,8 @@ from vit_attn.data.datasets import streams
 from vit_attn.data.datasets.registry import DATASETS, find_dataset
 from vit_attn.data.datasets.streams import Stream
 from vit_attn.data.datasets.timm import split_names
-from vit_attn.data.loading.evaluation import DealtStream
-from vit_attn.data.transforms.host import Centre
+from vit_attn.data.loading.streams import ShardedStream
+from vit_attn.data.transforms.host import CentreCrop
 from vit_attn.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
@@ -65,14 +65,14 @@ def test_tar_files_are_streamed_by_workers(shards: Path, workers: int):
     data.setup("fit")
     batches = list(data.train_dataloader())
     assert len(batches) == len(data.train_dataloader()) == 6
-    assert all(images.shape == (4, 3, 8, 8) and labelled_right(images, labels) for images, labels, _ in batches)
+    assert all(images.shape == (4, 3, 8, 8) and labelled_right(images, labels) for images, labels in batches)
     again = list(data.train_dataloader())
     assert all(
         torch.equal(a, b)
         for one, two in zip(batches, again, strict=True)
         for a, b in zip(one[:2], two[:2], strict=True)
     )
-    assert sum(len(labels) for _, labels, _ in data.val_dataloader()) == 16
+    assert sum(len(labels) for _, labels in data.val_dataloader()) == 16
     assert len(data.probe(3).labels) == 3
 
 
@@ -86,15 +86,15 @@ def spoil_images(shard: Path, count: int) -> None:
     shard.write_bytes(content)
 
 
-def test_damaged_images_of_tar_files_end_the_run_or_are_counted(shards: Path, caplog):
+def test_corrupt_images_of_tar_files_end_the_run_or_are_counted(shards: Path, caplog):
     spoil_images(shards / "photos-train-01.tar", 3)
     line = "3 of the 24 training images of wds/photos"
-    with pytest.raises(UserError, match=f"^{line} cannot be read; skip with --data.skip_damaged=true$"):
+    with pytest.raises(UserError, match=f"^{line} cannot be read; skip with --data.skip_corrupt=true$"):
         of(shards, loader="memory").setup("fit")
-    data = of(shards, loader="memory", skip_damaged=True)
+    data = of(shards, loader="memory", skip_corrupt=True)
     with caplog.at_level("INFO"):
         data.setup("fit")
-    assert f"skip_damaged: left out {line}" in caplog.messages
+    assert f"skip_corrupt: left out {line}" in caplog.messages
     assert len(data.splits["train"].decoded()) == 21
 
 
@@ -278,17 +278,17 @@ def test_what_a_stream_cannot_read_is_a_line(fails: bool, message: str, monkeypa
     data = ImageData("hfids/pets", img_size=4, batch_size=4, loader="workers", num_workers=1, normalize="imagenet")
     data.setup("fit")
     for loader in (data.train_dataloader(), data.val_dataloader()):
-        with pytest.raises(UserError, match=f"^{message}; mend or remove, or skip with --data.skip_damaged=true$"):
-            [data.on_before_batch_transfer(batch, 0) for batch in loader]
+        with pytest.raises(UserError, match=f"^{message}; repair or remove it, or skip with --data.skip_corrupt=true$"):
+            list(loader)
 
 
-def test_a_damaged_picture_of_a_stream_can_be_left_out_in_memory(monkeypatch: pytest.MonkeyPatch, caplog):
+def test_a_corrupt_picture_of_a_stream_can_be_left_out_in_memory(monkeypatch: pytest.MonkeyPatch, caplog):
     monkeypatch.setattr(streams, "create_dataset", lambda *_args, **_options: Spoiled(False))
-    data = ImageData("hfids/pets", img_size=4, batch_size=2, loader="memory", skip_damaged=True)
+    data = ImageData("hfids/pets", img_size=4, batch_size=2, loader="memory", skip_corrupt=True)
     with caplog.at_level("INFO"):
         data.setup("fit")
     assert data.splits["train"].decoded()[:, 0, 0, 0].tolist() == [0, 40, 80, 160, 200]
-    assert "skip_damaged: left out 1 of the 6 training images of hfids/pets" in caplog.messages
+    assert "skip_corrupt: left out 1 of the 6 training images of hfids/pets" in caplog.messages
 
 
 def test_a_set_without_validation_images_gets_them_where_it_can_be_cut(monkeypatch: pytest.MonkeyPatch):
@@ -322,7 +322,7 @@ def test_a_hub_that_cannot_be_reached_is_one_line(monkeypatch: pytest.MonkeyPatc
         raise ConnectionError("Couldn't reach 'a' on the Hub\nand much more")
 
     monkeypatch.setattr(streams, "create_dataset", refuse)
-    with pytest.raises(UserError, match=r"hfds/a cannot be had, split 'train': Couldn't reach 'a' on the Hub$"):
+    with pytest.raises(UserError, match=r"hfds/a cannot be opened, split 'train': Couldn't reach 'a' on the Hub$"):
         find_dataset("hfds/a")
 
 
@@ -352,7 +352,7 @@ def test_ranks_measure_every_image_of_a_stream_once_in_as_many_batches(monkeypat
     picture = np.zeros((4, 4, 3), np.uint8)
     monkeypatch.setattr(streams, "create_dataset", lambda *_, **__: Items([(picture, i) for i in range(count)]))
     stream = Stream("hfids/a", None, "val", count)
-    found = [list(DealtStream(stream, Centre((4, 4)), 3, size, (ranks, rank))) for rank in range(ranks)]
+    found = [list(ShardedStream(stream, CentreCrop((4, 4)), 3, size, ranks, rank)) for rank in range(ranks)]
     assert {len(batches) for batches in found} == {-(-count // (ranks * size))}
     assert all(1 <= len(batch.labels) <= size for batches in found for batch in batches)
     assert sorted(int(label) for batches in found for batch in batches for label in batch.labels) == list(range(count))

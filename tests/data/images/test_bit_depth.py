@@ -112,7 +112,7 @@ def test_a_deep_picture_among_others_needs_to_be_told_of(tmp_path: Path):
     data.store.load(False)
     pictures = data.splits["train"].to_read()
     saved(Path(pictures.name(1)), np.full((2, 2), 4000))
-    with pytest.raises(UserError, match=r"it is of 16 bits and uses 12, unlike those looked at: set --data.bits"):
+    with pytest.raises(UserError, match=r"it is of 16 bits and uses 12, unlike the sampled ones: set --data.bits"):
         pictures.read(1, 1)
     assert np.asarray(pictures.of_bits(12).read(1, 1)).max() == 249
 

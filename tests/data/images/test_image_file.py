@@ -89,7 +89,7 @@ def test_what_is_no_whole_image_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("empty.png", "text.png", "cut.png", "bomb.png", "missing.png"):
         with pytest.raises(UserError, match=f"{name} cannot be read as an image: "):
             read_picture(tmp_path / name)
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 1000)
+    monkeypatch.setattr(pictures, "MAX_PIXELS", 1000)
     with pytest.raises(UserError, match="40x40 pixels are more than 1,000"):
         read_picture(whole)
 
@@ -105,9 +105,9 @@ def test_what_claims_to_be_huge_is_told_once(tmp_path: Path):
 def test_a_large_photograph_is_decoded_no_larger_than_needed(tmp_path: Path):
     noise = Image.effect_noise((40, 30), 120).convert("RGB").resize((1600, 1200), Image.Resampling.BICUBIC)
     path = saved(tmp_path / "large.jpg", noise, quality=95)
-    whole, small = read_picture(path), as_picture(lambda: Image.open(path), 3, "large", least=128)
+    whole, small = read_picture(path), as_picture(lambda: Image.open(path), 3, "large", min_side=128)
     assert (whole.size, small.size) == ((1600, 1200), (200, 150))
-    assert as_picture(lambda: Image.open(path), least=601).size == (1600, 1200)
+    assert as_picture(lambda: Image.open(path), min_side=601).size == (1600, 1200)
     difference = fit_picture(whole, (64, 64)).astype(int) - fit_picture(small, (64, 64))
     assert np.abs(difference).max() <= 4
 

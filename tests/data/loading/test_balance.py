@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from vit_attn.data import ImageData
+from vit_attn.data.datasets.image_list import ImageFileList
 from vit_attn.data.datasets.registry import DATASETS
-from vit_attn.data.datasets.splits import ImageFileList, Split
-from vit_attn.data.loading.balance import balanced, inverse_frequencies
-from vit_attn.data.loading.device import ShuffledBatches
+from vit_attn.data.datasets.splits import Split
+from vit_attn.data.loading.balance import balanced_order, inverse_frequencies
+from vit_attn.data.loading.sampler import ShuffledBatches
 
 LABELS = torch.tensor([0] * 90 + [1] * 9 + [2])
 
@@ -23,7 +24,7 @@ def test_weights_are_inverse_frequencies():
 
 
 def drawn(epoch: int, rank: int = 0, ranks: int = 1) -> list[int]:
-    order = ShuffledBatches(LABELS, 10, order=balanced(LABELS), num_replicas=ranks, rank=rank, seed=3)
+    order = ShuffledBatches(LABELS, 10, order=balanced_order(LABELS), num_replicas=ranks, rank=rank, seed=3)
     order.set_epoch(epoch)
     return [int(address) % 100 for part in order for address in part]
 
@@ -69,7 +70,7 @@ def test_a_small_class_is_seen_as_often_as_a_large_one(picture_folder, loader: s
     with caplog.at_level("INFO"):
         found = counts("sampling")
     assert (found - 86).abs().max() < 25
-    assert "balance: sampling; of 'bright' there are 40 training images, of 'dark' 3" in caplog.text
+    assert "balance: sampling; 'bright' has 40 training images, 'dark' has 3" in caplog.text
 
 
 def test_weights_are_there_for_the_loss_and_for_nothing_else(picture_folder):

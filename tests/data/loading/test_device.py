@@ -1,62 +1,132 @@
+"""Loaders yield what a network trains on: augmented, normalised, on its device, with a Trainer and without one."""
+
+from pathlib import Path
+
+import lightning as L
 import pytest
 import torch
-from torch.utils.data import DataLoader
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch.testing import assert_close
 
-from vit_attn.data.loading.device import DeviceDataset, IndexDataset, ShuffledBatches, choose_loader
+from vit_attn.data import Augment, ImageData
+from vit_attn.data.loading.device import DeviceLoader, TrainingLoader
+from vit_attn.data.transforms.rng import lasting_order
 
-
-def resident(count: int) -> DeviceDataset:
-    """Image i is of the grey i."""
-    greys = torch.arange(count, dtype=torch.uint8)
-    return DeviceDataset(greys.view(-1, 1, 1, 1).expand(-1, 3, 8, 8), greys.long(), "cpu")
-
-
-def batches(count: int, epoch: int, rank: int = 0, ranks: int = 1, seed: int = 0, size: int = 5) -> list[torch.Tensor]:
-    """Addresses of an epoch, a batch at a time."""
-    picks = IndexDataset(count, "train")
-    order = ShuffledBatches(picks, size, num_replicas=ranks, rank=rank, seed=seed)
-    order.set_epoch(epoch)
-    return [pick.addresses for pick in DataLoader(picks, batch_size=None, sampler=order)]
+QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
-def test_an_epoch_holds_every_image_once_with_its_label():
-    parts = [resident(20).gather(addresses) for addresses in batches(20, 3)]
-    images, labels = (torch.cat(each) for each in zip(*parts, strict=True))
-    assert sorted(labels.tolist()) == list(range(20))
-    assert torch.equal(images[:, 0, 0, 0].long(), labels)
+class Recorder(L.LightningModule):
+    """Trains one number, and keeps its batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number, self.batches = torch.nn.Parameter(torch.zeros(1)), {"train": [], "val": []}
+
+    def training_step(self, batch, _):
+        self.batches["train"].append(batch)
+        return self.number.sum()
+
+    def validation_step(self, batch, _):
+        self.batches["val"].append(batch)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def test_the_order_depends_on_seed_and_epoch():
-    def order(**options):
-        return [int(address) % 20 for part in batches(20, **options) for address in part]
-
-    assert order(epoch=1) == order(epoch=1)
-    assert len({tuple(order(epoch=epoch, seed=seed)) for epoch in (0, 1) for seed in (0, 9)}) == 4
+def data_of(root: Path, **options) -> ImageData:
+    settings = {"batch_size": 20, "download": False, "num_workers": 0} | options
+    return ImageData("cifar10", root=str(root), **settings)
 
 
-@pytest.mark.parametrize(("count", "ranks"), [(20, 1), (23, 2), (26, 4)])
-@pytest.mark.parametrize("epoch", [0, 3])
-def test_ranks_have_blocks_of_what_one_has_in_each_step(count, ranks, epoch):
-    whole = batches(count, epoch, seed=7, size=3 * ranks)
-    parts = [batches(count, epoch, rank, ranks, seed=7, size=3) for rank in range(ranks)]
-    assert {len(part) for part in parts} == {len(whole)} == {count // (3 * ranks)}
-    for wanted, *found in zip(whole, *parts, strict=True):
-        assert torch.equal(torch.cat(found), wanted)
-        images, labels = resident(count).gather(wanted)
-        assert labels.tolist() == images[:, 0, 0, 0].tolist() == (wanted - epoch * count).tolist()
+@pytest.mark.parametrize(("loader", "workers"), [("memory", 0), ("workers", 0), ("workers", 2)])
+def test_a_plain_loop_gets_the_tensors_that_a_trainer_gets(cifar10_root: Path, loader: str, workers: int):
+    augment = Augment(rand_augment=9, erase=0.5, mixup=0.8, cutmix=1.0, flip_alternating=loader == "memory")
+    options = {"loader": loader, "num_workers": workers, "augment": augment}
+    recorder = Recorder()
+    trainer = L.Trainer(max_epochs=2, num_sanity_val_steps=0, enable_checkpointing=False, **QUIET)
+    trainer.fit(recorder, datamodule=data_of(cifar10_root, **options))
+    data = data_of(cifar10_root, **options)
+    train, val = data.train_dataloader(), data.val_dataloader()
+    assert_close([batch for _ in range(2) for batch in train], recorder.batches["train"], rtol=0, atol=0)
+    assert_close(list(val), recorder.batches["val"][: len(val)], rtol=0, atol=0)
+    assert len(train) == 9
 
 
-@pytest.mark.parametrize("address", [3, 3 + 20, 3 + 5 * 20])
-def test_an_address_names_its_image_in_every_epoch(address):
-    images, labels = resident(20).gather(torch.tensor([address]))
-    assert (int(labels), int(images[0, 0, 0, 0])) == (3, 3)
+@pytest.mark.parametrize("loader", ["memory", "workers"])
+def test_images_come_normalised_and_labels_with_them(cifar10_root: Path, loader: str):
+    data = data_of(cifar10_root, loader=loader, batch_size=7)
+    data.prepare_data()
+    data.setup("fit")
+    images, labels = (torch.cat(each) for each in zip(*data.val_dataloader(), strict=True))
+    split = data.splits["val"]
+    order = lasting_order(len(split))
+    assert images.dtype == torch.float32
+    assert torch.equal(images, data.normalize(split.decoded()[order]))
+    assert torch.equal(labels, split.labels[order])
+    assert torch.equal(torch.cat([y for _, y in data.predict_dataloader()]), data.splits["test"].labels)
+    for images, labels in data.train_dataloader():
+        assert (images.dtype, images.shape, labels.dtype) == (torch.float32, (7, 3, 32, 32), torch.int64)
 
 
-def test_all_images_go_to_the_device_if_they_fit(caplog: pytest.LogCaptureFixture):
-    with caplog.at_level("INFO"):
-        assert choose_loader("auto", 2000, 30_000, 0.07)
-        assert not choose_loader("auto", 2000, 30_000, 0.05)
-    assert "loader: memory, since the 2,000 decoded images are 0.06 GB and memory_budget_gb=0.07" in caplog.text
-    assert "loader: workers, since the 2,000 decoded images are 0.06 GB and memory_budget_gb=0.05" in caplog.text
-    assert choose_loader("memory", 2000, 30_000, 0.0)
-    assert not choose_loader("workers", 2000, 30_000, 1.0)
+@pytest.mark.parametrize("loader", ["memory", "workers"])
+def test_mixed_images_come_with_class_probabilities(cifar10_root: Path, loader: str):
+    data = data_of(cifar10_root, loader=loader, augment=Augment(mixup=0.8, cutmix=1.0))
+    targets = torch.cat([targets for _, targets in data.train_dataloader()])
+    assert targets.shape == (180, 10)
+    assert_close(targets.sum(dim=1), torch.ones(180))
+    assert (targets.max(dim=1).values < 0.999).float().mean() > 0.5
+    assert all(labels.dtype == torch.int64 for _, labels in data.val_dataloader())
+
+
+def test_each_plain_epoch_has_another_order_and_augmentation_unless_it_is_set(cifar10_root: Path):
+    loader = data_of(cifar10_root).train_dataloader()
+    first, second = list(loader), list(loader)
+    assert not torch.equal(first[0][1], second[0][1])
+    loader.set_epoch(0)
+    assert_close(list(loader), first, rtol=0, atol=0)
+    loader.set_epoch(0)
+    next(iter(loader))  # a loop that breaks has had its epoch, too
+    assert_close(list(loader), second, rtol=0, atol=0)
+
+
+def test_nothing_is_left_for_the_transfer_hooks(cifar10_root: Path):
+    data = data_of(cifar10_root)
+    for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
+        assert not is_overridden(hook, data, L.LightningDataModule)
+    loaders = (data.train_dataloader(), data.val_dataloader(), data.test_dataloader(), data.predict_dataloader())
+    assert all(isinstance(loader, DeviceLoader) for loader in loaders)
+    assert isinstance(loaders[0], TrainingLoader)
+
+
+def test_the_device_is_the_trainers_or_the_one_that_is_named(cifar10_root: Path, trainer_at):
+    data = data_of(cifar10_root)
+    assert data.val_dataloader().device == torch.device("cpu")
+    assert data.val_dataloader(device="cuda").device == torch.device("cuda")
+    data.trainer = trainer_at(1, 0)
+    data.trainer.strategy.root_device = torch.device("meta")
+    loader = data.val_dataloader()
+    assert loader.device == torch.device("meta")
+    assert {each.device.type for each in next(iter(loader))} == {"meta"}
+
+
+def test_workers_end_with_the_trainer(cifar10_root: Path):
+    data = data_of(cifar10_root, loader="workers", num_workers=1)
+    trainer = L.Trainer(max_epochs=1, enable_checkpointing=False, **QUIET)
+    trainer.fit(Recorder(), datamodule=data)
+    assert trainer.train_dataloader.batches.loader._iterator is None
+
+
+def test_a_prediction_writer_learns_which_images_a_batch_holds(cifar10_root: Path, tmp_path: Path):
+    class Writer(L.pytorch.callbacks.BasePredictionWriter):
+        indices: list[list[int]] = []  # noqa: RUF012
+
+        def write_on_batch_end(self, trainer, pl_module, prediction, batch_indices, batch, *_):
+            self.indices.append(batch_indices)
+
+    class Predictor(Recorder):
+        def predict_step(self, batch, _):
+            return batch[1]
+
+    trainer = L.Trainer(callbacks=[Writer("batch")], **QUIET)
+    trainer.predict(Predictor(), datamodule=data_of(cifar10_root), return_predictions=False)
+    assert Writer.indices == [list(range(20)), list(range(20, 40))]

@@ -12,9 +12,9 @@ from PIL import Image
 from vit_attn.data import ImageData
 from vit_attn.data.datasets.splits import Split
 from vit_attn.data.datasets.streams import Stream
-from vit_attn.data.loading.evaluation import EvaluationBatches
 from vit_attn.data.loading.limits import Limit, limit_of
-from vit_attn.data.summary import say_limit
+from vit_attn.data.loading.sampler import EvaluationBatches
+from vit_attn.data.summary import log_limit
 
 QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 CLASSES = tuple(f"c{number}" for number in range(10))
@@ -178,6 +178,8 @@ def test_a_part_of_a_stream_is_said_to_be_its_first_images(caplog):
     limit = Limit("trainer.limit_val_batches=1", 4, 16)
     store = SimpleNamespace(in_memory=False)
     with caplog.at_level("INFO"):
-        say_limit(SimpleNamespace(limit=lambda stage: limit, splits={"val": split}, store=store), "validate")
-    expected = "by trainer.limit_val_batches=1; they are the first of the stream, of 1 of 2 classes, and no random part"
+        log_limit(SimpleNamespace(limit=lambda stage: limit, splits={"val": split}, store=store), "validate")
+    expected = (
+        "by trainer.limit_val_batches=1; they are the first of the stream, of 1 of 2 classes, and no random sample"
+    )
     assert caplog.messages == [f"validation is limited to 4 of 16 images {expected}"]

@@ -15,7 +15,7 @@ from vit_attn.data.datasets import streams
 from vit_attn.data.datasets.streams import Stream
 from vit_attn.data.loading.progress import RunProgress
 from vit_attn.data.loading.streams import StreamImages, StreamLoader
-from vit_attn.data.transforms.host import Centre
+from vit_attn.data.transforms.host import CentreCrop
 from vit_attn.data.transforms.rng import seeded
 from vit_attn.errors import UserError
 
@@ -52,13 +52,13 @@ def test_what_is_left_of_an_epoch_is_what_an_uninterrupted_run_has(loader_of, wo
     for taken in (1, 2, 5):
         assert_close(list(loader_of(workers, epoch=1, taken=taken)), whole[taken:], rtol=0, atol=0)
     other = list(loader_of(workers, epoch=2))
-    assert not torch.equal(other[0].images, whole[0].images)
+    assert not torch.equal(other[0][0], whole[0][0])
     assert list(loader_of(workers, epoch=1, taken=6)) == []
 
 
 def test_images_have_an_augmentation_of_their_own(loader_of):
     def pixels(**options) -> torch.Tensor:
-        return torch.cat([batch.images for batch in loader_of(1, **options)])
+        return torch.cat([images for images, _ in loader_of(1, **options)])
 
     again = pixels()
     assert torch.equal(pixels(), again)
@@ -85,18 +85,18 @@ def test_a_reader_that_repeats_no_order_is_told(trainer_at, monkeypatch: pytest.
 
     picture = np.zeros((9, 9, 3), np.uint8)
     monkeypatch.setattr(streams, "create_dataset", lambda *_, **__: Items([(picture, i) for i in range(8)]))
-    images = StreamImages(Stream("tfds/a", None, "train", 8), Centre((4, 4)), 3, training=True, batch_size=4)
+    images = StreamImages(Stream("tfds/a", None, "train", 8), CentreCrop((4, 4)), 3, training=True, batch_size=4)
     loader = StreamLoader(images, RunProgress(trainer_at(1, 0, 0, 1)), 0, batch_size=4, num_workers=1)
     with pytest.warns(UserWarning, match="tfds/a has another order each time .* first 1 batches come again"):
         assert len(list(loader)) == 2
 
 
 def test_a_worker_has_a_tar_file_of_its_own_and_a_device_too(loader_of):
-    assert loader_of(5).num_workers == 2  # of two files; without one, a reader would wait for ever
+    assert loader_of(5).sampler.num_workers == 2  # of two files; without one, a reader would wait for ever
     stream = Stream("wds/a", None, "a.tar::b.tar::c.tar|9", 9)
-    assert stream.most_workers(1) == 3
+    assert stream.max_workers(1) == 3
     with pytest.raises(UserError, match="wds/a has 3 tar files for training, fewer than the 4 devices"):
-        stream.most_workers(4)
+        stream.max_workers(4)
 
 
 def test_every_generator_is_seeded_and_goes_on_as_if_nothing_had_been_drawn():

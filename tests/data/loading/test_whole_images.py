@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from vit_attn.data import ImageData
-from vit_attn.data.loading.whole_images import random_parts
-from vit_attn.data.transforms.augment import Augment, crops_of
+from vit_attn.data.transforms.augment import Augment
+from vit_attn.data.transforms.batch import draw_crops, random_resized_crops
 from vit_attn.data.transforms.rng import BatchRNG
 
 EPOCHS, SIZE = 12, 24
@@ -58,10 +58,8 @@ def images_of(root: Path, trainer_at, loader: str, augment: dict, epochs: int = 
         order = data.train_dataloader()
         order.sampler.set_epoch(epoch)
         for batch in order:
+            batches.append(batch[0])
             data.trainer.fit_loop.epoch_loop.total_batch_idx += 1
-            batch = data.on_before_batch_transfer(batch, 0)
-            batch = data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
-            batches.append(data.on_after_batch_transfer(batch, 0)[0])
     return torch.cat(batches)
 
 
@@ -99,10 +97,10 @@ def test_parts_of_photographs_come_from_outside_their_centre_too(photos: Path, t
 
 def test_a_part_is_where_it_was_drawn_and_has_the_size_of_the_network():
     pictures = [torch.zeros(3, *shape, dtype=torch.uint8) for shape in SHAPES]
-    boxes = crops_of(np.array(SHAPES), 0.2, BatchRNG((0, 1), 5)).astype(int).tolist()
+    boxes = draw_crops(np.array(SHAPES), 0.2, BatchRNG((0, 1), 5)).astype(int).tolist()
     for picture, (top, left, height, width) in zip(pictures, boxes, strict=True):
         picture[:, top : top + height, left : left + width] = 200
-    parts = random_parts(pictures, 0.2, BatchRNG((0, 1), 5), (SIZE, SIZE))
+    parts = random_resized_crops(pictures, 0.2, BatchRNG((0, 1), 5), (SIZE, SIZE))
     assert parts.shape == (5, 3, SIZE, SIZE)
     assert bool((parts == 200).all())
 
@@ -113,7 +111,7 @@ def test_what_whole_pictures_take_is_counted_before_they_are_decoded(photos: Pat
                          normalize="imagenet", augment=Augment(random_resized_crop=crop))  # fmt: skip
         data.trainer = trainer_at(1, 0)
         data.setup("fit")
-        return data.in_memory
+        return data.store.in_memory
 
     fitted, whole = 30 * 3 * SIZE**2 / 1e9, 24 * 3 * sum(h * w for h, w in SHAPES) / 5 / 1e9
     assert in_memory(1.1 * fitted, 0.0)
@@ -130,8 +128,8 @@ def test_memory_that_was_asked_for_says_what_whole_pictures_take(photos: Path, t
     data.trainer = trainer_at(1, 0)
     with caplog.at_level("INFO"):
         data.setup("fit")
-    assert data.in_memory
-    assert "loader: memory takes about 0.0 GB, since augment.random_resized_crop takes parts of whole" in caplog.text
+    assert data.store.in_memory
+    assert "loader: memory takes about 0.0 GB, since augment.random_resized_crop needs whole images" in caplog.text
 
 
 def test_measuring_keeps_no_whole_pictures(photos: Path):

@@ -7,17 +7,10 @@ from torch.testing import assert_close
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from vit_attn.data.transforms.augment import (
-    Augment,
-    alternating,
-    augment_batch,
-    crop_and_flip,
-    cutout,
-    erase,
-    mix,
-    random_boxes,
-    random_crops,
-)
+from vit_attn.data.transforms.augment import Augment
+from vit_attn.data.transforms.batch import alternating_flips, augment_batch, crop_and_flip, random_crops
+from vit_attn.data.transforms.erasing import cutout, erase, random_boxes
+from vit_attn.data.transforms.mixup import mix
 from vit_attn.data.transforms.ops import resized_crop
 from vit_attn.data.transforms.rng import BatchRNG
 from vit_attn.errors import UserError
@@ -62,13 +55,13 @@ def test_named_images_are_mirrored_whatever_the_share():
 
 
 def test_alternating_flips_show_every_image_both_ways_in_two_epochs():
-    epochs = [alternating(torch.arange(500) + 500 * epoch, 500, seed=1) for epoch in range(4)]
+    epochs = [alternating_flips(torch.arange(500) + 500 * epoch, 500, seed=1) for epoch in range(4)]
     assert torch.equal(epochs[1], ~epochs[0])
     assert torch.equal(epochs[2], epochs[0])
     assert 200 < epochs[0].sum() < 300
-    assert not torch.equal(alternating(torch.arange(500), 500, seed=2), epochs[0])
+    assert not torch.equal(alternating_flips(torch.arange(500), 500, seed=2), epochs[0])
     some = torch.tensor([700, 3, 499])
-    assert alternating(some, 500, seed=1).tolist() == [epochs[1][200], epochs[0][3], epochs[0][499]]
+    assert alternating_flips(some, 500, seed=1).tolist() == [epochs[1][200], epochs[0][3], epochs[0][499]]
 
 
 def test_cutout_blanks_a_square_around_a_pixel_of_every_image():

@@ -8,7 +8,7 @@ translated silently when such a run is resumed or tested.
 from collections.abc import Mapping
 from typing import Any
 
-RENAMED_SETTINGS: dict[str, str] = {}
+RENAMED_SETTINGS = {"data.skip_damaged": "data.skip_corrupt"}
 """New names of settings, or groups of settings, by the old ones: ``{"data.old_name": "data.new_name"}``."""
 RENAMED_CLASSES = {
     "vit_attn.callbacks.TuningComparison": "vit_attn.callbacks.FinetuneComparison",

@@ -22,7 +22,7 @@ DATA_SETTINGS = (
     "img_size",
     "channels",
     "normalize",
-    "skip_damaged",
+    "skip_corrupt",
     "columns",
     "bits",
 )

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100, whose files are checked one by one."""
+"""CIFAR-10 and CIFAR-100, read from their original files, whose checksums are verified."""
 
 import shutil
 from dataclasses import replace
@@ -48,16 +48,16 @@ def _split(dataset: CIFAR10, indices: np.ndarray) -> Split:
 
 
 def _require(kind: type[CIFAR10], root: Path, download: bool) -> None:
-    """Leave the files alone where they are whole, download them where there are none, else say what is wrong."""
+    """Download the files if there are none; files that are there are checked and never overwritten."""
     folder, name = root / kind.base_folder, kind.__name__.lower()
     sums = {name: md5 for name, md5 in (*kind.train_list, *kind.test_list)}
     sums[kind.meta["filename"]] = kind.meta["md5"]
     missing = [name for name in sums if not (folder / name).is_file()]
     if len(missing) < len(sums):
         present = [name for name in sums if name not in missing]
-        damaged = [name for name in present if not check_integrity(str(folder / name), sums[name])]
-        if bad := [f"{name} is missing" for name in missing] + [f"{name} is damaged" for name in damaged]:
-            raise UserError(f"{name} in {folder} is not whole: {', '.join(bad)}; remove that folder to download again")
+        corrupt = [name for name in present if not check_integrity(str(folder / name), sums[name])]
+        if bad := [f"{name} is missing" for name in missing] + [f"{name} is corrupt" for name in corrupt]:
+            raise UserError(f"{name} in {folder} is incomplete: {', '.join(bad)}; remove that folder to download again")
         return
     refuse_other_root(name, root)
     how = f"unpack {kind.url} into {root}, or name the folder that holds {kind.base_folder}/ with --data.root"

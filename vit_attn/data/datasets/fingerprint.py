@@ -1,39 +1,40 @@
-"""Which images a run trains on: those of a batch by name, and all of them by a short hash."""
+"""Identification of the images of a run: names of those in a batch, and a fingerprint of all."""
 
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vit_attn.data.datasets.splits import ImageFileList, Split
-from vit_attn.data.loading.device import ShuffledBatches
+from vit_attn.data.datasets.image_list import ImageFileList
+from vit_attn.data.datasets.splits import Split
+from vit_attn.data.loading.sampler import ShuffledBatches
 
 
-def names_of_batch(split: Split, dataset: str, batches: ShuffledBatches, address: tuple[int, int]) -> list[str]:
-    """The images of a training batch on this rank: their files, else their numbers, from 1.
+def batch_names(split: Split, dataset: str, sampler: ShuffledBatches, epoch: int, batch: int) -> list[str]:
+    """Names of the images in a training batch of this rank: their files, else their numbers, from 1.
 
     Args:
         split: The training images.
-        dataset: Their data set.
-        batches: How they are shuffled and dealt.
-        address: The epoch and the batch in it, both from 0.
+        dataset: Name of the data set.
+        sampler: Order of the training images.
+        epoch: The epoch, from 0.
+        batch: The batch in the epoch, from 0.
 
     Raises:
         IndexError: If the epoch has no such batch.
     """
-    epoch, number = address
-    indices = (batches.addresses(epoch)[number] % len(split)).tolist()
+    indices = (sampler.addresses(epoch)[batch] % len(split)).tolist()
     if isinstance(split.pictures, ImageFileList):
         return [split.pictures.name(index) for index in indices]
     return [f"training image {index + 1} of {dataset}" for index in indices]
 
 
 def fingerprint_of(splits: Mapping[str, Split], dataset: str, class_names: Iterable[str]) -> dict[str, Any]:
-    """What tells these images from others without reading one, in values that JSON has.
+    """Fingerprint of a data set without reading an image: plain values for JSON.
 
     Args:
-        splits: As they were found, before anything was left out.
-        dataset: The name of the data set.
+        splits: The splits before corrupt files are left out.
+        dataset: Name of the data set.
         class_names: Names of the classes.
     """
     measured = {name: split for name, split in splits.items() if name != "train"}
@@ -53,7 +54,7 @@ def _names(split: Split) -> Iterable[str]:
 
 
 def _names_and_sizes(split: Split) -> Iterable[str]:
-    """Images that are measured are other ones if a file of the same name has another size."""
+    """Names of files with their sizes, since evaluation images of another size are other images."""
     if not isinstance(split.pictures, ImageFileList):
         return _names(split)
     pairs = zip(split.pictures.keys(), split.pictures.paths.tolist(), strict=True)
@@ -63,7 +64,7 @@ def _names_and_sizes(split: Split) -> Iterable[str]:
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except OSError:  # told by whoever reads it
+    except OSError:  # reading it reports the error
         return -1
 
 

@@ -1,4 +1,4 @@
-"""How images are held out of training where a data set has no split of its own for that."""
+"""Holding out of validation and test images for data sets without such splits."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from vit_attn.data.datasets.splits import Split
 from vit_attn.errors import UserError
 
 HELD_OUT = 0.1
-"""Share of the images that is held out for validation, and again for the test, where a data set has no such split."""
+"""Fraction of the images that is held out for validation, and again for the test."""
 
 
 def stratified_split(labels: Sequence[int], held_out: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted indices to keep and to hold out; every class gives the same share, up to one image.
+    """Sorted indices to keep and to hold out, the same fraction of every class up to one image.
 
     >>> keep, held = stratified_split([0, 1] * 50, 10)
     >>> len(keep), sorted(index % 2 for index in held.tolist())
@@ -23,23 +23,23 @@ def stratified_split(labels: Sequence[int], held_out: int, seed: int = 0) -> tup
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     by_class = order[np.argsort(np.asarray(labels)[order], kind="stable")]
-    chosen = np.linspace(0, len(labels), held_out, endpoint=False).astype(int)  # evenly spaced through the classes
+    chosen = np.linspace(0, len(labels), held_out, endpoint=False).astype(int)  # evenly spaced over the classes
     held = np.zeros(len(labels), dtype=bool)
     held[by_class[chosen]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def share_out(split: Split, parts: int, where: str, class_names: Sequence[str]) -> list[Split]:
-    """A split in ``parts``: what is left, then a tenth of each class and at least one image for each other part.
+def partition(split: Split, parts: int, where: str, class_names: Sequence[str]) -> list[Split]:
+    """Partition a split: a tenth of each class, at least one image, for each held-out part; training gets the rest.
 
-    Which those are depends on the names of the files, as if drawn: images that are added later come to all parts, and
-    few that were there change their own, where classes have a hundred images or more.
+    The choice depends on hashes of the files' names. So images that are added later come to all parts, and few of the
+    others change theirs if classes have a hundred images or more.
 
     Args:
         split: All images.
-        parts: 2 for training and validation, 3 with a test.
-        where: The data set, for a message.
-        class_names: Names of the classes, for a message.
+        parts: 2 for training and validation, 3 with a test split.
+        where: The data set, for messages.
+        class_names: Names of the classes, for messages.
 
     Raises:
         UserError: If a class has fewer images than there are parts.
@@ -52,17 +52,17 @@ def share_out(split: Split, parts: int, where: str, class_names: Sequence[str]) 
             f"class {class_names[first]!r} of {where} has {_images(int(counts[first]))}, too few to split in {parts} "
             "parts: add images, or make the splits yourself"
         )
-    order = np.lexsort((_lasting_order(split), labels))
-    place = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]  # in its class
-    share = np.maximum(1, np.round(HELD_OUT * counts).astype(int))[labels[order]]
-    part = place // share + 1
+    order = np.lexsort((_hashes(split), labels))
+    rank_in_class = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
+    part_size = np.maximum(1, np.round(HELD_OUT * counts).astype(int))[labels[order]]
+    part = rank_in_class // part_size + 1
     part[part >= parts] = 0
-    shared = [split.take(np.sort(order[part == number])) for number in range(parts)]
-    return [shared[0], *(replace(each, held_out=True) for each in shared[1:])]
+    train, *held_out = (split.take(np.sort(order[part == number])) for number in range(parts))
+    return [train, *(replace(each, held_out=True) for each in held_out)]
 
 
-def _lasting_order(split: Split) -> UInt64[np.ndarray, " images"]:
-    """A number for each image, as if drawn, that stays with it whatever other images there are."""
+def _hashes(split: Split) -> UInt64[np.ndarray, " images"]:
+    """Hash of the name of each image."""
     pictures = split.to_read()
     digests = (hashlib.sha256(pictures.key(i).encode("utf-8", "surrogateescape")).digest() for i in range(len(split)))
     return np.array([int.from_bytes(digest[:8], "big") for digest in digests], dtype=np.uint64)

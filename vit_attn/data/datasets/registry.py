@@ -1,53 +1,40 @@
-"""Data sets by name: what is known about each without touching a file, and how its splits are loaded."""
+"""Registry of data sets: what is known of each without reading a file, and how its splits are loaded.
+
+A new data set is a :class:`DatasetInfo` in ``DATASETS``; commands, known statistics and messages take their lists from
+there.
+"""
 
 from dataclasses import replace
 from pathlib import Path
 
 from vit_attn.data.datasets.cifar import CIFAR_SETS
-from vit_attn.data.datasets.coins import GLYPH_NAMES, SPLITS, Coins
+from vit_attn.data.datasets.coins import COINS
 from vit_attn.data.datasets.files.csv import csv_source
 from vit_attn.data.datasets.files.folder import folder_source
 from vit_attn.data.datasets.files.roots import own_picture
 from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.data.datasets.timm import BY_PREFIX
-from vit_attn.data.datasets.torchvision import TORCHVISION_SETS
+from vit_attn.data.datasets.torchvision import DROPPED, TORCHVISION_SETS
 from vit_attn.errors import UserError, did_you_mean
 
 __all__ = ["DATASETS", "KNOWN_NAMES", "ROOT_VARIABLE", "DatasetInfo", "Split", "find_dataset"]
 
 ROOT_VARIABLE = "VIT_ATTN_DATA"
 """Environment variable with the folder of the data sets' files."""
-
-
-def _load_coins(_root: Path, _download: bool) -> dict[str, Split]:
-    splits = {name: Coins(name) for name in SPLITS}
-    return {name: Split(*coins.tensors(), coins.ground_truth) for name, coins in splits.items()}
-
-
-DATASETS = {
-    **CIFAR_SETS,
-    "coins": DatasetInfo(
-        class_names=GLYPH_NAMES,
-        img_size=(32, 32),
-        mean=(0.25, 0.25, 0.25),
-        std=(0.18, 0.18, 0.18),
-        load=_load_coins,
-    ),
-    **TORCHVISION_SETS,
-}
+DATASETS: dict[str, DatasetInfo] = {**CIFAR_SETS, "coins": COINS, **TORCHVISION_SETS}
 OWN = ("folder", "csv")
-"""Data sets whose classes are read from the user's files."""
+"""Data sets whose classes are found in the user's files."""
 KNOWN_NAMES = (*DATASETS, *OWN)
 
 
 def find_dataset(name: str, root: Path | None = None, download: bool = True, columns: str | None = None) -> DatasetInfo:
-    """The data set of that name.
+    """Find a data set by name.
 
     Args:
-        name: A name, or one that begins with a prefix of timm's.
-        root: The folder of the files, or the table of ``csv``.
-        download: Whether missing files may be downloaded, where the classes are known only after that.
-        columns: Which columns of the table of ``csv`` are which.
+        name: A name, or one that begins with one of timm's prefixes.
+        root: Folder of the files, or the table of ``csv``.
+        download: Whether missing files may be downloaded, if the classes are known only after that.
+        columns: Names of the columns of ``csv``.
 
     Raises:
         UserError: If there is none.
@@ -55,14 +42,14 @@ def find_dataset(name: str, root: Path | None = None, download: bool = True, col
     if columns is not None and name != "csv":
         raise UserError(f"columns are those of a table, and {name} has none: leave out --data.columns")
     if name in DATASETS:
-        unread = name == "coins" and root is not None and (root.is_file() or own_picture(root) is not None)
-        said = [f"{root} is not read, as coins needs no files: for your own, add --data.dataset=folder, or =csv"]
-        return replace(DATASETS[name], remarks=said) if unread else DATASETS[name]
+        return _known(name, root)
     if name in OWN:
         if root is None:
             what = "the folder with a sub-folder for each class" if name == "folder" else "the CSV file"
             raise UserError(f"{name} needs to know where: --data.root names {what}")
         return csv_source(root, columns) if name == "csv" else folder_source(root)
+    if name in DROPPED:
+        raise UserError(f"{name} is no longer read as a data set of torchvision's: {DROPPED[name]}")
     prefix = name.partition("/")[0].lower()
     if "/" in name and (prefix == "torch" or prefix in BY_PREFIX):
         return _timm_source(prefix, name, root, download)
@@ -72,8 +59,17 @@ def find_dataset(name: str, root: Path | None = None, download: bool = True, col
     raise UserError(f"unknown data set {name!r}{hint}; known are {known}")
 
 
+def _known(name: str, root: Path | None) -> DatasetInfo:
+    """A registered data set, with a remark if it ignores the user's own files."""
+    source = DATASETS[name]
+    if source.needs_files or root is None or not (root.is_file() or own_picture(root) is not None):
+        return source
+    ignored = f"{root} is not read, as {name} needs no files: for your own, add --data.dataset=folder, or =csv"
+    return replace(source, remarks=[ignored])
+
+
 def _timm_source(prefix: str, name: str, root: Path | None, download: bool) -> DatasetInfo:
-    """A data set by one of timm's prefixes; ``torch/`` names torchvision's, which we know ourselves."""
+    """A data set by one of timm's prefixes; those of ``torch/`` are in our own registry."""
     if prefix == "torch":
         ours = name.partition("/")[2].lower().replace("_", "")
         return find_dataset({"imagefolder": "folder"}.get(ours, ours), root, download)

@@ -1,4 +1,4 @@
-"""Images that come one after another, in the order of their files, through timm's readers."""
+"""Streams of images, read sequentially through timm's readers."""
 
 import logging
 from collections.abc import Iterable, Iterator
@@ -18,14 +18,14 @@ from vit_attn.data.images.image_file import as_picture, fit_picture
 from vit_attn.errors import UserError
 
 PACKAGES = {"hfds": "datasets", "hfids": "datasets", "wds": "webdataset", "tfds": "tensorflow-datasets"}
-"""What reads the sets of each prefix of timm's."""
+"""Package that reads the data sets of each of timm's prefixes."""
 
 
 class Epoch(SharedCount):
-    """The epoch as a plain number: timm's own is shared memory, which a spawned worker cannot be handed.
+    """The epoch as a plain number: timm's own is shared memory, which cannot be sent to a spawned worker.
 
     Args:
-        epoch: The number; workers are started anew for each epoch, and get it then.
+        epoch: The number; workers are started again for each epoch, and receive it then.
     """
 
     value = 0
@@ -35,15 +35,15 @@ class Epoch(SharedCount):
 
 
 def open_timm(name: str, root: str | None, split: str, **options: Any) -> Any:
-    """What ``timm.data.create_dataset`` opens.
+    """Open a data set by ``timm.data.create_dataset``.
 
     Raises:
-        UserError: If a package is missing, or if the data set cannot be had.
+        UserError: If a package is missing, or if the data set cannot be opened.
     """
     prefix, log = name.partition("/")[0].lower(), logging.getLogger("timm.data.readers.reader_wds")
     before = log.level
-    log.setLevel(logging.ERROR)  # it warns of a missing list of files, which we give it
-    mode = "RGB" if prefix == "tfds" else ""  # whose reader has to know; else we convert, without cutting 16 bits off
+    log.setLevel(logging.ERROR)  # it warns about a missing list of files, which we pass
+    mode = "RGB" if prefix == "tfds" else ""  # whose reader needs it; the others we convert, without clipping 16 bits
     try:
         return create_dataset(name, root=root, split=split, input_img_mode=mode, **options)
     except ImportError as error:
@@ -52,22 +52,22 @@ def open_timm(name: str, root: str | None, split: str, **options: Any) -> Any:
         reason = _reason(error)
         if "install" in reason:
             raise UserError(f"{name} needs a package that is not installed: pip install {PACKAGES[prefix]}") from error
-        raise UserError(f"{name} cannot be had, split {split!r}: {reason}") from error
+        raise UserError(f"{name} cannot be opened, split {split!r}: {reason}") from error
     finally:
         log.setLevel(before)
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A split that can be read from its beginning only.
+    """A split that can only be read sequentially.
 
     Args:
         name: The data set, with timm's prefix.
-        root: Where it is, or where it is kept.
-        split: What the reader calls the split.
-        count: Images of it.
+        root: Folder of its files, or of their cache.
+        split: The reader's name of the split.
+        count: Number of images.
         download: Whether missing files may be downloaded.
-        bits: Those that grey pictures of more than 8 use.
+        bits: Bits that grey pictures of more than 8 use.
     """
 
     name: str
@@ -79,27 +79,27 @@ class Stream:
 
     @property
     def repeats_its_order(self) -> bool:
-        """Whether an epoch that is read again has the same order; TensorFlow's shuffling promises none."""
+        """Whether an epoch that is read again has the same order, which TensorFlow's shuffling does not guarantee."""
         return not self.name.lower().startswith("tfds")
 
-    def most_workers(self, ranks: int) -> int | None:
-        """How many workers of each rank get a tar file of their own, where they share out whole files.
+    def max_workers(self, ranks: int) -> int | None:
+        """Most workers per rank that each get a tar file, if workers are given whole files; else None.
 
         Raises:
-            UserError: If a rank would get none.
+            UserError: If a rank would get no file.
         """
         if not self.name.lower().startswith("wds"):
             return None
         files = self.split.count("::") + 1
         if files < ranks:
             raise UserError(
-                f"{self.name} has {files} tar files for training, fewer than the {ranks} devices, which share out "
-                "whole files: write more and smaller ones, or set loader to memory"
+                f"{self.name} has {files} tar files for training, fewer than the {ranks} devices, which are "
+                "given whole files: write more and smaller ones, or set loader to memory"
             )
         return files // ranks
 
     def open(self, training: bool = False, batch_size: int = 1, seed: int = 0) -> Any:
-        """Timm's data set: for training shuffled by seed and epoch and shared out to the ranks, else all of it."""
+        """Open timm's data set: for training shuffled by seed and epoch and sharded by rank, else all of it."""
         options = {"is_training": training, "batch_size": batch_size, "seed": seed, "num_samples": self.count}
         if self.name.lower().startswith("tfds"):
             options.pop("num_samples")
@@ -111,43 +111,43 @@ class Stream:
         return opened
 
     def first(
-        self, count: int, size: tuple[int, int], channels: int, skip_damaged: bool = False
+        self, count: int, size: tuple[int, int], channels: int, skip_corrupt: bool = False
     ) -> tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]:
-        """Pixels and labels of the first images.
+        """Decode the first images.
 
         Args:
-            count: How many.
+            count: Number of images.
             size: Height and width in pixels.
             channels: 3 for colour, 1 for grey.
-            skip_damaged: Whether what cannot be read is left out.
+            skip_corrupt: Whether corrupt images are left out.
 
         Raises:
-            UserError: If none can be read, or if one cannot that is not to be left out.
+            UserError: If an image is corrupt and is not to be left out, or if none can be read.
         """
         images = torch.empty(count, channels, *size, dtype=torch.uint8)
         labels = []
-        for picture, label in self.pictures(count, channels, skip_damaged):
+        for picture, label in self.pictures(count, channels, skip_corrupt):
             images[len(labels)] = torch.from_numpy(fit_picture(picture, size)).permute(2, 0, 1)
             labels.append(label)
         return images[: len(labels)], torch.tensor(labels)
 
-    def pictures(self, count: int, channels: int, skip_damaged: bool = False) -> Iterator[tuple[Image.Image, int]]:
-        """The first pictures, in colour or in grey, and their labels.
+    def pictures(self, count: int, channels: int, skip_corrupt: bool = False) -> Iterator[tuple[Image.Image, int]]:
+        """Yield the first pictures, in colour or in grey, and their labels.
 
         Args:
-            count: How many.
+            count: Number of images.
             channels: 3 for colour, 1 for grey.
-            skip_damaged: Whether what cannot be read is left out.
+            skip_corrupt: Whether corrupt images are left out.
 
         Raises:
-            UserError: If none can be read, or if one cannot that is not to be left out.
+            UserError: If an image is corrupt and is not to be left out, or if none can be read.
         """
         none = True
-        for number, (picture, label) in enumerate(islice(told(self.open(), self.name), count)):
+        for number, (picture, label) in enumerate(islice(read_items(self.open(), self.name), count)):
             try:
-                whole = self.picture_of(picture, channels, f"image {number + 1}")
+                whole = self.convert(picture, channels, f"image {number + 1}")
             except UserError:
-                if not skip_damaged:
+                if not skip_corrupt:
                     raise
                 continue
             none = False
@@ -155,8 +155,8 @@ class Stream:
         if none:
             raise UserError(f"{self.name}, split {self.split!r}: no image can be read")
 
-    def picture_of(self, picture: Any, channels: int, name: str = "an image") -> Image.Image:
-        """What the reader gives as a picture, in colour or in grey."""
+    def convert(self, picture: Any, channels: int, name: str = "an image") -> Image.Image:
+        """Convert an item of the reader to a picture, in colour or in grey."""
         return as_picture(
             lambda: picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture)),
             channels,
@@ -165,8 +165,8 @@ class Stream:
         )
 
 
-def told(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any]]:
-    """The items of a reader, whose failure is a line."""
+def read_items(items: Iterable[tuple[Any, Any]], name: str) -> Iterator[tuple[Any, Any]]:
+    """Yield the items of a reader; its failure becomes a one-line error."""
     try:
         yield from items
     except Exception as error:  # of the readers' many kinds

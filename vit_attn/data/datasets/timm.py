@@ -1,4 +1,4 @@
-"""Data sets through timm's prefixes: the hub's, TensorFlow's and webdataset's."""
+"""Data sets by timm's prefixes: from the Hugging Face hub, TensorFlow Datasets and webdataset."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from vit_attn.data.datasets.files.folder import PHOTOS, complete
-from vit_attn.data.datasets.splits import DatasetInfo, ItemImageList, Split
+from vit_attn.data.datasets.image_list import ItemImageList
+from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.data.datasets.streams import Stream, open_timm
 from vit_attn.data.datasets.webdataset import class_names, find_shards
 from vit_attn.data.images.image_file import open_image
@@ -19,14 +20,14 @@ from vit_attn.errors import UserError
 
 SYNONYMS = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test",)}
 HIDDEN = (-1, None)
-"""Labels of test images whose classes are kept secret."""
+"""Labels of test images whose classes are not published."""
 
 
 def hub_source(name: str, root: Path | None, download: bool) -> DatasetInfo:
-    """A data set of the hub, ``hfds/…``, whose images are read by number.
+    """Data set of the hub, ``hfds/…``, whose images are read by number.
 
     Raises:
-        UserError: If it cannot be had, or has no classes.
+        UserError: If it cannot be opened, or has no classes.
     """
     where = None if root is None else str(root)
     train = open_timm(name, where, "train", download=download)
@@ -40,10 +41,10 @@ def hub_source(name: str, root: Path | None, download: bool) -> DatasetInfo:
 
 
 def stream_source(name: str, root: Path | None, download: bool) -> DatasetInfo:
-    """A data set that is read from its beginning only: ``hfids/…`` of the hub, ``tfds/…``.
+    """Data set that is read sequentially: ``hfids/…`` of the hub, ``tfds/…``.
 
     Raises:
-        UserError: If it cannot be had, or has no classes or no validation split.
+        UserError: If it cannot be opened, or has no classes or no validation split.
     """
     where = None if root is None else str(root)
     reader = open_timm(name, where, "train", download=download).reader
@@ -62,17 +63,17 @@ def stream_source(name: str, root: Path | None, download: bool) -> DatasetInfo:
 
 
 def shards_source(name: str, root: Path | None, _download: bool) -> DatasetInfo:
-    """Tar files of webdataset's in a folder, ``wds/…``.
+    """Webdataset's tar files in a folder, ``wds/…``.
 
     Raises:
-        UserError: If there are none, or if they are not whole.
+        UserError: If there are none, or if they are incomplete.
     """
     if root is None:
         raise UserError(f"{name} needs to know where: --data.root names the folder of the tar files")
     root = root.absolute()  # webdataset runs what follows in a relative folder called ``pipe:…``
     shards = find_shards(root)
     names = class_names(root, shards)
-    open_timm(name, str(root), shards["train"].split)  # a missing package is told at once
+    open_timm(name, str(root), shards["train"].split)  # reports a missing package at once
     labelled = {ours: each for ours, each in shards.items() if each.labels}
     streams = {ours: Stream(name, str(root), each.split, len(each.labels)) for ours, each in labelled.items()}
     labels = {ours: torch.tensor(each.labels) for ours, each in labelled.items()}
@@ -103,7 +104,7 @@ def _opened(splits: Mapping[str, Split], _root: Path, _download: bool) -> dict[s
 
 
 class Labelled(NamedTuple):
-    """The items of a reader that have a label: their numbers, their labels, and how many others there are."""
+    """Items of a reader that have a label: their numbers, their labels, and the number of other items."""
 
     indices: np.ndarray
     targets: list[Any]
@@ -151,7 +152,7 @@ def _open_item(reader: Any, number: int) -> Image.Image:
 
 
 def split_names(reader: Any) -> dict[str, str]:
-    """Our names of the splits that a reader's data set has, with its own."""
+    """Splits of a reader's data set: its name of each by ours."""
     known = getattr(getattr(reader, "dataset", None) or getattr(reader, "builder", None), "info", None)
     theirs = set(getattr(known, "splits", None) or ())
     return {
@@ -160,7 +161,7 @@ def split_names(reader: Any) -> dict[str, str]:
 
 
 def _names(reader: Any, found: Sequence[Any]) -> tuple[str, ...]:
-    """Names of the classes: those that the reader knows, in its order, else the labels themselves."""
+    """Names of the classes: the reader's, in its order, else the labels themselves."""
     known = tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get))
     return known or tuple(str(each) for each in sorted(set(found)))
 

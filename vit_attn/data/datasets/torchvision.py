@@ -1,4 +1,7 @@
-"""Torchvision's data sets for classification, opened by name."""
+"""Torchvision's data sets for classification, opened by name.
+
+All of them are tested on files in their own format. :data:`DROPPED` names those that an earlier version read untested.
+"""
 
 import shutil
 from collections.abc import Sequence
@@ -11,27 +14,28 @@ import torch
 
 from vit_attn.data.datasets.files.folder import complete
 from vit_attn.data.datasets.files.roots import refuse_other_root
-from vit_attn.data.datasets.splits import DatasetInfo, ImageFileList, ItemImageList, Split
+from vit_attn.data.datasets.image_list import ImageFileList, ItemImageList
+from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.data.datasets.torchvision_specs import TORCHVISION_SPECS, Options, TorchvisionSpec
 from vit_attn.errors import UserError
 
 
-def _source(name: str, recipe: TorchvisionSpec) -> DatasetInfo:
-    known = recipe.classes
+def _source(name: str, spec: TorchvisionSpec) -> DatasetInfo:
+    known = spec.classes
     names = tuple(f"class {number}" for number in range(known)) if isinstance(known, int) else tuple(known)
     load = partial(_load, name, names)
-    return DatasetInfo(names, recipe.img_size, recipe.mean, recipe.std, load, recipe.augment, recipe.in_chans)
+    return DatasetInfo(names, spec.img_size, spec.mean, spec.std, load, spec.augment, spec.in_chans)
 
 
 def _load(name: str, class_names: Sequence[str], root: Path, download: bool) -> dict[str, Split]:
-    recipe = TORCHVISION_SPECS[name]
-    opened = {split: _open(name, recipe, root, download, options) for split, options in recipe.splits.items()}
+    spec = TORCHVISION_SPECS[name]
+    opened = {split: _open(name, spec, root, download, options) for split, options in spec.splits.items()}
     names = class_names
-    if isinstance(recipe.classes, int):
+    if isinstance(spec.classes, int):
         first = next(iter(opened.values()))
         names = [_plain(each) for each in _names_of(first)] or class_names
-        if len(names) != recipe.classes:
-            raise UserError(f"{name} in {root} has {len(names)} classes, not {recipe.classes}: the files are not whole")
+        if len(names) != spec.classes:
+            raise UserError(f"{name} in {root} has {len(names)} classes, not {spec.classes}: the files are incomplete")
     splits = {}
     for split, items in opened.items():
         splits[split] = _split(name, items, tuple(names), Items(name, root, split, items))
@@ -39,13 +43,13 @@ def _load(name: str, class_names: Sequence[str], root: Path, download: bool) -> 
 
 
 class Items:
-    """The pictures of a split that torchvision hands out by number; each process that reads them opens its own.
+    """Pictures of a split that torchvision returns by number; each process that reads them opens its own data set.
 
     Args:
         name: The data set.
-        root: Where it is.
+        root: Folder of its files.
         split: Our name of the split.
-        opened: What torchvision opened, for this process.
+        opened: Torchvision's data set, for this process.
     """
 
     def __init__(self, name: str, root: Path, split: str, opened: Any) -> None:
@@ -54,21 +58,21 @@ class Items:
     def __call__(self, number: int) -> Any:
         """The picture."""
         if self.opened is None:
-            recipe = TORCHVISION_SPECS[self.name]
-            self.opened = recipe.kind(str(self.root), **recipe.splits[self.split])
+            spec = TORCHVISION_SPECS[self.name]
+            self.opened = spec.kind(str(self.root), **spec.splits[self.split])
         return self.opened[number][0]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what was opened, which may hold files and modules."""
+        """State without the opened data set, which may hold files and modules."""
         return vars(self) | {"opened": None}
 
 
 def _split(name: str, items: Any, class_names: tuple[str, ...], reopened: Items) -> Split:
-    recipe = TORCHVISION_SPECS[name]
-    labels = torch.as_tensor(np.asarray(recipe.labels(items)).astype(np.int64))
-    if recipe.arrays:
-        return Split(torch.from_numpy(np.array(recipe.arrays(items))), labels, class_names=class_names)
-    pictures = ImageFileList(recipe.files(items), reopened.root) if recipe.files else None
+    spec = TORCHVISION_SPECS[name]
+    labels = torch.as_tensor(np.asarray(spec.labels(items)).astype(np.int64))
+    if spec.arrays:
+        return Split(torch.from_numpy(np.array(spec.arrays(items))), labels, class_names=class_names)
+    pictures = ImageFileList(spec.files(items), reopened.root) if spec.files else None
     pictures = pictures or ItemImageList(reopened, name, np.arange(len(items)))
     return Split(None, labels, pictures=pictures, class_names=class_names)
 
@@ -84,17 +88,17 @@ def _plain(name: Any) -> str:
     return str(name[0] if isinstance(name, tuple) else name)
 
 
-def _open(name: str, recipe: TorchvisionSpec, root: Path, download: bool, options: Options) -> Any:
-    """Torchvision's data set, downloaded if it is not there and may be.
+def _open(name: str, spec: TorchvisionSpec, root: Path, download: bool, options: Options) -> Any:
+    """Open torchvision's data set, and download it if it is missing and that is allowed.
 
     Raises:
-        UserError: If it is not there, or if a package is missing that reads it.
+        UserError: If it is missing, or if a package that reads it is.
     """
     made = not root.exists()
     if root.is_file():
         refuse_other_root(name, root)
     try:
-        return recipe.kind(str(root), **options)
+        return spec.kind(str(root), **options)
     except ModuleNotFoundError as error:
         raise UserError(f"{name} needs a package that is not installed: pip install {error.name}") from error
     except (RuntimeError, OSError, ValueError) as error:
@@ -103,11 +107,11 @@ def _open(name: str, recipe: TorchvisionSpec, root: Path, download: bool, option
         raise UserError(f"{name} needs a package that is not installed: pip install h5py") from absent
     refuse_other_root(name, root)
     where = "name the folder that holds it with --data.root"
-    if not download or not recipe.downloads:
-        allow = "" if not recipe.downloads else ", or allow --data.download=true"
+    if not download or not spec.downloads:
+        allow = "" if not spec.downloads else ", or allow --data.download=true"
         raise UserError(f"{name} not found in {root} ({_line(absent)}); {where}{allow}") from absent
     try:
-        return recipe.kind(str(root), **options, download=True)
+        return spec.kind(str(root), **options, download=True)
     except ModuleNotFoundError as error:
         raise UserError(f"{name} needs a package that is not installed: pip install {error.name}") from error
     except (RuntimeError, OSError, ValueError) as error:
@@ -120,4 +124,10 @@ def _line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-TORCHVISION_SETS = {name: _source(name, recipe) for name, recipe in TORCHVISION_SPECS.items()}
+TORCHVISION_SETS = {name: _source(name, spec) for name, spec in TORCHVISION_SPECS.items()}
+
+DROPPED = {
+    "places365": "list its images with their labels in a table, for --data.dataset=csv",
+    "inaturalist": "put its folders 2021_train and 2021_valid into one, for --data.dataset=folder",
+}
+"""What to do for data sets that an earlier version read through torchvision."""

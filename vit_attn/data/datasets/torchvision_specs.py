@@ -1,4 +1,8 @@
-"""What is known of torchvision's data sets for classification: splits, classes, files."""
+"""Specifications of torchvision's data sets for classification: splits, classes and files.
+
+All of them are tested on files in their own format (``tests/data/datasets/test_torchvision.py``), since some are read
+through attributes that torchvision does not document.
+"""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -31,20 +35,20 @@ SIGNS = (
 
 @dataclass(frozen=True)
 class TorchvisionSpec:
-    """How a data set of torchvision is opened and read.
+    """Specification of a data set of torchvision.
 
     Args:
         kind: Torchvision's class.
-        classes: Names of the classes; their number where only the files tell the names.
-        splits: Our names of the splits that it has, with the arguments of ``kind`` that open each.
+        classes: Names of the classes; their number if the names are known from the files only.
+        splits: Our names of its splits, with the arguments of ``kind`` that open each.
         files: Paths of the pictures of an opened split; without them its items are read.
         labels: Class indices of an opened split.
         arrays: Pixels (B, C, height, width) of an opened split that is in memory.
-        img_size: Height and width, where all pictures have the same.
+        img_size: Height and width in pixels, if all pictures have the same.
         in_chans: 3 for colour, 1 for grey.
-        augment: What training images stand.
-        mean: Of the training images by channel, where it is known.
-        std: Of the training images by channel, where it is known.
+        augment: Augmentation that leaves the class of training images as it is.
+        mean: Mean of the training images by channel, if it is known.
+        std: Standard deviation of the training images by channel, if it is known.
         downloads: Whether torchvision can download it.
     """
 
@@ -91,39 +95,35 @@ def _pcam_labels(items: Any) -> Any:
         return file["y"][:, 0, 0, 0].astype(np.int64)
 
 
-def _species(items: Any) -> list[str]:
-    return [os.path.join(items.root, items.all_categories[number], name) for number, name in items.index]
-
-
-def _grey_recipe(kind: Callable[..., Any], classes: Sequence[str], **options: Any) -> TorchvisionSpec:
+def _grey_spec(kind: Callable[..., Any], classes: Sequence[str], **options: Any) -> TorchvisionSpec:
     settings: dict[str, Any] = {"splits": BY_FLAG, "img_size": (28, 28), "augment": SHIFTED} | options
     return TorchvisionSpec(kind, classes, labels=settings.pop("labels", _targets), arrays=_grey, in_chans=1, **settings)
 
 
 def _letters(kind: str, first: int = 0) -> TorchvisionSpec:
-    recipe = _grey_recipe(
+    spec = _grey_spec(
         datasets.EMNIST,
         datasets.EMNIST.classes_split_dict[kind][first:],
         splits={name: {"split": kind, **flag} for name, flag in BY_FLAG.items()},
         labels=lambda items: np.asarray(items.targets) - first,
     )
-    return replace(recipe, arrays=lambda items: np.asarray(items.data).transpose(0, 2, 1)[:, None])  # they lie sideways
+    return replace(spec, arrays=lambda items: np.asarray(items.data).transpose(0, 2, 1)[:, None])  # they lie sideways
 
 
 TORCHVISION_SPECS = {
-    "mnist": _grey_recipe(datasets.MNIST, DIGITS, mean=(0.1307,), std=(0.3081,)),
-    "fashionmnist": _grey_recipe(
+    "mnist": _grey_spec(datasets.MNIST, DIGITS, mean=(0.1307,), std=(0.3081,)),
+    "fashionmnist": _grey_spec(
         datasets.FashionMNIST,
         datasets.FashionMNIST.classes,
         augment=Augment(crop_padding=2, flip=0.5).over(OFF),
         mean=(0.2860,),
         std=(0.3530,),
     ),
-    "kmnist": _grey_recipe(datasets.KMNIST, datasets.KMNIST.classes),
+    "kmnist": _grey_spec(datasets.KMNIST, datasets.KMNIST.classes),
     "emnist": _letters("balanced"),
     "emnist_letters": _letters("letters", 1),
-    "qmnist": _grey_recipe(datasets.QMNIST, DIGITS, labels=lambda items: np.asarray(items.targets)[:, 0]),
-    "usps": _grey_recipe(datasets.USPS, DIGITS, img_size=(16, 16)),
+    "qmnist": _grey_spec(datasets.QMNIST, DIGITS, labels=lambda items: np.asarray(items.targets)[:, 0]),
+    "usps": _grey_spec(datasets.USPS, DIGITS, img_size=(16, 16)),
     "svhn": TorchvisionSpec(
         datasets.SVHN,
         DIGITS,
@@ -206,21 +206,6 @@ TORCHVISION_SPECS = {
         {"train": {"split": "train"}, "val": {"split": "val"}},
         _from_samples(0),
         _from_samples(1),
-    ),
-    "places365": TorchvisionSpec(
-        datasets.Places365,
-        365,
-        {"train": {"split": "train-standard", "small": True}, "val": {"split": "val", "small": True}},
-        lambda items: [path for path, _ in items.imgs],
-        _targets,
-        img_size=(256, 256),
-    ),
-    "inaturalist": TorchvisionSpec(
-        datasets.INaturalist,
-        10_000,
-        {"train": {"version": "2021_train"}, "val": {"version": "2021_valid"}},
-        _species,
-        lambda items: [number for number, _ in items.index],
     ),
     "imagenet": TorchvisionSpec(
         datasets.ImageNet,

@@ -1,4 +1,4 @@
-"""``wds/…``: which images the tar files of a folder hold, found without reading one of them."""
+"""Index of webdataset's tar files for ``wds/…``: splits, labels and class names, without reading an image."""
 
 import tarfile
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ class Shards:
 
     @property
     def split(self) -> str:
-        """As webdataset and timm name a list of files, with the number of images."""
+        """The files in the notation of webdataset and timm, with the number of images."""
         return "::".join(path.name for path in self.paths) + f"|{len(self.labels)}"
 
 
 def find_shards(folder: Path) -> dict[str, Shards]:
-    """The splits in a folder, by the words ``train``, ``val`` or ``test`` in the names of the files.
+    """Find the splits in a folder by the words ``train``, ``val`` or ``test`` in the names of its files.
 
     Raises:
         UserError: If there are none, if a file cannot be read, or if its name has words of two splits.
@@ -53,7 +53,7 @@ def find_shards(folder: Path) -> dict[str, Shards]:
 
 
 def class_names(folder: Path, shards: dict[str, Shards]) -> tuple[str, ...]:
-    """Names by index: the lines of ``classes.txt`` beside the tar files, else numbers.
+    """Class names by index: the lines of ``classes.txt`` beside the tar files, else numbers.
 
     Raises:
         UserError: If there are fewer names than classes.
@@ -69,7 +69,7 @@ def class_names(folder: Path, shards: dict[str, Shards]) -> tuple[str, ...]:
 
 
 def _labels(paths: Sequence[Path], split: str) -> list[int]:
-    """What the ``.cls`` files say; a test may have none."""
+    """Labels of the ``.cls`` files; a test split may have none."""
     labels = []
     for path in paths:
         try:

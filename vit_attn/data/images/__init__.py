@@ -1,1 +1,1 @@
-"""Image files of any kind as the pixels that a network takes."""
+"""Reading and decoding of image files, and their bit depth."""

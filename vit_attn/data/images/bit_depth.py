@@ -1,9 +1,9 @@
-"""Pictures of more than 8 bits: which value of theirs is white.
+"""Conversion of pictures of more than 8 bits to 8: which of their values is white.
 
-A file of 16 bits does not say how many of them are used: 12 from a camera or a scanner, all 16 from another. Within a
-data set the same value must be the same shade, so it is found once, over the training pictures, and kept with the
-network. (PNG's ``sBIT`` tells the depth before scaling to 16 bits, and TIFF's ``MaxSampleValue`` must not be used for
-showing, so neither says it.)
+A file of 16 bits does not state how many of them are used: 12 from one camera or scanner, all 16 from another. In a
+data set the same value must be the same shade, so the depth is found once, from the training pictures, and stored with
+the network. (PNG's ``sBIT`` is the depth before scaling to 16 bits, and TIFF's ``MaxSampleValue`` must not be used for
+display, so neither states it.)
 """
 
 from typing import Literal
@@ -16,18 +16,18 @@ from vit_attn.checkpoints.card import BITS
 
 Bits = Literal[8, 10, 12, 14, 16]
 NONE_SEEN = 0
-"""In place of a depth: no picture of more than 8 bits was among those that were looked at."""
-KEPT = 64
-"""Least upper byte that a colour picture of 16 bits must reach: it uses 15 bits or more."""
+"""In place of a depth: none of the sampled pictures has more than 8 bits."""
+MIN_UPPER_BYTE = 64
+"""Smallest upper byte that a colour picture of 16 bits must reach: it then uses 15 bits or more."""
 
 
 def is_deep(picture: Image.Image) -> bool:
-    """Whether its grey values are of more than 8 bits."""
+    """Whether a grey picture has more than 8 bits."""
     return picture.mode.startswith("I")
 
 
 def bits_of(highest: int) -> int:
-    """The depth that holds a value.
+    """Smallest bit depth that holds a value.
 
     >>> bits_of(255), bits_of(4000), bits_of(4096)
     (8, 12, 14)
@@ -36,7 +36,7 @@ def bits_of(highest: int) -> int:
 
 
 def used_bits(picture: Image.Image) -> int:
-    """The depth that holds all values of a grey picture.
+    """Smallest bit depth that holds all values of a grey picture.
 
     Raises:
         ValueError: If some are below 0, or above what 16 bits hold.
@@ -49,14 +49,14 @@ def used_bits(picture: Image.Image) -> int:
 
 
 def to_eight_bits(picture: Image.Image, bits: int | None) -> Image.Image:
-    """A grey picture of more than 8 bits, in 8.
+    """Convert a grey picture of more than 8 bits to 8.
 
     Args:
-        picture: Whole numbers, or floats from 0 for black to 1 for white.
-        bits: The depth whose largest value is white; by default that which holds the picture's own values.
+        picture: Integers, or floats from 0 for black to 1 for white.
+        bits: Depth whose largest value is white; by default the smallest that holds the picture's own values.
 
     Raises:
-        ValueError: If its values are beyond white, or if it cannot be known what is white.
+        ValueError: If a value is above white, or if white cannot be determined.
     """
     values = np.asarray(picture).astype(np.float64)
     if picture.mode == "F":
@@ -71,7 +71,9 @@ def to_eight_bits(picture: Image.Image, bits: int | None) -> Image.Image:
     used = used_bits(picture)
     if bits == NONE_SEEN:
         if used < 16:
-            raise ValueError(f"it is of 16 bits and uses {used}, unlike those looked at: set --data.bits to those used")
+            raise ValueError(
+                f"it is of 16 bits and uses {used}, unlike the sampled ones: set --data.bits to those used"
+            )
         bits = 16
     if bits is not None and used > bits:
         raise ValueError(
@@ -89,11 +91,11 @@ def _shades(values: np.ndarray, white: int) -> Image.Image:
 
 
 def check_colour(picture: Image.Image, raw: str) -> None:
-    """Refuse colour of 16 bits whose lower ones alone are used: Pillow keeps the upper eight.
+    """Refuse colour of 16 bits per channel that uses the lower bits only, since Pillow keeps the upper eight.
 
     Args:
-        picture: Decoded.
-        raw: In what form the file had it, as Pillow says.
+        picture: The decoded picture.
+        raw: Pillow's raw modes of the file.
 
     Raises:
         ValueError: If so.
@@ -101,5 +103,5 @@ def check_colour(picture: Image.Image, raw: str) -> None:
     if ";16" not in raw or picture.mode not in ("RGB", "RGBA", "LA"):
         return
     bands = zip(picture.getbands(), picture.split(), strict=True)
-    if max(int(np.asarray(band).max(initial=0)) for name, band in bands if name != "A") < KEPT:
+    if max(int(np.asarray(band).max(initial=0)) for name, band in bands if name != "A") < MIN_UPPER_BYTE:
         raise ValueError("it has 16 bits a channel and uses 14 or fewer, of which little would be left: save it in 8")

@@ -1,1 +1,1 @@
-"""Batches: sampled, read or gathered, augmented and normalised, on the host's workers or on the device."""
+"""Loaders: samplers, splits in memory or read by workers, and augmented, normalised batches on the device."""

@@ -1,4 +1,4 @@
-"""What can be done where classes have unlike numbers of images."""
+"""Remedies for class imbalance: class weights in the loss, and class-balanced sampling."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from vit_attn.data.loading.device import Order
+from vit_attn.data.loading.sampler import RandomOrder
 
 
 def inverse_frequencies(labels: Int64[Tensor, " images"], num_classes: int) -> list[float]:
-    """Weight of each class in the loss: its inverse frequency, 1 in the mean over the classes that have images.
+    """Class weights for the loss: inverse class frequencies, with mean 1 over the classes that have images.
 
     >>> inverse_frequencies(torch.tensor([0, 0, 0, 1]), 3)
     [0.5, 1.5, 0.0]
@@ -20,25 +20,23 @@ def inverse_frequencies(labels: Int64[Tensor, " images"], num_classes: int) -> l
     return (inverse / inverse[counts > 0].mean()).tolist()
 
 
-def imbalance(labels: Int64[Tensor, " images"], class_names: Sequence[str]) -> str:
-    """The largest and the smallest class, in words.
+def describe_imbalance(labels: Int64[Tensor, " images"], class_names: Sequence[str]) -> str:
+    """Describe the class imbalance by the largest and the smallest class.
 
-    >>> imbalance(torch.tensor([0, 0, 0, 1]), ["cat", "dog"])
-    "of 'cat' there are 3 training images, of 'dog' 1"
+    >>> describe_imbalance(torch.tensor([0, 0, 0, 1]), ["cat", "dog"])
+    "'cat' has 3 training images, 'dog' has 1"
     """
     counts = labels.bincount(minlength=len(class_names))
     most, least = int(counts.argmax()), int(counts.argmin())
     if counts[most] == counts[least]:
         return f"each class has {counts[most]} training images"
-    return (
-        f"of {class_names[most]!r} there are {counts[most]} training images, of {class_names[least]!r} {counts[least]}"
-    )
+    return f"{class_names[most]!r} has {counts[most]} training images, {class_names[least]!r} has {counts[least]}"
 
 
-def balanced(labels: Int64[Tensor, " images"]) -> Order:
-    """An order in which all classes are drawn as often: each image with the inverse frequency of its class.
+def balanced_order(labels: Int64[Tensor, " images"]) -> RandomOrder:
+    """Sampling with replacement in which all classes are equally likely: images are weighted by inverse frequency.
 
-    As many are drawn as there are images, so that those of a small class come several times an epoch.
+    An epoch has as many images as without it, so those of a small class come several times.
     """
     weights = 1 / labels.bincount().double()[labels]
     return lambda generator: torch.multinomial(weights, len(labels), replacement=True, generator=generator)

@@ -1,218 +1,267 @@
-"""A whole split in memory as one tensor: a batch is one gather, and its address says which images it holds.
+"""Loaders that yield augmented, normalised batches on the training device, as timm's ``PrefetchLoader`` does.
 
-On the device, the loader hands out :class:`IndexBatch`, addresses alone, and :class:`DeviceDataset` gathers them there.
-Loader workers read the images of the same addresses in the same order.
+A sampler chooses the images, :class:`MemoryBatches` gathers them on the device or :class:`WorkerBatches` copies them
+there from a worker, and the loader augments and normalises them. Nothing is left for Lightning's transfer hooks.
+
+These loaders are no ``DataLoader``, so Lightning does not replace their samplers, which handle ranks,
+``overfit_batches`` and resuming within an epoch themselves.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
-from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
-from jaxtyping import Int64, UInt8
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.distributed import DistributedSampler
+from torch.utils.data import DataLoader
 
+from vit_attn.data.loading.device_dataset import DeviceDataset, DeviceImageList, Pixels
 from vit_attn.data.loading.progress import RunProgress
-from vit_attn.data.transforms.rng import lasting_order, to_device
-from vit_attn.errors import UserError
+from vit_attn.data.loading.sampler import Addresses
+from vit_attn.data.loading.workers import DecodedBatch
+from vit_attn.data.transforms.augment import Augment
+from vit_attn.data.transforms.batch import alternating_flips, augment_batch, random_resized_crops
+from vit_attn.data.transforms.mixup import mix
+from vit_attn.data.transforms.rng import BatchRNG, to_device
 
-Loader = Literal["auto", "memory", "workers"]
-Batch = tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]
-Order = Callable[[torch.Generator], Int64[Tensor, " images"]]
-Numbering = Callable[[int], Int64[Tensor, " images"]]
-
-
-class IndexBatch(NamedTuple):
-    """A batch before it is gathered.
-
-    Args:
-        addresses: ``epoch * images + index`` of each image, on the host.
-        split: Name of the split.
-    """
-
-    addresses: Int64[Tensor, " B"]
-    split: str
+Images = Float[Tensor, "B C height width"]
+Targets = Int64[Tensor, " B"] | Float[Tensor, "B classes"]
+Normalize = Callable[[UInt8[Tensor, "B C height width"]], Images]
 
 
-class DecodedBatch(NamedTuple):
-    """A batch that a worker read.
+class RawBatch(NamedTuple):
+    """A batch on its device before augmentation.
 
     Args:
-        images: Pixels, uint8.
+        images: Pixels.
         labels: Class indices.
-        damaged: What could not be read, and why; black images are there in its place.
+        addresses: Address of each image, on the host; None from workers.
     """
 
-    images: UInt8[Tensor, "B C height width"]
+    images: Pixels
     labels: Int64[Tensor, " B"]
-    damaged: tuple[str, ...]
-
-    def whole(self, skip_damaged: bool) -> Batch:
-        """Pixels and labels.
-
-        Args:
-            skip_damaged: Whether what was damaged before the run has been left out, for the message.
-
-        Raises:
-            UserError: If an image could not be read.
-        """
-        if self.damaged:
-            anew = "begin anew or set loader to memory to leave it out"
-            mend = anew if skip_damaged else "skip with --data.skip_damaged=true"
-            raise UserError(f"{self.damaged[0]}; mend or remove, or {mend}")
-        return self.images, self.labels
+    addresses: Addresses | None = None
 
 
-class IndexDataset(Dataset[IndexBatch]):
-    """The images of a split as addresses, for a loader that gives whole batches of them.
-
-    Args:
-        count: Images of the split.
-        split: Its name.
-        batch_size: Images of an item; what is left at the end is dropped.
-        order: Gives the indices of that many images in the order in which they are numbered.
-    """
-
-    def __init__(self, count: int, split: str, batch_size: int = 1, order: Numbering = lasting_order) -> None:
-        self.count, self.split, self.batch_size, self.order = count, split, batch_size, order
+@runtime_checkable
+class BatchSource(Protocol):
+    """Where a loader's batches come from."""
 
     def __len__(self) -> int:
-        """Number of items."""
-        return self.count // self.batch_size
+        """Batches per epoch."""
+        ...
 
-    def __getitem__(self, index: int | Tensor) -> IndexBatch:
-        """The addresses in a tensor, or an item by its number, for which lightning asks with ``overfit_batches``."""
-        return IndexBatch(batch_at(index, self.batch_size, self.order(self.count)), self.split)
-
-    def __getitems__(self, numbers: Sequence[int]) -> IndexBatch:
-        """A batch of images by their numbers, which a ``DataLoader`` asks for by this name."""
-        return IndexBatch(self.order(self.count)[torch.tensor(numbers)], self.split)
+    def on(self, device: torch.device) -> Iterator[RawBatch]:
+        """The batches of an epoch, on a device."""
+        ...
 
 
-def batch_at(index: int | Tensor, batch_size: int, order: Int64[Tensor, " images"]) -> Int64[Tensor, " B"]:
-    """Addresses of a batch: those that a sampler gave, or the images of a numbered batch.
+@runtime_checkable
+class SizedBatches(Sized, Iterable[Addresses], Protocol):
+    """A sampler of whole batches."""
+
+
+class MemoryBatches:
+    """Batches gathered from a split in the device's memory.
 
     Args:
-        index: Addresses, or a number of a batch.
-        batch_size: Images of a batch.
-        order: Index of each image in the order in which batches are numbered.
+        sampler: Yields the addresses of each batch.
+        split_on: Gives the split on a device.
     """
-    return order[index * batch_size :][:batch_size] if isinstance(index, int) else index
+
+    def __init__(
+        self, sampler: SizedBatches, split_on: Callable[[torch.device], DeviceDataset | DeviceImageList]
+    ) -> None:
+        self.sampler, self.split_on = sampler, split_on
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self.sampler)
+
+    def on(self, device: torch.device) -> Iterator[RawBatch]:
+        """The batches of an epoch, gathered on the device."""
+        split = self.split_on(device)
+        for addresses in self.sampler:
+            images, labels = split.gather(addresses)
+            yield RawBatch(images, labels, addresses)
 
 
-class ShuffledBatches(DistributedSampler):
-    """Addresses of the images in an order drawn from (seed, epoch), a batch at a time.
-
-    Each step takes the next images of the order for all ranks together, and rank r has the r-th block of them. So two
-    ranks see in each step what one with twice the batch sees, and an epoch has as many batches.
+class WorkerBatches:
+    """Batches decoded by workers, copied to the device; from pinned memory, the host does not wait for a GPU's copy.
 
     Args:
-        images: What has a length, that of the split.
-        batch_size: Images of a batch on each rank; what is left at the end of an epoch is dropped.
-        taken: Tells how many batches of this epoch were taken before, by the run that is resumed.
-        order: Draws the images of an epoch with a generator of its own; by default each once.
-        **ranks: ``num_replicas``, ``rank`` and ``seed``, as ``DistributedSampler`` takes them.
+        loader: A ``DataLoader`` that yields :class:`DecodedBatch`.
+        skip_corrupt: Whether corrupt files were left out beforehand, for the message about another one.
+    """
+
+    def __init__(self, loader: DataLoader, skip_corrupt: bool) -> None:
+        self.loader, self.skip_corrupt = loader, skip_corrupt
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        return len(self.loader)
+
+    def on(self, device: torch.device) -> Iterator[RawBatch]:
+        """The batches of an epoch, copied to the device.
+
+        Raises:
+            UserError: If a worker could not read a file.
+        """
+        batch: DecodedBatch
+        for batch in self.loader:
+            images, labels = batch.intact(self.skip_corrupt)
+            yield RawBatch(*(each.to(device, non_blocking=device.type == "cuda") for each in (images, labels)))
+
+
+class DeviceLoader:
+    """Normalised images and labels, batch by batch, on the device of the training.
+
+    Args:
+        batches: Where batches come from.
+        normalize: From pixels to what the network takes.
+        progress: Progress of the run, which has a Trainer's device.
+        device: The device, instead of the Trainer's; without a Trainer by default the CPU.
+        batch_sampler: Records the indices of each batch, which Lightning hands to a ``BasePredictionWriter``.
     """
 
     def __init__(
         self,
-        images: Sized,
-        batch_size: int,
-        taken: Callable[[], int] = lambda: 0,
-        order: Order | None = None,
-        **ranks: Any,
+        batches: BatchSource,
+        normalize: Normalize,
+        progress: RunProgress,
+        device: torch.device | str | None = None,
+        batch_sampler: Any = None,
     ) -> None:
-        super().__init__(cast(Dataset, images), **ranks)
-        self.batch_size, self.taken = batch_size, taken
-        self.order = order or (lambda generator: torch.randperm(len(images), generator=generator))
+        self.batches, self.normalize, self.progress = batches, normalize, progress
+        self.batch_sampler = batch_sampler
+        self._device = None if device is None else torch.device(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the batches."""
+        return self._device or self.progress.device
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
-        return len(cast(Sized, self.dataset)) // (self.batch_size * self.num_replicas)
+        """Batches per epoch."""
+        return len(self.batches)
 
-    def __iter__(self) -> Iterator[Int64[Tensor, " B"]]:
-        """Addresses, a batch at a time."""
-        # a generator, since lightning makes the iterator before it restores the epoch that it resumes
-        yield from self.addresses(self.epoch)[self.taken() :]
+    def __iter__(self) -> Iterator[tuple[Images, Targets]]:
+        """Images and labels of each batch."""
+        for images, labels, _ in self.batches.on(self.device):
+            yield self.normalize(cast(Tensor, images)), labels
 
-    def addresses(self, epoch: int) -> Int64[Tensor, "batches B"]:
-        """All batches of an epoch on this rank."""
-        order = self.order(torch.Generator().manual_seed(self.seed + epoch))
-        dealt = order[: len(self) * self.num_replicas * self.batch_size].view(-1, self.num_replicas, self.batch_size)
-        return dealt[:, self.rank] + epoch * len(cast(Sized, self.dataset))
+    @property
+    def _iterator(self) -> Any:
+        """The worker processes, by the name at which Lightning looks for them in a ``DataLoader`` to end them."""
+        return getattr(getattr(self.batches, "loader", None), "_iterator", None)
+
+    @_iterator.setter
+    def _iterator(self, value: None) -> None:
+        if isinstance(self.batches, WorkerBatches):
+            self.batches.loader._iterator = value
 
 
-class ResumableLoader(DataLoader):
-    """A loader whose sampler finds its place by itself; lightning asks a resumable loader for a state.
+@dataclass(frozen=True)
+class TrainingTransform:
+    """Augmentation of a training batch, with normalisation; its random numbers depend on (seed, step) alone.
 
-    It is made as any loader, since lightning makes it anew from its attributes for ``overfit_batches``.
+    Args:
+        augment: Settings of what is done on the device.
+        normalize: From pixels to what the network takes.
+        img_size: Height and width in pixels that the network takes.
+        num_images: Number of training images.
+        num_classes: Number of classes.
+        seed: Seed of the augmentation.
     """
 
-    place = RunProgress(None)
-    """Tells, whenever it is asked, how much of the epoch the run that is resumed had taken."""
-    dealt: Mapping[str, int] = MappingProxyType({})
+    augment: Augment
+    normalize: Normalize
+    img_size: tuple[int, int]
+    num_images: int
+    num_classes: int
+    seed: int
 
-    def __iter__(self) -> Any:
-        """Batches; workers begin with the first that is asked for, when lightning has restored the epoch."""
-        now = self.state_dict().get("step_images")
-        then = (self.dealt or self.place.dealt).get("step_images", now)
-        if self.place.taken and then != now:
-            rank_zero_warn(
-                f"the run was stopped within an epoch with {then} images a step, and goes on with {now}: of this "
-                "epoch, some images come twice or not at all"
-            )
-        yield from super().__iter__()
+    def __call__(self, batch: RawBatch, progress: RunProgress, step: int) -> tuple[Images, Targets]:
+        """Images as the network takes them, and class indices, or class probabilities where images are mixed."""
+        images, labels, addresses = batch
+        settings, device = self.augment, labels.device
+        rng = BatchRNG((self.seed, step), len(labels), progress.rank, progress.world_size, device)
+        mirrored = None
+        if settings.flip_alternating and addresses is not None:
+            mirrored = to_device(alternating_flips(addresses, self.num_images, self.seed).numpy(), device)
+        if isinstance(images, list):
+            images = random_resized_crops(images, settings.random_resized_crop or 1.0, rng, self.img_size)
+            settings = replace(settings, random_resized_crop=0.0)
+        mixed = augment_batch(images, settings, self.normalize, rng, mirrored)
+        mix_until = 1.0 if settings.mix_until is None else settings.mix_until
+        if (settings.mixup or settings.cutmix) and progress.fraction < mix_until:
+            return mix(mixed, labels, self.num_classes, settings.mixup or 0.0, settings.cutmix or 0.0, rng)
+        return mixed, labels
+
+
+@runtime_checkable
+class EpochOrder(Protocol):
+    """Order of the images of an epoch, with its state for a checkpoint: a sampler, or the loader of a stream."""
+
+    epoch: int
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next iteration gives."""
+        ...
 
     def state_dict(self) -> dict[str, int]:
-        """Images of a step on all devices; lightning keeps the epoch and the batches that were taken."""
-        batches = self.sampler
-        known = isinstance(batches, ShuffledBatches)
-        return {"step_images": batches.batch_size * batches.num_replicas} if known else {}
+        """State for a checkpoint."""
+        ...
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Keep the state of the run that is resumed."""
-        self.dealt = dict(state)
+        ...
 
 
-class DeviceDataset:
-    """A split on a device, moved there once.
+class TrainingLoader(DeviceLoader):
+    """Augmented, normalised training batches in a new order each epoch; a run stopped within an epoch resumes there.
+
+    A Trainer sets the epoch. Without one, each iteration is the next epoch, or the one that ``set_epoch`` sets.
 
     Args:
-        images: Pixels, uint8.
-        labels: Class indices.
-        device: Where they go.
+        batches: Where batches come from.
+        transform: Augments and normalises them.
+        sampler: Order of the images, with its state for a checkpoint.
+        progress: Progress of the run.
+        device: The device, instead of the Trainer's; without a Trainer by default the CPU.
     """
 
     def __init__(
-        self, images: UInt8[Tensor, "B C height width"], labels: Int64[Tensor, " B"], device: torch.device | str
+        self,
+        batches: BatchSource,
+        transform: TrainingTransform,
+        sampler: EpochOrder,
+        progress: RunProgress,
+        device: torch.device | str | None = None,
     ) -> None:
-        self.images, self.labels = images.to(device), labels.to(device)
+        super().__init__(batches, transform.normalize, progress, device)
+        self.transform, self.sampler = transform, sampler
 
-    def gather(self, addresses: Int64[Tensor, " B"]) -> Batch:
-        """The images and labels of a batch; its ``addresses`` are on the host."""
-        indices = to_device(addresses.numpy(), self.images.device) % len(self.images)
-        return self.images.index_select(0, indices), self.labels.index_select(0, indices)
+    def __iter__(self) -> Iterator[tuple[Images, Targets]]:
+        """Images and targets of each batch."""
+        # a generator, since Lightning makes the iterator before it restores the epoch that it resumes
+        epoch, alone = self.sampler.epoch, self.progress.trainer is None
+        try:
+            for number, batch in enumerate(self.batches.on(self.device), epoch * len(self)):
+                yield self.transform(batch, self.progress, number if alone else self.progress.step)
+        finally:
+            if alone:
+                self.sampler.set_epoch(epoch + 1)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration, which decides on order and augmentation."""
+        self.sampler.set_epoch(epoch)
 
-def choose_loader(loader: Loader, count: int, image_bytes: float, budget_gb: float, note: str = "") -> bool:
-    """Whether all images go to the device, which is said in one line where it was left open.
+    def state_dict(self) -> dict[str, int]:
+        """State for a checkpoint, which Lightning asks for."""
+        return self.sampler.state_dict()
 
-    Args:
-        loader: What was asked for.
-        count: Images of all splits.
-        image_bytes: Bytes of a decoded image, in the mean.
-        budget_gb: What they may take for ``auto``.
-        note: Why an image takes more than the network's size.
-    """
-    if loader != "auto":
-        return loader == "memory"
-    needed = count * image_bytes / 1e9
-    fits = needed <= budget_gb
-    rank_zero_info(
-        f"loader: {'memory' if fits else 'workers'}, since the {count:,} decoded images are {needed:.2f} GB{note} and "
-        f"memory_budget_gb={budget_gb:g}"
-    )
-    return fits
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Keep the state of the run that is resumed."""
+        self.sampler.load_state_dict(state)

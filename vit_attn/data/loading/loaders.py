@@ -1,135 +1,207 @@
-"""Loaders of a data set's batches: of addresses for images in memory, of pixels from workers for all others."""
+"""Builder of the loaders of a data set: from the device's memory, from workers, or from a stream."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import torch
+from lightning.pytorch.overrides.distributed import _IndexBatchSamplerWrapper
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vit_attn.data.datasets.splits import Split
 from vit_attn.data.datasets.streams import Stream
-from vit_attn.data.images.decoding import cores
-from vit_attn.data.loading.balance import balanced
+from vit_attn.data.images.decoding import available_cores
+from vit_attn.data.loading.balance import balanced_order
 from vit_attn.data.loading.cache import SplitCache
-from vit_attn.data.loading.device import IndexDataset, Numbering, ResumableLoader, ShuffledBatches
-from vit_attn.data.loading.evaluation import DealtStream, EvaluationBatches
+from vit_attn.data.loading.device import (
+    BatchSource,
+    DeviceLoader,
+    MemoryBatches,
+    Normalize,
+    SizedBatches,
+    TrainingLoader,
+    TrainingTransform,
+    WorkerBatches,
+)
+from vit_attn.data.loading.device_dataset import DeviceSplits
 from vit_attn.data.loading.progress import RunProgress
-from vit_attn.data.loading.streams import StreamImages, StreamLoader, stacked
+from vit_attn.data.loading.sampler import EvaluationBatches, FixedBatches, FixedOrder, ShuffledBatches
+from vit_attn.data.loading.streams import ShardedStream, StreamImages, StreamLoader, collate
 from vit_attn.data.loading.workers import DecodingDataset
 from vit_attn.data.transforms.augment import Augment
-from vit_attn.data.transforms.host import Augmented, Centre
+from vit_attn.data.transforms.host import CentreCrop, HostAugment, device_part
 from vit_attn.data.transforms.rng import lasting_order
 from vit_attn.errors import UserError
 from vit_attn.training.stopping import ignore_signals, is_listening
 
 Balance = Literal["none", "loss", "sampling"]
-MOST_WORKERS = 16
+Device = torch.device | str | None
+MAX_WORKERS = 16
+
+
+class RecordedBatches(_IndexBatchSamplerWrapper):
+    """A sampler whose indices Lightning hands to a ``BasePredictionWriter``, which finds them by this base class."""
+
+    def __next__(self) -> Any:
+        """Indices of the next batch."""
+        batch = next(cast(Iterator[Tensor], self._iterator))
+        self.seen_batch_indices.append(batch.tolist())
+        return batch
+
+
+@dataclass(frozen=True)
+class LoaderSettings:
+    """Settings that all loaders of a data set share.
+
+    Args:
+        augment: Augmentation of training images.
+        batch_size: Images per batch on each device.
+        seed: Seed of shuffling and augmentation.
+        balance: Whether training draws all classes equally often.
+        num_workers: Processes that read images; by default the number of cores per device.
+    """
+
+    augment: Augment
+    batch_size: int
+    seed: int = 0
+    balance: Balance = "none"
+    num_workers: int | None = None
 
 
 @dataclass(frozen=True)
 class Loaders:
-    """What all loaders of a data set have in common.
+    """Builder of the loaders of a data set.
 
     Args:
-        store: The splits.
-        augment: What happens to training images.
-        batch_size: Images of a batch on each device.
-        seed: Seed of shuffles and augmentation.
-        balance: Whether each class is drawn as often.
-        num_workers: Processes that read images; by default as many as there are cores for each device.
+        cache: The splits.
+        settings: Settings of the loaders.
+        normalize: From pixels to what the network takes.
+        on_device: The splits on devices, for images in memory.
     """
 
-    store: SplitCache
-    augment: Augment
-    batch_size: int
-    seed: int
-    balance: Balance
-    num_workers: int | None
+    cache: SplitCache
+    settings: LoaderSettings
+    normalize: Normalize
+    on_device: DeviceSplits = field(repr=False)
 
-    def training(self, place: RunProgress) -> DataLoader:
-        """Shuffled batches of this rank.
+    def check(self) -> None:
+        """Refuse an augmentation that needs all images in the device's memory where they are not.
+
+        Raises:
+            UserError: If so.
+        """
+        if self.settings.augment.flip_alternating and not self.cache.in_memory:
+            raise UserError("augment.flip_alternating needs all images on the device: set loader to memory")
+
+    def training(self, progress: RunProgress, device: Device = None) -> TrainingLoader:
+        """Augmented training batches of this rank.
 
         Args:
-            place: Tells, whenever it is asked, the epoch and how much of it the run that is resumed had taken.
+            progress: Progress of the run.
+            device: The device, instead of the Trainer's.
         """
-        split = self.store.ready("train")
-        if split.stream is not None and not self.store.in_memory:
-            return self._streamed(split.stream, place)
-        batches = self.batches(split, place)
-        if self.store.in_memory:
-            loader = ResumableLoader(
-                IndexDataset(len(split), "train", self.batch_size), batch_size=None, sampler=batches
-            )
+        self.check()
+        split, settings, in_memory = self.cache.ready("train"), self.settings, self.cache.in_memory
+        if split.stream is not None and not in_memory:
+            order: Any = self._stream_loader(split.stream, progress)
+            batches: BatchSource = WorkerBatches(order, self.cache.skip_corrupt)
         else:
-            augmented = Augmented(self.store.size, self.augment)
-            images = DecodingDataset(split, augmented, self.store.channels, self.seed, self.batch_size)
-            loader = ResumableLoader(images, batch_size=None, sampler=batches, **self._reading(place.devices))
-        loader.place = place
-        return loader
+            order = self.training_sampler(split, progress)
+            batches = self._batches("train", split, order, progress, HostAugment(self.cache.size, settings.augment))
+        transform = TrainingTransform(
+            settings.augment if in_memory else device_part(settings.augment),
+            self.normalize,
+            self.cache.size,
+            len(split),
+            len(self.cache.source.class_names),
+            settings.seed,
+        )
+        return TrainingLoader(batches, transform, order, progress, device)
 
-    def batches(self, split: Split, place: RunProgress) -> ShuffledBatches:
-        """How the training images are shuffled and dealt to the ranks."""
-        order = balanced(split.labels) if self.balance == "sampling" else None
-        # lightning leaves a distributed sampler alone, and replaces any other and a batch sampler
-        world_size, rank = place.ranks
-        ranks = {"num_replicas": world_size, "rank": rank, "seed": self.seed * 1_000_003}
-        return ShuffledBatches(split.labels, self.batch_size, lambda: place.taken, order, **ranks)
+    def training_sampler(self, split: Split, progress: RunProgress) -> ShuffledBatches:
+        """Order of the training images, sharded by rank."""
+        settings = self.settings
+        options = {"num_replicas": progress.world_size, "rank": progress.rank, "seed": settings.seed * 1_000_003}
+        if progress.overfits:
+            return FixedBatches(split.labels, settings.batch_size, progress, **options)
+        order = balanced_order(split.labels) if settings.balance == "sampling" else None
+        return ShuffledBatches(split.labels, settings.batch_size, progress, order, **options)
 
-    def _streamed(self, stream: Stream, place: RunProgress) -> DataLoader:
-        if self.balance == "sampling":
-            raise UserError(f"balance=sampling cannot choose among the images of {stream.name}: set loader to memory")
-        augmented, (world_size, rank) = Augmented(self.store.size, self.augment), place.ranks
-        options = {"training": True, "batch_size": self.batch_size, "seed": self.seed}
-        reading = self._reading(place.devices) | {"persistent_workers": False}  # which begin anew in every epoch
-        reading["num_workers"] = max(1, min(reading["num_workers"], stream.most_workers(world_size) or MOST_WORKERS))
-        images = StreamImages(stream, augmented, self.store.channels, rank, **options)
-        return StreamLoader(images, place, self.seed, batch_size=self.batch_size, **reading)
-
-    def once(self, name: str, place: RunProgress, order: Numbering = lasting_order) -> DataLoader:
-        """All images of a split, each once; of several ranks, each has its part, and as many batches.
+    def evaluation(
+        self, name: str, progress: RunProgress, device: Device = None, order: FixedOrder = lasting_order
+    ) -> DeviceLoader:
+        """Batches of all images of a split, each image once; each of several ranks has as many batches.
 
         Args:
             name: The split.
-            place: Tells how many ranks there are.
-            order: In which order they come, but for those of a stream.
+            progress: Progress of the run.
+            device: The device, instead of the Trainer's.
+            order: Order of the images; a stream keeps its own.
         """
-        split, (world_size, _) = self.store.ready(name), place.ranks
-        if world_size > 1:
-            return self._dealt(split, name, place, order)
-        if self.store.in_memory:
-            picks = IndexDataset(len(split), name, order=order)
-            return DataLoader(picks, batch_size=self.batch_size, collate_fn=as_it_is)
-        images, collate = self._one_by_one(split, order)
-        return DataLoader(images, batch_size=self.batch_size, collate_fn=collate, **self._reading(place.devices))
+        split = self.cache.ready(name)
+        if split.stream is not None and not self.cache.in_memory:
+            batches: BatchSource = WorkerBatches(self._stream_in_order(split.stream, progress), self.cache.skip_corrupt)
+            return DeviceLoader(batches, self.normalize, progress, device)
+        ranks = {"num_replicas": progress.world_size, "rank": progress.rank}
+        sampler: Any = EvaluationBatches(split.labels, self.settings.batch_size, name, order, **ranks)
+        recorded = RecordedBatches(sampler)
+        batches = self._batches(name, split, recorded, progress, CentreCrop(self.cache.size))
+        return DeviceLoader(batches, self.normalize, progress, device, recorded)
 
-    def _one_by_one(self, split: Split, order: Numbering) -> tuple[Any, Callable[[Any], Any]]:
-        centre = Centre(self.store.size)
-        if split.stream is not None:
-            return StreamImages(split.stream, centre, self.store.channels), stacked
-        return DecodingDataset(split, centre, self.store.channels, order=order), as_it_is
+    def _batches(
+        self,
+        name: str,
+        split: Split,
+        sampler: SizedBatches,
+        progress: RunProgress,
+        transform: CentreCrop | HostAugment,
+    ) -> BatchSource:
+        """Batches of a split that is no stream, or is in memory."""
+        if self.cache.in_memory:
+            return MemoryBatches(sampler, lambda device: self.on_device.get(name, device))
+        images = DecodingDataset(split, transform, self.cache.channels, self.settings.seed)
+        loader = DataLoader(images, batch_size=None, sampler=sampler, **self._worker_options(progress))
+        return WorkerBatches(loader, self.cache.skip_corrupt)
 
-    def _dealt(self, split: Split, name: str, place: RunProgress, order: Numbering) -> DataLoader:
-        world_size, rank = place.ranks
-        centre, reading = Centre(self.store.size), self._reading(place.devices)
-        if split.stream is not None and not self.store.in_memory:
-            images: Any = DealtStream(split.stream, centre, self.store.channels, max(2, self.batch_size), place.ranks)
-            return DataLoader(images, batch_size=None, **(reading | {"num_workers": min(1, reading["num_workers"])}))
-        ranks = {"num_replicas": world_size, "rank": rank}
-        batches = EvaluationBatches(range(len(split)), self.batch_size, name, order, **ranks)
-        if self.store.in_memory:
-            return DataLoader(IndexDataset(len(split), name, self.batch_size), batch_size=None, sampler=batches)
-        images = DecodingDataset(split, centre, self.store.channels, batch_size=self.batch_size)
-        return DataLoader(images, batch_size=None, sampler=batches, **reading)
+    def _stream_loader(self, stream: Stream, progress: RunProgress) -> StreamLoader:
+        """Training batches of a stream."""
+        settings = self.settings
+        if settings.balance == "sampling":
+            raise UserError(f"balance=sampling cannot choose among the images of {stream.name}: set loader to memory")
+        workers = self._worker_options(progress) | {"persistent_workers": False}  # which begin anew in every epoch
+        most = stream.max_workers(progress.world_size) or MAX_WORKERS
+        workers["num_workers"] = max(1, min(workers["num_workers"], most))
+        images = StreamImages(
+            stream,
+            HostAugment(self.cache.size, settings.augment),
+            self.cache.channels,
+            progress.rank,
+            training=True,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+        )
+        return StreamLoader(images, progress, settings.seed, batch_size=settings.batch_size, **workers)
 
-    def _reading(self, devices: int) -> dict[str, Any]:
-        """Options of a loader whose workers read files."""
-        workers = max(1, min(cores() // devices, MOST_WORKERS)) if self.num_workers is None else self.num_workers
+    def _stream_in_order(self, stream: Stream, progress: RunProgress) -> DataLoader:
+        """Batches of a stream for evaluation."""
+        crop, batch_size, workers = (
+            CentreCrop(self.cache.size),
+            self.settings.batch_size,
+            self._worker_options(progress),
+        )
+        if progress.world_size == 1:
+            images = StreamImages(stream, crop, self.cache.channels)
+            return DataLoader(images, batch_size=batch_size, collate_fn=collate, **workers)
+        ranks = progress.world_size, progress.rank
+        shard = ShardedStream(stream, crop, self.cache.channels, max(2, batch_size), *ranks)
+        return DataLoader(shard, batch_size=None, **(workers | {"num_workers": min(1, workers["num_workers"])}))
+
+    def _worker_options(self, progress: RunProgress) -> dict[str, Any]:
+        """Options of a ``DataLoader`` whose workers read files."""
+        workers = self.settings.num_workers
+        if workers is None:
+            workers = max(1, min(available_cores() // progress.local_devices, MAX_WORKERS))
         pinned = torch.cuda.is_available()
         options = {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pinned}
         return options | ({"worker_init_fn": ignore_signals} if is_listening() else {})
-
-
-def as_it_is(batch: Any) -> Any:
-    """The batch; the data set has collated it already."""
-    return batch

@@ -1,16 +1,17 @@
-"""Where in a run, and on which of its devices, batches are put together."""
+"""The state of a run that data loaders depend on: epoch, step, rank and device."""
 
 from dataclasses import dataclass
 
 import lightning as L
+import torch
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """What a loader must know of the run; without one it is at the start, on one device.
+    """Progress of a Trainer's run; without a Trainer, the start of a run on one device.
 
     Args:
-        trainer: The run's, if there is one.
+        trainer: Lightning's Trainer, if there is one.
     """
 
     trainer: L.Trainer | None
@@ -21,41 +22,57 @@ class RunProgress:
         return self.trainer.current_epoch if self.trainer else 0
 
     @property
-    def taken(self) -> int:
-        """Batches of this epoch that were taken already, where a run is resumed within an epoch."""
+    def batches_consumed(self) -> int:
+        """Batches of this epoch that the run had trained on before it was resumed."""
         return self.trainer.fit_loop.epoch_loop.batch_progress.current.ready if self.trainer else 0
 
     @property
-    def dealt(self) -> dict[str, int]:
-        """What the training loader of the run that is resumed kept of itself.
+    def loader_state(self) -> dict[str, int]:
+        """State of the training loader in the checkpoint that the run resumes from.
 
-        Lightning hands it to a loader that is made after the checkpoint was read; ours is made before, when the
-        schedule asks for the length of an epoch, and lightning keeps it for one that never comes.
+        Lightning restores loaders that are made after the checkpoint was read. Ours is made before, when the schedule
+        asks for the length of an epoch, and Lightning keeps the state for a loader that never comes.
         """
         states = getattr(self.trainer.fit_loop, "_combined_loader_states_to_load", []) if self.trainer else []
         return dict(states[0]) if states else {}
 
     @property
     def step(self) -> int:
-        """Batches that training has taken so far, this one among them, whatever the optimiser did with them."""
-        return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1 if self.trainer else 1
+        """Training batches before the current one in the whole run, whatever the optimiser did with them."""
+        # Lightning counts a batch once it is fetched, so while it is fetched this is the one before
+        return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1 if self.trainer else 0
 
     @property
-    def progress(self) -> float:
-        """Share of the training that is done."""
+    def fraction(self) -> float:
+        """Fraction of the training that is done, in [0, 1]."""
         return self.trainer.global_step / self.trainer.estimated_stepping_batches if self.trainer else 0.0
 
     @property
-    def devices(self) -> int:
-        """Devices of this machine."""
+    def local_devices(self) -> int:
+        """Number of devices on this machine."""
         return max(1, self.trainer.num_devices) if self.trainer else 1
 
     @property
-    def ranks(self) -> tuple[int, int]:
-        """Number of ranks, and which of them this is."""
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+    def world_size(self) -> int:
+        """Number of ranks, one process and device each."""
+        return self.trainer.world_size if self.trainer else 1
 
     @property
-    def trains(self) -> bool:
-        """Whether this is a run of ``fit``, or none yet."""
+    def rank(self) -> int:
+        """Rank of this process."""
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def device(self) -> torch.device:
+        """Device of this process: the Trainer's, else the CPU."""
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    @property
+    def overfits(self) -> bool:
+        """Whether ``overfit_batches`` asks for the same few batches in every epoch."""
+        return bool(getattr(self.trainer, "overfit_batches", 0))
+
+    @property
+    def is_fitting(self) -> bool:
+        """Whether this is a run of ``fit``; true without a Trainer."""
         return self.trainer is None or self.trainer.state.fn == "fit"

@@ -1,6 +1,5 @@
-"""Batches of the images that come one after another, where a run that was stopped goes on."""
+"""Batches of a stream, read from its beginning by workers; a run stopped within an epoch resumes there."""
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from itertools import repeat
 from typing import Any
@@ -11,148 +10,209 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from vit_attn.data.datasets.streams import Stream, told
-from vit_attn.data.loading.device import DecodedBatch
+from vit_attn.data.datasets.streams import Stream, read_items
 from vit_attn.data.loading.progress import RunProgress
+from vit_attn.data.loading.sampler import too_few_images
+from vit_attn.data.loading.workers import DecodedBatch
 from vit_attn.data.transforms.rng import seed_of, seeded
 from vit_attn.errors import UserError
 
 Item = tuple[Tensor, int, str | None]
-"""Pixels, label, and what is wrong with the image."""
+"""Pixels, label, and why the image could not be read, if so."""
 Transform = Callable[[Image.Image], Tensor]
 
 
 class StreamImages(IterableDataset):
-    """The images of a stream, transformed one by one where they are read; what cannot be read ends it, and is told.
+    """Transformed images of a stream; one that cannot be read ends it, with its error in the batch.
 
-    What is random in a transform depends on (seed, rank, epoch, worker, number of the image) alone.
+    The random numbers of a transform depend on (seed, rank, epoch, worker, number of the image) alone.
 
     Args:
         stream: The split.
         transform: From a picture to pixels.
         channels: 3 for colour, 1 for grey.
-        rank: Which of the ranks reads.
-        options: ``training``, ``batch_size`` and ``seed``, as :meth:`Stream.open` takes them.
+        rank: Rank of this process.
+        options: ``training``, ``batch_size`` and ``seed`` of :meth:`Stream.open`.
     """
 
     def __init__(self, stream: Stream, transform: Transform, channels: int, rank: int = 0, **options: Any) -> None:
         self.stream, self.transform, self.channels, self.rank = stream, transform, channels, rank
         self.items = stream.open(**options)
         self.batch_size, self.seed = options.get("batch_size", 1), options.get("seed", 0)
-        self.epoch = self.taken = 0
+        self.epoch = self.batches_consumed = 0
 
-    def begin(self, epoch: int, taken: int) -> None:
-        """Where the workers begin that are started next.
+    def begin(self, epoch: int, batches_consumed: int) -> None:
+        """Set where workers start from that are started next.
 
         Args:
             epoch: The epoch.
-            taken: Batches of it, of all workers, for which nothing is transformed any more: they are given as None.
+            batches_consumed: Batches of it, of all workers, that are skipped: their images come as None, untransformed.
         """
-        self.epoch, self.taken = epoch, taken
+        self.epoch, self.batches_consumed = epoch, batches_consumed
         self.items.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Item | None]:
-        """Pixels and label of each image, and what is wrong with it."""
-        name, info = self.stream.name, get_worker_info()
+        """Pixels, label and error of each image."""
+        info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        passed = -((worker - self.taken) // workers) * self.batch_size  # workers give a batch each in turn
+        skipped = -((worker - self.batches_consumed) // workers) * self.batch_size  # workers give a batch each in turn
         try:
-            for number, (picture, label) in enumerate(told(self.items, name)):
-                if number < passed:
+            for number, (picture, label) in enumerate(read_items(self.items, self.stream.name)):
+                if number < skipped:
                     yield None
                     continue
-                image = self.stream.picture_of(picture, self.channels)
+                image = self.stream.convert(picture, self.channels)
                 with seeded(self.seed, self.rank, self.epoch, worker, number):
                     pixels = self.transform(image)
                 yield pixels, int(label), None
         except UserError as error:  # raised in a worker, its traceback would be all that the user sees
-            black = unread(self.transform, self.channels, error)
+            black = error_item(self.transform, self.channels, error)
             yield from repeat(black, self.batch_size)  # a part of a batch would be dropped
 
 
-def unread(transform: Transform, channels: int, error: UserError) -> Item:
-    """A black image, and what is wrong with the one in whose place it is."""
-    return transform(Image.new("RGB" if channels == 3 else "L", (1, 1))), 0, str(error)
-
-
 class StreamLoader(DataLoader):
-    """Training batches of a stream, from which a run that was stopped within an epoch goes on.
+    """Training batches of a stream; a run stopped within an epoch resumes there.
 
     Args:
         images: A :class:`StreamImages`.
-        place: Tells, whenever it is asked, the epoch and how much of it the run that is resumed had taken.
-        seed: By which, with the epoch, the readers in the workers are seeded.
-        **options: Those of ``DataLoader``.
+        progress: Progress of the run; without a Trainer, ``set_epoch`` sets the epoch.
+        seed: Seeds, with the epoch, the readers in the workers.
+        **options: Options of ``DataLoader``.
     """
 
-    def __init__(self, images: Any, place: RunProgress, seed: int, **options: Any) -> None:
-        # lightning cannot know that timm's readers share the images out to the workers themselves
-        warnings.filterwarnings("ignore", message=".*IterableDataset. has .__len__. defined")
-        self.draws = torch.Generator()
-        super().__init__(images, drop_last=True, collate_fn=stacked, generator=self.draws, **options)
-        self.images, self.place, self.seed = images, place, seed
-        self.dealt: dict[str, int] = {}
+    def __init__(self, images: Any, progress: RunProgress, seed: int, **options: Any) -> None:
+        self.worker_seeds = torch.Generator()
+        super().__init__(images, drop_last=True, collate_fn=collate, generator=self.worker_seeds, **options)
+        self.images, self.progress, self.seed, self.epoch = images, progress, seed, 0
+        self.loaded_state: dict[str, int] = {}
         images.items.set_loader_cfg(num_workers=self.num_workers)
 
     def __len__(self) -> int:
-        """Batches of an epoch; each worker gives whole ones."""
+        """Batches per epoch; each worker gives whole ones."""
         return len(self.images.items) // (self.batch_size or 1)
 
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of the next iteration where no Trainer does."""
+        self.epoch = epoch
+
     def __iter__(self) -> Any:
-        """Batches, from the moment that the first is asked for, when lightning has restored the epoch.
+        """Batches that are left of the epoch, which Lightning restores before it asks for the first.
 
         Raises:
             UserError: If the run was stopped within this epoch with another number of workers or devices.
         """
-        epoch, taken = self.place.epoch, self._taken()
-        self.images.begin(epoch, taken)
-        self.draws.manual_seed(seed_of(self.seed, epoch))
+        epoch = self.progress.epoch if self.progress.trainer else self.epoch
+        consumed = self._batches_to_skip()
+        self.images.begin(epoch, consumed)
+        self.worker_seeds.manual_seed(seed_of(self.seed, epoch))
         for number, batch in enumerate(super().__iter__()):
-            if number >= taken:
+            if number >= consumed:
                 yield batch
 
-    def _taken(self) -> int:
-        taken, stream = self.place.taken, self.images.stream
-        if not taken:
+    def _batches_to_skip(self) -> int:
+        consumed, stream = self.progress.batches_consumed, self.images.stream
+        if not consumed:
             return 0
         if not stream.repeats_its_order:
             rank_zero_warn(
                 f"{stream.name} has another order each time that it is read: of the epoch in which the run was "
-                f"stopped, some of the images of the first {taken} batches come again"
+                f"stopped, some of the images of the first {consumed} batches come again"
             )
             return 0
-        stopped = self.dealt or self.place.dealt
+        stopped = self.loaded_state or self.progress.loader_state
         for name, now in self.state_dict().items():
-            if (then := stopped.get(name, now)) != now:
+            if (before := stopped.get(name, now)) != now:
                 raise UserError(
                     f"the run was stopped within an epoch of {stream.name}, and what is left of it depends on {name}: "
-                    f"it is {now} here and was {then}; set --{name}={then}"
+                    f"it is {now} here and was {before}; set --{name}={before}"
                 )
-        return taken
+        return consumed
 
     def state_dict(self) -> dict[str, int]:
-        """By what the images of an epoch are dealt; lightning keeps the epoch and the batches that were taken."""
-        ranks, _ = self.place.ranks
+        """Settings that decide how an epoch is sharded; Lightning keeps the epoch and the number of batches."""
         return {
             "data.num_workers": self.num_workers,
             "data.batch_size": self.batch_size or 1,
-            "trainer.devices": ranks,
+            "trainer.devices": self.progress.world_size,
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Keep by what they were dealt in the run that is resumed."""
-        self.dealt = dict(state)
+        """Keep the settings of the run that is resumed, to compare with."""
+        self.loaded_state = dict(state)
 
 
-def stacked(items: Sequence[Item | None]) -> DecodedBatch | None:
-    """A batch of single images; None for one that was taken before the run was stopped."""
-    there = [item for item in items if item is not None]
-    return batch_of(there) if there else None
+class ShardedStream(IterableDataset):
+    """Batches of a stream for evaluation on several ranks: every n-th image of n ranks.
+
+    Every rank reads the whole stream. All ranks have the same number of batches and none is empty, as with
+    :class:`~vit_attn.data.loading.sampler.EvaluationBatches`, so a batch is held back until the next one is known.
+
+    Args:
+        stream: The split.
+        transform: From a picture to pixels.
+        channels: 3 for colour, 1 for grey.
+        batch_size: Images per batch, at least 2.
+        world_size: Number of ranks.
+        rank: Rank of this process.
+
+    Raises:
+        UserError: If there are fewer images than ranks.
+    """
+
+    def __init__(
+        self, stream: Stream, transform: Transform, channels: int, batch_size: int, world_size: int, rank: int
+    ) -> None:
+        self.stream, self.transform, self.channels = stream, transform, channels
+        self.batch_size, self.world_size, self.rank = batch_size, world_size, rank
+        if stream.count < world_size:
+            raise UserError(too_few_images(stream.name, stream.count, world_size))
+        self.items = stream.open()
+
+    def __iter__(self) -> Iterator[DecodedBatch]:
+        """Batches."""
+        yielded, total = 0, 0
+        held: list[Item] = []
+        for picture, label in self._items():
+            if total % self.world_size == self.rank:
+                if len(held) == 2 * self.batch_size - 1:
+                    yield decoded_batch(held[: self.batch_size])
+                    held, yielded = held[self.batch_size :], yielded + 1
+                held.append(self._item(picture, label))
+            total += 1
+        left = -(-total // (self.world_size * self.batch_size)) - yielded
+        for part in torch.arange(len(held)).tensor_split(left):
+            yield decoded_batch([held[i] for i in part.tolist()])
+
+    def _items(self) -> Iterator[tuple[Any, Any]]:
+        """Items of the reader; if it fails, its error for each rank."""
+        try:
+            yield from read_items(self.items, self.stream.name)
+        except UserError as error:
+            yield from repeat((error, 0), self.world_size)
+
+    def _item(self, picture: Any, label: Any) -> Item:
+        try:
+            if isinstance(picture, UserError):
+                raise picture
+            image = self.stream.convert(picture, self.channels)
+            return self.transform(image), int(label), None
+        except UserError as error:
+            return error_item(self.transform, self.channels, error)
 
 
-def batch_of(items: Sequence[Item]) -> DecodedBatch:
+def error_item(transform: Transform, channels: int, error: UserError) -> Item:
+    """A black image in place of one that could not be read, with its error."""
+    return transform(Image.new("RGB" if channels == 3 else "L", (1, 1))), 0, str(error)
+
+
+def collate(items: Sequence[Item | None]) -> DecodedBatch | None:
+    """Collate single images; None for a batch that was consumed before the run was stopped."""
+    present = [item for item in items if item is not None]
+    return decoded_batch(present) if present else None
+
+
+def decoded_batch(items: Sequence[Item]) -> DecodedBatch:
     """A batch of single images."""
-    images, labels, faults = zip(*items, strict=True)
-    return DecodedBatch(
-        torch.stack(images), torch.tensor(labels), tuple(fault for fault in faults if fault is not None)
-    )
+    images, labels, errors = zip(*items, strict=True)
+    present = tuple(error for error in errors if error is not None)
+    return DecodedBatch(torch.stack(images), torch.tensor(labels), present)

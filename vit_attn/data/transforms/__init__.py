@@ -1,1 +1,1 @@
-"""Augmentation: its settings, whole batches on their device, and single images in workers."""
+"""Augmentation: its settings, of batches on their device, and of single images in workers."""

@@ -1,4 +1,4 @@
-"""From a picture to the pixels that a worker hands out, by torchvision's transforms."""
+"""Transforms of one picture in a worker: resizing and cropping, and torchvision's augmentations."""
 
 import math
 
@@ -9,69 +9,75 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from vit_attn.data.images.decoding import SPARE
-from vit_attn.data.images.image_file import fit_picture
+from vit_attn.data.images.image_file import OVERSAMPLING, fit_picture
 from vit_attn.data.transforms.augment import OFF, Augment
 
 
-class Centre:
-    """The centre of a picture as pixels, as validation has it.
+class CentreCrop:
+    """Resize the shorter side and crop the centre, as for validation.
 
     Args:
         size: Height and width in pixels.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self.size, self.least = size, SPARE * max(size)
+        self.size, self.min_side = size, OVERSAMPLING * max(size)
 
     def __call__(self, picture: Image.Image) -> UInt8[Tensor, "C height width"]:
         """The pixels."""
         return torch.from_numpy(fit_picture(picture, self.size)).permute(2, 0, 1)
 
 
-class Augmented:
-    """A picture as training has it: ``augment`` in torchvision's transforms, of pictures in their own size.
+class HostAugment:
+    """Augment a picture in its original size; the rest is left to the device, see :func:`device_part`.
 
     Args:
-        size: Height and width in pixels.
-        on: What to do; what follows normalisation or takes several images is left to the device.
+        size: Height and width of the result in pixels.
+        settings: The operations.
     """
 
-    def __init__(self, size: tuple[int, int], on: Augment) -> None:
-        self.fit = v2.RandomResizedCrop(size, (on.random_resized_crop, 1.0)) if on.random_resized_crop else None
-        self.centre = Centre(size)
-        self.least = least_side(size, on.random_resized_crop)
+    def __init__(self, size: tuple[int, int], settings: Augment) -> None:
+        area = settings.random_resized_crop
+        self.random_crop = v2.RandomResizedCrop(size, (area, 1.0)) if area else None
+        self.centre_crop = CentreCrop(size)
+        self.min_side = min_side(size, area)
         steps = {
-            v2.RandomCrop(size, padding=on.crop_padding): on.crop_padding,
-            v2.RandomHorizontalFlip(on.flip or 0.0): on.flip,
-            _colour_jitter(on.colour_jitter or 0.0): on.colour_jitter,
-            v2.RandAugment(2, on.rand_augment or 0): on.rand_augment,
-            v2.RandomApply([v2.TrivialAugmentWide()], on.trivial_augment or 0.0): on.trivial_augment,
+            v2.RandomCrop(size, padding=settings.crop_padding): settings.crop_padding,
+            v2.RandomHorizontalFlip(settings.flip or 0.0): settings.flip,
+            _colour_jitter(settings.colour_jitter or 0.0): settings.colour_jitter,
+            v2.RandAugment(2, settings.rand_augment or 0): settings.rand_augment,
+            v2.RandomApply([v2.TrivialAugmentWide()], settings.trivial_augment or 0.0): settings.trivial_augment,
         }
         self.steps = [step for step, wanted in steps.items() if wanted]
 
     def __call__(self, picture: Image.Image) -> UInt8[Tensor, "C height width"]:
         """The pixels."""
-        image = self.centre(picture) if self.fit is None else tv.pil_to_tensor(self.fit(picture))
+        cropped = self.centre_crop(picture) if self.random_crop is None else tv.pil_to_tensor(self.random_crop(picture))
         for step in self.steps:
-            image = step(image)
-        return image
+            cropped = step(cropped)
+        return cropped
 
 
-def least_side(size: tuple[int, int], part: float | None) -> int:
-    """Shorter side, in pixels, from which on a picture has enough detail.
+def min_side(size: tuple[int, int], min_area: float | None) -> int:
+    """Shorter side, in pixels, of a picture that has enough detail for the network.
 
     Args:
         size: Height and width in pixels that the network takes.
-        part: Least share of the picture that is resized to that; nothing for the whole.
+        min_area: Smallest fraction of the area that random crops take; None for the whole picture.
     """
-    side = math.sqrt(0.75 * part) if part else 1.0  # of the smallest and narrowest part
-    return math.ceil(SPARE * max(size) / side)
+    side = math.sqrt(0.75 * min_area) if min_area else 1.0  # of the smallest and narrowest crop
+    return math.ceil(OVERSAMPLING * max(size) / side)
 
 
-def on_device(on: Augment) -> Augment:
-    """What of ``augment`` is left to do for a batch on its device, after :class:`Augmented`."""
-    return Augment(erase=on.erase, mixup=on.mixup, cutmix=on.cutmix, mix_until=on.mix_until, cutout=on.cutout).over(OFF)
+def device_part(settings: Augment) -> Augment:
+    """The operations that :class:`HostAugment` leaves to the device: those after normalisation or on several images."""
+    return Augment(
+        erase=settings.erase,
+        mixup=settings.mixup,
+        cutmix=settings.cutmix,
+        mix_until=settings.mix_until,
+        cutout=settings.cutout,
+    ).over(OFF)
 
 
 def _colour_jitter(strength: float) -> v2.ColorJitter:

@@ -1,7 +1,7 @@
-"""Changes of uint8 images, a whole batch at once with a parameter of its own for every image.
+"""Image operations on a uint8 batch, with a parameter of its own for every image.
 
-Each does to an image what the function of its name in ``torchvision.transforms.v2.functional`` does with the same
-parameter; torchvision's own take one parameter for a batch.
+Each has the result of the function of its name in ``torchvision.transforms.v2.functional``, which takes one parameter
+for a batch.
 
 References:
     Pillow's ``ImageEnhance`` and ``ImageOps``, whose results torchvision and we reproduce.
@@ -59,8 +59,8 @@ def hue(images: Pixels, shifts: Each) -> Pixels:
     sixths = torch.where(high == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
     sixths = torch.where(high == red, (green - blue) / divisor, sixths)
     offsets = torch.arange(5, 0, -2, device=images.device).view(1, 3, 1, 1)  # of red, green and blue
-    place = (sixths + 6 * _by_image(shifts) + offsets).remainder(6)
-    turned = high - chroma * torch.minimum(place, 4 - place).clamp(0, 1)
+    position = (sixths + 6 * _by_image(shifts) + offsets).remainder(6)
+    turned = high - chroma * torch.minimum(position, 4 - position).clamp(0, 1)
     return _to_uint8(turned * (256 - 1e-3))  # torchvision's way back to whole numbers
 
 
@@ -101,12 +101,12 @@ def equalize(images: Pixels) -> Pixels:
 
 
 def warp(images: Pixels, matrices: Float[Tensor, "B 6"]) -> Pixels:
-    """Fetch each pixel from the nearest one to where its image's matrix puts it; outside the image there is 0.
+    """Apply an affine transform to each image with nearest-neighbour sampling; pixels from outside are 0.
 
     Args:
         images: The images.
-        matrices: Two rows of three numbers each, from the place of a pixel to where it comes from, in pixels from the
-            centre of the image, such as :func:`rotation` gives.
+        matrices: Two rows of three numbers each, from the position of a pixel in the result to its position in the
+            image, in pixels from the centre, such as :func:`rotation` gives.
     """
     height, width = images.shape[-2:]
     x = torch.arange(width, device=images.device) - (width - 1) / 2
@@ -136,7 +136,7 @@ def resized_crop(images: Pixels, crops: Float[Tensor, "B 4"]) -> Pixels:
 
 
 def _resampling(start: Each, length: Each, size: int) -> Float[Tensor, "B size size"]:
-    """Share of each pixel (column) in each pixel of the result (row), along one axis."""
+    """Weight of each pixel (column) in each pixel of the result (row), along one axis."""
     pixel = torch.arange(size, device=start.device) + 0.5
     scale = (length / size)[:, None, None]
     centre = start[:, None, None] + pixel[:, None] * scale
@@ -191,8 +191,8 @@ def _grey(images: Pixels) -> Float[Tensor, "B 1 height width"]:
 
 
 def _blend(images: Pixels, other: Float[Tensor, "B 1 _ _"], factors: Each) -> Pixels:
-    share = _by_image(factors)
-    return _to_uint8(images.float().mul_(share).add_(other * (1 - share)))  # a mixed product is slow on the CPU
+    weight = _by_image(factors)
+    return _to_uint8(images.float().mul_(weight).add_(other * (1 - weight)))  # a mixed product is slow on the CPU
 
 
 def _to_uint8(values: Float[Tensor, "B C height width"]) -> Pixels:

@@ -1,7 +1,7 @@
-"""Random operations for the images of a batch: RandAugment, TrivialAugment and colour jitter.
+"""Augmentation policies for a batch: RandAugment, TrivialAugment and colour jitter.
 
-Which operation an image gets, and how strong, is drawn on the host, so each operation takes the images that drew it
-without asking the device; a batch costs one transfer of its parameters a round.
+The operation of each image and its magnitude are drawn on the host, so that images can be grouped by operation without
+waiting for the device; a batch needs one transfer of parameters per round.
 
 References:
     RandAugment, arXiv 1909.13719; TrivialAugment, arXiv 2103.10158; colour jitter, arXiv 2002.05709, appendix A.
@@ -23,16 +23,16 @@ from vit_attn.data.transforms.ops import Pixels
 from vit_attn.data.transforms.rng import BatchRNG, to_device
 
 BINS = 31
-"""Strengths of an operation, from none to the strongest."""
+"""Magnitudes of an operation, from none to the largest."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One way to change images.
+    """An operation on images.
 
     Args:
         apply: From images and six numbers for each, to images.
-        prepare: From strengths, height and width to as many of the six numbers as ``apply`` reads.
+        prepare: From magnitudes, height and width to as many of the six numbers as ``apply`` reads.
     """
 
     apply: Callable[[Pixels, Tensor], Pixels]
@@ -77,7 +77,7 @@ _JITTERED = np.array([NAMES.index(name) for name in ("Brightness", "Contrast", "
 
 
 def apply_operations(images: Pixels, codes: Int64[np.ndarray, " B"], values: Float64[np.ndarray, " B"]) -> Pixels:
-    """Change each image by one operation.
+    """Apply one operation to each image.
 
     Args:
         images: The images.
@@ -93,40 +93,42 @@ def apply_operations(images: Pixels, codes: Int64[np.ndarray, " B"], values: Flo
         numbers = operation.prepare(values[order[rows]], images.shape[-2], images.shape[-1])
         packed[rows, : numbers.shape[1]] = numbers
     parameters = to_device(packed, images.device)
-    places, result = parameters[:, 6].long(), images.clone()
+    positions, result = parameters[:, 6].long(), images.clone()
     families = itertools.groupby(range(1, len(NAMES)), lambda code: OPERATIONS[NAMES[code]].apply)
     for function, members in families:  # the five warps are one
         first, *others = members
         rows = slice(ends[first], ends[first + len(others) + 1])
         if rows.start < rows.stop:
-            chosen = places[rows]
+            chosen = positions[rows]
             result.index_copy_(0, chosen, function(images.index_select(0, chosen), parameters[rows, :6]))
     return result
 
 
-def rand_augment(images: Pixels, magnitude: int, draws: BatchRNG, rounds: int = 2) -> Pixels:
-    """Change each image by ``rounds`` operations of its own, all of strength ``magnitude`` of 30."""
+def rand_augment(images: Pixels, magnitude: int, rng: BatchRNG, rounds: int = 2) -> Pixels:
+    """Apply ``rounds`` random operations of ``magnitude``, of 30, to each image."""
     for _ in range(rounds):
-        codes = draws.host(draws.rng.integers(0, DRAWN, draws.total))
-        images = apply_operations(images, codes, _signed_values(images, False, codes, magnitude, draws))
+        codes = rng.local(rng.generator.integers(0, DRAWN, rng.total))
+        images = apply_operations(images, codes, _signed_values(images, False, codes, magnitude, rng))
     return images
 
 
-def trivial_augment(images: Pixels, share: float, draws: BatchRNG) -> Pixels:
-    """Change a share of the images by one operation each, of any strength."""
-    codes = draws.host(draws.rng.integers(0, DRAWN, draws.total))
-    strengths = draws.host(draws.rng.integers(0, BINS, draws.total))
-    values = _signed_values(images, True, codes, strengths, draws)
-    return apply_operations(images, np.where(draws.host(draws.rng.random(draws.total)) < share, codes, 0), values)
+def trivial_augment(images: Pixels, probability: float, rng: BatchRNG) -> Pixels:
+    """Apply one random operation of random magnitude to each image with some probability."""
+    codes = rng.local(rng.generator.integers(0, DRAWN, rng.total))
+    strengths = rng.local(rng.generator.integers(0, BINS, rng.total))
+    values = _signed_values(images, True, codes, strengths, rng)
+    return apply_operations(
+        images, np.where(rng.local(rng.generator.random(rng.total)) < probability, codes, 0), values
+    )
 
 
-def colour_jitter(images: Pixels, strength: float, draws: BatchRNG) -> Pixels:
-    """Change brightness, contrast, saturation and hue of each image, in an order of its own.
+def colour_jitter(images: Pixels, strength: float, rng: BatchRNG) -> Pixels:
+    """Change brightness, contrast, saturation and hue of each image, in random order.
 
     Factors are uniform in 1 ± strength, turns of hue in ± strength / 4 of the circle.
     """
-    order = draws.host(draws.rng.permuted(np.tile(np.arange(4), (draws.total, 1)), axis=1))
-    turns = draws.host(draws.rng.uniform(-strength, strength, (draws.total, 4)))
+    order = rng.local(rng.generator.permuted(np.tile(np.arange(4), (rng.total, 1)), axis=1))
+    turns = rng.local(rng.generator.uniform(-strength, strength, (rng.total, 4)))
     values = turns * np.array([1, 1, 1, 0.25]) + np.array([1, 1, 1, 0])
     each = np.arange(len(order))
     for column in order.T:
@@ -135,11 +137,11 @@ def colour_jitter(images: Pixels, strength: float, draws: BatchRNG) -> Pixels:
 
 
 def _signed_values(
-    images: Pixels, wide: bool, codes: np.ndarray, strengths: int | np.ndarray, draws: BatchRNG
+    images: Pixels, wide: bool, codes: np.ndarray, strengths: int | np.ndarray, rng: BatchRNG
 ) -> Float64[np.ndarray, " B"]:
-    """The parameter of each image's operation; half of those that have two directions go the other way."""
+    """Parameter of each image's operation; half of those with a sign are negative."""
     values = magnitudes(wide, images.shape[-2], images.shape[-1])[codes, strengths]
-    back = draws.host(draws.rng.random(draws.total)) < 0.5
+    back = rng.local(rng.generator.random(rng.total)) < 0.5
     values = np.where(back & _SIGNED[codes], -values, values)
     factors = (codes >= NAMES.index("Brightness")) & (codes <= NAMES.index("Sharpness"))
     return np.where(factors, 1 + values, values)
@@ -147,7 +149,7 @@ def _signed_values(
 
 @functools.lru_cache(maxsize=8)
 def magnitudes(wide: bool, height: int, width: int) -> Float64[np.ndarray, "operations bins"]:
-    """Torchvision's strengths of the first 14 operations, by bin.
+    """Torchvision's magnitudes of the first 14 operations, by bin.
 
     Args:
         wide: TrivialAugment's, else RandAugment's.

@@ -1,4 +1,4 @@
-"""Random numbers that depend on their address only, for the images of all ranks."""
+"""Random numbers that depend only on their address, such as (seed, step), and are the same for any number of ranks."""
 
 import contextlib
 import functools
@@ -12,14 +12,14 @@ from torch import Tensor
 
 
 class BatchRNG:
-    """Random parameters for the images of one step: ``batch_size`` of them, out of those of all ranks.
+    """Random parameters of one step, drawn for the global batch; each rank gets its slice.
 
     Args:
-        address: What the draws depend on, such as (seed, step); nothing else has a say.
+        address: All that the numbers depend on, such as (seed, step).
         batch_size: Images on this rank.
-        rank: Which share of the global batch this is.
+        rank: Which slice of the global batch this is.
         world_size: Number of ranks, each with ``batch_size`` images.
-        device: Where the parameters go.
+        device: Device of the parameters.
     """
 
     def __init__(
@@ -30,32 +30,34 @@ class BatchRNG:
         world_size: int = 1,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.rng, self.batch_size, self.rank, self.device = np.random.default_rng(address), batch_size, rank, device
+        self.generator = np.random.default_rng(address)
+        self.batch_size, self.rank, self.device = batch_size, rank, device
         self.total = batch_size * world_size
+        """Size of the global batch."""
 
     def integers(self, low: int, high: int) -> Int64[Tensor, " B"]:
         """Uniform in low..high, both included."""
-        return self._local(self.rng.integers(low, high, self.total, endpoint=True))
+        return self._to_device(self.generator.integers(low, high, self.total, endpoint=True))
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " B"]:
         """Uniform in [low, high)."""
-        return self._local(self.rng.uniform(low, high, self.total).astype(np.float32))
+        return self._to_device(self.generator.uniform(low, high, self.total).astype(np.float32))
 
     def beta(self, alpha: float) -> Float[Tensor, " B"]:
-        """From Beta(alpha, alpha)."""
-        return self._local(self.rng.beta(alpha, alpha, self.total).astype(np.float32))
+        """Beta(alpha, alpha)."""
+        return self._to_device(self.generator.beta(alpha, alpha, self.total).astype(np.float32))
 
-    def host(self, values: np.ndarray) -> np.ndarray:
-        """This rank's part of what was drawn for all ``total`` images; it stays on the host."""
+    def local(self, values: np.ndarray) -> np.ndarray:
+        """This rank's slice of ``total`` values; it stays on the host."""
         start = self.rank * self.batch_size
         return values[start : start + self.batch_size]
 
-    def _local(self, values: np.ndarray) -> Tensor:
-        return to_device(self.host(values), self.device)
+    def _to_device(self, values: np.ndarray) -> Tensor:
+        return to_device(self.local(values), self.device)
 
 
 def to_device(values: np.ndarray, device: torch.device | str) -> Tensor:
-    """The numbers on the device; the host goes on at once, which it does only from pinned memory."""
+    """Copy an array to a device through pinned memory, so that the host does not wait for a GPU."""
     tensor = torch.from_numpy(values)
     if torch.device(device).type != "cuda":
         return tensor.to(device)
@@ -66,24 +68,24 @@ def to_device(values: np.ndarray, device: torch.device | str) -> Tensor:
 def lasting_order(count: int) -> Int64[Tensor, " images"]:
     """Indices of ``count`` images in a random order that is the same in every run, whatever its seed.
 
-    A part of a split that is taken from its beginning is a sample of its classes, which files give one after the other.
+    Files come class by class; the first images in this order are a sample of all classes.
     """
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def file_order(count: int) -> Int64[Tensor, " images"]:
-    """Indices of ``count`` images as their files come."""
+    """Indices of ``count`` images in the order of their files."""
     return torch.arange(count)
 
 
 def seed_of(*address: int) -> int:
-    """A seed for an address, the same in every process and build of Python."""
+    """Derive a seed from an address, the same in every process and build of Python."""
     return int(np.random.SeedSequence(address).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @contextlib.contextmanager
 def seeded(*address: int) -> Iterator[None]:
-    """Let torch, numpy and random draw by an address; afterwards they go on as if nothing had been drawn."""
+    """Seed torch, numpy and random by an address, and restore their states afterwards."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     seed = seed_of(*address)
     try:

@@ -122,7 +122,7 @@ def test_nothing_in_the_folder_is_changed(picture_folder):
         return [(path, path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(root.rglob("*"))]
 
     before = state()
-    data = ImageData("folder", str(root), img_size=8, skip_damaged=True, batch_size=4)
+    data = ImageData("folder", str(root), img_size=8, skip_corrupt=True, batch_size=4)
     data.prepare_data()
     data.setup("fit")
     assert state() == before

@@ -14,7 +14,8 @@ from vit_attn.data.datasets.files.folder import PHOTOS, complete, refuse_unknown
 from vit_attn.data.datasets.files.labels import is_missing, labels_of
 from vit_attn.data.datasets.files.names import SPLIT_WORDS, in_natural_order, is_split_name, split_of
 from vit_attn.data.datasets.files.table import Line, read_table
-from vit_attn.data.datasets.splits import DatasetInfo, ImageFileList, Split
+from vit_attn.data.datasets.image_list import ImageFileList
+from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.errors import UserError, did_you_mean, some_of
 
 SHOWN = 3

@@ -11,8 +11,9 @@ from vit_attn.data.datasets.files.folder_layout import Layout, describe_loose, f
 from vit_attn.data.datasets.files.listing import Folder, linked_twice, scan, what_is_left_out
 from vit_attn.data.datasets.files.names import describe_look_alikes, in_natural_order
 from vit_attn.data.datasets.files.roots import refuse_file
-from vit_attn.data.datasets.held_out import share_out
-from vit_attn.data.datasets.splits import DatasetInfo, ImageFileList, Split
+from vit_attn.data.datasets.held_out import partition
+from vit_attn.data.datasets.image_list import ImageFileList
+from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.data.transforms.augment import OFF, Augment
 from vit_attn.errors import UserError, did_you_mean, some_of
 
@@ -139,8 +140,8 @@ def complete(splits: Mapping[str, Split], where: str, class_names: Sequence[str]
     The test split is left out where the validation split is given and the test split is not.
     """
     if "all" in splits:
-        return dict(zip(("train", "val", "test"), share_out(splits["all"], 3, where, class_names), strict=True))
+        return dict(zip(("train", "val", "test"), partition(splits["all"], 3, where, class_names), strict=True))
     if "val" in splits:
         return dict(splits)
     parts = ("train", "val") if "test" in splits else ("train", "val", "test")
-    return {**splits, **dict(zip(parts, share_out(splits["train"], len(parts), where, class_names), strict=True))}
+    return {**splits, **dict(zip(parts, partition(splits["train"], len(parts), where, class_names), strict=True))}
