@@ -18,9 +18,12 @@ from vit_attn.data.loading.loaders import as_it_is
 from vit_attn.data.loading.streams import stacked
 
 ROOT = Path(__file__).parent.parent.parent
-pytestmark = pytest.mark.filterwarnings(  # webdataset leaves its tar files open
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(  # webdataset leaves its tar files open
+        "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),
+]
 
 
 @pytest.fixture(autouse=True)
