@@ -128,12 +128,10 @@ def test_what_is_wrong_with_tar_files_is_said_in_a_line(shards: Path, spoil, mes
         of(shards)
 
 
-BY_NUMBER = pytest.mark.skipif(
-    not hasattr(ReaderHfds, "iter_targets"), reason="timm before 1.0.31 has no labels of hfds/… without its images"
-)
+HUB = pytest.mark.skipif(not hasattr(ReaderHfds, "iter_targets"), reason="timm before 1.0.31 does not read such sets")
 
 
-@BY_NUMBER
+@HUB
 def test_a_set_of_the_hub_is_read_by_number(picture_folder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
@@ -374,7 +372,7 @@ def test_a_folder_of_tar_files_is_never_a_command(shards: Path, tmp_path: Path, 
     assert not (tmp_path / "ran").exists()
 
 
-@BY_NUMBER
+@HUB
 def test_postscript_in_tar_files_and_on_the_hub_reaches_no_program(
     shards: Path, picture_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
