@@ -5,7 +5,7 @@ import signal
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 
 import lightning as L
 import numpy as np
@@ -25,6 +25,49 @@ def pytest_configure():
     """Hear what shells have commands in the background ignore, and ``nohup`` its own, and so all that these begin."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+PROCESSES = frozenset({"subprocess", "Popen", "spawn"})
+"""Names in code that starts processes; with the browser's fixtures, these tests take longest."""
+SLOW = PROCESSES | {"main", "fit", "resume"}
+"""The same and names in code that runs a command or trains."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before ``-m`` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]):
+    """Mark as slow each test that runs a command, trains or starts processes, itself or in a helper or fixture of it.
+
+    Files with the longest tests come first, so that no worker begins one when the others have nothing left.
+    """
+    rank: dict[Path, int] = {}
+    for item in items:
+        names = _names_used(item) if isinstance(item, pytest.Function) else set()
+        if names & SLOW:
+            item.add_marker(pytest.mark.slow)
+        own = 0 if names & PROCESSES else 1 if item.get_closest_marker("slow") else 2
+        rank[item.path] = min(own, rank.get(item.path, own))
+    items.sort(key=lambda item: rank[item.path])
+
+
+def _names_used(item: pytest.Function) -> set[str]:
+    """Names in the code of a test, of its fixtures, and of what they call in their own modules."""
+    fixtures = [each.func for definitions in item._fixtureinfo.name2fixturedefs.values() for each in definitions]
+    waiting, seen, names = [item.function, *fixtures], set(), set()
+    while waiting:
+        function = waiting.pop()
+        if not isinstance(function, FunctionType) or function in seen:
+            continue
+        seen.add(function)
+        codes = [function.__code__]
+        while codes:
+            code = codes.pop()
+            codes.extend(each for each in code.co_consts if isinstance(each, CodeType))
+            for name in code.co_names:
+                names.add(name)
+                used = function.__globals__.get(name)
+                if getattr(used, "__module__", None) == function.__module__:
+                    waiting.append(used)
+    return names
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ from torch.testing import assert_close
 from vit_attn.data import ImageData
 from vit_attn.data.transforms.augment import Augment
 
+pytestmark = pytest.mark.slow  # an epoch on one rank and on two, by each augmentation and loader
 ALL = {
     "crop": Augment(crop_padding=2, flip=0.0, random_resized_crop=0.0),
     "flip": Augment(flip=0.5),

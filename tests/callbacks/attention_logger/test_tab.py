@@ -25,6 +25,7 @@ from vit_attn.tb_plugin.blobs import decode_maps
 from vit_attn.tb_plugin.export import _blobs, find_steps
 from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
 
+pytestmark = pytest.mark.slow  # judges networks
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 

@@ -1,0 +1,27 @@
+"""Hook of mkdocs: links from docs/ to other files of the repository, which work there and have no page on the site.
+
+On the site their text remains, or a link to the repository where mkdocs.yml names a ``repo_url``. A link to a file that
+does not exist is left as it is, for ``mkdocs build --strict`` to report.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(#[^)\s]*)?\)")
+ROOT = Path(__file__).parent.parent
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Rewrite the links of a page."""
+    folder, docs = Path(page.file.abs_src_path).parent, Path(config["docs_dir"]).resolve()
+
+    def rewritten(link: re.Match[str]) -> str:
+        target = (folder / link[2]).resolve()
+        if not target.exists() or target.is_relative_to(docs) or not target.is_relative_to(ROOT):
+            return link[0]
+        address = config["repo_url"]
+        path = target.relative_to(ROOT).as_posix()
+        return f"[{link[1]}]({address.rstrip('/')}/blob/main/{path}{link[3] or ''})" if address else link[1]
+
+    return LINK.sub(rewritten, markdown)
