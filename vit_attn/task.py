@@ -20,11 +20,11 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from vit_attn.checkpoints.start import network_to_start_with
+from vit_attn.checkpoints.finetune import Start, resolve_start
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model import VisionTransformer
-from vit_attn.model.pretrained import changes_of_pretrained, names_network, pretrained_weights
+from vit_attn.model.pretrained import changes_of_pretrained, pretrained_weights
 from vit_attn.training.ema import EMA, check_decay
 from vit_attn.training.finite import UpdateGate, gradient_norm
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
@@ -104,10 +104,11 @@ class Classifier(L.LightningModule):
         if ema is not None:
             check_decay(ema)
         tuning, weigh = Tuning(train, probe, layer_decay), weights_of_classes(class_weights, num_classes)
-        arch, arch_options = network_to_start_with(arch, arch_options, weights)
-        self.hparams["arch"], self.hparams["arch_options"] = arch, without_pretrained(arch_options)
+        start = resolve_start(weights, arch, arch_options)
+        self.hparams["arch"], self.hparams["arch_options"] = start.arch, without_pretrained(start.arch_options)
         self.hparams["weights"] = None  # a checkpoint brings its own, wherever they came from
-        self.net, self.start, changes = _started(arch, num_classes, img_size, in_chans, arch_options, weights)
+        self.start = start.weights
+        self.net, changes = _build_started(start, num_classes, img_size, in_chans)
         for change in changes:
             rank_zero_warn(f"{self.start}: {change}")
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # told before the data is loaded
@@ -286,16 +287,16 @@ def _set_rates(configs: Sequence[Any]) -> None:
                 group["lr"] = base * share(scheduler.last_epoch)
 
 
-def _started(
-    arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Options, weights: str | None
-) -> tuple[nn.Module, str | None, list[str]]:
-    """The network with what it starts from, the name of that, and what had to be changed in it."""
-    if weights is not None and names_network(weights) and arch.partition(".")[0] == weights.partition(".")[0]:
-        arch, options, weights = weights, {**options, "pretrained": True}, None
-    net = build_net(arch, num_classes, img_size, in_chans, options)
-    if options.get("pretrained") and weights is None:
-        return net, arch, changes_of_pretrained(net, num_classes, img_size)
-    return net, weights, load_weights(net, weights) if weights is not None else []
+def _build_started(
+    start: Start, num_classes: int, img_size: tuple[int, int], in_chans: int
+) -> tuple[nn.Module, list[str]]:
+    """The network with the weights that it starts from, and a sentence for each change to them."""
+    if start.pretrained and start.weights:
+        options = {**start.arch_options, "pretrained": True}
+        net = build_net(start.weights, num_classes, img_size, in_chans, options)
+        return net, changes_of_pretrained(net, num_classes, img_size)
+    net = build_net(start.arch, num_classes, img_size, in_chans, start.arch_options)
+    return net, load_weights(net, start.weights) if start.weights else []
 
 
 def _check(lr: float, weight_decay: float, warmup: float, label_smoothing: float) -> None:

@@ -1,16 +1,16 @@
 import itertools
 import warnings
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 import yaml
+from jsonargparse import Namespace
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vit_attn.checkpoints.card import card_of
-from vit_attn.checkpoints.finetune import take_start
+from vit_attn.checkpoints.finetune import apply_to_settings, resolve_start
+from vit_attn.checkpoints.model_card import card_from_state
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.task import Classifier, build_net
@@ -67,7 +67,7 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
     data = settings["data"]
     assert (data["normalize"], data["img_size"], data["channels"]) == (str(source), 32, 3)
     last = run / "checkpoints" / "last.ckpt"
-    assert card_of(torch.load(last, weights_only=True)).mean == pytest.approx([0.25] * 3)  # that of coins
+    assert card_from_state(torch.load(last, weights_only=True)).mean == pytest.approx([0.25] * 3)  # that of coins
     tags = EventAccumulator(str(run)).Reload().Tags()  # the comparison is on by itself
     assert "attention_divergence/layer_2" in tags["scalars"]
     assert "attention_source_and_tuned/image_4" in tags["images"]
@@ -168,13 +168,15 @@ OURS = "vit_attn_tiny_patch16_224"
 
 
 def test_a_network_that_is_named_beside_timms_weights_stays():
-    settings = Namespace(model=Namespace(weights="vit_tiny_patch16_224", arch=OURS, arch_options=None), data={})
-    take_start(settings, {"data": {"normalize": "clip"}})
-    assert settings.model.arch == OURS
-    assert settings.data == {"img_size": 224, "channels": 3}
-    settings.model.arch = None
-    take_start(settings, {})
-    assert (settings.model.arch, settings.data["normalize"]) == ("vit_tiny_patch16_224", "vit_tiny_patch16_224")
+    weights = "vit_tiny_patch16_224"
+    model = Namespace(weights=weights, arch=OURS, arch_options=None)
+    data = Namespace(normalize="clip", img_size=None, channels=None)
+    apply_to_settings(resolve_start(weights, OURS), model, data)
+    assert model.arch == OURS
+    assert data == Namespace(normalize="clip", img_size=224, channels=3)
+    data.normalize = None
+    apply_to_settings(resolve_start(weights), model, data)
+    assert (model.arch, data.normalize) == (weights, weights)
 
 
 def test_a_file_of_weights_fills_the_network_that_is_named(tmp_path, cifar10_root, capsys):
@@ -231,9 +233,9 @@ MISTAKES = {
     ),
     "random head": (
         [COINS, "--model.train=head"],
-        "train=head leaves the rest of the network as it starts, which is rand",
+        "train=head freezes the rest of the network, whose weights are random",
     ),
-    "random probe": ([COINS, "--model.probe=0.2"], "probe=0.2 leaves the rest of the network as it starts"),
+    "random probe": ([COINS, "--model.probe=0.2"], "probe=0.2 freezes the rest of the network"),
     "part": ([COINS, "--model.train=haed"], "model.train: expected 'all', 'head'; or expected int, got 'haed'"),
     "blocks": (["--model.weights=vit_attn_coins_patch4_32", COINS, "--model.train=9"], "last blocks in 1..3, got 9"),
     "probe": (

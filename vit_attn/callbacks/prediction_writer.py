@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from vit_attn.errors import UserError, printable
-from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, guesses
+from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, check_top_k, guesses, unique_names
 
 
 class PredictionWriter(BasePredictionWriter):
@@ -78,27 +78,6 @@ class PredictionWriter(BasePredictionWriter):
         """Keep what was done."""
         if self.table is not None:
             self.table.close(whole=False)
-
-
-def check_top_k(top_k: int | None, num_classes: int) -> int:
-    """The number of classes to name; by default 5, or all of fewer.
-
-    Raises:
-        UserError: If there are not so many.
-    """
-    if top_k is not None and not 1 <= top_k <= num_classes:
-        raise UserError(f"top_k must be from 1 to the network's {num_classes} classes, got {top_k}")
-    return min(5, num_classes) if top_k is None else top_k
-
-
-def unique_names(names: Sequence[str]) -> list[str]:
-    """Names of classes, with their number where two share one.
-
-    >>> unique_names(["crane", "cat", "crane"])
-    ['crane (0)', 'cat', 'crane (2)']
-    """
-    shared = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    return [f"{name} ({number})" if name in shared else name for number, name in enumerate(names)]
 
 
 def _data(trainer: L.Trainer) -> Any:

@@ -22,7 +22,7 @@ from vit_attn.callbacks.hparams import chosen_settings
 from vit_attn.callbacks.resume_check import ResumeCheck
 from vit_attn.callbacks.run_checkpoint import RunCheckpoint
 from vit_attn.callbacks.run_control import LeaveBeforeStep, RunControl
-from vit_attn.checkpoints.finetune import refuse_untrained, renew_head, take_start, warn_of_normalisation
+from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
 from vit_attn.commands.parsing.errors import explain
 from vit_attn.commands.parsing.yaml_limits import limit_jsonargparse
 from vit_attn.commands.run import resume as resuming
@@ -254,19 +254,18 @@ class VitAttnCLI(LightningCLI):
             check_runs_folder(settings.runs)
             check_run_name(settings.name)
             if self.folder is None:
-                verb, *options = args
-                given = parser.parse_args([verb, f"--seed_everything={seed}", *options], defaults=False)
-                take_start(settings, given.fit)
-            if settings.ckpt_path is None:
-                refuse_untrained(settings.model)
+                model = settings.model
+                start = resolve_start(model.weights, model.arch, model.arch_options)
+                apply_to_settings(start, model, settings.data)
+                if settings.ckpt_path is None:
+                    check_trainable(start, model.train, model.probe)
 
     def instantiate_classes(self) -> None:
         """Build everything; what a constructor refuses is told in one line."""
         try:
             super().instantiate_classes()
             if self.subcommand == "fit":
-                warn_of_normalisation(self.model, self._config()["data"]["normalize"])
-                renew_head(self.model, self.datamodule.class_names)
+                apply_to_task(self.model, self.datamodule.class_names, self._config()["data"]["normalize"])
         except ValueError as error:
             if isinstance(error, UserError) or "Union subtypes" not in str(error):
                 raise

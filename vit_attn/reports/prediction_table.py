@@ -55,6 +55,27 @@ def guesses(probabilities: Float[Tensor, "B classes"], top_k: int, name_of: Call
     return rows
 
 
+def check_top_k(top_k: int | None, num_classes: int) -> int:
+    """Number of classes per image; by default 5, or all of fewer.
+
+    Raises:
+        UserError: If the network has fewer classes.
+    """
+    if top_k is not None and not 1 <= top_k <= num_classes:
+        raise UserError(f"top_k must be from 1 to the network's {num_classes} classes, got {top_k}")
+    return min(5, num_classes) if top_k is None else top_k
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """Class names, with their index where several classes share one.
+
+    >>> unique_names(["crane", "cat", "crane"])
+    ['crane (0)', 'cat', 'crane (2)']
+    """
+    shared = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    return [f"{name} ({number})" if name in shared else name for number, name in enumerate(names)]
+
+
 def check_output(path: Path, overwrite: bool) -> None:
     """Refuse a file that cannot or must not be written, before anything is computed.
 

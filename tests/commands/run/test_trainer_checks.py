@@ -135,7 +135,7 @@ def test_memory_that_does_not_suffice_is_one_line_in_other_commands(capsys, monk
     def greedy(*_args):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("vit_attn.inference.network.image_files", greedy)
+    monkeypatch.setattr("vit_attn.inference.images.find_images", greedy)
     assert main(["attend", "a.png"]) == 1
     told = capsys.readouterr().err
     assert told == "vit-attn: out of memory: take fewer images at a time (CUDA out of memory.)\n"
