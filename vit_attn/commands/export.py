@@ -1,6 +1,7 @@
 """Write a network for timm (.safetensors), ONNX (.onnx) or torch (.pt2)."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -94,5 +95,5 @@ def run(command: str, options: list[str]) -> int:
 
 def _target(to: str) -> tuple[Path, bool]:
     """File to write, and whether the user named its folder."""
-    is_folder = to.endswith(("/", "\\")) or Path(to).is_dir()
+    is_folder = to.endswith(("/", os.sep)) or Path(to).is_dir()
     return (Path(to, "model.safetensors") if is_folder else Path(to)), is_folder

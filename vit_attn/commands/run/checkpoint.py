@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
 from vit_attn.checkpoints.contents import RUN_KEY, hyperparameters_of, refuse_unloadable, weights_of
 from vit_attn.checkpoints.io import card_of_checkpoint, read_checkpoint
 from vit_attn.data.datasets.registry import DATASETS
@@ -17,7 +19,7 @@ def run_folder(ckpt_path: str | None) -> Path | None:
     return folder if ckpt_path and (folder / "config.yaml").is_file() else None
 
 
-def take_checkpoint(command: str, settings: Any, path: str) -> dict[str, Any]:
+def take_checkpoint(command: str, settings: Namespace, path: str) -> dict[str, Any]:
     """Set what a checkpoint brings: weights and normalisation, and the size and channels of the images.
 
     Args:
