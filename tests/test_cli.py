@@ -10,7 +10,7 @@ import torch
 import yaml
 
 import vit_attn
-from vit_attn.checkpoints.card import KEY, card_of
+from vit_attn.checkpoints.model_card import DATA_KEY, card_from_state
 from vit_attn.cli import find_commands, main
 from vit_attn.data import ImageData
 from vit_attn.data.datasets.coins import GLYPH_NAMES
@@ -243,8 +243,8 @@ def test_the_package_runs_as_a_module():
 
 def test_a_checkpoint_contains_the_data_set_that_it_was_trained_on(runs: Path):
     best = torch.load(fit(runs) / "checkpoints" / "best.ckpt", weights_only=True)
-    card = card_of(best)
-    assert (card.dataset, card.class_names, card.img_size) == ("coins", GLYPH_NAMES, (32, 32))
+    card = card_from_state(best)
+    assert (card.dataset, card.label_names, card.img_size) == ("coins", GLYPH_NAMES, (32, 32))
     data = ImageData("cifar10", root="nowhere")
     with pytest.raises(UserError, match="of other classes than cifar10: class 0 is 'rows' there and 'airplane' here"):
-        data.load_state_dict(best[KEY])
+        data.load_state_dict(best[DATA_KEY])

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from vit_attn.checkpoints.card import KEY, card_of
 from vit_attn.checkpoints.contents import RUN_KEY
+from vit_attn.checkpoints.model_card import DATA_KEY, card_from_state
 from vit_attn.cli import main
 
 SMALL = [f"--model.arch_options.{each}" for each in ("embed_dim=16", "depth=1", "num_heads=2")]
@@ -36,8 +36,8 @@ def test_a_folder_of_pictures_becomes_a_network_that_knows_their_classes(picture
     folder = ["--data.dataset=folder", f"--data.root={pictures}"]
     assert main(["fit", *TINY, *folder, *how, f"--runs={tmp_path / 'runs'}"]) == 0
     (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
-    card = card_of(torch.load(best, weights_only=True))
-    assert (card.dataset, card.class_names, card.img_size) == ("folder", ("heron", "otter"), (16, 16))
+    card = card_from_state(torch.load(best, weights_only=True))
+    assert (card.dataset, card.label_names, card.img_size) == ("folder", ("heron", "otter"), (16, 16))
     assert all(0.4 < mean < 0.6 for mean in card.mean)
     capsys.readouterr()
     assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
@@ -51,7 +51,7 @@ def test_a_table_of_pictures_is_trained_on_and_judged(pictures, tmp_path, capsys
     table.append("--data.columns=path=photo,label=bird")
     assert main(["fit", *TINY, *table, "--data.balance=sampling", f"--runs={tmp_path / 'runs'}"]) == 0
     (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
-    assert card_of(torch.load(best, weights_only=True)).mean == (0.485, 0.456, 0.406)
+    assert card_from_state(torch.load(best, weights_only=True)).mean == (0.485, 0.456, 0.406)
     assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
     assert main(["judge", f"--ckpt_path={best}", "--images=2"]) == 0
 
@@ -130,7 +130,7 @@ def test_a_checkpoint_of_the_old_order_of_classes_is_measured_as_it_was(tmp_path
             order = torch.tensor([names.index(name) for name in old])
             for name in ("net.head.weight", "net.head.bias"):
                 checkpoint["state_dict"][name] = checkpoint["state_dict"][name][order]
-            checkpoint[KEY]["class_names"] = checkpoint[RUN_KEY]["data"]["class_names"] = old
+            checkpoint[DATA_KEY]["label_names"] = checkpoint[RUN_KEY]["data"]["class_names"] = old
             torch.save(checkpoint, best)
         assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
         reports.append(json.loads((best.parent.parent / "test.json").read_text()))

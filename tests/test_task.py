@@ -153,7 +153,7 @@ def test_compiling_keeps_the_names_and_the_results(monkeypatch: pytest.MonkeyPat
 def test_pretrained_is_not_asked_for_again_when_a_checkpoint_brings_the_weights(monkeypatch: pytest.MonkeyPatch):
     used = []
     monkeypatch.setattr(
-        "vit_attn.training.initial_network.build_net", lambda *args: used.append(args[-1]) or torch.nn.Linear(1, 1)
+        "vit_attn.checkpoints.finetune.build_net", lambda *args: used.append(args[-1]) or torch.nn.Linear(1, 1)
     )
     task = Classifier(arch_options={"pretrained": True, "depth": 2})
     assert used == [{"pretrained": True, "depth": 2}]

@@ -15,13 +15,12 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
-from vit_attn.checkpoints.start import network_to_start_with
+from vit_attn.checkpoints.finetune import build_start, resolve_start
 from vit_attn.errors import UserError
 from vit_attn.model.build import Options, without_pretrained
 from vit_attn.training.checkpoint_io import check_shapes
 from vit_attn.training.ema import EMA, check_decay
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
-from vit_attn.training.initial_network import build_initial_network
 from vit_attn.training.loss import class_weight_tensor, weighted_cross_entropy
 from vit_attn.training.optimizers import build_optimizer, check_settings
 from vit_attn.training.schedule import build_scheduler, set_scheduled_rates
@@ -100,12 +99,12 @@ class Classifier(L.LightningModule):
         if ema is not None:
             check_decay(ema)
         tuning, class_weight = Tuning(train, probe, layer_decay), class_weight_tensor(class_weights, num_classes)
-        arch, arch_options = network_to_start_with(arch, arch_options, weights)
-        self.hparams["arch"], self.hparams["arch_options"] = arch, without_pretrained(arch_options)
+        start = resolve_start(weights, arch, arch_options)
+        self.hparams["arch"], self.hparams["arch_options"] = start.arch, without_pretrained(start.arch_options)
         self.hparams["weights"] = None  # a checkpoint brings its own, wherever they came from
-        initial = build_initial_network(arch, num_classes, img_size, in_chans, arch_options, weights)
-        self.net, self.start = initial.net, initial.weights
-        for change in initial.changes:
+        self.start = start.weights
+        self.net, changes = build_start(start, num_classes, img_size, in_chans)
+        for change in changes:
             rank_zero_warn(f"{self.start}: {change}")
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # fails before the data is loaded
         self.freeze_schedule = FreezeSchedule(self.net, tuning)

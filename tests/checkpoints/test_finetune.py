@@ -1,16 +1,16 @@
 import itertools
 import warnings
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 import yaml
+from jsonargparse import Namespace
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from vit_attn.checkpoints.card import card_of
-from vit_attn.checkpoints.finetune import take_start
+from vit_attn.checkpoints.finetune import apply_to_settings, resolve_start
+from vit_attn.checkpoints.model_card import card_from_state
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.model.build import build_net
@@ -53,12 +53,6 @@ def tuned(folder: Path, cifar10_root: Path, *options: str) -> Path:
     return fit(folder, "-c", str(CONFIG), f"--data.root={cifar10_root}", *options)
 
 
-def error_of(capsys: pytest.CaptureFixture, *options: str) -> str:
-    assert main(["fit", *TINY, *options]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vit-attn: ")]
-    return line
-
-
 @pytest.mark.filterwarnings("ignore:.*the head of other classes was left out")
 def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tmp_path, source, cifar10_root, capsys):
     run = tuned(tmp_path, cifar10_root, f"--model.weights={source}")
@@ -68,7 +62,7 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
     data = settings["data"]
     assert (data["normalize"], data["img_size"], data["channels"]) == (str(source), 32, 3)
     last = run / "checkpoints" / "last.ckpt"
-    assert card_of(torch.load(last, weights_only=True)).mean == pytest.approx([0.25] * 3)  # that of coins
+    assert card_from_state(torch.load(last, weights_only=True)).mean == pytest.approx([0.25] * 3)  # that of coins
     tags = EventAccumulator(str(run)).Reload().Tags()  # the comparison is on by itself
     assert "attention_divergence/layer_2" in tags["scalars"]
     assert "attention_source_and_tuned/image_4" in tags["images"]
@@ -158,7 +152,7 @@ def test_weights_of_timms_name_can_go_into_our_blocks(monkeypatch):
     theirs = timm.create_model("vit_tiny_patch16_224", depth=1, img_size=64)
     task = {"weights": "vit_tiny_patch16_224.augreg_in21k", "img_size": (32, 32), "num_classes": 10}
     ours = build_net("vit_attn_tiny_patch16_224", 10, (32, 32), 3, {"depth": 1})
-    monkeypatch.setattr("vit_attn.training.initial_network.build_net", lambda *_args: ours)
+    monkeypatch.setattr("vit_attn.checkpoints.finetune.build_net", lambda *_args: ours)
     monkeypatch.setattr("timm.create_model", lambda *_args, **_options: theirs)
     with pytest.warns(UserWarning, match="pos_embed was resampled|left out; the new one of 10 is untrained"):
         Classifier("vit_attn_tiny_patch16_224", **task)
@@ -169,13 +163,15 @@ OURS = "vit_attn_tiny_patch16_224"
 
 
 def test_a_network_that_is_named_beside_timms_weights_stays():
-    settings = Namespace(model=Namespace(weights="vit_tiny_patch16_224", arch=OURS, arch_options=None), data={})
-    take_start(settings, {"data": {"normalize": "clip"}})
-    assert settings.model.arch == OURS
-    assert settings.data == {"img_size": 224, "channels": 3}
-    settings.model.arch = None
-    take_start(settings, {})
-    assert (settings.model.arch, settings.data["normalize"]) == ("vit_tiny_patch16_224", "vit_tiny_patch16_224")
+    weights = "vit_tiny_patch16_224"
+    model = Namespace(weights=weights, arch=OURS, arch_options=None)
+    data = Namespace(normalize="clip", img_size=None, channels=None)
+    apply_to_settings(resolve_start(weights, OURS), model, data)
+    assert model.arch == OURS
+    assert data == Namespace(normalize="clip", img_size=224, channels=3)
+    data.normalize = None
+    apply_to_settings(resolve_start(weights), model, data)
+    assert (model.arch, data.normalize) == (weights, weights)
 
 
 def test_a_file_of_weights_fills_the_network_that_is_named(tmp_path, cifar10_root, capsys):
@@ -212,68 +208,3 @@ def test_a_rare_class_can_weigh_more_in_the_loss(tmp_path, cifar10_root):
     run = tuned(tmp_path, cifar10_root, "--data.balance=loss")
     stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["hyper_parameters"]["class_weights"]
     assert stored == pytest.approx([1.0] * 10)
-
-
-COINS = "--data.dataset=coins"
-MISTAKES = {
-    "file": ([COINS, "--model.weights=gone.ckpt"], "weights not found: gone.ckpt"),
-    "name": (
-        [COINS, "--model.weights=vit_smal_patch16_224"],
-        "not found: vit_smal_patch16_224, did you mean 'vit_small",
-    ),
-    "neither": ([COINS, "--model.weights=abc"], "weights not found: abc, neither a file nor a network's name"),
-    "tag": (
-        [COINS, "--model.weights=vit_tiny_patch16_224.abc"],
-        "the weights of vit_tiny_patch16_224.abc cannot be had",
-    ),
-    "no weights": (
-        [COINS, "--model.weights=vit_attn_tiny_patch4_32"],
-        "of vit_attn_tiny_patch4_32 cannot be had: No pre",
-    ),
-    "random head": (
-        [COINS, "--model.train=head"],
-        "train=head leaves the rest of the network as it starts, which is rand",
-    ),
-    "random probe": ([COINS, "--model.probe=0.2"], "probe=0.2 leaves the rest of the network as it starts"),
-    "part": ([COINS, "--model.train=haed"], "model.train: expected 'all', 'head'; or expected int, got 'haed'"),
-    "blocks": (["--model.weights=vit_attn_coins_patch4_32", COINS, "--model.train=9"], "last blocks in 1..3, got 9"),
-    "probe": (
-        ["--model.weights=vit_attn_coins_patch4_32", COINS, "--model.probe=2"],
-        "probe must be in [0, 1), got 2.0",
-    ),
-    "decay": ([COINS, "--model.layer_decay=0"], "layer_decay must be in (0, 1], got 0.0"),
-    "comparison": ([COINS, "--comparison.num_images=-1"], "num_images must be at least 0"),
-}
-
-
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_line(name: str, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    options, message = MISTAKES[name]
-    assert message in error_of(capsys, *options)
-
-
-def test_weights_of_another_network_are_one_line(tmp_path, monkeypatch, source, capsys):
-    monkeypatch.chdir(tmp_path)
-    told = error_of(capsys, COINS, f"--model.weights={source}", "--model.arch=vit_attn_tiny_patch4_32")
-    assert "is of the network vit_attn_coins_patch4_32, not of vit_attn_tiny_patch4_32: leave out model.arch" in told
-    told = error_of(capsys, COINS, f"--model.weights={source}", "--model.arch_options.depth=3")
-    assert "do not fit the network: 12 missing (blocks.2." in told
-    (tmp_path / "damaged.ckpt").write_bytes(b"not a checkpoint")
-    assert "damaged.ckpt is not a whole checkpoint: it holds no weights that can be read" in error_of(
-        capsys, COINS, "--model.weights=damaged.ckpt"
-    )
-
-
-def test_a_hub_that_cannot_be_reached_is_one_line(tmp_path, monkeypatch, capsys):
-    def unreachable(*_args, **_options):
-        raise ConnectionError("no network\nand many more lines")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", unreachable)
-    for options in (
-        ["--model.weights=vit_tiny_patch16_224"],
-        ["--model.arch=vit_tiny_patch16_224", "--model.arch_options.pretrained=true"],
-    ):
-        told = error_of(capsys, COINS, "--data.img_size=32", *options)
-        assert "the weights of vit_tiny_patch16_224 cannot be had: no network; or name a file of them" in told

@@ -11,11 +11,13 @@ import torch
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch.testing import assert_close
 
+from vit_attn.checkpoints.model_card import ModelCard
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.cli import main
 from vit_attn.data.datasets.registry import find_dataset
-from vit_attn.inference import export as exporting
-from vit_attn.inference.network import Network, open_network
+from vit_attn.inference import export_formats
+from vit_attn.inference.export import ExportSettings, export
+from vit_attn.inference.network import TrainedNetwork, open_network
 
 NAME = "vit_attn_cifar10_patch4_32"
 MODEL = f"--model={NAME}"
@@ -46,11 +48,11 @@ def test_weights_load_strictly_into_timms_network_and_back_into_ours(tmp_path: P
     with torch.no_grad():
         for net in (theirs, ours, again.net):
             assert_close(net(images), logits(images), atol=1e-5, rtol=1e-5)
-    assert (again.class_names, again.arch, again.img_size) == (CLASSES, NAME, (32, 32))
+    assert (again.card.label_names, again.card.architecture, again.card.img_size) == (CLASSES, NAME, (32, 32))
     with safetensors.safe_open(path, "pt") as file:
         said = file.metadata()
     assert json.loads(said["architecture"]) == NAME
-    assert json.loads(said["class_names"]) == list(CLASSES)
+    assert json.loads(said["label_names"]) == list(CLASSES)
     assert said["format"] == "pt"
 
 
@@ -62,9 +64,9 @@ def test_an_onnx_program_agrees_for_any_batch_and_says_what_it_is(tmp_path: Path
         (answer,) = session.run(["logits"], {"images": images[:count].numpy()})
         assert_close(torch.from_numpy(answer), logits(images[:count]), atol=1e-4, rtol=1e-4)
     model = onnx.load(path)
-    assert {each.domain: each.version for each in model.opset_import}[""] == exporting.OPSET
+    assert {each.domain: each.version for each in model.opset_import}[""] == export_formats.OPSET
     said = {each.key: each.value for each in model.metadata_props}
-    assert json.loads(said["class_names"]) == list(CLASSES)
+    assert json.loads(said["label_names"]) == list(CLASSES)
     assert json.loads(said["pixels"]) == "normalised"
     assert [each.name for each in tmp_path.iterdir()] == ["m.onnx"]
 
@@ -100,8 +102,8 @@ FORMS = {
 def test_every_form_of_attention_is_exported(form, ending: str, tmp_path: Path):
     options = {"embed_dim": 32, "depth": 1, "num_heads": 2, "img_size": (16, 16), "num_classes": 4, **form}
     net = timm.create_model("vit_attn_tiny_patch4_32", **options).eval()
-    network = Network(net, None, (0.5,) * 3, (0.2,) * 3, (16, 16), 1.0, "vit_attn_tiny_patch4_32", options)
-    assert "largest difference" in exporting.export(network, tmp_path / f"m.{ending}", None, 1e-3)
+    card = ModelCard("vit_attn_tiny_patch4_32", options, None, (3, 16, 16), (0.5,) * 3, (0.2,) * 3)
+    assert "largest difference" in export(TrainedNetwork(net, card), ExportSettings(tmp_path / f"m.{ending}"))
     assert (tmp_path / f"m.{ending}").stat().st_size > 10_000
 
 
@@ -110,7 +112,7 @@ def test_a_network_of_timm_is_exported(ending: str, tmp_path: Path):
     path = tmp_path / f"m.{ending}"
     assert main(["export", "--model=test_vit", "--weights=none", "--img_size=64", f"--to={path}"]) == 0
     if ending == "safetensors":
-        assert open_network(str(path)).img_size == (64, 64)
+        assert open_network(str(path)).card.img_size == (64, 64)
 
 
 def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path: Path, capsys, monkeypatch):
@@ -118,10 +120,10 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
         path.write_bytes(b"a program")
         return lambda images: net(images) + 0.1
 
-    monkeypatch.setitem(exporting.WRITERS, ".pt2", wrong)
+    monkeypatch.setitem(export_formats.WRITERS, ".pt2", wrong)
     assert main(["export", MODEL, f"--to={tmp_path / 'm.pt2'}"]) == 2
     assert "was not written: its logits differ by 1.00e-01" in capsys.readouterr().err
-    monkeypatch.setitem(exporting.WRITERS, ".pt2", lambda net, *_: lambda images: net(images) * float("nan"))
+    monkeypatch.setitem(export_formats.WRITERS, ".pt2", lambda net, *_: lambda images: net(images) * float("nan"))
     assert main(["export", MODEL, f"--to={tmp_path / 'm.pt2'}"]) == 2
     assert not list(tmp_path.iterdir())
 
@@ -130,7 +132,10 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
     ("options", "message"),
     [
         ([MODEL], "the following arguments are required: --to"),
-        ([MODEL, "--to=m.onx"], "--to must end in one of .safetensors, .onnx, .pt2, got 'm.onx', did you mean '.onnx'"),
+        (
+            [MODEL, "--to=m.onx"],
+            "to must end in one of .safetensors, .onnx, .pt2, or in / for a folder, got 'm.onx', did you mean '.onnx'",
+        ),
         ([MODEL, "--to=m.safetensors", "--with_normalize"], "weights have no program that could normalise"),
         ([MODEL, "--to=m.onnx", "--with_normalize=bytes"], "--with_normalize"),
         ([MODEL, "--to=m.onnx", "--tolerance=0"], "--tolerance must be above 0, got 0.0"),
@@ -139,7 +144,7 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
         (["--model=none.safetensors", "--to=m.onnx"], "weights not found: none.safetensors"),
         (
             ["--model=there.safetensors", "--to=m.onnx"],
-            "there.safetensors holds no weights that can be read: it is damaged",
+            "there.safetensors holds no weights that can be read: it is corrupt",
         ),
     ],
 )

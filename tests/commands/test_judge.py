@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vit_attn.checkpoints.header import Header
+from vit_attn.checkpoints.model_card import ModelCard
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
 from vit_attn.data.datasets import coins
@@ -172,9 +172,9 @@ def test_help_does_not_wait_for_torch():
 @pytest.mark.parametrize("names", [coins.GLYPH_NAMES[::-1], (*coins.GLYPH_NAMES[:-1], "other")])
 def test_weights_of_other_classes_or_in_another_order_are_refused(names, weights: Path, tmp_path: Path, capsys):
     options = {"embed_dim": 32, "depth": 2, "num_heads": 2, "mlp_ratio": 2}
-    header = Header("vit_attn_tiny_patch4_32", options, names, (0.5,) * 3, (0.5,) * 3, (32, 32), 1.0)
+    card = ModelCard("vit_attn_tiny_patch4_32", options, names, (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
     net = build_net("vit_attn_tiny_patch4_32", 10, (32, 32), 3, options)
-    save_weights(net, weights, header.metadata())
+    save_weights(net, weights, card.metadata())
     known = ["--dataset", "coins", "--images", "4", "--out", str(tmp_path / "out")]
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 2
     assert "the checkpoint is of other classes than coins: class " in capsys.readouterr().err

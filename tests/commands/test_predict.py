@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet
 import pytest
 import timm
@@ -13,12 +12,8 @@ import torch
 from PIL import Image
 
 from vit_attn.cli import main
-from vit_attn.commands.predict import read_ahead
 from vit_attn.data import Coins
 from vit_attn.data.datasets.coins import GLYPH_NAMES
-from vit_attn.data.datasets.files.folder import folder_source
-from vit_attn.data.images.image_file import SUFFIXES
-from vit_attn.inference.network import image_files, open_network
 from vit_attn.reports.prediction_table import PredictionTable
 
 MODEL = "--model=vit_attn_coins_patch4_32"
@@ -84,23 +79,6 @@ def test_all_forms_say_the_same(folder: Path):
     ]
 
 
-def test_no_more_than_three_batches_are_read_ahead(folder: Path):
-    network, begun = open_network("vit_attn_coins_patch4_32"), []
-
-    class Counting:
-        def read(self, path):
-            begun.append(path)
-            return network.read(path)
-
-    files = image_files([str(folder)]) * 5
-    batches = read_ahead(files, Counting(), 2)
-    first = next(batches)
-    assert [path for path, _ in first] == files[:2]
-    assert len(begun) <= 6
-    rest = [path for batch in batches for path, _ in batch]
-    assert rest == files[2:]
-
-
 def test_a_network_of_timm_names_imagenets_classes_apart(folder: Path):
     out = folder.parent / "p.json"
     options = ["--model=vit_tiny_patch16_224", "--weights=none", "--img_size=32", "--top_k=1000"]
@@ -126,40 +104,6 @@ def test_a_name_of_any_bytes_is_written(folder: Path, capsys):
         assert "caf\\xe9.png" in str(table).replace("\\\\", "\\")
     assert main(["attend", str(odd), MODEL, f"--out={folder.parent / 'drawn'}"]) == 0
     assert "caf" in capsys.readouterr().out
-
-
-def test_links_in_a_circle_end(folder: Path):
-    (folder / "b" / "again").symlink_to(folder)
-    assert len(image_files([str(folder)])) == 8
-    (folder / "d").mkdir()
-    (folder / "d" / "other").symlink_to(folder / "b")
-    (folder / "b" / "other").symlink_to(folder / "d")
-    assert len(image_files([str(folder)])) == 8 + 3
-
-
-def test_what_is_no_picture_in_a_folder_is_left_out_and_counted(folder: Path, capsys):
-    (folder / ".hidden.png").write_bytes(b"what another system left")
-    (folder / "b" / "@eaDir").mkdir()
-    for name in ("b/@eaDir/small.jpg", "b/notes.pdf"):
-        (folder / name).touch()
-    assert len(image_files([str(folder)])) == 8
-    told = capsys.readouterr().out
-    assert told.startswith("left out 4 files: ")
-    assert {"1 .pdf", "1 hidden", "1 in @eaDir"} <= set(told.strip().partition(": ")[2].split(", "))
-
-
-def test_a_folder_is_read_as_fit_reads_it(folder: Path, tmp_path: Path, capsys):
-    mixed = tmp_path / "mixed"
-    for name in ("cat", "dog"):
-        (mixed / name).mkdir(parents=True)
-        for ending in sorted(SUFFIXES):
-            (mixed / name / f"a{ending.upper()}").touch()
-        (mixed / name / "notes.txt").touch()
-    trained = folder_source(mixed).load(mixed, False)
-    files = {path for split in trained.values() for path in split.pictures.paths.tolist()}
-    assert files == {str(path) for path in image_files([str(mixed)])}
-    assert len(files) == 2 * len(SUFFIXES)
-    assert capsys.readouterr().out == "left out 2 files: 2 .txt\n"
 
 
 def test_what_an_interrupted_run_had_done_is_kept_aside(tmp_path: Path):
@@ -238,14 +182,6 @@ def test_the_help_of_our_verbs_needs_no_torch():
     assert done.returncode == 0, done.stderr
     assert "probability_1" in done.stdout
     assert ".safetensors" in done.stdout
-
-
-def test_pixels_are_normalised_as_the_network_was_trained(tmp_path: Path):
-    Image.fromarray(np.full((8, 8, 3), 200, dtype=np.uint8)).save(tmp_path / "a.png")
-    network = open_network("vit_attn_coins_patch4_32")
-    pixels = network.normalised([network.read(tmp_path / "a.png")], torch.device("cpu"))
-    assert pixels.shape == (1, 3, 32, 32)
-    torch.testing.assert_close(pixels, torch.full_like(pixels, (200 / 255 - 0.25) / 0.18))
 
 
 def test_names_of_files_cannot_write_to_the_terminal_or_to_a_spreadsheet(folder: Path, monkeypatch, capsys):

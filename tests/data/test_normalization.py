@@ -4,8 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vit_attn.checkpoints.card import KEY, Card
-from vit_attn.checkpoints.header import Header
+from vit_attn.checkpoints.model_card import DATA_KEY, ModelCard
 from vit_attn.data import ImageData
 from vit_attn.data import normalization as statistics
 from vit_attn.data.datasets.registry import DATASETS
@@ -31,6 +30,7 @@ def test_statistics_are_those_of_all_pixels():
         ("cifar10", 0.4914, 0.2470),
         ("vit_small_patch16_224.augreg_in21k_ft_in1k", 0.5, 0.5),
         ("deit3_small_patch16_224", 0.485, 0.229),
+        ("vit_attn_coins_patch4_32", 0.25, 0.18),
     ],
 )
 def test_known_statistics_are_found_by_name(name: str, mean: float, std: float):
@@ -39,8 +39,8 @@ def test_known_statistics_are_found_by_name(name: str, mean: float, std: float):
 
 
 def test_a_checkpoint_tells_its_own(tmp_path: Path):
-    card = Card("pets", ("cat", "dog"), (8, 8), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-    torch.save({KEY: card.state()}, tmp_path / "a.ckpt")
+    card = ModelCard("", {}, ("cat", "dog"), (3, 8, 8), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), dataset="pets")
+    torch.save({DATA_KEY: card.data_state()}, tmp_path / "a.ckpt")
     assert find_statistics(str(tmp_path / "a.ckpt"), DATASETS) == Statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     torch.save({}, tmp_path / "b.ckpt")
     (tmp_path / "c.ckpt").write_text("no checkpoint")
@@ -50,8 +50,8 @@ def test_a_checkpoint_tells_its_own(tmp_path: Path):
 
 
 def test_an_export_tells_its_own(tmp_path: Path):
-    header = Header("vit_attn_coins_patch4_32", {}, None, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (32, 32), 1.0)
-    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", header.metadata())
+    card = ModelCard("vit_attn_coins_patch4_32", {}, None, (3, 32, 32), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", card.metadata())
     assert find_statistics(str(tmp_path / "a.safetensors"), DATASETS) == Statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     save_file({"a": torch.zeros(1)}, tmp_path / "b.safetensors")
     for name, message in (("b", "b.safetensors is not a file of `vit-attn export`"), ("c", "not found")):
@@ -62,6 +62,8 @@ def test_an_export_tells_its_own(tmp_path: Path):
 def test_unknown_statistics_are_refused_before_anything_is_read():
     with pytest.raises(UserError, match="no statistics are known as 'imagenit', did you mean 'imagenet'"):
         ImageData("cifar10", root="nowhere", normalize="imagenit")
+    with pytest.raises(UserError, match=r"normalize: the weights of vit_tiny_patch16_224\.abc cannot be had"):
+        ImageData("cifar10", root="nowhere", normalize="vit_tiny_patch16_224.abc")
 
 
 def test_statistics_fit_the_channels():

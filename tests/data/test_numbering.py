@@ -38,7 +38,7 @@ def test_an_old_checkpoint_keeps_its_numbers(data: ImageData, decoded_before: bo
     test = data.splits["test"]
     greys = test.decoded().float().mean(dim=(1, 2, 3)).round().long()
     assert greys.tolist() == [10 * int(OLD[label]) for label in test.labels]
-    assert data.card.class_names == tuple(OLD)
+    assert data.card.label_names == tuple(OLD)
     data.load_state_dict(card(*OLD))
     assert torch.equal(data.splits["test"].labels, test.labels)
 

@@ -1,10 +1,10 @@
-"""Class names as they are compared: by files, checkpoints and data sets alike."""
+"""Canonical form of class names, for comparing those of files, checkpoints and data sets."""
 
 import unicodedata
 
 
 def class_name(text: str) -> str:
-    r"""The name of a class as it is compared: names that look alike but differ in their Unicode form are one.
+    r"""Class name in Unicode's composed form (NFC) without surrounding white space.
 
     >>> class_name("cafe\u0301 ") == "caf\u00e9"
     True

@@ -1,4 +1,4 @@
-"""What a checkpoint of ours holds, and one line for each way in which a file is none."""
+"""Content of a Lightning checkpoint of ours, with a one-line error for each way in which it can be invalid."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,27 +11,27 @@ from vit_attn.errors import UserError, shortened
 
 HYPER_PARAMETERS = "hyper_parameters"
 RUN_KEY = "vit_attn"
-"""Key of a checkpoint under which it says of what run it is."""
+"""Key of a checkpoint for the run that wrote it."""
 WRITTEN_BY = "pytorch-lightning_version"
 FOR_RESUMING = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
-"""What a checkpoint has beside weights, from which a run goes on."""
+"""Keys that a run is resumed from, besides the weights."""
 
 
 def is_ours(checkpoint: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint names a network, as those of ``Classifier`` do."""
+    """Tell whether a checkpoint names its network, as those of ``Classifier`` do."""
     stored = checkpoint.get(HYPER_PARAMETERS)
     return isinstance(stored, Mapping) and "arch" in stored
 
 
 def hyperparameters_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """The settings of the network that a checkpoint was made with.
+    """Hyperparameters of ``Classifier`` in a checkpoint.
 
     Args:
-        checkpoint: What :func:`vit_attn.checkpoints.io.read_checkpoint` gives.
-        path: Its file.
+        checkpoint: What :func:`vit_attn.checkpoints.io.read_checkpoint` returns.
+        path: The file, for messages.
 
     Raises:
-        UserError: If it is not a checkpoint of ours, or if a setting is missing or of another kind.
+        UserError: If it is no checkpoint of ours, or if a hyperparameter of the network is missing or of another type.
     """
     _refuse_old(checkpoint, path)
     if not is_ours(checkpoint):
@@ -40,12 +40,12 @@ def hyperparameters_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[
             f"({HYPER_PARAMETERS}.arch); name the network with --model or --arch and the file with --weights"
         )
     stored = dict(checkpoint[HYPER_PARAMETERS])
-    for name, (kind, fits) in KINDS.items():
+    for name, (expected, is_valid) in EXPECTED.items():
         if name not in stored:
             raise UserError(f"{path} is not a whole checkpoint of vit-attn: {HYPER_PARAMETERS}.{name} is missing")
-        if not fits(stored[name]):
+        if not is_valid(stored[name]):
             raise UserError(
-                f"{path}: {HYPER_PARAMETERS}.{name} must be {kind}, got {shortened(repr(stored[name]), 80)}"
+                f"{path}: {HYPER_PARAMETERS}.{name} must be {expected}, got {shortened(repr(stored[name]), 80)}"
             )
     options = stored.get("arch_options")
     if not (options is None or isinstance(options, Mapping)):
@@ -56,10 +56,10 @@ def hyperparameters_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[
 
 
 def weights_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """The weights in a checkpoint of ours, under the names of the task's.
+    """State dict in a checkpoint of ours, under the parameter names of ``Classifier``.
 
     Raises:
-        UserError: If there are none, or if they are not finite.
+        UserError: If there is none, or if it holds NaN, infinity or anything but tensors.
     """
     state = checkpoint.get("state_dict")
     if not isinstance(state, Mapping) or not state:
@@ -71,15 +71,15 @@ def weights_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Ten
 
 
 def refuse_unloadable(checkpoint: Mapping[str, Any], path: str | Path, resume: bool) -> None:
-    """Refuse what Lightning cannot go on with.
+    """Refuse a checkpoint that Lightning cannot load.
 
     Args:
-        checkpoint: What the file holds.
-        path: The file.
-        resume: Whether a run is to be resumed from it, which takes more than weights.
+        checkpoint: Content of the file.
+        path: The file, for messages.
+        resume: Whether a run is to be resumed, which needs more than weights.
 
     Raises:
-        UserError: If something is missing.
+        UserError: If a key is missing.
     """
     if not isinstance(checkpoint.get(WRITTEN_BY), str):
         raise UserError(
@@ -90,7 +90,7 @@ def refuse_unloadable(checkpoint: Mapping[str, Any], path: str | Path, resume: b
     if missing:
         raise UserError(
             f"{path} holds weights without the state of a run ({', '.join(missing)}), so none can be resumed from it: "
-            f"to start a new run from its weights, --model.weights={path} instead of --ckpt_path"
+            f"to start a new run from its weights, use --model.weights={path} instead of --ckpt_path"
         )
 
 
@@ -98,23 +98,26 @@ def _refuse_old(checkpoint: Mapping[str, Any], path: str | Path) -> None:
     version = checkpoint.get(WRITTEN_BY)
     if isinstance(version, str) and version.partition(".")[0] in ("0", "1"):
         raise UserError(
-            f"{path} was written by Lightning {version}, and checkpoints of vit-attn are of 2.6 and later: its weights "
-            "alone can be had, with --weights, or for fit with --model.weights, beside the name of their network"
+            f"{path} was written by Lightning {version}, but vit-attn needs checkpoints of Lightning 2.6 or later. Its "
+            "weights can still be loaded: name the file with --weights, or --model.weights for fit, and name its "
+            "network too"
         )
 
 
-def _is_count(value: Any) -> bool:
+def is_count(value: Any) -> bool:
+    """Tell whether a value is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def is_size(value: Any) -> bool:
-    """Whether this is a height and a width in pixels."""
-    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_is_count, value))
+    """Tell whether a value is a height and a width in pixels."""
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_count, value))
 
 
-KINDS = {
+EXPECTED = {
     "arch": ("a name", lambda value: isinstance(value, str)),
-    "num_classes": ("a number of at least 1", _is_count),
-    "in_chans": ("a number of at least 1", _is_count),
+    "num_classes": ("a number of at least 1", is_count),
+    "in_chans": ("a number of at least 1", is_count),
     "img_size": ("height and width in pixels", is_size),
 }
+"""Hyperparameters that every checkpoint has: their type in words, and a check."""

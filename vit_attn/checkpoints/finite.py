@@ -1,4 +1,4 @@
-"""Weights that are not finite, which compute nothing."""
+"""Check for NaN and infinity in weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,14 +11,14 @@ from vit_attn.errors import UserError
 
 
 def refuse_not_finite(state: Mapping[str, Any], path: str | Path) -> None:
-    """Refuse weights with NaN or infinity among them, which a training that diverged leaves behind.
+    """Refuse weights with NaN or infinity, which a diverged training leaves behind.
 
     Args:
-        state: Tensors by name; anything else in it is passed over.
-        path: The file that they are from.
+        state: Tensors by name; other values are ignored.
+        path: The file, for messages.
 
     Raises:
-        UserError: If there are any: which tensor, and how many of its numbers.
+        UserError: If there are any, with the tensor's name and how many of its numbers are not finite.
     """
     broken = [name for name, tensor in state.items() if isinstance(tensor, Tensor) and not _is_finite(tensor)]
     if broken:
@@ -32,8 +32,8 @@ def refuse_not_finite(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Whether all numbers are; in one pass without a copy, since NaN is the least and the greatest of its tensor."""
+    """Tell whether all numbers are finite, in one pass without a copy: NaN propagates to both bounds of ``aminmax``."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
-    tensor = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()  # 8 bits cannot be compared
+    tensor = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()  # float8 has no comparison
     return all(bool(bound.isfinite()) for bound in tensor.aminmax())

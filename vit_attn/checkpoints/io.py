@@ -1,41 +1,140 @@
-"""The one reader of checkpoints: a file is read once a process, memory-mapped, and nothing in it is ever run."""
+"""Cached reader of checkpoints and exports: each file is read once a process, and no code in it is ever run."""
 
 import copy
 import functools
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import safetensors
+import timm
 import torch
 from torch import Tensor
 
+from vit_attn.checkpoints.contents import hyperparameters_of, is_ours
+from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard, card_from_metadata, card_from_state
+from vit_attn.checkpoints.stored_network import check_hyperparameters, check_network
 from vit_attn.errors import UserError
+from vit_attn.model.pretrained import names_network, pretrained_weights
 
-KEPT = 2
-"""Files whose content is kept: what a run starts from and what it is normalised by."""
-ZIP = b"PK\x03\x04"
-"""First bytes of a file that torch has written since version 1.6; older ones cannot be mapped."""
+CACHED_FILES = 2
+"""Files whose content is cached: the weights that a run starts from, and those that give its normalisation."""
+ZIP_MAGIC = b"PK\x03\x04"
+"""First bytes of files that torch has written since version 1.6; older ones cannot be memory-mapped."""
+FOLDER_WEIGHTS = "model.safetensors"
+"""Weights in a folder of ``vit-attn export`` or of timm's ``save_for_hf``."""
+
+
+def find_card(source: str | Path) -> ModelCard | None:
+    """Model card of a checkpoint, of an export or of a pretrained network of timm.
+
+    The card of a checkpoint that has the state of our data module but no network of ours has no architecture.
+
+    Args:
+        source: A file of any name, a folder of an export, or a name in timm's registry.
+
+    Returns:
+        The card; None if the source is none of these, such as a file of bare weights.
+
+    Raises:
+        UserError: If the file is corrupt or describes an invalid network, or if timm does not know the name's tag.
+    """
+    path = weights_file(source)
+    if path is None:
+        return _timm_card(str(source)) if names_network(source) else None
+    if path.suffix == ".safetensors":
+        metadata, _ = read_safetensors(path)
+        return read_card(path) if "architecture" in metadata else None
+    checkpoint = read_checkpoint(path)
+    return card_of_checkpoint(checkpoint, path) if is_ours(checkpoint) else card_from_state(checkpoint, path)
+
+
+def read_card(path: str | Path) -> ModelCard:
+    """Model card of a checkpoint or an export of ours.
+
+    Args:
+        path: A file, or a folder of an export.
+
+    Raises:
+        UserError: If there is no such file, if it is not one of ours, or if it is invalid.
+    """
+    path = weights_file(path) or Path(path)
+    if path.suffix != ".safetensors":
+        if not path.exists():
+            raise UserError(f"checkpoint not found: {path}")
+        return card_of_checkpoint(read_checkpoint(path), path)
+    if not path.exists():
+        raise UserError(f"weights not found: {path}")
+    metadata, _ = read_safetensors(path)
+    card = card_from_metadata(metadata, path)
+    if card is None:
+        raise UserError(
+            f"{path} is not a file of `vit-attn export`, so it does not say what network it is of: name the network "
+            "with --model and the file with --weights"
+        )
+    check_network(path, card.architecture, card.model_args)
+    return card
+
+
+def card_of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> ModelCard:
+    """Model card of a checkpoint of ours: the network from its hyperparameters, the rest from its data module.
+
+    Args:
+        checkpoint: Content of the file.
+        path: The file, for messages.
+
+    Raises:
+        UserError: If a field is missing or invalid, or if network and data disagree.
+    """
+    stored = hyperparameters_of(checkpoint, path)
+    check_hyperparameters(path, stored)
+    size, channels = tuple(stored["img_size"]), stored["in_chans"]
+    model_args = {**(stored.get("arch_options") or {}), **{name: stored[name] for name in DATA_ARGS}}
+    data = card_from_state(checkpoint, path)
+    if data is None:
+        return ModelCard(stored["arch"], model_args, None, (channels, *size), mean=(), std=())
+    if data.img_size != size:
+        raise UserError(
+            f"{path}: its network takes images of {_by(size)} pixels, but its data has {_by(data.img_size)}"
+        )
+    if data.in_chans != channels:
+        raise UserError(
+            f"{path}: its network takes images of {channels} channels, but its data has mean and standard deviation of "
+            f"{data.in_chans}"
+        )
+    return replace(data, architecture=stored["arch"], model_args=model_args)
+
+
+def weights_file(source: str | Path) -> Path | None:
+    """File of weights that a path means: the file itself, or ``model.safetensors`` in a folder; None if there is none.
+
+    Args:
+        source: A path, or anything else that names weights.
+    """
+    path = Path(source)
+    return next((each for each in (path, path / FOLDER_WEIGHTS) if each.is_file()), None)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """The content of a file that torch has written, with its tensors on the CPU.
+    """Content of a file that ``torch.save`` has written, with its tensors on the CPU.
 
-    A file that has not changed since it was last read is not read again. Dictionaries and lists are the caller's own;
-    the tensors are shared with later callers, so clone what is to be changed in place, as an optimiser does.
+    A file that has not changed since it was last read is not read again. Dictionaries and lists are copies; the tensors
+    are shared with later callers, so clone those that are changed in place, as by an optimiser.
 
     Args:
         path: A file of any name.
 
     Raises:
-        UserError: If there is no such file, if it is damaged, if reading it would run code, or if it holds no
+        UserError: If there is no such file, if it is corrupt, if reading it would run code, or if it holds no
             dictionary.
     """
     try:
-        content = _own(_read_pickle(*_version(Path(path))))
-    except (UserError, OSError):  # of the latter, such as no permission, the message names the file
+        content = _copied(_read_pickle(*_version(Path(path))))
+    except (UserError, OSError):  # the message of an OSError, such as no permission, names the file
         raise
-    except Exception as error:  # a damaged or hostile file can fail in any way
-        kind = type(error).__name__  # torch's own words advise to run that code
+    except Exception as error:  # corrupt and hostile files raise many types
+        kind = type(error).__name__  # torch's own message advises to run the code
         raise UserError(
             f"{path} is not a whole checkpoint: it holds no weights that can be read without running code ({kind})"
         ) from error
@@ -45,31 +144,48 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata and the tensors of a ``.safetensors`` file; what ``read_checkpoint`` says of these holds here too.
+    """Header and tensors of a ``.safetensors`` file, cached and shared as those of :func:`read_checkpoint`.
 
     Raises:
-        UserError: If there is no such file, or if it is damaged.
+        UserError: If there is no such file, or if it is corrupt.
     """
     try:
         metadata, tensors = _read_safetensors(*_version(Path(path)))
     except (UserError, OSError):
         raise
     except Exception as error:
-        raise UserError(f"{path} holds no weights that can be read: it is damaged ({error})") from error
+        raise UserError(f"{path} holds no weights that can be read: it is corrupt ({error})") from error
     return dict(metadata), dict(tensors)
 
 
 def forget_files() -> None:
-    """Let go of the files that were read, whose room on the disk is theirs as long as they are mapped."""
+    """Clear the cache: a memory-mapped file keeps its disk space until then, even if it is deleted."""
     _read_pickle.cache_clear()
     _read_safetensors.cache_clear()
 
 
+def _timm_card(name: str) -> ModelCard | None:
+    with pretrained_weights(name):
+        config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return None
+    names = config.label_names
+    return ModelCard(
+        architecture=name.partition(".")[0],
+        model_args={},
+        label_names=tuple(names) if isinstance(names, list | tuple) else None,
+        input_size=tuple(config.input_size),
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+        crop_pct=config.crop_pct,
+    )
+
+
 def _version(path: Path) -> tuple[Path, int, int, int]:
-    """Which file this is, and in which state.
+    """Cache key of a file: its path, inode, size and time of change.
 
     Raises:
-        UserError: If there is none that could be read.
+        UserError: If there is no such file, or if it is empty.
     """
     if path.is_dir():
         raise UserError(f"{path} is a folder: name a file in it, such as {path / 'checkpoints' / 'best.ckpt'}")
@@ -81,24 +197,28 @@ def _version(path: Path) -> tuple[Path, int, int, int]:
     return path.resolve(), now.st_ino, now.st_size, now.st_mtime_ns
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=CACHED_FILES)
 def _read_pickle(path: Path, *_version: int) -> Any:
     with path.open("rb") as file:
-        mapped = file.read(len(ZIP)) == ZIP
+        mapped = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
     return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
 
 
-@functools.lru_cache(maxsize=KEPT)
+@functools.lru_cache(maxsize=CACHED_FILES)
 def _read_safetensors(path: Path, *_version: int) -> tuple[dict[str, str], dict[str, Tensor]]:
     with safetensors.safe_open(str(path), "pt") as file:
         return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
 
 
-def _own(value: Any) -> Any:
-    """The same with dictionaries and lists of its own, whose kinds and attributes stay."""
+def _copied(value: Any) -> Any:
+    """Copy of all dictionaries and lists, which keep their types and attributes."""
     if isinstance(value, dict):
         mine = copy.copy(value)
         for name, each in value.items():
-            mine[name] = _own(each)
+            mine[name] = _copied(each)
         return mine
-    return [_own(each) for each in value] if type(value) is list else value
+    return [_copied(each) for each in value] if type(value) is list else value
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))

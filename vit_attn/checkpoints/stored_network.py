@@ -1,4 +1,4 @@
-"""What a file says of its network, checked before that network is built: the file may be somebody else's."""
+"""Limits on the network that a file describes, checked before it is built: the file may come from anyone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,11 +9,11 @@ import timm
 import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.errors import UserError, one_line
 
-MOST = {"img_size": 4096, "in_chans": 64, "num_classes": 100_000, "depth": 256}
-"""Largest values of what a network is built for; a file that claims more would fill the memory with nothing."""
-MOST_OTHER = 65_536
-"""Largest number among the other options."""
-FOREIGN = frozenset(
+LIMITS = {"img_size": 4096, "in_chans": 64, "num_classes": 100_000, "depth": 256}
+"""Largest value of each size; beyond these a file could fill the memory with an empty network."""
+OTHER_LIMIT = 65_536
+"""Largest number among the other model arguments."""
+REFUSED = frozenset(
     {
         "pretrained",
         "pretrained_cfg",
@@ -24,64 +24,62 @@ FOREIGN = frozenset(
         "exportable",
     }
 )
-"""Options with which ``timm.create_model`` reads or downloads other files."""
+"""Arguments by which ``timm.create_model`` reads or downloads other files."""
 
 
-def check_network(path: Path, arch: Any, options: Any) -> None:
-    """Refuse what a file says of its network if building it could do more than that.
+def check_network(path: str | Path, architecture: Any, model_args: Any) -> None:
+    """Refuse an architecture or model arguments that could do more than build a network of ordinary size.
 
     Args:
-        path: The file.
-        arch: Name of the network.
-        options: With which it is made.
+        path: The file, for messages.
+        architecture: Name in timm's registry.
+        model_args: Arguments with which it is built.
 
     Raises:
-        UserError: If the name is not of timm's registry, or an option is no number or word within bounds, or would read
-            other files.
+        UserError: If the name is not in timm's registry, or if an argument is no number, word or flat list within the
+            limits, or reads other files.
     """
-    if not isinstance(arch, str) or ":" in arch or "/" in arch or not timm.is_model(arch.partition(".")[0]):
-        raise UserError(f"{path}: its network {one_line(repr(arch))[:80]} is not in timm's registry")
-    if not isinstance(options, Mapping):
+    known = isinstance(architecture, str) and not {":", "/"} & set(architecture)
+    if not (known and timm.is_model(architecture.partition(".")[0])):
+        raise UserError(f"{path}: its network {one_line(repr(architecture))[:80]} is not in timm's registry")
+    if not isinstance(model_args, Mapping):
         raise UserError(f"{path}: the options of its network are no mapping")
-    for name, value in options.items():
-        if name in FOREIGN or not _is_within(value, MOST.get(name, MOST_OTHER)):
-            raise UserError(
-                f"{path}: its network has an option that is not taken, {one_line(f'{name}={value!r}')[:80]}"
-            )
+    for name, value in model_args.items():
+        if name in REFUSED or not _is_within(value, LIMITS.get(name, OTHER_LIMIT)):
+            raise _refused(path, name, value)
 
 
-def check_hyperparameters(path: Path, stored: Any) -> None:
-    """The same for what a checkpoint of ours keeps of its network.
+def check_hyperparameters(path: str | Path, stored: Any) -> None:
+    """Refuse hyperparameters of a checkpoint for the same reasons.
 
     Args:
-        path: The checkpoint.
+        path: The checkpoint, for messages.
         stored: Its ``hyper_parameters``.
 
     Raises:
-        UserError: If so.
+        UserError: If :func:`check_network` refuses the network, or if they name a class or other weights.
     """
     if not isinstance(stored, Mapping) or "_class_path" in stored or stored.get("weights") is not None:
-        raise UserError(f"{path} does not keep its network as a checkpoint of vit-attn does")
-    made_for = {name: stored.get(name) for name in ("num_classes", "img_size", "in_chans")}
-    for name, value in made_for.items():
+        raise UserError(f"{path} does not describe its network as a checkpoint of vit-attn does")
+    data_args = {name: stored.get(name) for name in ("num_classes", "img_size", "in_chans")}
+    for name, value in data_args.items():
         least = min(value, default=0) if isinstance(value, list | tuple) else value
         if type(least) is not int or least < 1:
-            raise UserError(
-                f"{path}: its network has an option that is not taken, {one_line(f'{name}={value!r}')[:80]}"
-            )
-    check_network(path, stored.get("arch"), {**_options(stored), **made_for})
-
-
-def _options(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+            raise _refused(path, name, value)
     options = stored.get("arch_options") or {}
-    return options if isinstance(options, Mapping) else {"arch_options": options}
+    options = options if isinstance(options, Mapping) else {"arch_options": options}
+    check_network(path, stored.get("arch"), {**options, **data_args})
 
 
-def _is_within(value: Any, most: int) -> bool:
+def _refused(path: str | Path, name: Any, value: Any) -> UserError:
+    return UserError(f"{path}: its network has an option that is not allowed, {one_line(f'{name}={value!r}')[:80]}")
+
+
+def _is_within(value: Any, limit: int) -> bool:
     if isinstance(value, list | tuple):
         return len(value) <= 1000 and all(
-            _is_within(each, most) and not isinstance(each, list | tuple) for each in value
+            _is_within(each, limit) and not isinstance(each, list | tuple) for each in value
         )
     if isinstance(value, str):
         return len(value) <= 200
-    return value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) <= most)
+    return value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) <= limit)

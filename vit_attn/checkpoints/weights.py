@@ -1,4 +1,4 @@
-"""Weights of a network from and to a file, ours and timm's alike; nothing is ever unpickled."""
+"""Reading, writing and loading of weights, in our files and timm's; nothing is ever unpickled."""
 
 from pathlib import Path
 from typing import Any
@@ -9,33 +9,33 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from vit_attn.checkpoints.finite import refuse_not_finite
-from vit_attn.checkpoints.io import read_checkpoint, read_safetensors
+from vit_attn.checkpoints.io import read_checkpoint, read_safetensors, weights_file
 from vit_attn.errors import UserError, did_you_mean
 from vit_attn.model.downloads import downloaded
-from vit_attn.model.pretrained import head_left_out, names_network, pretrained_weights
+from vit_attn.model.pretrained import head_warning, names_network, pretrained_weights
 
 WRAPPERS = ("state_dict_ema", "state_dict", "model")
-"""Keys under which timm, Lightning and others keep the weights in a checkpoint."""
+"""Keys of the state dict in checkpoints of timm, Lightning and others."""
 
 
-def save_weights(net: nn.Module, path: str | Path, header: dict[str, str] | None = None) -> None:
-    """Write a network's state as safetensors, under timm's names, which timm's own network loads as it is.
+def save_weights(net: nn.Module, path: str | Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a network's state dict as safetensors; timm's network of that architecture loads it strictly.
 
     Args:
         net: The network.
         path: The file.
-        header: What its header is to say.
+        metadata: Header of the file.
     """
     state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    safetensors.torch.save_file(state, str(path), header)
+    safetensors.torch.save_file(state, str(path), metadata)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
+    """Tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
 
     Args:
-        path: A file, or its ``https://`` or ``http://`` address, or a name of timm's registry; what was downloaded
-            stays in the hubs' folders, unless it is refused.
+        path: A file, a folder of an export, an ``https://`` or ``http://`` address, or a name in timm's registry.
+            Downloads are cached in the hubs' folders, unless they are refused.
 
     Raises:
         UserError: If there is no such file or name, if it holds no weights, or if reading it would run code.
@@ -46,9 +46,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if str(path).startswith(("https://", "http://")):
         with downloaded(str(path)) as file:
             return read_weights(file)
-    path = Path(path)
+    path = weights_file(path) or Path(path)
     if not path.exists():
-        raise UserError(f"weights not found: {path}{_like_a_network(path)}")
+        raise UserError(f"weights not found: {path}{_network_hint(path)}")
     if path.suffix == ".safetensors":
         return read_safetensors(path)[1]
     content = read_checkpoint(path)
@@ -63,32 +63,31 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _like_a_network(path: Path) -> str:
-    """A hint for what looks like a name of a network and not like a file."""
+def _network_hint(path: Path) -> str:
+    """Hint for a path that looks like a misspelt name of a network."""
     if len(path.parts) > 1 or path.suffix in (".ckpt", ".safetensors", ".pt", ".pth", ".bin"):
         return ""
     return did_you_mean(path.name.partition(".")[0], timm.list_models()) or ", neither a file nor a network's name"
 
 
 def load_weights(net: nn.Module, path: str | Path) -> list[str]:
-    """Load a file's weights into a network, resampling patches and positions to its sizes.
+    """Load weights into a network; patch and position embeddings are resampled to its sizes.
 
     Args:
         net: A vision transformer of ours or of timm.
-        path: What :func:`read_weights` takes.
+        path: Source of the weights, as :func:`read_weights` takes it.
 
     Returns:
-        What had to be changed, a sentence each: a head of other classes stays as it was.
+        A sentence for each change. The head of a network with another number of classes is not loaded.
 
     Raises:
-        UserError: If a name is missing or unknown, or if a shape cannot be resampled; each is named. If a number is not
-            finite.
+        UserError: If a name is missing or unknown, if a shape cannot be resampled, or if a number is not finite.
     """
     theirs, ours, changes = read_weights(path), net.state_dict(), []
     adapt: Any = checkpoint_filter_fn
     try:
         adapted: dict[str, Tensor] = adapt(theirs, net)
-    except Exception as error:  # of tensors in shapes that its authors did not think of
+    except Exception as error:  # timm's filter assumes valid shapes
         raise UserError(
             f"the patches and positions of {path} cannot be resampled to the network's: {error}; is the file of "
             "that network?"
@@ -99,7 +98,7 @@ def load_weights(net: nn.Module, path: str | Path) -> list[str]:
             changes.append(f"{name} was resampled from {tuple(theirs[name].shape)} to {tuple(adapted[name].shape)}")
     if "head.weight" in ours and _shape(adapted, "head.weight") != _shape(ours, "head.weight"):
         classes = adapted["head.weight"].shape[0] if "head.weight" in adapted else "no"
-        changes.append(head_left_out(classes, len(ours["head.weight"])))
+        changes.append(head_warning(classes, len(ours["head.weight"])))
         adapted |= {name: ours[name] for name in ("head.weight", "head.bias")}
     elif "head.weight" not in ours and "head.weight" in adapted:
         changes.append(f"the head of {adapted['head.weight'].shape[0]} classes was left out")
@@ -109,26 +108,26 @@ def load_weights(net: nn.Module, path: str | Path) -> list[str]:
 
 
 def load_exactly(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:
-    """Load weights that are a network's own.
+    """Load weights of exactly this network.
 
     Args:
         net: The network.
         state: Its weights by name.
-        path: The file that they are from.
+        path: Their file, for messages.
 
     Raises:
-        UserError: If a name is missing, unknown or of another shape; each is named.
+        UserError: If a name is missing or unknown, or if a shape differs.
     """
-    _refuse_misfits(net.state_dict(), state, path)
+    _refuse_mismatch(net.state_dict(), state, path)
     net.load_state_dict(state)
 
 
-def _refuse_misfits(ours: dict[str, Tensor], theirs: dict[str, Tensor], path: str | Path) -> None:
+def _refuse_mismatch(ours: dict[str, Tensor], theirs: dict[str, Tensor], path: str | Path) -> None:
     problems = []
-    for what, names in (("missing", ours.keys() - theirs.keys()), ("unknown", theirs.keys() - ours.keys())):
+    for problem, names in (("missing", ours.keys() - theirs.keys()), ("unknown", theirs.keys() - ours.keys())):
         if names:
             some = ", ".join(sorted(names)[:4]) + (" …" if len(names) > 4 else "")
-            problems.append(f"{len(names)} {what} ({some})")
+            problems.append(f"{len(names)} {problem} ({some})")
     other = [name for name in ours if name in theirs and ours[name].shape != theirs[name].shape]
     problems += [f"{name} is {_shape(theirs, name)}, not {_shape(ours, name)}" for name in other[:4]]
     if problems:

@@ -1,6 +1,7 @@
 """Write a network for timm (.safetensors), ONNX (.onnx) or torch (.pt2)."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -9,22 +10,25 @@ from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.errors import UserError, did_you_mean
 
 DESCRIPTION = """\
-Write a network for use elsewhere. The ending of the file says what is written:
+Write a network for use elsewhere. The ending of --to chooses the format:
 
-  .safetensors  its weights, under the names that timm's network of that architecture has
+  FOLDER/       FOLDER/model.safetensors, weights under timm's names, and FOLDER/config.json, by which
+                timm.create_model("local-dir:FOLDER", pretrained=True) loads them; networks called vit_attn_*
+                need `import vit_attn.model` before
+  .safetensors  the same in a file of that name, with config.json beside it unless there is one
   .onnx         a program for ONNX runtimes, one file up to 2 GB (needs: pip install 'vit_attn[export]')
   .pt2          a program of torch.export, which torch.export.load reads without this package
 
-The file also says what network it is, its class names, and mean, std, image size and crop of its images: in the header
-of .safetensors, in the metadata of .onnx, and in the extra file vit_attn.json of .pt2. Programs take a batch of any
-size, named images (B, C, height, width), and give logits (B, classes); softmax makes them probabilities. What was
-written is read again and compared with the network before it takes its name.
+Each holds the model card: architecture, model_args, label_names, input_size, mean, std, crop_pct, dataset and bits,
+in the header of .safetensors, in the metadata of .onnx, and in the extra file vit_attn.json of .pt2. Programs take a
+batch of any size, named images (B, C, height, width), and give logits (B, classes); softmax turns them into
+probabilities. What was written is read again and compared with the network before it is renamed.
 """
-FORMS = (".safetensors", ".onnx", ".pt2")
+FORMATS = (".safetensors", ".onnx", ".pt2")
 
 
 def make_parser() -> CommandParser:
-    """The options of ``export``."""
+    """Parser of the options of ``export``."""
     parser = CommandParser(
         prog="vit-attn export",
         description=DESCRIPTION,
@@ -32,50 +36,64 @@ def make_parser() -> CommandParser:
         allow_abbrev=False,
     )
     add_network_options(parser)
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help=f"file to write: {', '.join(FORMS)}")
+    parser.add_argument("--to", required=True, metavar="FILE", help=f"FOLDER/, or a file: {', '.join(FORMATS)}")
     parser.add_argument(
         "--with_normalize",
         nargs="?",
         const="unit",
         choices=["unit", "uint8"],
-        help="put the normalisation into the program, which then takes pixels as floats in [0, 1] (unit, what the "
-        "option alone means) or as uint8 in 0..255; without it the program takes (pixels - mean) / std",
+        help="put the normalisation into the program, which then takes pixels as floats in [0, 1] (unit, the default "
+        "of this option) or as uint8 in 0..255; without it the program takes (pixels - mean) / std",
     )
     parser.add_argument(
         "--tolerance",
         type=float,
         default=1e-3,
-        help="largest difference of a logit, in shares of the largest logit, or absolute below 1 (default: 0.001)",
+        help="largest difference of a logit, as a fraction of the largest logit, or absolute below 1 (default: 0.001)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the file if it exists")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     return parser
 
 
 def run(command: str, options: list[str]) -> int:
-    """Run the verb.
+    """Export a network.
+
+    Args:
+        command: ``export``.
+        options: Command line after the command.
 
     Returns:
         The exit code.
 
     Raises:
-        UserError: For a mistake in the options, or if what was written does not give the network's results.
+        UserError: For a mistake in the options, or if what was written gives other logits than the network.
     """
     args = make_parser().parse_args(options)
-    form = args.to.suffix.lower()
-    if form not in FORMS:
-        hint = did_you_mean(form, FORMS)
-        raise UserError(f"--to must end in one of {', '.join(FORMS)}, got {str(args.to)!r}{hint}")
-    if args.with_normalize and form == ".safetensors":
+    path, is_folder = _target(args.to)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        hint = did_you_mean(suffix, FORMATS)
+        raise UserError(f"--to must end in one of {', '.join(FORMATS)}, or in / for a folder, got {args.to!r}{hint}")
+    if args.with_normalize and suffix == ".safetensors":
         raise UserError("weights have no program that could normalise: leave out --with_normalize, or write .onnx")
     if not args.tolerance > 0:
         raise UserError(f"--tolerance must be above 0, got {args.tolerance}")
-    from vit_attn.inference import export as exporting  # torch takes seconds, which --help need not wait for
-    from vit_attn.inference import network as networks  # torch takes seconds, which --help need not wait for
+    from vit_attn.checkpoints.timm_config import CONFIG  # importing torch takes seconds, which --help need not wait for
+    from vit_attn.inference.export import ExportSettings, export
+    from vit_attn.inference.export_formats import require_onnx
+    from vit_attn.inference.network import open_network
     from vit_attn.reports.prediction_table import refuse_existing
 
-    refuse_existing(args.to, args.overwrite)
-    if form == ".onnx":
-        exporting.require_onnx()
-    network = networks.open_network(args.model, args.weights, args.img_size)
-    sys.stdout.write(exporting.export(network, args.to, args.with_normalize, args.tolerance))
+    for each in (path, path.with_name(CONFIG)) if is_folder else (path,):
+        refuse_existing(each, args.overwrite)
+    if suffix == ".onnx":
+        require_onnx()
+    network = open_network(args.model, args.weights, args.img_size)
+    sys.stdout.write(export(network, ExportSettings(path, args.with_normalize, args.tolerance, args.overwrite)))
     return 0
+
+
+def _target(to: str) -> tuple[Path, bool]:
+    """File to write, and whether the user named its folder."""
+    is_folder = to.endswith(("/", os.sep)) or Path(to).is_dir()
+    return (Path(to, "model.safetensors") if is_folder else Path(to)), is_folder

@@ -15,9 +15,9 @@ from vit_attn.attention_maps.evaluation.batch import EvalBatch
 from vit_attn.attention_maps.evaluation.ground_truth import ground_truth_patches, why_ground_truth_is_unused
 from vit_attn.attention_maps.evaluation.report import KNOCKED_OUT, judge_network
 from vit_attn.attention_maps.recording.token_layout import token_layout
-from vit_attn.checkpoints.card import Card
-from vit_attn.checkpoints.header import MADE_FOR, find_header
-from vit_attn.checkpoints.start import network_to_start_with
+from vit_attn.checkpoints.finetune import resolve_start
+from vit_attn.checkpoints.io import find_card, weights_file
+from vit_attn.checkpoints.model_card import DATA_ARGS
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.parsing.yaml_limits import load_yaml
 from vit_attn.commands.run.checkpoint import run_folder
@@ -25,7 +25,7 @@ from vit_attn.commands.run.stored_config import evaluation_settings, read_run_co
 from vit_attn.data import ImageData
 from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import UserError, one_line
-from vit_attn.inference.network import network_of_checkpoint, pick_device
+from vit_attn.inference.network import open_checkpoint, pick_device
 from vit_attn.model.build import build_net
 from vit_attn.plotting.curves import draw_curves
 from vit_attn.reports import faithfulness
@@ -61,7 +61,14 @@ def judge(args: argparse.Namespace) -> int:
 
 
 def load(args: argparse.Namespace, device: str) -> tuple[EvalBatch, str, str]:
-    """What is judged on what, the network's name and the data set's."""
+    """Load the network and its validation images.
+
+    Returns:
+        The images with the network, the network's name and the data set's.
+
+    Raises:
+        UserError: If no network is named, if its weights are unknown, or if network and data set disagree.
+    """
     if args.ckpt_path is None and args.arch is None:
         raise UserError("judge needs a network: --ckpt_path RUN/checkpoints/best.ckpt, or --arch NAME --weights FILE")
     given = _key_values(args.arch_options)
@@ -72,32 +79,32 @@ def load(args: argparse.Namespace, device: str) -> tuple[EvalBatch, str, str]:
     if weights is None and not given.get("pretrained"):
         raise UserError("the network would be untrained: add --weights FILE, or --arch_options pretrained=true")
     if is_run:
-        net, known = network_of_checkpoint(Path(args.ckpt_path))
-        data, arch = _data(args), known.architecture
-        for name in MADE_FOR:
-            here, there = (tuple(torch.tensor(each).flatten()) for each in (getattr(data, name), known.options[name]))
+        network = open_checkpoint(Path(args.ckpt_path))
+        net, card = network.net, network.card
+        data, arch = _data(args), card.architecture
+        for name in DATA_ARGS:
+            here, there = (tuple(torch.tensor(each).flatten()) for each in (getattr(data, name), card.model_args[name]))
             if here != there:
                 raise UserError(
-                    f"the checkpoint's network has {name}={known.options[name]}, but the data set has "
+                    f"the checkpoint's network has {name}={card.model_args[name]}, but the data set has "
                     f"{getattr(data, name)}"
                 )
         _check_classes(args.ckpt_path, data)
     else:
-        arch, options = network_to_start_with(args.arch, given, weights)
-        data = _data(args)
+        start = resolve_start(weights, args.arch, given)
+        data, arch = _data(args), start.arch
         _check_classes(weights, data)
-        net = build_net(arch, data.num_classes, data.img_size, data.in_chans, options)
+        net = build_net(arch, data.num_classes, data.img_size, data.in_chans, start.arch_options)
         for change in load_weights(net, weights) if weights else ():
             sys.stderr.write(f"vit-attn: {one_line(f'{weights}: {change}')}\n")
     return eval_batch_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)
 
 
 def _check_classes(weights: str | None, data: ImageData) -> None:
-    """Refuse weights that say they are of other classes, or of these in another order, and normalise as they say."""
-    said = find_header(weights) if weights else None
-    if said is not None and said.class_names and said.mean and len(said.class_names) == data.num_classes:
-        card = Card(data.dataset, said.class_names, said.img_size, said.mean, said.std, said.crop_pct, said.bits)
-        data.load_state_dict(card.state())
+    """Take the normalisation and order of classes of a file of weights; refuse those of other classes."""
+    card = find_card(weights) if weights and weights_file(weights) else None
+    if card is not None and card.label_names and card.mean and len(card.label_names) == data.num_classes:
+        data.load_state_dict(card.data_state())
 
 
 def eval_batch_of(net: nn.Module, data: ProbeData, count: int, device: str) -> EvalBatch:

@@ -10,8 +10,8 @@ from jaxtyping import Float, Int64, UInt8
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from vit_attn.checkpoints.card import KEY, Card, card_of
 from vit_attn.checkpoints.class_names import class_name
+from vit_attn.checkpoints.model_card import DATA_KEY, ModelCard, card_from_state
 from vit_attn.data.checks import check_batch_size, check_minimum
 from vit_attn.data.class_order import needs_renumbering
 from vit_attn.data.datasets.duplicates import log_duplicates
@@ -114,6 +114,7 @@ class ImageData(L.LightningDataModule):
         self._fingerprint: dict[str, Any] | None = None
 
     def _known_statistics(self, name: str | None) -> Statistics | None:
+        """Statistics by name, or those of the data set; None if they are to be computed."""
         known = find_statistics(name, DATASETS) if name else None
         if known is None and self.source.mean and self.source.std:
             known = Statistics(self.source.mean, self.source.std)
@@ -183,33 +184,44 @@ class ImageData(L.LightningDataModule):
 
     @property
     def statistics(self) -> Statistics:
-        """Mean and deviation that normalisation takes off; computed once where they are not known."""
+        """Mean and standard deviation of the training images by channel; computed once if they are not known."""
         if self._statistics is None:
             self._statistics = self.store.statistics()
         return self._statistics
 
     @property
-    def card(self) -> Card:
-        """What a checkpoint keeps of the data."""
-        mean, std = self.statistics.mean, self.statistics.std
-        return Card(self.dataset, self.class_names, self.img_size, mean, std, bits=self.store.bits or None)
+    def card(self) -> ModelCard:
+        """Model card without a network: classes, size and normalisation of the images."""
+        return ModelCard(
+            architecture="",
+            model_args={},
+            label_names=self.class_names,
+            input_size=(self.in_chans, *self.img_size),
+            mean=self.statistics.mean,
+            std=self.statistics.std,
+            dataset=self.dataset,
+            bits=self.store.bits or None,
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """The card, for the checkpoint."""
-        return self.card.state()
+        """Fields of the model card, for the checkpoint."""
+        return self.card.data_state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes than these, and normalise as it was trained.
+        """Refuse a checkpoint of other classes; normalise and number the classes as in its training.
+
+        Args:
+            state_dict: What :meth:`state_dict` returned, in this or an earlier version.
 
         Raises:
-            UserError: If so.
+            UserError: If the classes differ, or if a field is invalid.
         """
-        stored = card_of({KEY: state_dict})
+        stored = card_from_state({DATA_KEY: state_dict})
         if stored is None:
             return
         if not self.class_names:  # only the files tell them
             self._load(self.download)
-        names = tuple(map(class_name, stored.class_names))
+        names = tuple(map(class_name, stored.label_names or ()))
         other_order = self._numbers_otherwise(names)
         self._load(self.download)
         if other_order:
@@ -304,7 +316,11 @@ class ImageData(L.LightningDataModule):
         return self._fingerprint
 
     def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
-        """What the network takes: pixels of mean 0 and deviation 1 by channel, over the training images."""
+        """Normalise pixels to mean 0 and standard deviation 1 by channel, over the training images.
+
+        Args:
+            images: Pixels in 0..255.
+        """
         if self._scaling is None or self._scaling[0].device != images.device:
             mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.statistics.mean, self.statistics.std))
             # once, since a copy from unpinned memory waits for the device

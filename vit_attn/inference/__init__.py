@@ -1,1 +1,1 @@
-"""A trained network by name, with what its file says of it; predictions and exports."""
+"""Trained networks by name: predictions and attention maps for images of one's own, and export."""

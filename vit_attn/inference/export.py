@@ -1,47 +1,56 @@
-"""What ``export`` does: write a network, read it again, compare, and only then give the file its name."""
+"""Export of a network: written beside its target, read again, compared, and only then renamed."""
 
-import contextlib
-import importlib
-import json
-import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vit_attn.checkpoints.header import Header
-from vit_attn.checkpoints.weights import read_weights, save_weights
+from vit_attn.checkpoints.timm_config import CONFIG, loads_other_weights
+from vit_attn.data.summary import describe_classes
 from vit_attn.errors import UserError
-from vit_attn.inference.network import Network
+from vit_attn.inference.export_formats import OPSET, WRITERS, Function
+from vit_attn.inference.network import TrainedNetwork
 
-OPSET = 20
-"""Version of ONNX's operators, of 2023: the first with gelu as one operator."""
 BATCHES = (1, 3)
-"""Sizes of the batches that are compared; another one is traced."""
+"""Images of each kind in the batches that are compared; programs are traced with another size."""
+FORMATS = {".safetensors": "weights", ".onnx": f"ONNX, opset {OPSET}", ".pt2": "torch.export program"}
+INPUTS = {None: "normalised images", "unit": "pixels in [0, 1]", "uint8": "pixels as uint8"}
 
-Run = Callable[[Tensor], Tensor]
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Settings of an export.
+
+    Args:
+        path: The file, which ends in ``.safetensors``, ``.onnx`` or ``.pt2``.
+        pixels: Input of a program: ``unit`` for pixels in [0, 1], ``uint8``, or None for normalised images.
+        tolerance: Largest difference of a logit, as a fraction of the largest logit, or absolute below 1.
+        overwrite: Whether timm's ``config.json`` beside weights may be replaced.
+    """
+
+    path: Path
+    pixels: str | None = None
+    tolerance: float = 1e-3
+    overwrite: bool = False
 
 
 class Normalized(nn.Module):
-    """A network that takes pixels and normalises them itself.
+    """Network with the normalisation built in.
 
     Args:
         network: The network.
-        most: Value of a white pixel: 1, or 255 for uint8.
+        white: Value of a white pixel: 1, or 255 for uint8.
     """
 
-    def __init__(self, network: Network, most: float) -> None:
+    def __init__(self, network: TrainedNetwork, white: float) -> None:
         super().__init__()
         self.net = network.net
-        mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (network.mean, network.std))
-        self.register_buffer("scale", 1 / (most * std))
+        mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (network.card.mean, network.card.std))
+        self.register_buffer("scale", 1 / (white * std))
         self.register_buffer("shift", -mean / std)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -49,84 +58,105 @@ class Normalized(nn.Module):
         return self.net(images.float() * self.scale + self.shift)
 
 
-def export(network: Network, path: Path, pixels: str | None, tolerance: float) -> str:
-    """Write a network to a file.
+def export(network: TrainedNetwork, settings: ExportSettings) -> str:
+    """Write a network to a file; weights with timm's ``config.json`` beside them.
 
     Args:
         network: The network.
-        path: The file, which ends in ``.safetensors``, ``.onnx`` or ``.pt2``.
-        pixels: Pixels that a program takes, ``unit`` or ``uint8``; without it they are normalised.
-        tolerance: Largest difference of a logit, in shares of the largest.
+        settings: File and format.
 
     Returns:
-        What was written and how much it differs, for the user.
+        A report for the user: what was written, and by how much its logits differ.
 
     Raises:
-        UserError: If it cannot be exported, or if what was written differs by more.
+        UserError: If the network cannot be exported, or if its logits differ by more than the tolerance.
     """
-    header = Header(
-        network.arch,
-        network.options,
-        network.class_names,
-        tuple(network.mean),
-        tuple(network.std),
-        tuple(network.img_size),
-        network.crop,
-        network.bits,
-    )
-    net = network.net.cpu().eval() if pixels is None else Normalized(network, 255 if pixels == "uint8" else 1).eval()
-    said = header.metadata() | {"pixels": json.dumps(pixels or "normalised")}
+    path, pixels = settings.path, settings.pixels
+    suffix = path.suffix.lower()
+    net = network.net.cpu().eval()
+    if pixels is not None:
+        net = Normalized(network, 255 if pixels == "uint8" else 1).eval()
+    metadata = network.card.metadata() | {"pixels": f'"{pixels or "normalised"}"'}
+    no_config = _reason_for_no_config(settings) if suffix == ".safetensors" else None
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         unfinished = Path(folder, path.name)
-        again = WRITERS[path.suffix.lower()](net, network, unfinished, said, samples(network, pixels, 2))
+        again = WRITERS[suffix](net, network, unfinished, metadata, samples(network, pixels, 2))
         difference, largest = compare(net, again, network, pixels)
-        if not difference <= tolerance * max(1.0, largest):  # not a number is refused as well
+        if not difference <= settings.tolerance * max(1.0, largest):  # NaN is refused as well
             raise UserError(
                 f"{path} was not written: its logits differ by {difference:.2e} from the network's, whose largest is "
-                f"{largest:.3g}; --tolerance allows {tolerance:g} of that"
+                f"{largest:.3g}; --tolerance allows {settings.tolerance:g} of that"
             )
-        for part in sorted(Path(folder).iterdir()):  # one file, and weights of more than 2 GB beside it
+        if no_config:
+            Path(folder, CONFIG).unlink()
+        for part in sorted(Path(folder).iterdir()):  # programs above 2 GB have their weights in a file of their own
             os.replace(part, path.with_name(part.name))
-    takes = {None: "normalised images", "unit": "pixels in [0, 1]", "uint8": "pixels as uint8"}[pixels]
-    shape = "x".join(map(str, (len(network.mean), *network.img_size)))
-    forms = {".safetensors": "weights", ".onnx": f"ONNX, opset {OPSET}", ".pt2": "torch.export program"}
-    what = forms[path.suffix.lower()] + (
-        "" if path.suffix.lower() == ".safetensors" else f", takes {takes} (B, {shape})"
-    )
     return (
-        f"{path}: {what}, {path.stat().st_size / 1e6:.1f} MB\n"
-        f"compared with the network on noise, plain and smooth images: largest difference of a logit {difference:.1e}, "
-        f"largest logit {largest:.3g}\n"
+        f"{path}: {_description(network, suffix, pixels)}, {path.stat().st_size / 1e6:.1f} MB\n"
+        + (_config_report(network, path, no_config) if suffix == ".safetensors" else "")
+        + f"compared with the network on noise, plain and smooth images: largest difference of a logit "
+        f"{difference:.1e}, largest logit {largest:.3g}\n"
     )
 
 
-def samples(network: Network, pixels: str | None, count: int) -> Tensor:
-    """Images as a program takes them: noise, and smooth ones as photographs are; plain black and white among them.
+def _reason_for_no_config(settings: ExportSettings) -> str | None:
+    """Reason not to write ``config.json`` beside weights, if there is one."""
+    config = settings.path.with_name(CONFIG)
+    if others := loads_other_weights(settings.path):
+        return (
+            f"{config} was not written, since timm may load {others[0]} from this folder: name a folder, --to FOLDER/"
+        )
+    if config.exists() and not settings.overwrite:
+        return f"{config} exists and was not replaced: add --overwrite, or name another folder, --to FOLDER/"
+    return None
+
+
+def _config_report(network: TrainedNetwork, path: Path, no_config: str | None) -> str:
+    if no_config:
+        return f"{no_config}\n"
+    first = "import vit_attn.model; " if network.card.architecture.startswith("vit_attn_") else ""
+    return f"{path.with_name(CONFIG)}: {first}timm.create_model('local-dir:{path.parent}', pretrained=True) loads it\n"
+
+
+def _description(network: TrainedNetwork, suffix: str, pixels: str | None) -> str:
+    card = network.card
+    names = [network.class_name(index) for index in range(network.num_classes)]
+    shape = "x".join(map(str, card.input_size))
+    takes = "" if suffix == ".safetensors" else f"takes {INPUTS[pixels]}, "
+    return f"{FORMATS[suffix]}, {describe_classes(names)}, {takes}images (B, {shape}), crop_pct {card.crop_pct:g}"
+
+
+def samples(network: TrainedNetwork, pixels: str | None, count: int) -> Tensor:
+    """Images for a comparison: noise, smooth ones like photographs, one black and one white.
 
     Args:
-        network: What says of what size and how normalised.
-        pixels: ``unit``, ``uint8``, or none for normalised ones.
-        count: Images of each kind, noise and smooth.
+        network: The network, for the size and normalisation of its images.
+        pixels: ``unit``, ``uint8``, or None for normalised images.
+        count: Images of noise, and smooth ones.
     """
-    generator, channels = torch.Generator().manual_seed(0), len(network.mean)
-    noise = torch.rand(count, channels, *network.img_size, generator=generator)
-    smooth = torch.rand(count, channels, 6, 6, generator=generator)
-    smooth = F.interpolate(smooth, network.img_size, mode="bicubic").clamp(0, 1)
+    card = network.card
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.rand(count, *card.input_size, generator=generator)
+    smooth = torch.rand(count, card.in_chans, 6, 6, generator=generator)
+    smooth = F.interpolate(smooth, card.img_size, mode="bicubic").clamp(0, 1)
     plain = torch.stack([torch.zeros_like(noise[0]), torch.ones_like(noise[0])])
     images = (torch.cat([smooth, noise, plain]) * 255).round()
     if pixels == "uint8":
         return images.to(torch.uint8)
-    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (network.mean, network.std))
+    mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (card.mean, card.std))
     return images / 255 if pixels == "unit" else (images / 255 - mean) / std
 
 
 @torch.no_grad()
-def compare(net: nn.Module, again: Run, network: Network, pixels: str | None) -> tuple[float, float]:
-    """Largest difference of a logit between a network and what was written, and the largest logit.
+def compare(net: nn.Module, again: Function, network: TrainedNetwork, pixels: str | None) -> tuple[float, float]:
+    """Compare a network with what was written of it.
+
+    Returns:
+        Largest difference of a logit, and the largest logit.
 
     Raises:
-        UserError: If what was written gives other shapes, or if the network gives what is not finite.
+        UserError: If the shapes differ, or if the network gives NaN or infinity.
     """
     difference = largest = 0.0
     for count in BATCHES:
@@ -141,82 +171,3 @@ def compare(net: nn.Module, again: Run, network: Network, pixels: str | None) ->
             difference = apart if not apart <= difference else difference
             largest = max(largest, ours.abs().max().item())
     return difference, largest
-
-
-def _write_weights(net: nn.Module, network: Network, path: Path, said: dict[str, str], _example: Tensor) -> Run:
-    save_weights(net, path, {name: text for name, text in said.items() if name != "pixels"})
-    again = timm.create_model(network.arch, pretrained=False, **network.options).eval()
-    again.load_state_dict(read_weights(path), strict=True)
-    return again
-
-
-def _write_onnx(net: nn.Module, network: Network, path: Path, said: dict[str, str], example: Tensor) -> Run:
-    runtime = importlib.import_module("onnxruntime")
-    with _quiet(), _told(path):
-        program: Any = torch.onnx.export(
-            net,
-            (example,),
-            input_names=["images"],
-            output_names=["logits"],
-            opset_version=OPSET,
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            dynamo=True,
-            verbose=False,
-        )
-        program.model.metadata_props.update(said)
-        size = sum(each.numel() * each.element_size() for each in net.state_dict().values())
-        program.save(str(path), external_data=size > 1.9e9)
-    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-
-def _write_program(net: nn.Module, network: Network, path: Path, said: dict[str, str], example: Tensor) -> Run:
-    extra = {"vit_attn.json": json.dumps({name: json.loads(text) for name, text in said.items() if name != "format"})}
-    with _quiet(), _told(path):
-        program = torch.export.export(net, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
-        torch.export.save(program, path, extra_files=extra)
-        again: Any = torch.export.load(path).module()
-    return again
-
-
-WRITERS = {".safetensors": _write_weights, ".onnx": _write_onnx, ".pt2": _write_program}
-
-
-def require_onnx() -> None:
-    """Refuse to begin without the packages that ONNX needs.
-
-    Raises:
-        UserError: If one is missing.
-    """
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise UserError(f"writing ONNX needs {name}: pip install 'vit_attn[export]'") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """What the exporters say to their own developers is not for a user."""
-    loud = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
-    levels = [logger.level for logger in loud]
-    for logger in loud:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loud, levels, strict=True):
-            logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        raise
-    except Exception as error:  # of the exporters' many kinds
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"the network cannot be written as {path.suffix}: {reason}") from error

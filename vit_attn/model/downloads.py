@@ -1,4 +1,4 @@
-"""Files of an address, kept once they were accepted."""
+"""Downloads of weights from an address, cached once they are accepted."""
 
 import contextlib
 import hashlib
@@ -17,13 +17,16 @@ from vit_attn.errors import UserError
 
 @contextlib.contextmanager
 def downloaded(url: str) -> Iterator[Path]:
-    """Where the file of this address lies; it is downloaded once, and removed if what is done with it raises.
+    """Download a file, or take it from the cache; it leaves the cache again if the block raises a ``UserError``.
 
     Args:
         url: An ``https://`` or ``http://`` address.
 
+    Yields:
+        Path of the file.
+
     Raises:
-        UserError: If it cannot be downloaded whole.
+        UserError: If it cannot be downloaded completely.
     """
     name = Path(urlsplit(url).path).name or "weights"
     path = Path(torch.hub.get_dir(), "vit_attn", hashlib.sha256(url.encode()).hexdigest()[:16], name)
@@ -35,13 +38,13 @@ def downloaded(url: str) -> Iterator[Path]:
             raise UserError(f"weights could not be downloaded from {url}: {error}") from error
     try:
         yield path
-    except UserError:  # else the next try would be answered by the same file
+    except UserError:  # or the next attempt would read the same file
         path.unlink(missing_ok=True)
         raise
 
 
 def _download(url: str, path: Path) -> None:
-    """Give the file its name when it is whole."""
+    """Download to a temporary file and rename it once it is complete."""
     request = urllib.request.Request(url, headers={"User-Agent": "vit_attn"})
     handle, unfinished = tempfile.mkstemp(dir=path.parent, suffix=".unfinished")
     try:

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from vit_attn.attention_maps.evaluation.faithfulness import deletion
 from vit_attn.attention_maps.recording.token_layout import TokenLayout, crop_to_patches, patches_to_pixels, token_layout
 from vit_attn.attention_maps.summary import summarize
-from vit_attn.commands.attend import draw
+from vit_attn.inference.attend import draw_attention
 
 
 def test_an_image_that_is_no_multiple_of_the_patch_is_shown_as_far_as_patches_reach():
@@ -57,9 +57,9 @@ def test_the_picture_of_attend_is_that_of_the_pixels_that_were_seen():
     assert view.patch_size == (16, 16)
     changed = picture.copy()
     changed[32:], changed[:, 32:] = 0, 0
-    assert np.array_equal(draw(picture, view, ("", "", "")), draw(changed, view, ("", "", "")))
+    assert np.array_equal(draw_attention(picture, view, ("", "", "")), draw_attention(changed, view, ("", "", "")))
     changed[31, 31] = 255 - changed[31, 31]
-    assert not np.array_equal(draw(picture, view, ("", "", "")), draw(changed, view, ("", "", "")))
+    assert not np.array_equal(draw_attention(picture, view, ("", "", "")), draw_attention(changed, view, ("", "", "")))
 
 
 def test_padding_beyond_the_image_belongs_to_the_last_patches():

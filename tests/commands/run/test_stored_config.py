@@ -6,7 +6,7 @@ import torch
 import yaml
 
 from tests.runs import fit
-from vit_attn.checkpoints.card import KEY
+from vit_attn.checkpoints.model_card import DATA_KEY
 from vit_attn.cli import main
 from vit_attn.commands.run.stored_config import evaluation_settings, read_run_config
 from vit_attn.errors import UserError
@@ -117,7 +117,7 @@ def test_only_data_devices_and_seed_are_used_to_evaluate():
 def test_no_command_evaluates_a_checkpoint_whose_classes_are_in_another_order(command: str, run: Path, capsys):
     path = run / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(path, weights_only=True)
-    checkpoint[KEY]["class_names"].reverse()
+    checkpoint[DATA_KEY]["label_names"].reverse()
     torch.save(checkpoint, path)
     assert main([command, f"--ckpt_path={path}", *MEASURE[command]]) == 2
     assert "the checkpoint is of other classes than coins: class 0 is " in capsys.readouterr().err

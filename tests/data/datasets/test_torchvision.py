@@ -310,7 +310,7 @@ def test_names_of_classes_come_from_the_files_where_only_they_tell_them(tmp_path
     assert (data.num_classes, data.class_names[3]) == (101, "class 3")
     data.prepare_data()
     assert (data.num_classes, data.class_names[3]) == (101, "dish003")
-    assert data.card.class_names[3] == "dish003"
+    assert data.card.label_names[3] == "dish003"
 
 
 def test_pictures_of_digits_stay_as_they_are_and_letters_stand_upright(tmp_path: Path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vit_attn.checkpoints.card import KEY, card_of
+from vit_attn.checkpoints.model_card import DATA_KEY, card_from_state
 from vit_attn.cli import main
 from vit_attn.data import ImageData
 from vit_attn.data.images.bit_depth import check_colour
@@ -128,7 +128,7 @@ def test_a_network_reads_pictures_by_the_depth_of_its_training(twelve_bits: Path
     small = ["--model.arch=vit_attn_coins_patch4_32", "--model.arch_options={depth: 1, embed_dim: 8, num_heads: 1}"]
     assert main(["fit", *options, *small, *run, "--data.batch_size=4", "--data.bits=12"]) == 0
     (path,) = tmp_path.rglob("last.ckpt")
-    card = card_of(torch.load(path, weights_only=True))
+    card = card_from_state(torch.load(path, weights_only=True))
     assert card is not None
     assert card.bits == 12
     asked = [f"--model={path}", f"--output={tmp_path / 'p.csv'}"]
@@ -169,11 +169,11 @@ def test_a_network_that_knows_no_depth_says_how_pictures_were_read(tmp_path: Pat
 
 def test_networks_of_before_are_read_as_they_were_trained():
     state = {"dataset": "x", "class_names": ["a"], "img_size": [8, 8], "mean": [0.5], "std": [0.5], "crop": 1.0}
-    found = card_of({KEY: state})
+    found = card_from_state({DATA_KEY: state})
     assert found is not None
     assert found.bits == 16
     with pytest.raises(UserError, match=r"ImageData.bits must be one of 8, 10, 12, 14, 16, or none, got 11"):
-        card_of({KEY: state | {"bits": 11}})
+        card_from_state({DATA_KEY: state | {"bits": 11}})
 
 
 def test_another_depth_reads_pictures_anew(twelve_bits: Path):

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vit_attn.checkpoints.finetune import refuse_untrained, renew_head, take_start, warn_of_normalisation
+from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
 from vit_attn.commands.parsing.errors import summarize_error
 from vit_attn.commands.run import callbacks as run_callbacks
 from vit_attn.commands.run import resume
@@ -99,11 +99,11 @@ class VitAttnCLI(LightningCLI):
             check_runs_folder(settings.runs)
             check_run_name(settings.name)
             if self.folder is None:
-                command, *options = args
-                given = parser.parse_args([command, f"--seed_everything={seed}", *options], defaults=False)
-                take_start(settings, given.fit)
-            if settings.ckpt_path is None:
-                refuse_untrained(settings.model)
+                model = settings.model
+                start = resolve_start(model.weights, model.arch, model.arch_options)
+                apply_to_settings(start, model, settings.data)
+                if settings.ckpt_path is None:
+                    check_trainable(start, model.train, model.probe)
 
     def _parse_ckpt_path(self) -> None:
         """Take the network's settings from the checkpoint; a resumed run must have the same settings."""
@@ -132,8 +132,7 @@ class VitAttnCLI(LightningCLI):
         try:
             super().instantiate_classes()
             if self.subcommand == "fit":
-                warn_of_normalisation(self.model, self._config()["data"]["normalize"])
-                renew_head(self.model, self.datamodule.class_names)
+                apply_to_task(self.model, self.datamodule.class_names, self._config()["data"]["normalize"])
         except ValueError as error:
             if isinstance(error, UserError) or "Union subtypes" not in str(error):
                 raise

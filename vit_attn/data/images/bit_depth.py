@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from vit_attn.checkpoints.card import BITS
+from vit_attn.checkpoints.model_card import BITS
 
 Bits = Literal[8, 10, 12, 14, 16]
 NONE_SEEN = 0

@@ -1,0 +1,42 @@
+"""Predictions for image files, as rows of a table."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from vit_attn.inference.images import ImageReader, ReadImage, read_ahead
+from vit_attn.inference.network import TrainedNetwork
+from vit_attn.reports.prediction_table import NOT_FINITE, Row, prediction_rows
+
+
+def predict_files(
+    network: TrainedNetwork, reader: ImageReader, files: Sequence[Path], batch_size: int, top_k: int
+) -> Iterator[list[Row]]:
+    """Rows of a prediction table for each batch of files, in order; ``error`` says why there is no prediction.
+
+    Args:
+        network: The network, on its device.
+        reader: Reader of its images.
+        files: Image files.
+        batch_size: Images in a batch.
+        top_k: Number of classes in a row.
+    """
+    for batch in read_ahead(files, reader, batch_size):
+        yield _rows(batch, network, top_k)
+
+
+def _rows(batch: Sequence[ReadImage], network: TrainedNetwork, top_k: int) -> list[Row]:
+    images = [image for _, image in batch if not isinstance(image, str)]
+    predictions: list[Row] = []
+    if images:
+        with torch.inference_mode():
+            logits = network.net(network.normalize(images, next(network.net.parameters()).device))
+        predictions = prediction_rows(logits.float().softmax(dim=-1), top_k, network.unique_class_names.__getitem__)
+    following, rows = iter(predictions), []
+    for path, image in batch:
+        row = {"error": image} if isinstance(image, str) else next(following)
+        if row.get("error") == NOT_FINITE:
+            row["error"] = f"{path}: {NOT_FINITE}"
+        rows.append({"image": str(path)} | row)
+    return rows
