@@ -1,4 +1,4 @@
-"""``judge``: options of the command that evaluates attention maps; its steps are in ``judging``."""
+"""Test a network's attention maps for faithfulness, as a table and a figure."""
 
 import argparse
 

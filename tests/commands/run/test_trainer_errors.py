@@ -68,7 +68,7 @@ def test_out_of_memory_is_a_one_line_error_in_other_commands(capsys, monkeypatch
     def greedy(*_args):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("vit_attn.inference.network.image_files", greedy)
+    monkeypatch.setattr("vit_attn.inference.images.find_images", greedy)
     assert main(["attend", "a.png"]) == 1
     output = capsys.readouterr().err
     assert output == "vit-attn: out of memory: take fewer images at a time (CUDA out of memory.)\n"
