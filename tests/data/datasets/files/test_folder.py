@@ -58,7 +58,7 @@ def test_without_a_test_folder_the_validation_images_stand_in(picture_folder, ca
     data = ImageData("folder", str(root), img_size=8)
     with caplog.at_level("INFO"):
         data.setup("test")
-    assert "folder has no test images: the validation images are taken in their place" in caplog.text
+    assert "folder has no test images: the validation images are used instead" in caplog.text
     assert data.splits["test"].labels.tolist() == [0, 0, 1]
 
 

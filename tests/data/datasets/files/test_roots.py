@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from torchvision.datasets import CIFAR10
 
 from vit_attn.data import ImageData
 from vit_attn.data.datasets import torchvision as torchvision_sets
@@ -8,7 +9,6 @@ from vit_attn.data.datasets.files.folder import folder_source
 from vit_attn.data.datasets.files.roots import own_picture
 from vit_attn.data.datasets.registry import find_dataset
 from vit_attn.errors import UserError
-from vit_attn.model.zoo import CIFAR10
 
 
 @pytest.fixture
