@@ -3,6 +3,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import RandAugment, TrivialAugmentWide
 from torchvision.transforms.v2 import functional as tv
 
@@ -55,7 +56,9 @@ def as_torchvision(image: torch.Tensor, code: int, value: float) -> torch.Tensor
     """What torchvision's policies do with an operation; factors are 1 plus their magnitude."""
     name = NAMES[code]
     magnitude = {"Solarize": value / 255}.get(name, value - 1 if 6 <= code <= 9 else value)
-    return RandAugment()._apply_image_or_video_transform(image, name, magnitude, "nearest", RandAugment()._fill)
+    return RandAugment()._apply_image_or_video_transform(
+        image, name, magnitude, InterpolationMode.NEAREST, RandAugment()._fill
+    )
 
 
 @pytest.mark.parametrize("rule", ["rand", "trivial"])
