@@ -100,15 +100,13 @@ class ImageData(L.LightningDataModule):
         self._root_given = root is not None
         self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         source = find_dataset(dataset, Path(root) if root else None, download, columns)
-        self.download, self.batch_size, self.seed = download, batch_size, seed
+        self.download, self.batch_size, self.num_workers, self.seed = download, batch_size, num_workers, seed
         self.augment, self.balance = augment.over(source.augment), balance
         size = (img_size, img_size) if img_size else source.img_size or DEFAULT_SIZE
         colours = channels or source.in_chans
         reading = ReadingSettings(size, colours, loader, memory_budget_gb, skip_corrupt, bits)
         self.store = SplitCache(source, self.root, reading, self.augment.random_resized_crop)
         self._resident = DeviceSplits(self.store)
-        settings = LoaderSettings(self.augment, batch_size, seed, balance, num_workers)
-        self._loaders = Loaders(self.store, settings, self.normalize, self._resident)
         self._statistics = self._known_statistics(normalize)
         self._scaling: tuple[Tensor, Tensor] | None = None
         self._fingerprint: dict[str, Any] | None = None
@@ -327,6 +325,12 @@ class ImageData(L.LightningDataModule):
             self._scaling = (1 / (255 * std)).to(images.device), (-mean / std).to(images.device)
         scale, shift = self._scaling
         return images.float().mul_(scale).add_(shift)
+
+    @property
+    def _loaders(self) -> Loaders:
+        """Builder of loaders; of the attributes' present values, since Lightning's tuner sets ``batch_size``."""
+        settings = LoaderSettings(self.augment, self.batch_size, self.seed, self.balance, self.num_workers)
+        return Loaders(self.store, settings, self.normalize, self._resident)
 
     def _setup_once(self, stage: str) -> None:
         """Set up for a plain loop, if neither a Trainer nor the user did."""

@@ -57,9 +57,7 @@ def images_of(root: Path, trainer_at, loader: str, augment: dict, epochs: int = 
     for epoch in range(epochs):
         order = data.train_dataloader()
         order.sampler.set_epoch(epoch)
-        for batch in order:
-            batches.append(batch[0])
-            data.trainer.fit_loop.epoch_loop.total_batch_idx += 1
+        batches += [images for images, _ in order]
     return torch.cat(batches)
 
 

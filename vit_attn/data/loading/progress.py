@@ -72,6 +72,16 @@ class RunProgress:
         """Whether ``overfit_batches`` asks for the same few batches in every epoch."""
         return bool(getattr(self.trainer, "overfit_batches", 0))
 
+    def trains_on(self, loader: object) -> bool:
+        """Whether the Trainer is training on a loader now, and no loop of the user's own iterates it.
+
+        A Trainer stays attached to its data when it has finished, with the epoch and the batches of its end.
+        """
+        if self.trainer is None or not self.trainer.training:
+            return False
+        loaders = self.trainer.fit_loop._combined_loader
+        return loaders is not None and any(each is loader for each in loaders.flattened)
+
     @property
     def is_fitting(self) -> bool:
         """Whether this is a run of ``fit``; true without a Trainer."""
