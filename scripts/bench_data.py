@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from vit_attn.data.loading.device import MemoryBatches
+from vit_attn.data.loading.batch_sources import MemoryBatches
 from vit_attn.data.loading.device_dataset import DeviceDataset
 from vit_attn.data.loading.sampler import ShuffledBatches
 from vit_attn.data.module import ImageData

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vit_attn.data.images.image_file import as_picture, depth_of, open_file
 
-Whole = UInt8[Tensor, "C _ _"]
+FullSizeImage = UInt8[Tensor, "C _ _"]
 """Pixels of an image in a size of its own."""
 
 
@@ -179,7 +179,7 @@ class DecodedImageList:
         pixels: Pixels of each picture.
     """
 
-    def __init__(self, pixels: Sequence[Whole]) -> None:
+    def __init__(self, pixels: Sequence[FullSizeImage]) -> None:
         self.pixels = list(pixels)
 
     def take(self, indices: np.ndarray) -> "DecodedImageList":

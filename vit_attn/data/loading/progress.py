@@ -38,7 +38,7 @@ class RunProgress:
 
     @property
     def step(self) -> int:
-        """Training batches before the current one in the whole run, whatever the optimiser did with them."""
+        """Training batches before the current one in the run, whatever the optimiser did with them."""
         # Lightning counts a batch once it is fetched, so while it is fetched this is the one before
         return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1 if self.trainer else 0
 

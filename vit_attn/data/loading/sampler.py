@@ -96,7 +96,7 @@ class FixedBatches(ShuffledBatches):
 
 
 class EvaluationBatches(DistributedSampler):
-    """Batches of a whole split, each image once, whatever the number of ranks.
+    """Batches of all images of a split, each once, whatever the number of ranks.
 
     All ranks together take the next images of the order. Every rank has the same number of batches, and none of them is
     empty: a collective call per batch, such as agreeing to stop, relies on that. (Lightning's own sampler repeats some

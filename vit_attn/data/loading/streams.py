@@ -147,7 +147,7 @@ class StreamLoader(DataLoader):
 class ShardedStream(IterableDataset):
     """Batches of a stream for evaluation on several ranks: every n-th image of n ranks.
 
-    Every rank reads the whole stream. All ranks have the same number of batches and none is empty, as with
+    Every rank reads all of the stream. All ranks have the same number of batches and none is empty, as with
     :class:`~vit_attn.data.loading.sampler.EvaluationBatches`, so a batch is held back until the next one is known.
 
     Args:
