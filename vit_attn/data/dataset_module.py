@@ -151,7 +151,7 @@ class DatasetModule(L.LightningDataModule):
         self._statistics, self._scaling = Statistics(stored.mean, stored.std), None
 
     def _is_reordered(self, stored: tuple[str, ...]) -> bool:
-        """Whether a checkpoint has the same classes in another order, which evaluation adopts."""
+        """Tell if a checkpoint has the same classes in another order, which evaluation adopts."""
         fitting = self.trainer is not None and self.progress.is_fitting
         return needs_renumbering(self.dataset, stored, tuple(map(class_name, self.class_names)), fitting)
 

@@ -44,7 +44,7 @@ class ImageList:
             min_side: Shorter side, in pixels, that is enough.
 
         Raises:
-            UserError: If it cannot be read; it is named.
+            UserError: If it cannot be read; the message has its name.
         """
         return as_picture(lambda: self._open(index), channels, self.name(index), min_side, self.bits)
 

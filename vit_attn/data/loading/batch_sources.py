@@ -29,7 +29,7 @@ class RawBatch(NamedTuple):
 
 @runtime_checkable
 class BatchSource(Protocol):
-    """Where a loader's batches come from."""
+    """Source of a loader's batches."""
 
     def __len__(self) -> int:
         """Batches per epoch."""

@@ -130,7 +130,7 @@ class SplitCache:
 
     @cached_property
     def in_memory(self) -> bool:
-        """Whether all images are kept on the device; decided before any image is decoded."""
+        """Tell if all images are kept on the device; decided before any image is decoded."""
         loader, budget = self.settings.loader, self.settings.budget_gb
         distinct = {name: split for name, split in self.splits.items() if (name, self.tested_on) != ("test", "val")}
         count, each = sum(map(len, distinct.values())), self.channels * self.size[0] * self.size[1]

@@ -52,7 +52,7 @@ class DeviceImageList:
 
 
 class DeviceSplits:
-    """Splits by name and device, each copied to its device when it is first asked for.
+    """Splits by name and device, each copied to its device at its first use.
 
     Args:
         cache: The decoded splits.

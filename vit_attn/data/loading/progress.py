@@ -69,11 +69,11 @@ class RunProgress:
 
     @property
     def overfits(self) -> bool:
-        """Whether ``overfit_batches`` asks for the same few batches in every epoch."""
+        """Tell if ``overfit_batches`` asks for the same few batches in every epoch."""
         return bool(getattr(self.trainer, "overfit_batches", 0))
 
     def trains_on(self, loader: object) -> bool:
-        """Whether the Trainer is training on a loader now, and no loop of the user's own iterates it.
+        """Tell if the Trainer is training on a loader now, and no loop of the user's own iterates it.
 
         A Trainer stays attached to its data when it has finished, with the epoch and the batches of its end.
         """
@@ -84,5 +84,5 @@ class RunProgress:
 
     @property
     def is_fitting(self) -> bool:
-        """Whether this is a run of ``fit``; true without a Trainer."""
+        """Tell if this is a run of ``fit``; true without a Trainer."""
         return self.trainer is None or self.trainer.state.fn == "fit"
