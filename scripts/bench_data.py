@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from vit_attn.data.loading.device import MemoryBatches
+from vit_attn.data.loading.batch_sources import MemoryBatches
 from vit_attn.data.loading.device_dataset import DeviceDataset
 from vit_attn.data.loading.sampler import ShuffledBatches
 from vit_attn.data.module import ImageData
@@ -58,7 +58,7 @@ def parse_args() -> argparse.Namespace:
 
 
 class Photos(Dataset):
-    """What torchvision's users write: one PIL image at a time."""
+    """Data set as torchvision's users write it: one PIL image at a time."""
 
     def __init__(self, images: Tensor, recipe: Augment, data: ImageData) -> None:
         policy = [transforms.RandAugment(2, recipe.rand_augment)] if recipe.rand_augment else []

@@ -140,7 +140,7 @@ def trainer_at() -> Callable[..., L.Trainer]:
             "current_epoch": epoch,
             "global_step": 0,
             "estimated_stepping_batches": 10,
-            "fit_loop": SimpleNamespace(epoch_loop=loop),
+            "fit_loop": SimpleNamespace(epoch_loop=loop, _combined_loader=None),
             "strategy": SimpleNamespace(root_device=torch.device("cpu")),
             "overfit_batches": 0,
             "state": SimpleNamespace(fn="fit"),

@@ -31,7 +31,7 @@ class Data(L.LightningDataModule):
     def __init__(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         super().__init__()
         self.pairs = TensorDataset(logits, labels)
-        self.dataset, self.num_classes, self.store = "drawn", logits.shape[1], SimpleNamespace(tested_on="test")
+        self.dataset, self.num_classes, self.cache = "drawn", logits.shape[1], SimpleNamespace(tested_on="test")
         names = [f"name {i}" for i in range(self.num_classes)]
         self.class_names = (*self.named, *names[len(self.named) :])
 
@@ -56,7 +56,7 @@ def measured(folder: Path, logits: torch.Tensor, labels: torch.Tensor, tested_on
         L.Trainer(accelerator="cpu", callbacks=[TestReport(folder, log_to_tensorboard=False)], **QUIET),
         Data(logits, labels),
     )
-    data.store.tested_on = tested_on
+    data.cache.tested_on = tested_on
     trainer.test(Given(), data, verbose=False)
     return json.loads((folder / "test.json").read_text())
 

@@ -86,7 +86,7 @@ def test_the_data_module_takes_old_and_new_states_alike(picture_folder):
     data = ImageData("folder", str(picture_folder({"cat": 9, "dog": 9, "owl": 9})), img_size=16)
     old = OLD_STATE | {"img_size": [16, 16]}
     data.load_state_dict(old)
-    assert (data.statistics.mean, data.store.bits) == ((0.5, 0.4, 0.3), 12)
+    assert (data.statistics.mean, data.cache.bits) == ((0.5, 0.4, 0.3), 12)
     state = data.state_dict()
     assert state == {
         "dataset": "folder",

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from vit_attn.data import ImageData
+from vit_attn.data.loading.device import TrainingLoader
 from vit_attn.data.transforms.augment import Augment
 
 pytestmark = pytest.mark.slow  # an epoch on one rank and on two, by each augmentation and loader
@@ -37,10 +39,17 @@ def data_of(root: Path, trainer, ranks: int, **options) -> ImageData:
     return data
 
 
+def trained_on(data: ImageData) -> TrainingLoader:
+    """The loader that the trainer trains on."""
+    loader = data.train_dataloader()
+    data.trainer.fit_loop._combined_loader = SimpleNamespace(flattened=[loader])
+    return loader
+
+
 def epoch_on(root: Path, trainer, ranks: int, **options) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The batches of an epoch as the network takes them."""
     data = data_of(root, trainer, ranks, **options)
-    loader, batches = data.train_dataloader(), []
+    loader, batches = trained_on(data), []
     loader.sampler.set_epoch(trainer.current_epoch)
     for batch in loader:
         batches.append(batch)
@@ -87,7 +96,7 @@ def test_a_run_that_goes_on_within_an_epoch_with_other_batches_is_told_so(pictur
     root = picture_folder()
     stopped = data_of(root, trainer_at(1, 0), 1).train_dataloader().state_dict()
     assert stopped == data_of(root, trainer_at(2, 1), 2).train_dataloader().state_dict() == {"step_images": 8}
-    loader = data_of(root, trainer_at(2, 1, 0, 1), 1).train_dataloader()
+    loader = trained_on(data_of(root, trainer_at(2, 1, 0, 1), 1))
     loader.load_state_dict(stopped)
     with pytest.warns(UserWarning, match="stopped within an epoch with 8 images per step, and resumes with 16"):
         list(loader)

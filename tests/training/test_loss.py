@@ -24,6 +24,15 @@ def test_mixed_targets_agree_with_the_formula():
     assert_close(weighted_cross_entropy(LOGITS, fractions, WEIGHTS), expected)
 
 
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_under_true_half_precision_the_loss_of_mixed_targets_is_not_rounded(weights: torch.Tensor | None):
+    fractions = torch.tensor([[0.75, 0.25, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]])
+    half = [each if each is None else each.bfloat16() for each in (LOGITS, fractions, weights)]
+    loss = weighted_cross_entropy(*half, label_smoothing=0.1)
+    assert loss.dtype == torch.float32
+    assert_close(loss, weighted_cross_entropy(LOGITS, fractions, weights, 0.1), rtol=0.01, atol=0)
+
+
 def test_without_weights_and_with_equal_ones_it_is_plain():
     plain = F.cross_entropy(LOGITS, LABELS, label_smoothing=0.1)
     assert_close(weighted_cross_entropy(LOGITS, LABELS, None, 0.1), plain)

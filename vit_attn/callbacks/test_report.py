@@ -96,7 +96,7 @@ class TestReport(L.Callback):
         report = {
             "checkpoint": checkpoint,
             "dataset": data.dataset,
-            "split": data.store.tested_on,
+            "split": data.cache.tested_on,
             "step": self.step,
             "limited": limit and limit.setting,
             **measured,

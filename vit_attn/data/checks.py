@@ -7,7 +7,7 @@ def check_minimum(low: int, **settings: float | None) -> None:
     """Refuse settings below a minimum; None is not checked.
 
     Raises:
-        UserError: If one is; it is named.
+        UserError: If one is; the message has its name.
     """
     for name, value in settings.items():
         if value is not None and value < low:

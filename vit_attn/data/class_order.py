@@ -7,7 +7,7 @@ from vit_attn.errors import UserError
 
 
 def needs_renumbering(dataset: str, stored: tuple[str, ...], here: tuple[str, ...], fitting: bool) -> bool:
-    """Whether a checkpoint has the same classes in another order, which evaluation can follow.
+    """Tell if a checkpoint has the same classes in another order, which evaluation can follow.
 
     Only the order of a user's own classes is a convention, which has changed between versions of this program.
 

@@ -2,32 +2,25 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import lightning as L
-import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Int64
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from vit_attn.checkpoints.class_names import class_name
-from vit_attn.checkpoints.model_card import DATA_KEY, ModelCard, card_from_state
 from vit_attn.data.checks import check_batch_size, check_minimum
-from vit_attn.data.class_order import needs_renumbering
+from vit_attn.data.dataset_module import DatasetModule
 from vit_attn.data.datasets.duplicates import log_duplicates
-from vit_attn.data.datasets.fingerprint import batch_names, fingerprint_of
-from vit_attn.data.datasets.registry import DATASETS, ROOT_VARIABLE, DatasetInfo, Split, find_dataset
+from vit_attn.data.datasets.fingerprint import batch_names
+from vit_attn.data.datasets.registry import ROOT_VARIABLE, find_dataset
 from vit_attn.data.images.bit_depth import Bits
 from vit_attn.data.loading.balance import describe_imbalance, inverse_frequencies
-from vit_attn.data.loading.cache import Probe, ReadingSettings, SplitCache
+from vit_attn.data.loading.cache import ReadingSettings, SplitCache
 from vit_attn.data.loading.device import DeviceLoader
-from vit_attn.data.loading.device_dataset import DeviceSplits
 from vit_attn.data.loading.limits import Limit, limit_of
 from vit_attn.data.loading.loaders import Balance, Device, Loaders, LoaderSettings
 from vit_attn.data.loading.memory import LoaderKind
-from vit_attn.data.loading.progress import RunProgress
-from vit_attn.data.normalization import Statistics, find_statistics
-from vit_attn.data.summary import log_limit, log_splits
+from vit_attn.data.summary import log_limit
 from vit_attn.data.transforms.augment import NOT_GIVEN, Augment
 from vit_attn.data.transforms.rng import file_order
 from vit_attn.errors import UserError
@@ -36,7 +29,7 @@ DEFAULT_SIZE = (224, 224)
 """Height and width in pixels for data sets whose images have different sizes."""
 
 
-class ImageData(L.LightningDataModule):
+class ImageData(DatasetModule):
     """A data set by name, whose loaders yield augmented, normalised batches on the training device.
 
     That is the Trainer's device. Without a Trainer it is the CPU, or the one that a loader's ``device`` names.
@@ -94,77 +87,18 @@ class ImageData(L.LightningDataModule):
         columns: str | None = None,
         bits: Bits | None = None,
     ) -> None:
-        super().__init__()
         check_minimum(1, batch_size=batch_size, img_size=img_size)
         check_minimum(0, num_workers=num_workers, seed=seed, memory_budget_gb=memory_budget_gb)
-        self._root_given = root is not None
-        self.dataset, self.root = dataset, Path(root or os.environ.get(ROOT_VARIABLE) or "data")
         source = find_dataset(dataset, Path(root) if root else None, download, columns)
-        self.download, self.batch_size, self.seed = download, batch_size, seed
-        self.augment, self.balance = augment.over(source.augment), balance
+        augment = augment.over(source.augment)
         size = (img_size, img_size) if img_size else source.img_size or DEFAULT_SIZE
         colours = channels or source.in_chans
         reading = ReadingSettings(size, colours, loader, memory_budget_gb, skip_corrupt, bits)
-        self.store = SplitCache(source, self.root, reading, self.augment.random_resized_crop)
-        self._resident = DeviceSplits(self.store)
-        settings = LoaderSettings(self.augment, batch_size, seed, balance, num_workers)
-        self._loaders = Loaders(self.store, settings, self.normalize, self._resident)
-        self._statistics = self._known_statistics(normalize)
-        self._scaling: tuple[Tensor, Tensor] | None = None
-        self._fingerprint: dict[str, Any] | None = None
-
-    def _known_statistics(self, name: str | None) -> Statistics | None:
-        """Statistics by name, or those of the data set; None if they are to be computed."""
-        known = find_statistics(name, DATASETS) if name else None
-        if known is None and self.source.mean and self.source.std:
-            known = Statistics(self.source.mean, self.source.std)
-        return known and known.for_channels(self.in_chans)
-
-    @property
-    def progress(self) -> RunProgress:
-        """Progress of the Trainer's run."""
-        return RunProgress(self.trainer)
-
-    @property
-    def source(self) -> DatasetInfo:
-        """Description of the data set."""
-        return self.store.source
-
-    @property
-    def splits(self) -> dict[str, Split]:
-        """The splits ``train``, ``val`` and ``test`` that are loaded."""
-        return self.store.splits
-
-    @property
-    def remarks(self) -> list[str]:
-        """Remarks for the user on how the files were understood, a phrase each; complete once they are loaded."""
-        return self.source.remarks
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes by index; of some data sets they are known once the files are loaded."""
-        loaded = self.splits.get("train")
-        return (loaded.class_names if loaded else None) or self.source.class_names
-
-    @property
-    def title(self) -> str:
-        """Name of the data set, with its root if that is the user's own."""
-        return f"{self.dataset} {self.root}" if self.dataset not in DATASETS and self._root_given else self.dataset
-
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
-        return len(self.source.class_names)
-
-    @property
-    def img_size(self) -> tuple[int, int]:
-        """Height and width of the images in pixels."""
-        return self.store.size
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the images."""
-        return self.store.channels
+        folder = Path(root or os.environ.get(ROOT_VARIABLE) or "data")
+        cache = SplitCache(source, folder, reading, augment.random_resized_crop)
+        super().__init__(dataset, cache, normalize, download, own_root=root is not None)
+        self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
+        self.augment, self.balance = augment, balance
 
     @property
     def class_weights(self) -> list[float] | None:
@@ -176,78 +110,16 @@ class ImageData(L.LightningDataModule):
     def _labels(self) -> Int64[Tensor, " images"]:
         self._load(self.download)
         split = self.splits["train"]
-        if not len(split.labels) and self.store.in_memory:
-            split = self.store.ready("train")
+        if not len(split.labels) and self.cache.in_memory:
+            split = self.cache.ready("train")
         if not len(split.labels):
             raise UserError(f"balance needs labels, which {self.dataset} gives image by image: set loader to memory")
         return split.labels
-
-    @property
-    def statistics(self) -> Statistics:
-        """Mean and standard deviation of the training images by channel; computed once if they are not known."""
-        if self._statistics is None:
-            self._statistics = self.store.statistics()
-        return self._statistics
-
-    @property
-    def card(self) -> ModelCard:
-        """Model card without a network: classes, size and normalisation of the images."""
-        return ModelCard(
-            architecture="",
-            model_args={},
-            label_names=self.class_names,
-            input_size=(self.in_chans, *self.img_size),
-            mean=self.statistics.mean,
-            std=self.statistics.std,
-            dataset=self.dataset,
-            bits=self.store.bits or None,
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Fields of the model card, for the checkpoint."""
-        return self.card.data_state()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes; normalise and number the classes as in its training.
-
-        Args:
-            state_dict: What :meth:`state_dict` returned, in this or an earlier version.
-
-        Raises:
-            UserError: If the classes differ, or if a field is invalid.
-        """
-        stored = card_from_state({DATA_KEY: state_dict})
-        if stored is None:
-            return
-        if not self.class_names:  # only the files tell them
-            self._load(self.download)
-        names = tuple(map(class_name, stored.label_names or ()))
-        other_order = self._numbers_otherwise(names)
-        self._load(self.download)
-        if other_order:
-            self.store.renumber(names)
-            self._fingerprint = None
-        if stored.bits is not None:
-            self.store.read_by(stored.bits)
-        self._resident.clear()
-        self._statistics, self._scaling = Statistics(stored.mean, stored.std), None
-
-    def _numbers_otherwise(self, stored: tuple[str, ...]) -> bool:
-        """Whether a checkpoint has the same classes in another order, which evaluation can follow."""
-        fitting = self.trainer is not None and self.progress.is_fitting
-        return needs_renumbering(self.dataset, stored, tuple(map(class_name, self.class_names)), fitting)
 
     def prepare_data(self) -> None:
         """Download missing files, once per node; the splits stay in memory for ``setup``."""
         self._load(self.download)
         self._check_batch_size()
-
-    def _load(self, download: bool) -> None:
-        """Open the files and log what was found, unless that was done."""
-        if self.splits:
-            return
-        self.store.load(download)
-        log_splits(self.title, self.class_names, self.store.found, self.remarks)
 
     def _check_batch_size(self) -> None:
         if self.progress.is_fitting:
@@ -256,14 +128,14 @@ class ImageData(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         """Load the splits if ``prepare_data`` ran in another process, and decode those that are kept in memory."""
         self._load(False)
-        self.store.min_area = self.augment.random_resized_crop if stage == "fit" else None
+        self.cache.min_area = self.augment.random_resized_crop if stage == "fit" else None
         log_limit(self, stage)
         if stage == "fit":
-            log_duplicates(self.store.found)
+            log_duplicates(self.cache.found)
             self._loaders.check()  # before any image is decoded
         for name in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
-            self.store.ready(name)
-        if stage in ("test", "predict") and self.store.tested_on == "val":
+            self.cache.ready(name)
+        if stage in ("test", "predict") and self.cache.tested_on == "val":
             rank_zero_info(f"{self.dataset} has no test images: the validation images are used instead")
         if stage != "fit":
             return
@@ -285,10 +157,6 @@ class ImageData(L.LightningDataModule):
         split = self.splits["val" if stage == "val" else "test"]
         return limit_of(self.trainer, stage, len(split), self.batch_size) if self.trainer else None
 
-    def probe(self, count: int) -> Probe:
-        """``count`` validation images, the same ones at every call and in every run."""
-        return self.store.probe(count)
-
     def batch_names(self, epoch: int, batch: int, limit: int = 8) -> list[str]:
         """Names of the images in a training batch on this rank: their files, else their numbers; none for a stream.
 
@@ -297,36 +165,18 @@ class ImageData(L.LightningDataModule):
             batch: The batch in the epoch, from 0.
             limit: Most images that are named; the number of the others follows them.
         """
-        split = self.store.ready("train")
+        split = self.cache.ready("train")
         if split.stream is not None:
             return [f"batch {batch + 1} of epoch {epoch + 1} of {self.dataset}"]
         sampler = self._loaders.training_sampler(split, self.progress)
         names = batch_names(split, self.dataset, sampler, epoch, batch)
         return names if len(names) <= limit else [*names[:limit], f"and {len(names) - limit} more"]
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Fingerprint of the data: data set, numbers of images, classes, and hashes of the files' names.
-
-        Names are relative to the root, so that a data set may be moved. Of evaluation images the sizes of the files
-        count too. No image is read.
-        """
-        self._load(self.download)
-        if self._fingerprint is None:
-            self._fingerprint = fingerprint_of(self.store.found, self.dataset, self.class_names)
-        return self._fingerprint
-
-    def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
-        """Normalise pixels to mean 0 and standard deviation 1 by channel, over the training images.
-
-        Args:
-            images: Pixels in 0..255.
-        """
-        if self._scaling is None or self._scaling[0].device != images.device:
-            mean, std = (torch.tensor(each).view(-1, 1, 1) for each in (self.statistics.mean, self.statistics.std))
-            # once, since a copy from unpinned memory waits for the device
-            self._scaling = (1 / (255 * std)).to(images.device), (-mean / std).to(images.device)
-        scale, shift = self._scaling
-        return images.float().mul_(scale).add_(shift)
+    @property
+    def _loaders(self) -> Loaders:
+        """Builder of loaders; of the attributes' present values, since Lightning's tuner sets ``batch_size``."""
+        settings = LoaderSettings(self.augment, self.batch_size, self.seed, self.balance, self.num_workers)
+        return Loaders(self.cache, settings, self.normalize, self._device_splits)
 
     def _setup_once(self, stage: str) -> None:
         """Set up for a plain loop, if neither a Trainer nor the user did."""
@@ -337,7 +187,7 @@ class ImageData(L.LightningDataModule):
     def train_dataloader(self, device: Device = None) -> DeviceLoader:
         """Shuffled, augmented, normalised training batches."""
         self._setup_once("fit")
-        self.store.ready("train")
+        self.cache.ready("train")
         self._check_batch_size()
         return self._loaders.training(self.progress, device)
 

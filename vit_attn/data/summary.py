@@ -25,7 +25,7 @@ class LimitedData(Protocol):
         ...
 
     @property
-    def store(self) -> SplitCache:
+    def cache(self) -> SplitCache:
         """Cache of the splits, which knows whether they are decoded into memory."""
         ...
 
@@ -93,7 +93,7 @@ def log_limit(data: LimitedData, stage: str) -> None:
     message = f"{title} is limited to {limit.images:,} of {limit.of:,} images by {limit.setting}"
     message += "; best is chosen by these" if stage == "fit" and "fast_dev_run" not in limit.setting else ""
     images = data.splits["val" if split == "val" else "test"]
-    if images.stream is not None and not data.store.in_memory:
+    if images.stream is not None and not data.cache.in_memory:
         seen, labels = images.labels[: limit.images].unique(), images.labels.unique()
         known = f", of {len(seen)} of {len(labels)} classes," if len(labels) else ""
         message += f"; they are the first of the stream{known} and no random sample"

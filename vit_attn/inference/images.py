@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vit_attn.checkpoints.model_card import ModelCard
-from vit_attn.data.datasets.files.listing import pictures_in, what_is_left_out
+from vit_attn.data.datasets.files.listing import describe_left_out, pictures_in
 from vit_attn.data.images.image_file import SUFFIXES, fit_picture, read_picture
 from vit_attn.data.summary import describe_classes
 from vit_attn.errors import UserError, one_line
@@ -48,7 +48,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
             found.append(path)
         else:
             raise UserError(f"no such image or folder: {path}")
-    remark = what_is_left_out(left_out)
+    remark = describe_left_out(left_out)
     if not found:
         details = f" ({remark})" if remark else ""
         raise UserError(f"no images in {', '.join(paths)}{details}: known are {', '.join(sorted(SUFFIXES))}")

@@ -83,7 +83,7 @@ def find_data_difference(checkpoint: Mapping[str, Any], data: Any) -> str | None
     after = data.fingerprint() if before and hasattr(data, "fingerprint") else {}
     for name, value in before.items():
         if name in after and after[name] != value:
-            held_out = data.splits[data.store.tested_on].held_out
+            held_out = data.splits[data.cache.tested_on].held_out
             hint = (
                 "; they were held out of other images than the run's, so it may have trained on some"
                 if held_out

@@ -26,10 +26,12 @@ def weighted_cross_entropy(
         class_weights: Weight of each class; equal by default.
         label_smoothing: Fraction of each target that is spread over all classes.
     """
+    if targets.is_floating_point():
+        targets = targets.float()  # Lightning converts them under true half precision, which would round the loss
     if class_weights is None:
         return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
     loss = F.cross_entropy(logits, targets, class_weights, label_smoothing=label_smoothing, reduction="sum")
-    total_weight = (class_weights[targets] if targets.ndim == 1 else targets @ class_weights).sum()
+    total_weight = (class_weights[targets] if targets.ndim == 1 else targets @ class_weights.float()).sum()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.all_reduce(total_weight)  # as gradients are averaged over the devices
         total_weight = total_weight / torch.distributed.get_world_size()

@@ -37,7 +37,9 @@ def of(folder: Path, **options) -> ImageData:
 
 
 def labelled_right(images: torch.Tensor, labels: torch.Tensor) -> bool:
-    return torch.equal(images.float().mean(dim=(1, 2, 3)) < 128, labels == 1)
+    """Whether dark images, of pixels or normalised, have label 1."""
+    middle = 128 if images.dtype == torch.uint8 else 0
+    return torch.equal(images.float().mean(dim=(1, 2, 3)) < middle, labels == 1)
 
 
 def test_tar_files_tell_their_classes_and_splits_before_a_picture_is_read(shards: Path):
@@ -173,7 +175,7 @@ def test_a_test_split_with_hidden_labels_is_left_out(splits, counts, tested_on, 
     data = ImageData("hfds/pets", img_size=4, batch_size=2)
     data.prepare_data()
     assert {name: len(split) for name, split in data.splits.items()} == counts
-    assert data.store.tested_on == tested_on
+    assert data.cache.tested_on == tested_on
     assert data.remarks == ["test has no classes and is left out (4 images)"]
 
 
@@ -192,21 +194,21 @@ def test_a_test_of_tar_files_without_labels_is_left_out(shards: Path):
     with tarfile.open(shards / "photos-test-00.tar", "w") as tar:
         tar.addfile(tarfile.TarInfo("0.png"))
     data = of(shards)
-    data.store.load(False)
-    assert (data.store.tested_on, data.remarks) == ("val", ["test has no classes and is left out"])
+    data.cache.load(False)
+    assert (data.cache.tested_on, data.remarks) == ("val", ["test has no classes and is left out"])
 
 
 def test_a_class_that_tar_files_of_training_lack_is_told_or_refused(shards: Path):
     (shards / "classes.txt").write_text("bright\ndark\nmiddle\n")
     data = of(shards)
-    data.store.load(False)
+    data.cache.load(False)
     assert data.remarks == ["training has no middle"]
     with tarfile.open(shards / "photos-test-00.tar", "w") as tar:
         info = tarfile.TarInfo("0.cls")
         info.size = 1
         tar.addfile(info, io.BytesIO(b"2"))
     with pytest.raises(UserError, match=r"the test images have classes that training has none of, middle"):
-        of(shards).store.load(False)
+        of(shards).cache.load(False)
 
 
 class Info:

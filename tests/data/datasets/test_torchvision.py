@@ -294,7 +294,7 @@ def test_a_data_set_of_torchvisions_is_read_from_its_own_files(name: str, tmp_pa
     images = DecodingDataset(loaded["train"], CentreCrop((8, 8)), data.in_chans)
     handed = pickle.loads(pickle.dumps(images))  # as a worker gets it that is not forked
     assert torch.equal(handed[torch.tensor([5])].images, images[torch.tensor([5])].images)
-    split = data.store.ready("train")
+    split = data.cache.ready("train")
     assert split.decoded().shape[1:] == (data.in_chans, 8, 8)
     assert set(split.labels.tolist()) == set(range(data.num_classes))
     if not name.endswith(("mnist", "letters")) and data.num_classes < 256:  # the greys written rise with the label

@@ -90,14 +90,14 @@ def test_one_depth_is_found_for_a_data_set(twelve_bits: Path):
     data.setup("fit")
     levels = {int(image.float().mean()) for image in data.splits["train"].decoded()}
     assert levels <= {round(300 / 4095 * 255), round(900 / 4095 * 255), 255}
-    if data.store.bits == 12:
+    if data.cache.bits == 12:
         assert "white of pictures of 16 bits is 4,095: they use 12 bits" in data.remarks
         assert data.card.bits == 12
 
 
 def test_a_picture_beyond_the_depth_is_refused(twelve_bits: Path):
     data = ImageData("folder", str(twelve_bits), img_size=8, bits=10, batch_size=4)
-    data.store.load(False)
+    data.cache.load(False)
     every = [(split.to_read(), index) for split in data.splits.values() for index in range(len(split))]
     pictures, index = next((each, i) for each, i in every if each.name(i).endswith("bright/0.png"))
     with pytest.raises(UserError, match=r"its values go up to 4095, above those of 10 bits, .*--data.bits says how"):
@@ -109,7 +109,7 @@ def test_a_deep_picture_among_others_needs_to_be_told_of(tmp_path: Path):
         for name in ("cat", "dog"):
             saved(tmp_path / "all" / name / f"{number:03d}.png", np.full((2, 2), 7), np.uint8)
     data = ImageData("folder", str(tmp_path / "all"), img_size=8, channels=1)
-    data.store.load(False)
+    data.cache.load(False)
     pictures = data.splits["train"].to_read()
     saved(Path(pictures.name(1)), np.full((2, 2), 4000))
     with pytest.raises(UserError, match=r"it is of 16 bits and uses 12, unlike the sampled ones: set --data.bits"):
@@ -180,7 +180,7 @@ def test_another_depth_reads_pictures_anew(twelve_bits: Path):
     data = ImageData("folder", str(twelve_bits), img_size=8, channels=1, bits=12, batch_size=4)
     data.setup("fit")
     before = data.splits["train"].decoded().float().mean()
-    data.store.read_by(16)
+    data.cache.read_by(16)
     data.setup("fit")
     after = data.splits["train"].decoded().float().mean()
     assert after * 14 < before

@@ -1,5 +1,7 @@
 """Loaders yield what a network trains on: augmented, normalised, on its device, with a Trainer and without one."""
 
+import gc
+import multiprocessing
 from pathlib import Path
 
 import lightning as L
@@ -31,6 +33,13 @@ class Recorder(L.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+class Measured(Recorder):
+    """Keeps nothing of the test."""
+
+    def test_step(self, batch, batch_idx):
+        pass
 
 
 def data_of(root: Path, **options) -> ImageData:
@@ -89,6 +98,61 @@ def test_each_plain_epoch_has_another_order_and_augmentation_unless_it_is_set(ci
     assert_close(list(loader), second, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("loader", ["memory", "workers"])
+def test_a_plain_loop_gets_the_same_images_before_and_after_a_trainers_run(cifar10_root: Path, loader: str):
+    options = {"loader": loader, "augment": Augment(flip=0.5, mixup=0.8)}
+    data, untouched = data_of(cifar10_root, **options), data_of(cifar10_root, **options)
+    before = list(data.train_dataloader())
+    trainer = L.Trainer(max_epochs=2, limit_train_batches=3, enable_checkpointing=False, **QUIET)
+    trainer.fit(Recorder(), datamodule=data)
+    assert len(before) == 9
+    assert_close(list(data.train_dataloader()), before, rtol=0, atol=0)
+    assert_close(before, list(untouched.train_dataloader()), rtol=0, atol=0)
+    assert len(list(trainer.train_dataloader)) == 9
+    trainer.test(Measured(), datamodule=data)
+    assert_close(list(data.train_dataloader()), before, rtol=0, atol=0)
+
+
+def test_a_plain_loop_within_a_run_gets_whole_epochs_and_leaves_the_run_alone(cifar10_root: Path):
+    class Looper(L.Callback):
+        def __init__(self) -> None:
+            self.epochs = []
+
+        def on_train_batch_end(self, trainer, *_):
+            self.epochs.append(list(trainer.datamodule.train_dataloader()))
+
+    def fit(callbacks) -> list:
+        recorder, options = Recorder(), {"max_epochs": 2, "limit_train_batches": 2, "enable_checkpointing": False}
+        trainer = L.Trainer(callbacks=callbacks, **options, **QUIET)
+        trainer.fit(recorder, datamodule=data_of(cifar10_root, augment=Augment(flip=0.5)))
+        return recorder.batches["train"]
+
+    looper = Looper()
+    assert_close(fit([looper]), fit([]), rtol=0, atol=0)
+    assert [len(each) for each in looper.epochs] == [9] * 4
+    assert_close(looper.epochs[3], looper.epochs[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("loader", ["memory", "workers"])
+def test_iterators_at_once_are_epochs_of_their_own(cifar10_root: Path, loader: str):
+    options = {"loader": loader, "augment": Augment(flip=0.5)}
+    both, alone = (data_of(cifar10_root, **options).train_dataloader() for _ in range(2))
+    first, second = zip(*zip(both, both, strict=True), strict=True)
+    assert_close([list(first), list(second)], [list(alone), list(alone)], rtol=0, atol=0)
+    held = iter(both)
+    next(held)
+    list(both)
+    del held  # an epoch that was left early does not set back the later ones
+    list(alone), list(alone)
+    assert_close(list(both), list(alone), rtol=0, atol=0)
+
+
+def test_the_tuner_changes_the_size_of_batches(cifar10_root: Path):
+    data = data_of(cifar10_root)
+    data.batch_size = 30
+    assert {len(labels) for _, labels in data.train_dataloader()} == {30}
+
+
 def test_nothing_is_left_for_the_transfer_hooks(cifar10_root: Path):
     data = data_of(cifar10_root)
     for hook in ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"):
@@ -114,6 +178,25 @@ def test_workers_end_with_the_trainer(cifar10_root: Path):
     trainer = L.Trainer(max_epochs=1, enable_checkpointing=False, **QUIET)
     trainer.fit(Recorder(), datamodule=data)
     assert trainer.train_dataloader.batches.loader._iterator is None
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_loader_and_when_the_user_interrupts(cifar10_root: Path):
+    class Interrupted(Recorder):
+        def training_step(self, batch, _):
+            raise KeyboardInterrupt
+
+    data = data_of(cifar10_root, loader="workers", num_workers=1)
+    loader = data.train_dataloader()
+    next(iter(loader))
+    assert len(multiprocessing.active_children()) == 1
+    del loader
+    gc.collect()
+    assert multiprocessing.active_children() == []
+    trainer = L.Trainer(max_epochs=1, enable_checkpointing=False, **QUIET)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        trainer.fit(Interrupted(), datamodule=data)
+    assert multiprocessing.active_children() == []
 
 
 def test_a_prediction_writer_learns_which_images_a_batch_holds(cifar10_root: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 import gc
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from tests.runs import curves, differences, fit, read, resume, stop_at
 from vit_attn.data import ImageData
 from vit_attn.data.datasets import streams
 from vit_attn.data.datasets.streams import Stream
-from vit_attn.data.loading.progress import RunProgress
 from vit_attn.data.loading.streams import StreamImages, StreamLoader
 from vit_attn.data.transforms.host import CentreCrop
 from vit_attn.data.transforms.rng import seeded
@@ -40,7 +40,10 @@ def loader_of(shards: Path, trainer_at):
         data = ImageData("wds/photos", num_workers=workers, seed=seed, **options)
         data.trainer = trainer_at(1, 0, epoch, taken)
         data.setup("fit")
-        return data.train_dataloader()
+        loader = data.train_dataloader()
+        data.trainer.fit_loop._combined_loader = SimpleNamespace(flattened=[loader])
+        loader.set_epoch(epoch)  # as Lightning does
+        return loader
 
     return make
 
@@ -78,7 +81,7 @@ def test_with_another_number_of_workers_or_devices_a_run_does_not_go_on_within_a
         assert len(list(loader)) == 6  # at the start of an epoch any number will do
 
 
-def test_a_reader_that_repeats_no_order_is_told(trainer_at, monkeypatch: pytest.MonkeyPatch):
+def test_a_reader_that_repeats_no_order_is_warned_of(monkeypatch: pytest.MonkeyPatch):
     class Items(list):
         reader = type("Reader", (), {})()
         set_epoch = set_loader_cfg = lambda self, *_, **__: None
@@ -86,9 +89,10 @@ def test_a_reader_that_repeats_no_order_is_told(trainer_at, monkeypatch: pytest.
     picture = np.zeros((9, 9, 3), np.uint8)
     monkeypatch.setattr(streams, "create_dataset", lambda *_, **__: Items([(picture, i) for i in range(8)]))
     images = StreamImages(Stream("tfds/a", None, "train", 8), CentreCrop((4, 4)), 3, training=True, batch_size=4)
-    loader = StreamLoader(images, RunProgress(trainer_at(1, 0, 0, 1)), 0, batch_size=4, num_workers=1)
+    loader = StreamLoader(images, 1, 0, batch_size=4, num_workers=1)
     with pytest.warns(UserWarning, match="tfds/a has another order each time .* first 1 batches come again"):
-        assert len(list(loader)) == 2
+        loader.start_at(1, {})
+    assert len(list(loader)) == 2
 
 
 def test_a_worker_has_a_tar_file_of_its_own_and_a_device_too(loader_of):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vit_attn.data.images.image_file import as_picture, depth_of, open_file
 
-Whole = UInt8[Tensor, "C _ _"]
+FullSizeImage = UInt8[Tensor, "C _ _"]
 """Pixels of an image in a size of its own."""
 
 
@@ -44,7 +44,7 @@ class ImageList:
             min_side: Shorter side, in pixels, that is enough.
 
         Raises:
-            UserError: If it cannot be read; it is named.
+            UserError: If it cannot be read; the message has its name.
         """
         return as_picture(lambda: self._open(index), channels, self.name(index), min_side, self.bits)
 
@@ -179,7 +179,7 @@ class DecodedImageList:
         pixels: Pixels of each picture.
     """
 
-    def __init__(self, pixels: Sequence[Whole]) -> None:
+    def __init__(self, pixels: Sequence[FullSizeImage]) -> None:
         self.pixels = list(pixels)
 
     def take(self, indices: np.ndarray) -> "DecodedImageList":

@@ -27,7 +27,7 @@ class Split:
         pictures: Where images are read from that are not decoded; afterwards it still has their names.
         class_names: Names of the classes, if they are known from the files only.
         stream: Where the images come from one after another; ``labels`` may be empty until they are decoded.
-        whole: The images in their original sizes, for random crops; ``images`` are their centre crops.
+        full_size: The images in their original sizes, for random crops; ``images`` are their centre crops.
         held_out: Whether the images were held out of the training images, since the data set has no such split.
     """
 
@@ -37,7 +37,7 @@ class Split:
     pictures: ImageList | None = None
     class_names: tuple[str, ...] | None = None
     stream: Stream | None = None
-    whole: DecodedImageList | None = None
+    full_size: DecodedImageList | None = None
     held_out: bool = False
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Split:
             labels=self.labels[chosen],
             ground_truth=None if self.ground_truth is None else partial(_at, self.ground_truth, indices),
             pictures=None if self.pictures is None else self.pictures.take(indices),
-            whole=None if self.whole is None else self.whole.take(indices),
+            full_size=None if self.full_size is None else self.full_size.take(indices),
         )
 
     def of_bits(self, bits: int | None) -> "Split":

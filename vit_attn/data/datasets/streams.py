@@ -79,7 +79,7 @@ class Stream:
 
     @property
     def repeats_its_order(self) -> bool:
-        """Whether an epoch that is read again has the same order, which TensorFlow's shuffling does not guarantee."""
+        """Tell if an epoch that is read again has the same order, which TensorFlow's shuffling does not guarantee."""
         return not self.name.lower().startswith("tfds")
 
     def max_workers(self, ranks: int) -> int | None:

@@ -130,4 +130,4 @@ DROPPED = {
     "places365": "list its images with their labels in a table, for --data.dataset=csv",
     "inaturalist": "put its folders 2021_train and 2021_valid into one, for --data.dataset=folder",
 }
-"""What to do for data sets that an earlier version read through torchvision."""
+"""Advice for data sets that an earlier version read through torchvision."""

@@ -53,7 +53,7 @@ def find_shards(folder: Path) -> dict[str, Shards]:
 
 
 def class_names(folder: Path, shards: dict[str, Shards]) -> tuple[str, ...]:
-    """Class names by index: the lines of ``classes.txt`` beside the tar files, else numbers.
+    """Class names by index: the lines of ``classes.txt`` next to the tar files, else numbers.
 
     Raises:
         UserError: If there are fewer names than classes.
@@ -81,5 +81,7 @@ def _labels(paths: Sequence[Path], split: str) -> list[int]:
         except (OSError, tarfile.TarError, ValueError) as error:
             raise UserError(f"{path} is not a whole tar file of images with .cls labels: {error}") from error
     if (not labels and split != "test") or min(labels, default=0) < 0:
-        raise UserError(f"{paths[0]} has no labels: webdataset keeps them in files that end in .cls, beside the images")
+        raise UserError(
+            f"{paths[0]} has no labels: webdataset keeps them in files that end in .cls, next to the images"
+        )
     return labels

@@ -22,7 +22,7 @@ MIN_UPPER_BYTE = 64
 
 
 def is_deep(picture: Image.Image) -> bool:
-    """Whether a grey picture has more than 8 bits."""
+    """Tell if a grey picture has more than 8 bits."""
     return picture.mode.startswith("I")
 
 

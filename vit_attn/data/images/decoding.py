@@ -1,4 +1,4 @@
-"""Decoding of the pictures of a split into one tensor; corrupt files are named, or left out."""
+"""Decoding of the pictures of a split into one tensor; corrupt files are reported, or left out."""
 
 import os
 from collections.abc import Callable, Sequence

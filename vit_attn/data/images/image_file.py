@@ -39,7 +39,7 @@ def read_picture(path: str | Path, channels: int = 3, bits: int | None = None) -
         bits: Bits that grey pictures of more than 8 use; by default those that hold the picture's own values.
 
     Raises:
-        UserError: If the file cannot be read as an image; it is named.
+        UserError: If the file cannot be read as an image; the message has its name.
     """
     return as_picture(lambda: open_file(path), channels, str(path), bits=bits)
 
@@ -62,7 +62,7 @@ def as_picture(
         bits: Bits that grey pictures of more than 8 use; by default those that hold the picture's own values.
 
     Raises:
-        UserError: If it cannot be read as an image; it is named.
+        UserError: If it cannot be read as an image; the message has its name.
     """
     try:
         with open_picture() as file:
@@ -153,7 +153,7 @@ def depth_of(open_picture: Callable[[], Image.Image]) -> int | None:
 
 
 def _is_inverted(file: Image.Image) -> bool:
-    """Whether 0 is white in a TIFF of more than 8 bits; Pillow inverts only those of 8 bits."""
+    """Tell if 0 is white in a TIFF of more than 8 bits; Pillow inverts only those of 8 bits."""
     return file.format == "TIFF" and is_deep(file) and getattr(file, "tag_v2", {}).get(262) == 0
 
 

@@ -17,8 +17,8 @@ from vit_attn.data.datasets.streams import Stream
 from vit_attn.data.images.bit_depth import NONE_SEEN, Bits
 from vit_attn.data.images.decoding import decode, without_corrupt
 from vit_attn.data.images.used_bits import find_bits
+from vit_attn.data.loading.full_size_images import decode_full_size, decode_full_size_stream
 from vit_attn.data.loading.memory import LoaderKind, fits_in_memory, full_size_bytes
-from vit_attn.data.loading.whole_images import decode_whole, read_whole_stream
 from vit_attn.data.normalization import SAMPLE, Statistics, measure
 from vit_attn.data.transforms.host import min_side
 from vit_attn.data.transforms.rng import lasting_order
@@ -130,7 +130,7 @@ class SplitCache:
 
     @cached_property
     def in_memory(self) -> bool:
-        """Whether all images are kept on the device; decided before any image is decoded."""
+        """Tell if all images are kept on the device; decided before any image is decoded."""
         loader, budget = self.settings.loader, self.settings.budget_gb
         distinct = {name: split for name, split in self.splits.items() if (name, self.tested_on) != ("test", "val")}
         count, each = sum(map(len, distinct.values())), self.channels * self.size[0] * self.size[1]
@@ -138,18 +138,18 @@ class SplitCache:
         measured = loader == "auto" or (loader == "memory" and train.stream is None)
         if not (measured and self.min_area) or train.images is not None:
             return fits_in_memory(loader, count, each, budget)
-        whole = full_size_bytes(train, self.channels, self._min_side, budget * 1e9)
-        mean = (whole + (count - len(train)) * each) / count
+        train_bytes = full_size_bytes(train, self.channels, self._min_side, budget * 1e9)
+        mean = (train_bytes + (count - len(train)) * each) / count
         if loader == "memory" and mean * count > budget * 1e9:
             rank_zero_info(
                 f"loader: memory takes about {mean * count / 1e9:.1f} GB, since augment.random_resized_crop needs "
-                f"whole images; above memory_budget_gb={budget:g}, loader=workers is recommended"
+                f"full-size images; above memory_budget_gb={budget:g}, loader=workers is recommended"
             )
-        return fits_in_memory(loader, count, mean, budget, ", whole for augment.random_resized_crop,")
+        return fits_in_memory(loader, count, mean, budget, ", full-size for augment.random_resized_crop,")
 
     @property
     def _min_side(self) -> int:
-        """Shorter side of a whole image, in pixels, that is enough for the smallest crop."""
+        """Shorter side, in pixels, of a full-size image that has enough detail for the smallest crop."""
         return min_side(self.size, self.min_area)
 
     @torch.inference_mode(False)  # threads fill what is made here, and it outlives the evaluation
@@ -163,14 +163,14 @@ class SplitCache:
             UserError: If a file is corrupt and is not to be left out, or if a class has no image left.
         """
         split, title = self.splits[name], SPLIT_TITLES[name]
-        whole = name == "train" and bool(self.min_area)
+        full_size = name == "train" and bool(self.min_area)
         if split.stream is not None:
             if self.in_memory:
-                self._replace(name, self._read_stream(split.stream, title, whole))
+                self._replace(name, self._read_stream(split.stream, title, full_size))
         elif split.images is None and self.in_memory:
             options = (split, title, self.size, self.channels)
-            if whole:
-                self._replace(name, decode_whole(*options, self._min_side, self.skip_corrupt))
+            if full_size:
+                self._replace(name, decode_full_size(*options, self._min_side, self.skip_corrupt))
             else:
                 self._replace(name, decode(*options, self.skip_corrupt))
         elif split.images is None and self.skip_corrupt and name not in self._checked:
@@ -178,10 +178,10 @@ class SplitCache:
         self._checked.add(name)
         return self.splits[name]
 
-    def _read_stream(self, stream: Stream, title: str, whole: bool) -> Split:
+    def _read_stream(self, stream: Stream, title: str, full_size: bool) -> Split:
         """Decode a stream; images that are missing were corrupt, which webdataset's reader does not report."""
-        if whole:
-            split = read_whole_stream(stream, self.channels, self.size, self.skip_corrupt)
+        if full_size:
+            split = decode_full_size_stream(stream, self.channels, self.size, self.skip_corrupt)
         else:
             split = Split(*stream.first(stream.count, self.size, self.channels, self.skip_corrupt))
         if missing := stream.count - len(split):

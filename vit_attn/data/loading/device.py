@@ -1,25 +1,22 @@
 """Loaders that yield augmented, normalised batches on the training device, as timm's ``PrefetchLoader`` does.
 
-A sampler chooses the images, :class:`MemoryBatches` gathers them on the device or :class:`WorkerBatches` copies them
-there from a worker, and the loader augments and normalises them. Nothing is left for Lightning's transfer hooks.
+A sampler chooses the images, a source (:mod:`~vit_attn.data.loading.batch_sources`) brings them to the device, and the
+loader augments and normalises them. Nothing is left for Lightning's transfer hooks.
 
 These loaders are no ``DataLoader``, so Lightning does not replace their samplers, which handle ranks,
 ``overfit_batches`` and resuming within an epoch themselves.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
-from torch.utils.data import DataLoader
 
-from vit_attn.data.loading.device_dataset import DeviceDataset, DeviceImageList, Pixels
+from vit_attn.data.loading.batch_sources import BatchSource, RawBatch, WorkerBatches
 from vit_attn.data.loading.progress import RunProgress
-from vit_attn.data.loading.sampler import Addresses
-from vit_attn.data.loading.workers import DecodedBatch
 from vit_attn.data.transforms.augment import Augment
 from vit_attn.data.transforms.batch import alternating_flips, augment_batch, random_resized_crops
 from vit_attn.data.transforms.mixup import mix
@@ -28,90 +25,6 @@ from vit_attn.data.transforms.rng import BatchRNG, to_device
 Images = Float[Tensor, "B C height width"]
 Targets = Int64[Tensor, " B"] | Float[Tensor, "B classes"]
 Normalize = Callable[[UInt8[Tensor, "B C height width"]], Images]
-
-
-class RawBatch(NamedTuple):
-    """A batch on its device before augmentation.
-
-    Args:
-        images: Pixels.
-        labels: Class indices.
-        addresses: Address of each image, on the host; None from workers.
-    """
-
-    images: Pixels
-    labels: Int64[Tensor, " B"]
-    addresses: Addresses | None = None
-
-
-@runtime_checkable
-class BatchSource(Protocol):
-    """Where a loader's batches come from."""
-
-    def __len__(self) -> int:
-        """Batches per epoch."""
-        ...
-
-    def on(self, device: torch.device) -> Iterator[RawBatch]:
-        """The batches of an epoch, on a device."""
-        ...
-
-
-@runtime_checkable
-class SizedBatches(Sized, Iterable[Addresses], Protocol):
-    """A sampler of whole batches."""
-
-
-class MemoryBatches:
-    """Batches gathered from a split in the device's memory.
-
-    Args:
-        sampler: Yields the addresses of each batch.
-        split_on: Gives the split on a device.
-    """
-
-    def __init__(
-        self, sampler: SizedBatches, split_on: Callable[[torch.device], DeviceDataset | DeviceImageList]
-    ) -> None:
-        self.sampler, self.split_on = sampler, split_on
-
-    def __len__(self) -> int:
-        """Batches per epoch."""
-        return len(self.sampler)
-
-    def on(self, device: torch.device) -> Iterator[RawBatch]:
-        """The batches of an epoch, gathered on the device."""
-        split = self.split_on(device)
-        for addresses in self.sampler:
-            images, labels = split.gather(addresses)
-            yield RawBatch(images, labels, addresses)
-
-
-class WorkerBatches:
-    """Batches decoded by workers, copied to the device; from pinned memory, the host does not wait for a GPU's copy.
-
-    Args:
-        loader: A ``DataLoader`` that yields :class:`DecodedBatch`.
-        skip_corrupt: Whether corrupt files were left out beforehand, for the message about another one.
-    """
-
-    def __init__(self, loader: DataLoader, skip_corrupt: bool) -> None:
-        self.loader, self.skip_corrupt = loader, skip_corrupt
-
-    def __len__(self) -> int:
-        """Batches per epoch."""
-        return len(self.loader)
-
-    def on(self, device: torch.device) -> Iterator[RawBatch]:
-        """The batches of an epoch, copied to the device.
-
-        Raises:
-            UserError: If a worker could not read a file.
-        """
-        batch: DecodedBatch
-        for batch in self.loader:
-            images, labels = batch.intact(self.skip_corrupt)
-            yield RawBatch(*(each.to(device, non_blocking=device.type == "cuda") for each in (images, labels)))
 
 
 class DeviceLoader:
@@ -182,8 +95,15 @@ class TrainingTransform:
     num_classes: int
     seed: int
 
-    def __call__(self, batch: RawBatch, progress: RunProgress, step: int) -> tuple[Images, Targets]:
-        """Images as the network takes them, and class indices, or class probabilities where images are mixed."""
+    def __call__(self, batch: RawBatch, progress: RunProgress, step: int, fraction: float) -> tuple[Images, Targets]:
+        """Images as the network takes them, and class indices, or class probabilities where images are mixed.
+
+        Args:
+            batch: Pixels and class indices.
+            progress: Progress of the run, for the rank.
+            step: Number of the batch in the run, from 0.
+            fraction: Fraction of the training that is done, for ``mix_until``.
+        """
         images, labels, addresses = batch
         settings, device = self.augment, labels.device
         rng = BatchRNG((self.seed, step), len(labels), progress.rank, progress.world_size, device)
@@ -195,7 +115,7 @@ class TrainingTransform:
             settings = replace(settings, random_resized_crop=0.0)
         mixed = augment_batch(images, settings, self.normalize, rng, mirrored)
         mix_until = 1.0 if settings.mix_until is None else settings.mix_until
-        if (settings.mixup or settings.cutmix) and progress.fraction < mix_until:
+        if (settings.mixup or settings.cutmix) and fraction < mix_until:
             return mix(mixed, labels, self.num_classes, settings.mixup or 0.0, settings.cutmix or 0.0, rng)
         return mixed, labels
 
@@ -210,6 +130,10 @@ class EpochOrder(Protocol):
         """Set the epoch that the next iteration gives."""
         ...
 
+    def start_at(self, batch: int, stopped: Mapping[str, int]) -> None:
+        """Set the first batch of the next iteration, and the state of the run that was stopped before it."""
+        ...
+
     def state_dict(self) -> dict[str, int]:
         """State for a checkpoint."""
         ...
@@ -222,7 +146,8 @@ class EpochOrder(Protocol):
 class TrainingLoader(DeviceLoader):
     """Augmented, normalised training batches in a new order each epoch; a run stopped within an epoch resumes there.
 
-    A Trainer sets the epoch. Without one, each iteration is the next epoch, or the one that ``set_epoch`` sets.
+    The Trainer that trains on it sets the epoch. In a plain loop, before, after or without a Trainer's run, each
+    iteration is the next epoch from its first batch on, or the epoch that ``set_epoch`` sets.
 
     Args:
         batches: Where batches come from.
@@ -246,13 +171,17 @@ class TrainingLoader(DeviceLoader):
     def __iter__(self) -> Iterator[tuple[Images, Targets]]:
         """Images and targets of each batch."""
         # a generator, since Lightning makes the iterator before it restores the epoch that it resumes
-        epoch, alone = self.sampler.epoch, self.progress.trainer is None
-        try:
-            for number, batch in enumerate(self.batches.on(self.device), epoch * len(self)):
-                yield self.transform(batch, self.progress, number if alone else self.progress.step)
-        finally:
-            if alone:
+        run, epoch = self.progress, self.sampler.epoch
+        trainer_trains = run.trains_on(self)
+        first, stopped = (run.batches_consumed, run.loader_state) if trainer_trains else (0, {})
+        self.sampler.start_at(first, stopped)
+        for number, batch in enumerate(self.batches.on(self.device)):
+            if trainer_trains:
+                yield self.transform(batch, run, run.step, run.fraction)
+                continue
+            if number == 0:  # the order of this epoch is drawn by now
                 self.sampler.set_epoch(epoch + 1)
+            yield self.transform(batch, run, epoch * len(self) + number, 0.0)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration, which decides on order and augmentation."""

@@ -4,12 +4,12 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from vit_attn.data.datasets.image_list import DecodedImageList, Whole
+from vit_attn.data.datasets.image_list import DecodedImageList, FullSizeImage
 from vit_attn.data.datasets.splits import Split
 from vit_attn.data.loading.cache import SplitCache
 from vit_attn.data.transforms.rng import to_device
 
-Pixels = UInt8[Tensor, "B C height width"] | list[Whole]
+Pixels = UInt8[Tensor, "B C height width"] | list[FullSizeImage]
 """Images of one size, or of different ones."""
 
 
@@ -45,14 +45,14 @@ class DeviceImageList:
     def __init__(self, pictures: DecodedImageList, labels: Int64[Tensor, " B"], device: torch.device | str) -> None:
         self.pixels, self.labels = [each.to(device) for each in pictures.pixels], labels.to(device)
 
-    def gather(self, addresses: Int64[Tensor, " B"]) -> tuple[list[Whole], Int64[Tensor, " B"]]:
+    def gather(self, addresses: Int64[Tensor, " B"]) -> tuple[list[FullSizeImage], Int64[Tensor, " B"]]:
         """Images and labels of a batch; ``addresses`` are on the host."""
         indices = addresses % len(self.pixels)
         return [self.pixels[index] for index in indices.tolist()], self.labels[indices.to(self.labels.device)]
 
 
 class DeviceSplits:
-    """Splits by name and device, each copied to its device when it is first asked for.
+    """Splits by name and device, each copied to its device at its first use.
 
     Args:
         cache: The decoded splits.
@@ -75,6 +75,6 @@ class DeviceSplits:
 
 def on_device(split: Split, device: torch.device | str) -> DeviceDataset | DeviceImageList:
     """Copy a decoded split to a device."""
-    if split.whole is not None:
-        return DeviceImageList(split.whole, split.labels, device)
+    if split.full_size is not None:
+        return DeviceImageList(split.full_size, split.labels, device)
     return DeviceDataset(split.decoded(), split.labels, device)

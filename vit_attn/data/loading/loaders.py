@@ -13,17 +13,9 @@ from vit_attn.data.datasets.splits import Split
 from vit_attn.data.datasets.streams import Stream
 from vit_attn.data.images.decoding import available_cores
 from vit_attn.data.loading.balance import balanced_order
+from vit_attn.data.loading.batch_sources import BatchSource, MemoryBatches, SizedBatches, WorkerBatches
 from vit_attn.data.loading.cache import SplitCache
-from vit_attn.data.loading.device import (
-    BatchSource,
-    DeviceLoader,
-    MemoryBatches,
-    Normalize,
-    SizedBatches,
-    TrainingLoader,
-    TrainingTransform,
-    WorkerBatches,
-)
+from vit_attn.data.loading.device import DeviceLoader, Normalize, TrainingLoader, TrainingTransform
 from vit_attn.data.loading.device_dataset import DeviceSplits
 from vit_attn.data.loading.progress import RunProgress
 from vit_attn.data.loading.sampler import EvaluationBatches, FixedBatches, FixedOrder, ShuffledBatches
@@ -124,9 +116,9 @@ class Loaders:
         settings = self.settings
         options = {"num_replicas": progress.world_size, "rank": progress.rank, "seed": settings.seed * 1_000_003}
         if progress.overfits:
-            return FixedBatches(split.labels, settings.batch_size, progress, **options)
+            return FixedBatches(split.labels, settings.batch_size, **options)
         order = balanced_order(split.labels) if settings.balance == "sampling" else None
-        return ShuffledBatches(split.labels, settings.batch_size, progress, order, **options)
+        return ShuffledBatches(split.labels, settings.batch_size, order, **options)
 
     def evaluation(
         self, name: str, progress: RunProgress, device: Device = None, order: FixedOrder = lasting_order
@@ -181,7 +173,7 @@ class Loaders:
             batch_size=settings.batch_size,
             seed=settings.seed,
         )
-        return StreamLoader(images, progress, settings.seed, batch_size=settings.batch_size, **workers)
+        return StreamLoader(images, progress.world_size, settings.seed, batch_size=settings.batch_size, **workers)
 
     def _stream_in_order(self, stream: Stream, progress: RunProgress) -> DataLoader:
         """Batches of a stream for evaluation."""

@@ -38,7 +38,7 @@ class RunProgress:
 
     @property
     def step(self) -> int:
-        """Training batches before the current one in the whole run, whatever the optimiser did with them."""
+        """Training batches before the current one in the run, whatever the optimiser did with them."""
         # Lightning counts a batch once it is fetched, so while it is fetched this is the one before
         return self.trainer.fit_loop.epoch_loop.total_batch_idx + 1 if self.trainer else 0
 
@@ -69,10 +69,20 @@ class RunProgress:
 
     @property
     def overfits(self) -> bool:
-        """Whether ``overfit_batches`` asks for the same few batches in every epoch."""
+        """Tell if ``overfit_batches`` asks for the same few batches in every epoch."""
         return bool(getattr(self.trainer, "overfit_batches", 0))
+
+    def trains_on(self, loader: object) -> bool:
+        """Tell if the Trainer is training on a loader now, and no loop of the user's own iterates it.
+
+        A Trainer stays attached to its data when it has finished, with the epoch and the batches of its end.
+        """
+        if self.trainer is None or not self.trainer.training:
+            return False
+        loaders = self.trainer.fit_loop._combined_loader
+        return loaders is not None and any(each is loader for each in loaders.flattened)
 
     @property
     def is_fitting(self) -> bool:
-        """Whether this is a run of ``fit``; true without a Trainer."""
+        """Tell if this is a run of ``fit``; true without a Trainer."""
         return self.trainer is None or self.trainer.state.fn == "fit"

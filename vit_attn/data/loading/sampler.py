@@ -4,7 +4,7 @@ A sampler yields the *addresses* of a batch, ``epoch * images + index`` for each
 epoch depends on its address, so it is the same in any number of workers and in a resumed run.
 """
 
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from typing import Any, cast
 
 import torch
@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from vit_attn.data.loading.progress import RunProgress
 from vit_attn.data.transforms.rng import lasting_order
 from vit_attn.errors import UserError
 
@@ -32,7 +31,6 @@ class ShuffledBatches(DistributedSampler):
     Args:
         images: The split, or anything of its length.
         batch_size: Images per batch on each rank; an incomplete batch at the end of an epoch is dropped.
-        progress: Progress of the run, for the batches of the epoch that a resumed run skips.
         order: Draws the indices of an epoch with a generator; by default a permutation.
         **options: ``num_replicas``, ``rank`` and ``seed`` of ``DistributedSampler``.
     """
@@ -41,12 +39,11 @@ class ShuffledBatches(DistributedSampler):
         self,
         images: Sized,
         batch_size: int,
-        progress: RunProgress | None = None,
         order: RandomOrder | None = None,
         **options: Any,
     ) -> None:
         super().__init__(cast(Dataset, images), **options)
-        self.batch_size, self.progress = batch_size, progress or RunProgress(None)
+        self.batch_size, self.first_batch = batch_size, 0
         self.order = order or (lambda generator: torch.randperm(len(images), generator=generator))
         self.loaded_state: dict[str, int] = {}
 
@@ -56,15 +53,22 @@ class ShuffledBatches(DistributedSampler):
 
     def __iter__(self) -> Iterator[Addresses]:
         """Addresses of each batch that is left of the epoch."""
-        # a generator, since Lightning makes the iterator before it restores the epoch that it resumes
-        consumed, now = self.progress.batches_consumed, self.state_dict()["step_images"]
-        before = (self.loaded_state or self.progress.loader_state).get("step_images", now)
-        if consumed and before != now:
+        yield from self.addresses(self.epoch)[self.first_batch :]
+
+    def start_at(self, batch: int, stopped: Mapping[str, int]) -> None:
+        """Set the first batch of the next iteration.
+
+        Args:
+            batch: The batch in the epoch, from 0; if it is not 0, a run is resumed within the epoch.
+            stopped: State of the run that is resumed, unless :meth:`load_state_dict` got it.
+        """
+        self.first_batch, now = batch, self.state_dict()["step_images"]
+        before = (self.loaded_state or stopped).get("step_images", now)
+        if batch and before != now:
             rank_zero_warn(
                 f"the run was stopped within an epoch with {before} images per step, and resumes with {now}: some "
                 "images of this epoch come twice or not at all"
             )
-        yield from self.addresses(self.epoch)[consumed:]
 
     def addresses(self, epoch: int) -> Int64[Tensor, "batches B"]:
         """Addresses of all batches of an epoch on this rank."""
@@ -84,15 +88,15 @@ class ShuffledBatches(DistributedSampler):
 class FixedBatches(ShuffledBatches):
     """The same batches in every epoch, in an order that is the same in every run, for ``overfit_batches``."""
 
-    def __init__(self, images: Sized, batch_size: int, progress: RunProgress | None = None, **options: Any) -> None:
-        super().__init__(images, batch_size, progress, lambda _: lasting_order(len(images)), **options)
+    def __init__(self, images: Sized, batch_size: int, **options: Any) -> None:
+        super().__init__(images, batch_size, lambda _: lasting_order(len(images)), **options)
 
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: all epochs are alike."""
 
 
 class EvaluationBatches(DistributedSampler):
-    """Batches of a whole split, each image once, whatever the number of ranks.
+    """Batches of all images of a split, each once, whatever the number of ranks.
 
     All ranks together take the next images of the order. Every rank has the same number of batches, and none of them is
     empty: a collective call per batch, such as agreeing to stop, relies on that. (Lightning's own sampler repeats some

@@ -1,6 +1,6 @@
 """Batches of a stream, read from its beginning by workers; a run stopped within an epoch resumes there."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vit_attn.data.datasets.streams import Stream, read_items
-from vit_attn.data.loading.progress import RunProgress
 from vit_attn.data.loading.sampler import too_few_images
 from vit_attn.data.loading.workers import DecodedBatch
 from vit_attn.data.transforms.rng import seed_of, seeded
@@ -75,15 +74,16 @@ class StreamLoader(DataLoader):
 
     Args:
         images: A :class:`StreamImages`.
-        progress: Progress of the run; without a Trainer, ``set_epoch`` sets the epoch.
+        world_size: Number of ranks.
         seed: Seeds, with the epoch, the readers in the workers.
         **options: Options of ``DataLoader``.
     """
 
-    def __init__(self, images: Any, progress: RunProgress, seed: int, **options: Any) -> None:
+    def __init__(self, images: Any, world_size: int, seed: int, **options: Any) -> None:
         self.worker_seeds = torch.Generator()
         super().__init__(images, drop_last=True, collate_fn=collate, generator=self.worker_seeds, **options)
-        self.images, self.progress, self.seed, self.epoch = images, progress, seed, 0
+        self.images, self.world_size, self.seed = images, world_size, seed
+        self.epoch = self.first_batch = 0
         self.loaded_state: dict[str, int] = {}
         images.items.set_loader_cfg(num_workers=self.num_workers)
 
@@ -92,48 +92,51 @@ class StreamLoader(DataLoader):
         return len(self.images.items) // (self.batch_size or 1)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next iteration where no Trainer does."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
 
     def __iter__(self) -> Any:
-        """Batches that are left of the epoch, which Lightning restores before it asks for the first.
-
-        Raises:
-            UserError: If the run was stopped within this epoch with another number of workers or devices.
-        """
-        epoch = self.progress.epoch if self.progress.trainer else self.epoch
-        consumed = self._batches_to_skip()
-        self.images.begin(epoch, consumed)
-        self.worker_seeds.manual_seed(seed_of(self.seed, epoch))
+        """Batches that are left of the epoch."""
+        first = self.first_batch
+        self.images.begin(self.epoch, first)
+        self.worker_seeds.manual_seed(seed_of(self.seed, self.epoch))
         for number, batch in enumerate(super().__iter__()):
-            if number >= consumed:
+            if number >= first:
                 yield batch
 
-    def _batches_to_skip(self) -> int:
-        consumed, stream = self.progress.batches_consumed, self.images.stream
-        if not consumed:
-            return 0
+    def start_at(self, batch: int, stopped: Mapping[str, int]) -> None:
+        """Set the first batch of the next iteration.
+
+        Args:
+            batch: The batch in the epoch, from 0; if it is not 0, a run is resumed within the epoch.
+            stopped: State of the run that is resumed, unless :meth:`load_state_dict` got it.
+
+        Raises:
+            UserError: If that run had another number of workers or devices, or another batch size.
+        """
+        self.first_batch, stream = batch, self.images.stream
+        if not batch:
+            return
         if not stream.repeats_its_order:
             rank_zero_warn(
                 f"{stream.name} has another order each time that it is read: of the epoch in which the run was "
-                f"stopped, some of the images of the first {consumed} batches come again"
+                f"stopped, some of the images of the first {batch} batches come again"
             )
-            return 0
-        stopped = self.loaded_state or self.progress.loader_state
+            self.first_batch = 0
+            return
         for name, now in self.state_dict().items():
-            if (before := stopped.get(name, now)) != now:
+            if (before := (self.loaded_state or stopped).get(name, now)) != now:
                 raise UserError(
                     f"the run was stopped within an epoch of {stream.name}, and what is left of it depends on {name}: "
                     f"it is {now} here and was {before}; set --{name}={before}"
                 )
-        return consumed
 
     def state_dict(self) -> dict[str, int]:
         """Settings that decide how an epoch is sharded; Lightning keeps the epoch and the number of batches."""
         return {
             "data.num_workers": self.num_workers,
             "data.batch_size": self.batch_size or 1,
-            "trainer.devices": self.progress.world_size,
+            "trainer.devices": self.world_size,
         }
 
     def load_state_dict(self, state: dict[str, int]) -> None:
@@ -144,7 +147,7 @@ class StreamLoader(DataLoader):
 class ShardedStream(IterableDataset):
     """Batches of a stream for evaluation on several ranks: every n-th image of n ranks.
 
-    Every rank reads the whole stream. All ranks have the same number of batches and none is empty, as with
+    Every rank reads all of the stream. All ranks have the same number of batches and none is empty, as with
     :class:`~vit_attn.data.loading.sampler.EvaluationBatches`, so a batch is held back until the next one is known.
 
     Args:

@@ -129,7 +129,7 @@ def draw_crops(
         shapes: Height and width of each image.
         min_area: Smallest fraction of the area in a crop.
         rng: Random parameters of this step.
-        tries: Crops that are drawn for each image; if none lies in the image, its centre is taken.
+        tries: Crops that are drawn for each image; if none lies in the image, its centre is cropped.
     """
     height, width = shapes.T[..., None]
     areas = rng.local(rng.generator.uniform(min_area, 1.0, (rng.total, tries))) * height * width

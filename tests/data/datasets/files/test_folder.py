@@ -73,7 +73,7 @@ def test_a_class_may_be_called_as_a_split_is(picture_folder, name: str):
     source, splits = load(picture_folder({"cat": 3, "dog": 3, name: 3}))
     assert source.class_names == tuple(sorted(("cat", "dog", name)))
     assert sum(len(split) for split in splits.values()) == 9
-    assert source.remarks == [f"{name} is taken for a class, as pictures are right in it"]
+    assert source.remarks == [f"{name} is treated as a class, since pictures are directly in it"]
 
 
 def test_what_is_left_out_beside_the_splits_is_told(picture_folder):
@@ -81,7 +81,7 @@ def test_what_is_left_out_beside_the_splits_is_told(picture_folder):
         root = picture_folder({"cat": 3, "dog": 3}, f"all/{split}").parent
     source, splits = load(root)
     assert {name: len(split) for name, split in splits.items()} == {"train": 6, "val": 6}
-    assert source.remarks == ["left out beside the splits: extra (6)"]
+    assert source.remarks == ["left out next to the splits: extra (6)"]
 
 
 def test_pictures_in_deeper_folders_are_found_and_litter_is_not(picture_folder):

@@ -59,17 +59,17 @@ def test_training_set_and_test_set_are_no_classes(tree):
 @pytest.mark.parametrize("way", ["mydata", "a/b/c", "test_data", "train_val_pets"])
 def test_splits_are_found_in_folders_around_them(tree, way: str):
     root = tree({f"{way}/{split}/{name}": 2 for split in ("train", "val") for name in ("cat", "dog")})
-    assert found(root) == (("cat", "dog"), {"train": 4, "val": 4}, [f"taken from {root / way}"])
+    assert found(root) == (("cat", "dog"), {"train": 4, "val": 4}, [f"read from {root / way}"])
 
 
 def test_splits_are_found_beside_folders_without_pictures(tree):
     root = tree({"a/b/train/cat": 2, "a/b/train/dog": 2, "a/b/val/cat": 1, "notes": 0, "a/models": 0})
-    assert found(root)[1:] == ({"train": 4, "val": 1}, [f"taken from {root}/a/b"])
+    assert found(root)[1:] == ({"train": 4, "val": 1}, [f"read from {root}/a/b"])
 
 
 def test_classes_are_found_in_folders_around_them(tree):
     root = tree({"pets/images/cat": 5, "pets/images/dog": 5, "__MACOSX/pets/images/cat": 5})
-    said = [f"taken from {root}/pets/images", "left out 5 files: 5 in __MACOSX"]
+    said = [f"read from {root}/pets/images", "left out 5 files: 5 in __MACOSX"]
     assert found(root) == (("cat", "dog"), {"train": 6, "val": 2, "test": 2}, said)
 
 
@@ -81,14 +81,14 @@ def test_a_split_may_have_its_classes_in_a_folder_of_its_own(tree):
     assert remarks == [
         "train is seg_train/seg_train",
         "test is seg_test/seg_test",
-        "left out beside the splits: seg_pred (3)",
+        "left out next to the splits: seg_pred (3)",
     ]
 
 
 def test_a_vehicle_called_train_is_a_class(tree):
     names, counts, remarks = found(tree({"train": 3, "bus": 3, "boat": 3}))
     assert (names, sum(counts.values())) == (("boat", "bus", "train"), 9)
-    assert remarks == ["train is taken for a class, as pictures are right in it"]
+    assert remarks == ["train is treated as a class, since pictures are directly in it"]
     assert found(tree({"train/steam": 2, "train": 2}))[::2] == (("boat", "bus", "train"), remarks)
 
 
@@ -231,7 +231,7 @@ def test_thumbnails_and_notes_are_left_out_and_counted(tree):
         ({"a": 1, "a/cat": 1, "a/dog": 1, "b/cat": 1, "b/dog": 1}, r"a and b hold the same folders, cat, dog: if they"),
         (
             {"a": 1, "a/train/cat": 1, "a/train/dog": 1, "a/val/cat": 1, "other": 1},
-            r"photos holds a data set with splits, a, beside other: name it with --data.root=.*photos/a$",
+            r"photos holds a data set with splits, a, and other: name it with --data.root=.*photos/a$",
         ),
         ({"learn/cat": 1, "learn/dog": 1, "check/cat": 1}, r"check and learn hold the same folders, cat: if they are "),
         ({"learn/cat/1": 1, "learn/dog": 1, "check/cat/2": 1}, r"check and learn hold the same folders, cat: if they"),
@@ -244,20 +244,20 @@ def test_thumbnails_and_notes_are_left_out_and_counted(tree):
         ),
         (
             {"cat": 1, "dog": 1, "holdout/cat": 1, "holdout/dog": 1},
-            r"holdout holds folders .* as those beside it, cat,",
+            r"holdout holds folders .* of its siblings, cat,",
         ),
         (
             {"train/cat": 1, "train/dog": 1, "train/more/cat": 1, "val/cat": 1},
-            r"photos/train: more holds folders that are called as those beside it, cat: if it",
+            r"photos/train: more holds folders with the names of its siblings, cat: if it",
         ),
         (
             {"a/train/cat": 1, "a/train/dog": 1, "other": 1},
-            r"photos holds a data set with splits, a, beside other: name it with --data.root=.*photos/a$",
+            r"photos holds a data set with splits, a, and other: name it with --data.root=.*photos/a$",
         ),
-        ({"cat": 1, "dog": 1, "extra/Cat": 1}, r"extra holds folders that are called as those beside it, cat: if it"),
+        ({"cat": 1, "dog": 1, "extra/Cat": 1}, r"extra holds folders with the names of its siblings, cat: if it"),
         (
             {"cat": 1, "dog": 1, "more/images/dog": 1, "more/images/x": 1},
-            r"more holds folders .* beside it, dog: if it",
+            r"more holds folders .* of its siblings, dog: if it",
         ),
         (dict.fromkeys(("cat_train", "dog_train", "cat_test", "dog_test"), 1), r"make them test/cat and train/cat, or"),
         (dict.fromkeys(("trainA", "trainB", "testA", "testB"), 1), r"testA and trainA are called as splits of classes"),
@@ -268,7 +268,7 @@ def test_thumbnails_and_notes_are_left_out_and_counted(tree):
         (dict.fromkeys(("cat_train", "cat_test", "owl"), 1), r"cat_test and cat_train are called as splits of classes"),
         (
             {"mydata/train/cat": 1, "mydata/train/dog": 1, "mydata/val/cat": 1, "other": 1},
-            r"photos holds a data set with splits, mydata, beside other: name it with --data.root=.*photos/mydata$",
+            r"photos holds a data set with splits, mydata, and other: name it with --data.root=.*photos/mydata$",
         ),
         (
             {"train_station/a": 1, "train_station/b": 1, "bus/a": 1, "bus/c": 1},

@@ -31,7 +31,7 @@ def test_photos_are_not_taken_for_the_folder_of_downloads(picture_folder, no_dow
     with pytest.raises(
         UserError, match=r"photos holds pictures, such as train/cat/00.png, .* add --data.dataset=folder"
     ):
-        ImageData(name, str(root)).store.load(True)
+        ImageData(name, str(root)).cache.load(True)
     assert sorted(root.rglob("*")) == before
 
 
@@ -39,12 +39,12 @@ def test_photos_are_not_taken_for_the_folder_of_downloads(picture_folder, no_dow
 def test_a_table_is_not_taken_for_a_folder(tmp_path: Path, no_download, name: str):
     (tmp_path / "labels.csv").write_text("path,label\n")
     with pytest.raises(UserError, match=r"labels.csv is a file, not a folder: a table is --data.dataset=csv"):
-        ImageData(name, str(tmp_path / "labels.csv")).store.load(True)
+        ImageData(name, str(tmp_path / "labels.csv")).cache.load(True)
 
 
 def test_a_root_is_not_made_where_nothing_is(tmp_path: Path, no_download):
     with pytest.raises(UserError, match=r"cifar10: no folder .*deep/data, and none .*deep to make it in: set --data.r"):
-        ImageData("cifar10", str(tmp_path / "deep/data")).store.load(True)
+        ImageData("cifar10", str(tmp_path / "deep/data")).cache.load(True)
     assert not (tmp_path / "deep").exists()
 
 

@@ -113,7 +113,7 @@ def test_numbers_of_any_length_are_names_of_classes(table):
 @pytest.mark.parametrize("text", ["none", "NONE", "?", "-", "Na"])
 def test_what_may_be_no_label_is_told(table, text: str):
     file = table([*CATS, f"im/9.png,{text}"])
-    assert csv_source(file).remarks == [f"taken for a class: {text!r}; leave cells without a label empty"]
+    assert csv_source(file).remarks == [f"treated as a class: {text!r}; leave cells without a label empty"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_columns_of_other_names_are_taken_and_told(table, header: str, columns: 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ("path", r"columns must say which column is path, label and, if wanted, split, as path=file,.*; got 'path'"),
+        ("path", r"columns must say which column is path, label and, optionally, split, as path=file,.*; got 'path'"),
         ("picture=file", r"got 'picture=file'"),
         ("path=fiel", r"table.csv has no column 'fiel'; it has file, label, did you mean 'file'\?"),
         ("split=part", r"table.csv has no column 'part'; it has file, label"),
@@ -220,7 +220,7 @@ def test_classes_are_numbered_as_those_of_a_folder(table, tmp_path: Path):
 
 
 def test_a_folder_is_no_table(tmp_path: Path):
-    with pytest.raises(UserError, match=r"is a folder: name the CSV file in it, or take --data.dataset=folder"):
+    with pytest.raises(UserError, match=r"is a folder: name the CSV file in it, or use --data.dataset=folder"):
         csv_source(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Whether the sub-folders of a folder are classes, or may be something else."""
+"""Check that the sub-folders of a folder are classes, and not splits or data sets."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,10 +11,10 @@ from vit_attn.errors import UserError, some_of
 
 
 def check_classes(here: Folder) -> list[str]:
-    """Remarks on sub-folders that are taken for classes.
+    """Check the sub-folders, and return remarks on those that are treated as classes despite their names.
 
     Raises:
-        UserError: If they can be none, or may be something else.
+        UserError: If they cannot be classes, or may be something else.
     """
     if not here.folders:
         refuse_unclassed(here.path)
@@ -38,14 +38,14 @@ def check_classes(here: Folder) -> list[str]:
     for name in named:
         if is_container(name):
             raise UserError(
-                f"{here.path / name} is called as a split is, but holds pictures without classes, and is beside class "
+                f"{here.path / name} is called as a split is, but holds pictures without classes, next to class "
                 "folders: move it elsewhere, or call it otherwise if it is a class"
             )
-    return [f"{name} is taken for a class, as pictures are right in it" for name in named]
+    return [f"{name} is treated as a class, since pictures are directly in it" for name in named]
 
 
 def _refuse_nested_splits(here: Folder) -> None:
-    """Refuse splits in each class, and several data sets side by side."""
+    """Refuse a folder whose classes each hold splits, or that holds data sets."""
     for each in here.filled:
         inner = {split: below for below in each.filled if (split := split_of(below.name))}
         if len(inner) < 2 or "train" not in inner:
@@ -62,17 +62,17 @@ def _refuse_nested_splits(here: Folder) -> None:
 
 
 def _refuse_data_set(here: Folder, one: Folder) -> NoReturn:
-    """Refuse a folder with one data set of several, or with one beside other folders."""
+    """Refuse a folder with several data sets, or with one data set and other folders."""
     several = [other.name for other in here.filled if any(map(is_training, other.filled))]
-    beside = [other.name for other in here.filled if other is not one]
-    what, it = f"a data set with splits, {one.name}, beside {some_of(beside, 4)}", "it"
+    others = [other.name for other in here.filled if other is not one]
+    what, it = f"a data set with splits, {one.name}, and {some_of(others, 4)}", "it"
     if len(several) > 1:
         what, it = f"several data sets, {some_of(several, 4)}", "one"
     raise UserError(f"{here.path} holds {what}: name {it} with --data.root={one.path}")
 
 
 def _refuse_twins(here: Folder) -> None:
-    """Refuse would-be classes that have the same sub-folders: those are the classes, and they are splits."""
+    """Refuse sub-folders that hold the same sub-folders: those are the classes, and these are splits."""
     seen: dict[str, dict[frozenset[str], Folder]] = {}
     for one in here.filled:
         for names in _levels(one):
@@ -88,25 +88,25 @@ def _refuse_twins(here: Folder) -> None:
 
 
 def _are_alike(names: frozenset[str], others: frozenset[str]) -> bool:
-    """Whether two folders with these sub-folders can hardly be two classes; one common ``images`` may be in each."""
+    """Tell if two folders with these sub-folders can hardly be classes; both may hold one ``images``."""
     shared = len(names & others)
     return shared > 1 or (shared == 1 and (names < others or others < names))
 
 
 def refuse_siblings(here: Folder) -> None:
-    """Refuse a would-be class whose sub-folders are called as those beside it: it is another split of them."""
-    beside = _folded(here)
+    """Refuse a sub-folder that holds folders with the names of its siblings: it is another split of them."""
+    siblings = _folded(here)
     for each in here.filled:
         for names in _levels(each):
-            if shared := sorted((names & beside) - {class_name(each.name).casefold()}):
+            if shared := sorted((names & siblings) - {class_name(each.name).casefold()}):
                 raise UserError(
-                    f"{here.path}: {each.name} holds folders that are called as those beside it, "
+                    f"{here.path}: {each.name} holds folders with the names of its siblings, "
                     f"{some_of(shared, 3)}: if it is a split, move the others into train; if not, move it elsewhere"
                 )
 
 
 def _levels(folder: Folder) -> Iterator[frozenset[str]]:
-    """Names of the sub-folders, and of those below where there is one only, however they are cased."""
+    """Case-folded names of the sub-folders, level by level as long as there is only one."""
     while folder.filled:
         yield _folded(folder)
         if len(folder.filled) > 1:
@@ -119,7 +119,7 @@ def _folded(folder: Folder) -> frozenset[str]:
 
 
 def _refuse_split_names(here: Folder) -> None:
-    """Refuse would-be classes that are called by split and class, such as ``cat_train`` beside ``cat_test``."""
+    """Refuse sub-folders named by class and split, such as ``cat_train`` and ``cat_test``."""
     named = [(each.name, found, without_split(each.name)) for each in here.filled if (found := splits_in(each.name))]
     for number, (one, split, bare) in enumerate(named):
         for other, another, rest in named[:number]:
@@ -132,15 +132,15 @@ def _refuse_split_names(here: Folder) -> None:
 
 
 def is_training(folder: Folder) -> bool:
-    """Whether a folder is a training split by its name, and divided."""
+    """Tell if a folder has the name of the training split, and class folders."""
     return split_of(folder.name) == "train" and bool(folder.filled)
 
 
 def class_names(folder: Folder) -> set[str]:
-    """Names of the sub-folders, if they are classes."""
+    """Class names of the sub-folders with pictures."""
     return {class_name(each.name) for each in folder.filled}
 
 
-def refuse_unclassed(place: Path) -> NoReturn:
-    """Refuse a folder in which pictures are in no class folder."""
-    raise UserError(f"no classes in {place}: put the images of each class into a sub-folder of its name")
+def refuse_unclassed(folder: Path) -> NoReturn:
+    """Refuse a folder whose pictures are in no class folder."""
+    raise UserError(f"no classes in {folder}: put the images of each class into a sub-folder of its name")

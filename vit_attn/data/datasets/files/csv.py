@@ -1,4 +1,4 @@
-"""``csv``: pictures of one's own, named with their classes in a table."""
+"""``csv``: the user's own pictures, listed with their classes in a table."""
 
 import csv
 import os
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from vit_attn.data.datasets.files.folder import PHOTOS, complete, refuse_unknown_classes
-from vit_attn.data.datasets.files.labels import is_missing, labels_of
+from vit_attn.data.datasets.files.labels import class_of_labels, is_missing
 from vit_attn.data.datasets.files.names import SPLIT_WORDS, in_natural_order, is_split_name, split_of
 from vit_attn.data.datasets.files.table import Line, read_table
 from vit_attn.data.datasets.image_list import ImageFileList
@@ -19,11 +19,11 @@ from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.errors import UserError, did_you_mean, some_of
 
 SHOWN = 3
-"""Files that a message names."""
+"""Most files in a message."""
 
 
 class Row(NamedTuple):
-    """A line of the table: its number, the file, the class, and the split or ``all``."""
+    """Line of the table: its number, the file, the class, and the split or ``all``."""
 
     line: int
     path: Path
@@ -32,19 +32,19 @@ class Row(NamedTuple):
 
 
 def csv_source(table: Path, columns: str | None = None) -> DatasetInfo:
-    """The data set in a CSV file with the columns ``path``, ``label`` and, if wanted, ``split``.
+    """Data set in a CSV file with the columns ``path``, ``label`` and, optionally, ``split``.
 
-    Paths are relative to the file. Labels are names or whole numbers; classes are in natural order. Without ``split``,
-    a tenth of each class is held out for validation and as much for the test, always in the same way. Lines without a
-    label are left out and counted. Other cells are read as they stand: an apostrophe before a name, as ``predict``
+    Paths are relative to the file. Labels are names or integers; classes are in natural order. Without ``split``,
+    a tenth of each class is held out for validation and another for the test, always in the same way. Lines without a
+    label are left out and counted. Other cells are read as they are: an apostrophe before a name, as ``predict``
     writes it before ``=``, belongs to the name.
 
     Args:
         table: The file.
-        columns: Which column is which, as ``path=file,label=class``; by default common names are known.
+        columns: Names of the columns, as ``path=file,label=class``; by default common names are recognised.
 
     Raises:
-        UserError: If the table cannot be read or has no classes, or if a split has classes that training has not.
+        UserError: If the table cannot be read or has no classes, or if a split has classes that training lacks.
     """
     rows, remarks = read_rows(table, columns)
     splits = {row.split: row for row in rows}
@@ -64,13 +64,13 @@ def csv_source(table: Path, columns: str | None = None) -> DatasetInfo:
 
 
 def read_rows(table: Path, columns: str | None = None) -> tuple[list[Row], list[str]]:
-    """The lines of a table that have a label, and remarks.
+    """Read the lines of a table that have a label, and remarks.
 
     Raises:
-        UserError: If it is not such a table, if a line is not whole, or if two lines name the same picture.
+        UserError: If it is not such a table, if a line is incomplete, or if two lines are of the same picture.
     """
     if table.is_dir():
-        raise UserError(f"{table} is a folder: name the CSV file in it, or take --data.dataset=folder")
+        raise UserError(f"{table} is a folder: name the CSV file in it, or use --data.dataset=folder")
     if not table.is_file():
         raise UserError(f"no such CSV file: {table}; name it with --data.root")
     try:
@@ -79,7 +79,7 @@ def read_rows(table: Path, columns: str | None = None) -> tuple[list[Row], list[
         raise UserError(f"{table} cannot be read as a CSV file: {error}") from error
     if not lines:
         raise UserError(f"{table} names no images: it has no line below its header")
-    labels, read = labels_of((line.cells["label"] for line in lines), str(table))
+    labels, read = class_of_labels((line.cells["label"] for line in lines), str(table))
     rows = [_row(table, line, label) for line in lines if (label := labels[line.cells["label"]]) is not None]
     remarks = [
         *remarks,
@@ -89,15 +89,15 @@ def read_rows(table: Path, columns: str | None = None) -> tuple[list[Row], list[
     ]
     if not rows:
         raise UserError(f"{table} names no images with a label")
-    _refuse_same(table, rows)
+    _refuse_duplicates(table, rows)
     return rows, remarks + _describe_folders(rows)
 
 
 def _describe_splits(table: Path, lines: Sequence[Line]) -> list[str]:
-    """A remark on splits that are called otherwise.
+    """Remark on splits with other names than ours.
 
     Raises:
-        UserError: If two texts mean one split: ``train`` and ``train2`` may be two parts of which one is not meant.
+        UserError: If two texts are of one split: of ``train`` and ``train2``, perhaps only one is meant.
     """
     first: dict[str, Line] = {}
     for line in lines:
@@ -117,7 +117,7 @@ def _describe_splits(table: Path, lines: Sequence[Line]) -> list[str]:
 
 
 def _describe_folders(rows: Sequence[Row]) -> list[str]:
-    """A remark on paths in folders of several splits, where the table does not say the split."""
+    """Remark on paths in folders of several splits in a table without a split column."""
     called: dict[str | None, str] = {}
     for folder in sorted({row.path.parent for row in rows if row.split == "all"}):
         names = [name for name in folder.parts if is_split_name(name)]
@@ -127,18 +127,18 @@ def _describe_folders(rows: Sequence[Row]) -> list[str]:
 
 
 def _unlabelled(table: Path, lines: Sequence[Line]) -> list[str]:
-    """A remark on lines without a label; each is looked through as the others are."""
+    """Remark on lines without a label, whose paths and splits are checked as well."""
     splits = Counter(_row(table, line, "").split for line in lines)
     if not lines:
         return []
     texts = Counter(line.cells["label"] or "empty" for line in lines)
-    said = ", ".join(f"{count} {text}" for text, count in texts.most_common(SHOWN))
+    counts = ", ".join(f"{count} {text}" for text, count in texts.most_common(SHOWN))
     where = "" if set(splits) == {"all"} else f" in {', '.join(f'{split} ({splits[split]})' for split in splits)}"
-    return [f"left out {len(lines)} line{'s' * (len(lines) > 1)} without a label{where}: {said}"]
+    return [f"left out {len(lines)} line{'s' * (len(lines) > 1)} without a label{where}: {counts}"]
 
 
-def _refuse_same(table: Path, rows: Sequence[Row]) -> None:
-    """A picture that is named twice could be trained on and tested on, or be of two classes."""
+def _refuse_duplicates(table: Path, rows: Sequence[Row]) -> None:
+    """Refuse a picture on two lines, which might be trained on and tested on, or be of two classes."""
     lines: dict[str, Row] = {}
     for row in rows:
         first = lines.setdefault(os.path.normpath(row.path), row)
@@ -163,7 +163,7 @@ def _row(table: Path, line: Line, label: str) -> Row:
 
 
 def _refuse_missing(table: Path, rows: Sequence[Row]) -> None:
-    """Name the first files that are not there."""
+    """Refuse a table with files that do not exist, and list the first of them."""
     missing = [row for row in rows if not row.path.is_file()]
     if not missing:
         return

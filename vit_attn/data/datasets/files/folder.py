@@ -1,4 +1,4 @@
-"""``folder``: pictures of one's own, those of each class in a sub-folder."""
+"""``folder``: the user's own pictures, with those of each class in a sub-folder."""
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from vit_attn.checkpoints.class_names import class_name
-from vit_attn.data.datasets.files.folder_layout import Layout, describe_loose, find_layout, left_out_of
-from vit_attn.data.datasets.files.listing import Folder, linked_twice, scan, what_is_left_out
+from vit_attn.data.datasets.files.folder_layout import Layout, describe_loose, find_layout, left_out_remarks
+from vit_attn.data.datasets.files.listing import Folder, describe_left_out, describe_linked_twice, scan
 from vit_attn.data.datasets.files.names import describe_look_alikes, in_natural_order
 from vit_attn.data.datasets.files.roots import refuse_file
 from vit_attn.data.datasets.held_out import partition
@@ -18,79 +18,80 @@ from vit_attn.data.transforms.augment import OFF, Augment
 from vit_attn.errors import UserError, did_you_mean, some_of
 
 PHOTOS = Augment(random_resized_crop=0.35, flip=0.5).over(OFF)
-"""What photographs of unlike sizes stand without losing their class."""
+"""Augmentation that leaves the class of photographs of different sizes as it is."""
 
 
 def folder_source(root: Path) -> DatasetInfo:
-    """The data set in a folder.
+    """Data set in a folder.
 
     It holds ``CLASS/…``, or ``train/CLASS/…``, ``val/CLASS/…`` and, if there is a test split, ``test/CLASS/…``; the
-    splits may be called otherwise, such as ``training_set``, and may be some folders deeper. Only names are read here.
-    What is not split is shared out 80 : 10 : 10 for every class, always in the same way.
+    splits may have other names, such as ``training_set``, and may be some folders deeper. Only names are read here.
+    Images without a split are partitioned 80 : 10 : 10 in every class, always in the same way.
 
     Raises:
         UserError: If there are no classes, if a class is empty, if a split has a class that training has not, or if
-            it cannot be known what the sub-folders are.
+            the sub-folders are ambiguous.
     """
     refuse_file(root)
     found = scan(root)
     layout = find_layout(found)
-    first = next(iter(layout.places.values()))
-    remarks = [*layout.remarks, *left_out_of(found)]
+    first = next(iter(layout.split_folders.values()))
+    remarks = [*layout.remarks, *left_out_remarks(found)]
     pictures = {
-        "train" if first is place else split: _classes(place, remarks) for split, place in layout.places.items()
+        "train" if first is folder else split: _classes(folder, remarks)
+        for split, folder in layout.split_folders.items()
     }
     _refuse_empty(first)
     names = tuple(in_natural_order(pictures["train"]))
     if len(names) == 1:
         raise UserError(f"{first.path} has one class only, {names[0]!r}: a classifier needs at least two sub-folders")
-    for split, place in list(layout.places.items())[1:]:
+    for split, folder in list(layout.split_folders.items())[1:]:
         if _is_unlabelled(pictures[split], names):
-            layout.unlabelled[place.name] = layout.places.pop(split)
+            layout.unlabelled[folder.name] = layout.split_folders.pop(split)
             continue
-        refuse_unknown_classes(pictures[split], names, str(place.path))
+        refuse_unknown_classes(pictures[split], names, str(folder.path))
     remarks += [*unlabelled_remarks(layout), *describe_look_alikes(names)]
-    remarks += linked_twice(
+    remarks += describe_linked_twice(
         found, (path for classes in pictures.values() for files in classes.values() for path in files)
     )
-    lists = {split: pictures["train" if place is first else split] for split, place in layout.places.items()}
-    places = {split: place.path for split, place in layout.places.items()}
-    return DatasetInfo(names, None, None, None, partial(_load, root, places, lists, names), PHOTOS, remarks=remarks)
+    lists = {split: pictures["train" if folder is first else split] for split, folder in layout.split_folders.items()}
+    folders = {split: folder.path for split, folder in layout.split_folders.items()}
+    return DatasetInfo(names, None, None, None, partial(_load, root, folders, lists, names), PHOTOS, remarks=remarks)
 
 
-def _classes(place: Folder, remarks: list[str]) -> dict[str, list[str]]:
-    """The pictures of each class; folders whose names differ in their Unicode form only are one class, and told."""
+def _classes(folder: Folder, remarks: list[str]) -> dict[str, list[str]]:
+    """Pictures by class; folders whose names differ only in their Unicode form are one class, with a remark."""
     found: dict[str, list[str]] = {}
-    for each in place.filled:
+    for each in folder.filled:
         if (name := class_name(each.name)) in found:
-            remarks.append(f"two folders of {place.path} are the class {name!r}, spelt alike")
+            remarks.append(f"two folders of {folder.path} are the class {name!r}, spelt alike")
         found.setdefault(name, []).extend(each.all_pictures())
-    remarks += describe_loose(place)
+    remarks += describe_loose(folder)
     return found
 
 
-def _refuse_empty(place: Folder) -> None:
-    if not place.folders:
-        raise UserError(f"no classes in {place.path}: put the images of each class into a sub-folder of its name")
-    for each in place.folders:
+def _refuse_empty(folder: Folder) -> None:
+    if not folder.folders:
+        raise UserError(f"no classes in {folder.path}: put the images of each class into a sub-folder of its name")
+    for each in folder.folders:
         if not each.count:
-            holds = what_is_left_out(each.all_left_out())
+            holds = describe_left_out(each.all_left_out())
             what = f"holds no picture ({holds})" if holds else "is empty"
             raise UserError(f"class folder {each.path} {what}: put images there, or remove it")
 
 
 def _is_unlabelled(classes: Collection[str], known: Sequence[str]) -> bool:
-    """Whether a split's only folder is no class but holds all its pictures, such as ``test/images``."""
+    """Tell if a split's only folder holds all its pictures and is no class, such as ``test/images``."""
     return len(classes) == 1 and not {name.casefold() for name in classes} & {name.casefold() for name in known}
 
 
 def refuse_unknown_classes(found: Collection[str], known: Sequence[str], where: str) -> None:
-    """Refuse classes that training has not: a network cannot name them, so they would count as mistakes, or not at all.
+    """Refuse classes that training lacks: a network cannot predict them, so they would count as mistakes or not at all.
 
     Args:
         found: Classes of another split.
-        known: Those of training.
-        where: The split, for the message.
+        known: Classes of training.
+        where: Name of the split for the message.
 
     Raises:
         UserError: If there are any.
@@ -114,30 +115,30 @@ def unlabelled_remarks(layout: Layout) -> list[str]:
 
 def _load(
     root: Path,
-    places: Mapping[str, Path],
+    folders: Mapping[str, Path],
     classes: Mapping[str, Mapping[str, Sequence[str]]],
     class_names: Sequence[str],
     _root: Path,
     _download: bool,
 ) -> dict[str, Split]:
-    splits = {split: _split(pictures, class_names, places[split]) for split, pictures in classes.items()}
+    splits = {split: _split(pictures, class_names, folders[split]) for split, pictures in classes.items()}
     return complete(splits, str(root), class_names)
 
 
-def _split(classes: Mapping[str, Sequence[str]], class_names: Sequence[str], place: Path) -> Split:
-    """The pictures of a split, which are known by their way from the folder of its classes, wherever that lies."""
+def _split(classes: Mapping[str, Sequence[str]], class_names: Sequence[str], folder: Path) -> Split:
+    """Split of the pictures, whose names are relative to the folder of its classes, so that it may be moved."""
     paths, labels = [], []
     for label, name in enumerate(class_names):
         files = classes.get(name, ())
         paths += files
         labels += [label] * len(files)
-    return Split(None, torch.tensor(labels), pictures=ImageFileList(paths, place))
+    return Split(None, torch.tensor(labels), pictures=ImageFileList(paths, folder))
 
 
 def complete(splits: Mapping[str, Split], where: str, class_names: Sequence[str]) -> dict[str, Split]:
-    """All three splits, where one of all images, of training, or of training and validation is there.
+    """Hold out the splits that are missing of training, validation and test.
 
-    The test split is left out where the validation split is given and the test split is not.
+    There is no test split if the validation split is given and the test split is not.
     """
     if "all" in splits:
         return dict(zip(("train", "val", "test"), partition(splits["all"], 3, where, class_names), strict=True))

@@ -1,4 +1,4 @@
-"""What a folder holds: pictures and sub-folders; what is left out of it is counted."""
+"""Listing of a folder's pictures and sub-folders, with counts of the files that are left out."""
 
 import os
 from collections import Counter
@@ -13,23 +13,23 @@ LITTER_FOLDERS = frozenset(
     "@eadir @tmp @recycle @recently-snapshot #recycle #snapshot __macosx __pycache__ $recycle.bin lost+found "
     "~snapshot".split()
 ) | {"system volume information"}
-"""Folders in which systems and file servers keep thumbnails and what was deleted; so are those with a dot before."""
+"""Folders of systems and file servers with thumbnails and deleted files, as are those that begin with a dot."""
 LITTER_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 CIRCLES = "linked to a folder above"
 SHOWN = 6
-"""Kinds of what is left out that a line names."""
+"""Most kinds of left-out files in a remark."""
 
 
 @dataclass
 class Folder:
-    """A folder with all that is below it.
+    """A folder with everything below it.
 
     Args:
-        path: Where it is.
-        pictures: Files in it that have the ending of a picture, in order.
-        folders: Its sub-folders, in order.
-        left_out: What else is in it, by kind.
-        links: How many of its files and sub-folders are links.
+        path: Path of the folder.
+        pictures: Sorted paths of the files in it with a picture's suffix.
+        folders: Sorted sub-folders.
+        left_out: Number of other files in it, by kind.
+        links: Number of links among its files and sub-folders.
     """
 
     path: Path
@@ -40,11 +40,11 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the folder."""
         return self.path.name
 
     def all_pictures(self) -> Iterator[str]:
-        """The pictures in it and below it, by name, as if files and folders were alike."""
+        """Pictures in it and below it, sorted by name, files and folders together."""
         named: list[tuple[str, str | Folder]] = [(os.path.basename(path), path) for path in self.pictures]
         named += [(folder.name, folder) for folder in self.folders]
         for _, each in sorted(named, key=lambda pair: pair[0]):
@@ -61,16 +61,16 @@ class Folder:
         return [folder for folder in self.folders if folder.count]
 
     def all_left_out(self) -> Counter[str]:
-        """What was left out of it and of all below it, by kind."""
+        """Number of files left out in it and below it, by kind."""
         return sum((folder.all_left_out() for folder in self.folders), Counter(self.left_out))
 
     def has_links(self) -> bool:
-        """Whether it, or a folder below it, has links."""
+        """Tell if it or a folder below it has links."""
         return self.links > 0 or any(folder.has_links() for folder in self.folders)
 
 
 def scan(folder: Path) -> Folder:
-    """All that is in a folder and below it; through links, but not in circles.
+    """List a folder recursively, following links, but not in circles.
 
     Raises:
         UserError: If a folder cannot be read.
@@ -79,31 +79,31 @@ def scan(folder: Path) -> Folder:
 
 
 def _scan(path: Path, real: Path, above: tuple[Path, ...]) -> Folder:
-    """A folder; ``above`` are those, without links, through which it was reached."""
+    """List a folder; ``above`` are the real paths of the folders through which it was reached."""
     found, above = Folder(path), (*above, real)
     for entry in _entries(path):
-        name, place = entry.name, path / entry.name
+        name, child = entry.name, path / entry.name
         found.links += _is_link(entry)
         if not _is_folder(entry):
             kind = _kind_of_file(name)
             if kind is None:
-                found.pictures.append(str(place))
+                found.pictures.append(str(child))
             else:
                 found.left_out[kind] += 1
             continue
-        inside = Path(os.path.realpath(place)) if _is_link(entry) else real / name
+        inside = Path(os.path.realpath(child)) if _is_link(entry) else real / name
         if any(each.is_relative_to(inside) for each in above):
             found.left_out[CIRCLES] += 1
             continue
         if is_litter(name):
-            found.left_out[f"in {name}"] += _count_litter(place, inside, above)
+            found.left_out[f"in {name}"] += _count_litter(child, inside, above)
         else:
-            found.folders.append(_scan(place, inside, above))
+            found.folders.append(_scan(child, inside, above))
     return found
 
 
 def _count_litter(path: Path, real: Path, above: tuple[Path, ...]) -> int:
-    """Pictures below a folder of the system, which users may often not read, such as ``lost+found``."""
+    """Count the pictures below a folder of the system; 0 if it cannot be read, as often ``lost+found``."""
     try:
         return _scan(path, real, above).count
     except UserError:
@@ -130,12 +130,12 @@ def _is_link(entry: os.DirEntry[str]) -> bool:
 
 
 def is_litter(name: str) -> bool:
-    """Whether a folder is none of the user's, by its name."""
+    """Tell by its name if a folder is one of the system and not the user's."""
     return name.startswith(".") or name.lower() in LITTER_FOLDERS
 
 
 def _kind_of_file(name: str) -> str | None:
-    """How a file is counted that is no picture."""
+    """Kind under which a file that is no picture is counted; None for a picture."""
     if name.startswith("._"):
         return "._…"
     if name.lower() in LITTER_FILES:
@@ -146,12 +146,12 @@ def _kind_of_file(name: str) -> str | None:
     return None if ending in SUFFIXES else ending or "without an ending"
 
 
-def linked_twice(folder: Folder, pictures: Iterable[str]) -> list[str]:
-    """A remark on pictures that links make be there more than once: one may be of two splits, or of two classes.
+def describe_linked_twice(folder: Folder, pictures: Iterable[str]) -> list[str]:
+    """Remark on pictures that are reached more than once through links, which may put one into two splits or classes.
 
     Args:
-        folder: Where they are.
-        pictures: Those that are taken.
+        folder: Folder that was listed.
+        pictures: Pictures that are used.
     """
     if not folder.has_links():
         return []
@@ -160,7 +160,7 @@ def linked_twice(folder: Folder, pictures: Iterable[str]) -> list[str]:
     for path in pictures:
         try:
             known = os.stat(path)
-        except OSError:  # a link to nothing, which is named when it is read
+        except OSError:  # a broken link, which reading reports
             continue
         if (known.st_dev, known.st_ino) in files:
             again.append(path)
@@ -170,7 +170,7 @@ def linked_twice(folder: Folder, pictures: Iterable[str]) -> list[str]:
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], Counter[str]]:
-    """The pictures of a folder and of those below it, and what was left out.
+    """Pictures in a folder and below it, and numbers of left-out files by kind.
 
     Raises:
         UserError: If a folder cannot be read.
@@ -179,10 +179,10 @@ def pictures_in(folder: Path) -> tuple[list[Path], Counter[str]]:
     return [Path(path) for path in found.all_pictures()], found.all_left_out()
 
 
-def what_is_left_out(counts: Counter[str]) -> str:
-    """Numbers and kinds of what was left out, or nothing.
+def describe_left_out(counts: Counter[str]) -> str:
+    """Describe the left-out files by number and kind; empty if there are none.
 
-    >>> what_is_left_out(Counter({"in @eaDir": 12, ".txt": 1}))
+    >>> describe_left_out(Counter({"in @eaDir": 12, ".txt": 1}))
     'left out 13 files: 12 in @eaDir, 1 .txt'
     """
     if not (total := counts.total()):

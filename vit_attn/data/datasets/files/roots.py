@@ -1,4 +1,4 @@
-"""A root that is of another data set than the one that was named."""
+"""Checks for a root that belongs to another data set than the one of that name."""
 
 import os
 from pathlib import Path
@@ -16,14 +16,14 @@ OF_TORCHVISION = frozenset(
         "2021_train_mini cifar-10-batches-py cifar-100-python"
     ).split()
 )
-"""Folders that torchvision makes in a root; pictures in them are nobody's own."""
-DEPTH = 4
-MOST_LOOKED_AT = 20_000
-"""Entries of the root's folders that are looked at for a picture."""
+"""Folders that torchvision makes in a root; pictures in them are not the user's own."""
+MAX_DEPTH = 4
+MAX_ENTRIES = 20_000
+"""Most entries of the root's folders among which a picture is searched."""
 
 
 def refuse_file(root: Path) -> None:
-    """Refuse a root that is no folder, and say what may be meant.
+    """Refuse a root that is not a folder, with a hint at what may be meant.
 
     Raises:
         UserError: If so.
@@ -38,14 +38,14 @@ def refuse_file(root: Path) -> None:
 
 
 def refuse_other_root(name: str, root: Path) -> None:
-    """Refuse to download a data set into a root that is meant for something else: one's own pictures, or nothing yet.
+    """Refuse to download a data set into a root with the user's own pictures, or into a mistyped one.
 
     Args:
         name: The data set, which is not in the root.
         root: The folder of its files.
 
     Raises:
-        UserError: If the root is a file, if it holds pictures of one's own, or if the folder above it is not there.
+        UserError: If the root is a file, if it holds the user's own pictures, or if its parent does not exist.
     """
     if root.is_file():
         refuse_file(root)
@@ -59,7 +59,7 @@ def refuse_other_root(name: str, root: Path) -> None:
 
 
 def own_picture(root: Path) -> Path | None:
-    """A picture in a folder or some folders deeper, that is not in one of torchvision's."""
+    """First picture in a folder or a few levels below it, outside of torchvision's folders."""
     waiting, seen = [(root, 0)], 0
     while waiting:
         folder, depth = waiting.pop(0)
@@ -69,11 +69,11 @@ def own_picture(root: Path) -> Path | None:
             continue
         for entry in entries:
             seen += 1
-            if seen > MOST_LOOKED_AT:
+            if seen > MAX_ENTRIES:
                 return None
             if entry.is_dir():
                 known = is_litter(entry.name) or (depth == 0 and entry.name.lower() in OF_TORCHVISION)
-                if not known and depth < DEPTH:
+                if not known and depth < MAX_DEPTH:
                     waiting.append((folder / entry.name, depth + 1))
             elif not entry.name.startswith(".") and os.path.splitext(entry.name)[1].lower() in SUFFIXES:
                 return folder / entry.name

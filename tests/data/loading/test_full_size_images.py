@@ -57,9 +57,7 @@ def images_of(root: Path, trainer_at, loader: str, augment: dict, epochs: int = 
     for epoch in range(epochs):
         order = data.train_dataloader()
         order.sampler.set_epoch(epoch)
-        for batch in order:
-            batches.append(batch[0])
-            data.trainer.fit_loop.epoch_loop.total_batch_idx += 1
+        batches += [images for images, _ in order]
     return torch.cat(batches)
 
 
@@ -111,14 +109,14 @@ def test_what_whole_pictures_take_is_counted_before_they_are_decoded(photos: Pat
                          normalize="imagenet", augment=Augment(random_resized_crop=crop))  # fmt: skip
         data.trainer = trainer_at(1, 0)
         data.setup("fit")
-        return data.store.in_memory
+        return data.cache.in_memory
 
     fitted, whole = 30 * 3 * SIZE**2 / 1e9, 24 * 3 * sum(h * w for h, w in SHAPES) / 5 / 1e9
     assert in_memory(1.1 * fitted, 0.0)
     with caplog.at_level("INFO"):
         assert not in_memory(1.1 * fitted, 0.35)
     assert "loader: workers, since the 30 decoded images are" in caplog.text
-    assert "whole for augment.random_resized_crop, and memory_budget_gb" in caplog.text
+    assert "full-size for augment.random_resized_crop, and memory_budget_gb" in caplog.text
     assert in_memory(1.3 * (whole + fitted), 0.35)
 
 
@@ -128,12 +126,12 @@ def test_memory_that_was_asked_for_says_what_whole_pictures_take(photos: Path, t
     data.trainer = trainer_at(1, 0)
     with caplog.at_level("INFO"):
         data.setup("fit")
-    assert data.store.in_memory
-    assert "loader: memory takes about 0.0 GB, since augment.random_resized_crop needs whole images" in caplog.text
+    assert data.cache.in_memory
+    assert "loader: memory takes about 0.0 GB, since augment.random_resized_crop needs full-size images" in caplog.text
 
 
 def test_measuring_keeps_no_whole_pictures(photos: Path):
     data = ImageData("folder", str(photos), img_size=SIZE, loader="memory", normalize="imagenet")
     data.setup("test")
-    assert data.splits["test"].whole is None
+    assert data.splits["test"].full_size is None
     assert data.splits["test"].decoded().shape[-2:] == (SIZE, SIZE)
