@@ -82,7 +82,7 @@ def test_layer_wise_decay_gives_each_parameter_the_rate_that_timms_network_has()
         of = {id(parameter): group for group in optimizer.param_groups for parameter in group["params"]}
         groups = {name: of[id(parameter)] for name, parameter in net.named_parameters()}
         scales.append({name: (group["lr_scale"], group["weight_decay"]) for name, group in groups.items()})
-    if "reg_token" not in theirs.no_weight_decay():  # timm before 1.0.31 treats registers as it treats the head
+    if "reg_token" not in theirs.no_weight_decay():  # in older timm
         for of_net in scales:
             del of_net["reg_token"]
     assert scales[0] == scales[1]
