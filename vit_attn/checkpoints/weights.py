@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import timm
 from timm.models.vision_transformer import checkpoint_filter_fn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from vit_attn.checkpoints.finite import refuse_not_finite
 from vit_attn.checkpoints.io import read_checkpoint, read_safetensors, weights_file
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.files import WriteError
 from vit_attn.model.downloads import downloaded
 from vit_attn.model.pretrained import head_warning, names_network, pretrained_weights
 
@@ -25,9 +27,15 @@ def save_weights(net: nn.Module, path: str | Path, metadata: dict[str, str] | No
         net: The network.
         path: The file.
         metadata: Header of the file.
+
+    Raises:
+        WriteError: If it cannot be written, as on a full disk.
     """
     state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    safetensors.torch.save_file(state, str(path), metadata)
+    try:
+        safetensors.torch.save_file(state, str(path), metadata)
+    except safetensors.SafetensorError as error:  # no OSError, whatever the system says
+        raise WriteError(f"{path} could not be written: {error}") from error
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

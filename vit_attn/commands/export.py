@@ -94,6 +94,14 @@ def run(command: str, options: list[str]) -> int:
 
 
 def _target(to: str) -> tuple[Path, bool]:
-    """File to write, and whether the user named its folder."""
+    """File to write, and whether the user named its folder.
+
+    Raises:
+        UserError: If the path is empty, or if the folder is a file.
+    """
+    if not to.strip():
+        raise UserError("--to needs the path of a folder or a file")
     is_folder = to.endswith(("/", os.sep)) or Path(to).is_dir()
+    if is_folder and Path(to).exists() and not Path(to).is_dir():
+        raise UserError(f"{Path(to)} is a file: name another folder")
     return (Path(to, "model.safetensors") if is_folder else Path(to)), is_folder
