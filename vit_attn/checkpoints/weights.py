@@ -39,7 +39,7 @@ def save_weights(net: nn.Module, path: str | Path, metadata: dict[str, str] | No
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
+    """Read the tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
 
     Args:
         path: A file, a folder of an export, an ``https://`` or ``http://`` address, or a name in timm's registry.
@@ -72,7 +72,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def _network_hint(path: Path) -> str:
-    """Hint for a path that looks like a misspelt name of a network."""
+    """Make a hint for a path that looks like a misspelt name of a network."""
     if len(path.parts) > 1 or path.suffix in (".ckpt", ".safetensors", ".pt", ".pth", ".bin"):
         return ""
     return did_you_mean(path.name.partition(".")[0], timm.list_models()) or ", neither a file nor a network's name"

@@ -1,4 +1,4 @@
-"""``judge``: options of the command that evaluates attention maps; its steps are in ``judging``."""
+"""Evaluate how faithful attention maps are, on validation images."""
 
 import argparse
 
