@@ -33,17 +33,16 @@ LOGGED = {"train/loss": "min", "val/loss": "min", "val/accuracy": "max"}
 
 
 class Classifier(L.LightningModule):
-    """Image classification by any network of timm's registry, ours among them.
+    """Image classification by any network in timm's registry, ours (``vit_attn_*``) among them.
 
     Args:
-        arch: A registered name; ``timm.list_models("vit_attn_*")`` has ours. By default the network that ``weights``
-            are of, and ``vit_attn_tiny_patch4_32`` without them.
+        arch: Name in timm's registry; by default the network of ``weights``, or ``vit_attn_tiny_patch4_32``.
         arch_options: Arguments of the network to change, such as ``embed_dim``, ``depth``, ``num_heads`` or
             ``global_pool``.
-        weights: Initial weights: a checkpoint or an export of ours, which brings its network along; a name of timm's
-            registry, such as ``vit_small_patch16_224``; or another file of weights, or its address (``https://…``),
-            which needs ``arch``. Positions and patches are resampled and a head of other classes is left out, with a
-            warning. By default random.
+        weights: Initial weights: a checkpoint or an export of ours, whose network is built; a name in timm's registry,
+            such as ``vit_small_patch16_224``; or another file of weights, or its address (``https://…``), which needs
+            ``arch``. Positions and patches are resampled and a head of other classes is left out, with a warning. By
+            default random.
         num_classes: Number of classes; on the command line it comes from the data.
         img_size: Height and width of the images in pixels; on the command line it comes from the data.
         in_chans: Channels of the images; on the command line it comes from the data.
@@ -118,7 +117,7 @@ class Classifier(L.LightningModule):
         self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
 
     def setup(self, stage: str) -> None:
-        """Freeze what does not train yet; compile the network, in place so that its parameters keep their names."""
+        """Freeze what does not train yet; compile the network itself, so that its parameters keep their names."""
         if stage != "fit":
             return
         self.probe_steps, self.seed = None, torch.initial_seed() % 2**63

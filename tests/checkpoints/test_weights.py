@@ -217,3 +217,8 @@ def test_files_without_weights_are_refused(tmp_path: Path):
     ):
         with pytest.raises(UserError, match=message):
             read_weights(tmp_path / name)
+
+
+def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Path):
+    with pytest.raises(OSError, match=r"none/net\.safetensors could not be written: .*No such file"):
+        save_weights(nn.Linear(1, 1), tmp_path / "none" / "net.safetensors")

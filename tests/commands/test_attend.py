@@ -159,7 +159,7 @@ def test_a_picture_that_is_named_twice_is_drawn_once_and_that_is_said(
     assert main(["attend", *named, "--model", "vit_attn_coins_patch4_32", "--out", "out"]) == 0
     said = capsys.readouterr().out
     assert said.count(" -> ") == 2
-    assert "named more than once, read once: 2 images" in said
+    assert "listed more than once, read once: 2 images" in said
     assert "; 2 images\n" in said
     assert said.index("coins_1.png: ") < said.index("coins_0.png: ")
     results = {f"coins_{i}.attention.{kind}" for i in (0, 1) for kind in ("png", "npz")}

@@ -139,6 +139,8 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
         ([MODEL, "--to=m.safetensors", "--with_normalize"], "weights have no program that could normalise"),
         ([MODEL, "--to=m.onnx", "--with_normalize=bytes"], "--with_normalize"),
         ([MODEL, "--to=m.onnx", "--tolerance=0"], "--tolerance must be above 0, got 0.0"),
+        ([MODEL, "--to="], "--to needs the path of a folder or a file"),
+        ([MODEL, "--to=there.onnx/"], "there.onnx is a file: name another folder"),
         ([MODEL, "--to=there.onnx"], "there.onnx exists already: name another file, or add --overwrite"),
         (["--model=nope", "--to=m.onnx"], "unknown network 'nope'"),
         (["--model=none.safetensors", "--to=m.onnx"], "weights not found: none.safetensors"),

@@ -49,6 +49,13 @@ def test_a_checkpoint_tells_its_own(tmp_path: Path):
             find_statistics(str(tmp_path / f"{name}.ckpt"), DATASETS)
 
 
+def test_a_checkpoint_of_a_network_that_is_not_known_here_tells_its_statistics(tmp_path: Path):
+    card = ModelCard("", {}, ("cat", "dog"), (3, 8, 8), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), dataset="pets")
+    network = {"arch": "of_a_plugin", "num_classes": 2, "in_chans": 3, "img_size": [16, 16]}
+    torch.save({DATA_KEY: card.data_state(), "hyper_parameters": network}, tmp_path / "a.ckpt")
+    assert find_statistics(str(tmp_path / "a.ckpt"), DATASETS) == Statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
 def test_an_export_tells_its_own(tmp_path: Path):
     card = ModelCard("vit_attn_coins_patch4_32", {}, None, (3, 32, 32), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     save_file({"a": torch.zeros(1)}, tmp_path / "a.safetensors", card.metadata())

@@ -1,1 +1,1 @@
-"""Files of trained networks: reading and writing them, and what is refused in them."""
+"""Files of trained networks: reading, checking and writing them."""

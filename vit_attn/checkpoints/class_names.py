@@ -4,7 +4,7 @@ import unicodedata
 
 
 def class_name(text: str) -> str:
-    r"""Class name in Unicode's composed form (NFC) without surrounding white space.
+    r"""Normalise a class name to Unicode's composed form (NFC) without surrounding white space.
 
     >>> class_name("cafe\u0301 ") == "caf\u00e9"
     True

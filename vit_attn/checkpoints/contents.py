@@ -18,16 +18,16 @@ FOR_RESUMING = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_s
 
 
 def is_ours(checkpoint: Mapping[str, Any]) -> bool:
-    """Tell whether a checkpoint names its network, as those of ``Classifier`` do."""
+    """Return true if a checkpoint names its network, as those of ``Classifier`` do."""
     stored = checkpoint.get(HYPER_PARAMETERS)
     return isinstance(stored, Mapping) and "arch" in stored
 
 
 def hyperparameters_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Any]:
-    """Hyperparameters of ``Classifier`` in a checkpoint.
+    """Read the hyperparameters of ``Classifier`` from a checkpoint.
 
     Args:
-        checkpoint: What :func:`vit_attn.checkpoints.io.read_checkpoint` returns.
+        checkpoint: Content of the file.
         path: The file, for messages.
 
     Raises:
@@ -56,7 +56,7 @@ def hyperparameters_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[
 
 
 def weights_of(checkpoint: Mapping[str, Any], path: str | Path) -> dict[str, Tensor]:
-    """State dict in a checkpoint of ours, under the parameter names of ``Classifier``.
+    """Read the state dict from a checkpoint of ours, under the parameter names of ``Classifier``.
 
     Raises:
         UserError: If there is none, or if it holds NaN, infinity or anything but tensors.
@@ -105,12 +105,12 @@ def _refuse_old(checkpoint: Mapping[str, Any], path: str | Path) -> None:
 
 
 def is_count(value: Any) -> bool:
-    """Tell whether a value is a whole number of at least 1."""
+    """Return true for a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def is_size(value: Any) -> bool:
-    """Tell whether a value is a height and a width in pixels."""
+    """Return true for a height and a width in pixels."""
     return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_count, value))
 
 

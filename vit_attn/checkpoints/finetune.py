@@ -53,7 +53,7 @@ def resolve_start(weights: str | None, arch: str | None = None, arch_options: Ma
     """Determine the network and the weights with which a run starts.
 
     Args:
-        weights: A checkpoint or an export of ours, whose network is taken; a name in timm's registry; or another file
+        weights: A checkpoint or an export of ours, whose network is built; a name in timm's registry; or another file
             or address of weights, which needs ``arch``. None for random weights.
         arch: Name of the network, if the user gives one.
         arch_options: Model arguments that the user gives; they override those of the file. ``pretrained`` takes timm's

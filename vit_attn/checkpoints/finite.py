@@ -32,7 +32,7 @@ def refuse_not_finite(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def _is_finite(tensor: Tensor) -> bool:
-    """Tell whether all numbers are finite, in one pass without a copy: NaN propagates to both bounds of ``aminmax``."""
+    """Return true if all numbers are finite, in one pass without a copy: NaN reaches both bounds of ``aminmax``."""
     if not tensor.is_floating_point() or not tensor.numel():
         return True
     tensor = tensor.detach() if tensor.element_size() > 1 else tensor.detach().float()  # float8 has no comparison

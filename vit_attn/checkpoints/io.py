@@ -27,7 +27,7 @@ FOLDER_WEIGHTS = "model.safetensors"
 
 
 def find_card(source: str | Path) -> ModelCard | None:
-    """Model card of a checkpoint, of an export or of a pretrained network of timm.
+    """Find the model card of a checkpoint, of an export or of a pretrained network of timm.
 
     The card of a checkpoint that has the state of our data module but no network of ours has no architecture.
 
@@ -51,7 +51,7 @@ def find_card(source: str | Path) -> ModelCard | None:
 
 
 def read_card(path: str | Path) -> ModelCard:
-    """Model card of a checkpoint or an export of ours.
+    """Read the model card of a checkpoint or an export of ours.
 
     Args:
         path: A file, or a folder of an export.
@@ -78,7 +78,7 @@ def read_card(path: str | Path) -> ModelCard:
 
 
 def card_of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> ModelCard:
-    """Model card of a checkpoint of ours: the network from its hyperparameters, the rest from its data module.
+    """Build the model card of a checkpoint: the network from its hyperparameters, the rest from its data module.
 
     Args:
         checkpoint: Content of the file.
@@ -107,7 +107,7 @@ def card_of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> Model
 
 
 def weights_file(source: str | Path) -> Path | None:
-    """File of weights that a path means: the file itself, or ``model.safetensors`` in a folder; None if there is none.
+    """Find the file of weights at a path: the file itself, or ``model.safetensors`` in a folder; None if there is none.
 
     Args:
         source: A path, or anything else that names weights.
@@ -117,7 +117,7 @@ def weights_file(source: str | Path) -> Path | None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Content of a file that ``torch.save`` has written, with its tensors on the CPU.
+    """Read a file that ``torch.save`` has written, with its tensors on the CPU.
 
     A file that has not changed since it was last read is not read again. Dictionaries and lists are copies; the tensors
     are shared with later callers, so clone those that are changed in place, as by an optimiser.
@@ -144,7 +144,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a ``.safetensors`` file, cached and shared as those of :func:`read_checkpoint`.
+    """Read header and tensors of a ``.safetensors`` file, cached and shared as those of :func:`read_checkpoint`.
 
     Raises:
         UserError: If there is no such file, or if it is corrupt.
@@ -182,7 +182,7 @@ def _timm_card(name: str) -> ModelCard | None:
 
 
 def _version(path: Path) -> tuple[Path, int, int, int]:
-    """Cache key of a file: its path, inode, size and time of change.
+    """Make the cache key of a file: its path, inode, size and time of change.
 
     Raises:
         UserError: If there is no such file, or if it is empty.
@@ -211,7 +211,7 @@ def _read_safetensors(path: Path, *_version: int) -> tuple[dict[str, str], dict[
 
 
 def _copied(value: Any) -> Any:
-    """Copy of all dictionaries and lists, which keep their types and attributes."""
+    """Copy all dictionaries and lists, which keep their types and attributes."""
     if isinstance(value, dict):
         mine = copy.copy(value)
         for name, each in value.items():

@@ -59,12 +59,12 @@ class ModelCard:
         return self.input_size[1], self.input_size[2]
 
     def data_state(self) -> dict[str, Any]:
-        """Fields that describe the data, as plain lists and numbers, for the data module's state in a checkpoint."""
+        """Return the fields that describe the data as plain lists and numbers, for the data module's state."""
         values = {name: getattr(self, name) for name in STATE_FIELDS}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def metadata(self) -> dict[str, str]:
-        """All fields as JSON, for the header of a ``.safetensors`` file."""
+        """Return all fields as JSON, for the header of a ``.safetensors`` file."""
         return {name: json.dumps(value) for name, value in asdict(self).items()} | {"format": "pt"}
 
 
@@ -74,7 +74,7 @@ STATE_FIELDS = tuple(name for name in FIELDS if name not in ("architecture", "mo
 
 
 def card_from_state(checkpoint: Mapping[str, Any], path: str | Path = "the checkpoint") -> ModelCard | None:
-    """Model card without a network, from the state of the data module in a checkpoint.
+    """Read a model card without a network from the state of the data module in a checkpoint.
 
     Args:
         checkpoint: Content of the file.
@@ -103,7 +103,7 @@ def card_from_state(checkpoint: Mapping[str, Any], path: str | Path = "the check
 
 
 def card_from_metadata(metadata: Mapping[str, str], path: str | Path) -> ModelCard | None:
-    """Model card in the header of a ``.safetensors`` file of ``vit-attn export``.
+    """Read the model card in the header of a ``.safetensors`` file of ``vit-attn export``.
 
     Args:
         metadata: Header of the file.

@@ -1,4 +1,4 @@
-"""Field names that earlier versions wrote into checkpoints and exports, under today's names."""
+"""Translation of the fields that earlier versions wrote into checkpoints and exports."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ OLD_BITS = 16
 
 
 def renamed_state(state: Mapping[str, Any]) -> dict[str, Any]:
-    """State of the data module under today's names.
+    """Translate the state of the data module to today's names.
 
     >>> renamed_state({"class_names": ["cat"], "img_size": [8, 8], "mean": [0.5], "std": [0.2]})["input_size"]
     [1, 8, 8]
@@ -23,7 +23,7 @@ def renamed_state(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def renamed_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of the header of an export under today's names."""
+    """Translate the fields in the header of an export to today's names."""
     return _renamed(metadata, METADATA, {"dataset": "", "bits": OLD_BITS})
 
 

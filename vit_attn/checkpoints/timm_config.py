@@ -16,7 +16,7 @@ WEIGHT_SUFFIXES = (".safetensors", ".pth", ".bin")
 
 
 def timm_config(card: ModelCard, net: Any) -> dict[str, Any]:
-    """Content of ``config.json`` for a network.
+    """Make the content of ``config.json`` for a network.
 
     Preprocessing is ours at prediction: bicubic, and a centre crop. Provenance of pretrained weights, such as licence
     and paper, is left out, since the weights may be others.
@@ -53,7 +53,7 @@ def timm_config(card: ModelCard, net: Any) -> dict[str, Any]:
 
 
 def loads_other_weights(path: Path) -> list[str]:
-    """Names of other files beside one, which timm may load in its place from their folder.
+    """List other files in the folder of a file, which timm may load instead of it.
 
     Args:
         path: A file of weights, which need not exist yet.

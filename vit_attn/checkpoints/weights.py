@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import timm
 from timm.models.vision_transformer import checkpoint_filter_fn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from vit_attn.checkpoints.finite import refuse_not_finite
 from vit_attn.checkpoints.io import read_checkpoint, read_safetensors, weights_file
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.files import WriteError
 from vit_attn.model.downloads import downloaded
 from vit_attn.model.pretrained import head_warning, names_network, pretrained_weights
 
@@ -25,13 +27,19 @@ def save_weights(net: nn.Module, path: str | Path, metadata: dict[str, str] | No
         net: The network.
         path: The file.
         metadata: Header of the file.
+
+    Raises:
+        WriteError: If it cannot be written, as on a full disk.
     """
     state = {name: tensor.contiguous() for name, tensor in net.state_dict().items()}
-    safetensors.torch.save_file(state, str(path), metadata)
+    try:
+        safetensors.torch.save_file(state, str(path), metadata)
+    except safetensors.SafetensorError as error:  # no OSError, whatever the system says
+        raise WriteError(f"{path} could not be written: {error}") from error
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
+    """Read the tensors of a ``.safetensors`` file, of a checkpoint of ours or of a file of timm's, by name.
 
     Args:
         path: A file, a folder of an export, an ``https://`` or ``http://`` address, or a name in timm's registry.
@@ -64,7 +72,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def _network_hint(path: Path) -> str:
-    """Hint for a path that looks like a misspelt name of a network."""
+    """Make a hint for a path that looks like a misspelt name of a network."""
     if len(path.parts) > 1 or path.suffix in (".ckpt", ".safetensors", ".pt", ".pth", ".bin"):
         return ""
     return did_you_mean(path.name.partition(".")[0], timm.list_models()) or ", neither a file nor a network's name"

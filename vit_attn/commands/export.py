@@ -15,7 +15,7 @@ Write a network for use elsewhere. The ending of --to chooses the format:
   FOLDER/       FOLDER/model.safetensors, weights under timm's names, and FOLDER/config.json, by which
                 timm.create_model("local-dir:FOLDER", pretrained=True) loads them; networks called vit_attn_*
                 need `import vit_attn.model` before
-  .safetensors  the same in a file of that name, with config.json beside it unless there is one
+  .safetensors  the same in a file of that name, and config.json in its folder unless there is one
   .onnx         a program for ONNX runtimes, one file up to 2 GB (needs: pip install 'vit_attn[export]')
   .pt2          a program of torch.export, which torch.export.load reads without this package
 
@@ -94,6 +94,14 @@ def run(command: str, options: list[str]) -> int:
 
 
 def _target(to: str) -> tuple[Path, bool]:
-    """File to write, and whether the user named its folder."""
+    """Find the file to write, and whether the user named its folder.
+
+    Raises:
+        UserError: If the path is empty, or if the folder is a file.
+    """
+    if not to.strip():
+        raise UserError("--to needs the path of a folder or a file")
     is_folder = to.endswith(("/", os.sep)) or Path(to).is_dir()
+    if is_folder and Path(to).exists() and not Path(to).is_dir():
+        raise UserError(f"{Path(to)} is a file: name another folder")
     return (Path(to, "model.safetensors") if is_folder else Path(to)), is_folder

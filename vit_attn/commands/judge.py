@@ -1,4 +1,4 @@
-"""Test a network's attention maps for faithfulness, as a table and a figure."""
+"""Evaluate how faithful attention maps are, on validation images."""
 
 import argparse
 
@@ -38,12 +38,12 @@ def parser() -> CommandParser:
     return options
 
 
-def run(verb: str, options: list[str]) -> int:
-    """Run the command.
+def run(command: str, options: list[str]) -> int:
+    """Evaluate attention maps.
 
     Args:
-        verb: ``judge``.
-        options: Command line after the command's name.
+        command: ``judge``.
+        options: Command line after the command.
 
     Returns:
         The exit code.

@@ -101,7 +101,7 @@ def load(args: argparse.Namespace, device: str) -> tuple[EvalBatch, str, str]:
 
 
 def _check_classes(weights: str | None, data: ImageData) -> None:
-    """Take the normalisation and order of classes of a file of weights; refuse those of other classes."""
+    """Apply the normalisation and class order of a file of weights; refuse one of other classes."""
     card = find_card(weights) if weights and weights_file(weights) else None
     if card is not None and card.label_names and card.mean and len(card.label_names) == data.num_classes:
         data.load_state_dict(card.data_state())
@@ -137,13 +137,13 @@ def _dataset(args: argparse.Namespace) -> str:
     name = args.dataset or _settings(args).get("dataset")
     if name is None:
         raise UserError(
-            "no data set is known: there is no config.yaml of a run beside the weights, so add --dataset NAME"
+            "no data set is known: the weights are not in the folder of a run with a config.yaml, so add --dataset NAME"
         )
     return name
 
 
 def _settings(args: argparse.Namespace) -> Mapping[str, Any]:
-    """Data settings of the checkpoint's run; empty without a run."""
+    """Read the data settings of the checkpoint's run; empty without a run."""
     folder = _run_of(args)
     return evaluation_settings(read_run_config(folder / "config.yaml")).get("data", {}) if folder else {}
 
@@ -153,7 +153,7 @@ def _run_of(args: argparse.Namespace) -> Path | None:
 
 
 def _key_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """Options from ``depth=3`` and the like, values as YAML reads them."""
+    """Parse options such as ``depth=3``, values as YAML reads them."""
     if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
         raise UserError(f"arch_options must be KEY=VALUE, got {', '.join(wrong)}")
     try:

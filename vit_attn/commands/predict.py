@@ -106,7 +106,7 @@ def _report(output: Path, count: int, errors: list[str]) -> int:
 
 
 def _predict_run(command: str, options: list[str]) -> int:
-    """Predict a run's test images through Lightning, into a file beside the run unless one is named."""
+    """Predict a run's test images through Lightning, into the run's folder unless a file is named."""
     parser = CommandParser(prog="vit-attn predict", add_help=False, allow_abbrev=False)
     _add_output(parser, None, "")
     own, others = parser.parse_known_args(options)

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from timm.data import constants
 from torch import Tensor
 
-from vit_attn.checkpoints.io import find_card, read_card, weights_file
-from vit_attn.checkpoints.model_card import ModelCard
+from vit_attn.checkpoints.io import find_card, read_card, read_checkpoint, weights_file
+from vit_attn.checkpoints.model_card import ModelCard, card_from_state
 from vit_attn.data.datasets.splits import DatasetInfo
 from vit_attn.errors import UserError, did_you_mean
 
@@ -76,10 +76,13 @@ def _is_path(name: str) -> bool:
 
 
 def _card_of_file(path: Path) -> ModelCard:
-    """Model card of a file that has a mean and standard deviation."""
+    """Model card of a file that has a mean and standard deviation; the network of a checkpoint does not matter here."""
     if not path.exists():
         raise UserError(f"checkpoint not found: {path}")
-    card = read_card(path) if path.suffix == ".safetensors" else find_card(path)
+    if path.is_dir() or path.suffix == ".safetensors":
+        card = read_card(path)
+    else:
+        card = card_from_state(read_checkpoint(path), path)
     if card is None or not card.mean:
         raise UserError(f"{path} does not say what data it was trained on")
     return card

@@ -1,1 +1,1 @@
-"""Trained networks by name: predictions and attention maps for images of one's own, and export."""
+"""Trained networks by name: predictions and attention maps for image files, and export."""

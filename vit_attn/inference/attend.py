@@ -50,7 +50,7 @@ class ImageAttention:
 
 
 def attend(images: Sequence[np.ndarray], network: TrainedNetwork, settings: MapSettings) -> list[ImageAttention | None]:
-    """Attention of a batch of images; None for each whose maps or logits are not finite.
+    """Compute the attention of a batch of images; None for each whose maps or logits are not finite.
 
     Args:
         images: Pixels in 0..255, each (height, width, channels).
@@ -82,7 +82,7 @@ def _summarize(
 
 
 def result_names(files: Sequence[Path]) -> dict[Path, str]:
-    """Unique base name for the results of each file; files of one name in several folders get a number."""
+    """Choose a unique base name for the results of each file; files of one name in several folders get a number."""
     stems, names = [_shortened_stem(path.stem) for path in files], {}
     for number, (path, stem) in enumerate(zip(files, stems, strict=True)):
         name = stem if stems.count(stem) == 1 else f"{stem}_{number + 1}"
@@ -122,7 +122,7 @@ def save_attention(
 
 
 def _title(network: TrainedNetwork, index: int) -> str:
-    """Class name, shortened to fit a picture."""
+    """Return the class name, shortened to fit a picture."""
     return shortened(printable(network.class_name(index)), 80)
 
 

@@ -1,4 +1,4 @@
-"""Export of a network: written beside its target, read again, compared, and only then renamed."""
+"""Export of a network: written to a temporary folder, read again, compared, and only then moved to its target."""
 
 import os
 import tempfile
@@ -29,7 +29,7 @@ class ExportSettings:
         path: The file, which ends in ``.safetensors``, ``.onnx`` or ``.pt2``.
         pixels: Input of a program: ``unit`` for pixels in [0, 1], ``uint8``, or None for normalised images.
         tolerance: Largest difference of a logit, as a fraction of the largest logit, or absolute below 1.
-        overwrite: Whether timm's ``config.json`` beside weights may be replaced.
+        overwrite: Whether timm's ``config.json`` in the folder of the weights may be replaced.
     """
 
     path: Path
@@ -59,7 +59,7 @@ class Normalized(nn.Module):
 
 
 def export(network: TrainedNetwork, settings: ExportSettings) -> str:
-    """Write a network to a file; weights with timm's ``config.json`` beside them.
+    """Write a network to a file; weights with timm's ``config.json`` in the same folder.
 
     Args:
         network: The network.
@@ -101,7 +101,7 @@ def export(network: TrainedNetwork, settings: ExportSettings) -> str:
 
 
 def _reason_for_no_config(settings: ExportSettings) -> str | None:
-    """Reason not to write ``config.json`` beside weights, if there is one."""
+    """Return the reason not to write ``config.json`` next to weights, if there is one."""
     config = settings.path.with_name(CONFIG)
     if others := loads_other_weights(settings.path):
         return (
@@ -128,7 +128,7 @@ def _description(network: TrainedNetwork, suffix: str, pixels: str | None) -> st
 
 
 def samples(network: TrainedNetwork, pixels: str | None, count: int) -> Tensor:
-    """Images for a comparison: noise, smooth ones like photographs, one black and one white.
+    """Make images for a comparison: noise, smooth ones like photographs, one black and one white.
 
     Args:
         network: The network, for the size and normalisation of its images.

@@ -31,7 +31,7 @@ Writer = Callable[[nn.Module, TrainedNetwork, Path, Mapping[str, str], Tensor], 
 def write_weights(
     net: nn.Module, network: TrainedNetwork, path: Path, metadata: Mapping[str, str], _example: Tensor
 ) -> Function:
-    """Write weights as safetensors and timm's ``config.json`` beside them; timm loads the folder again.
+    """Write weights as safetensors and timm's ``config.json`` to one folder; timm loads it again.
 
     Raises:
         UserError: If the model card that is read again differs.

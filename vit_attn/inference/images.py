@@ -1,4 +1,4 @@
-"""Image files of one's own: finding them, and reading them ahead while the network computes."""
+"""Image files of the user: finding them, and reading them ahead while the network computes."""
 
 import os
 import sys
@@ -58,12 +58,12 @@ def find_images(paths: Sequence[str]) -> list[Path]:
 
 
 def without_repeats(files: Sequence[Path]) -> list[Path]:
-    """Files without repetitions, which are counted in one line of output."""
+    """Drop repeated files, which are counted in one line of output."""
     once: dict[str, Path] = {}
     for path in files:
         once.setdefault(os.path.abspath(path), path)
     if repeats := len(files) - len(once):
-        sys.stdout.write(f"named more than once, read once: {repeats:,} image{'s' * (repeats > 1)}\n")
+        sys.stdout.write(f"listed more than once, read once: {repeats:,} image{'s' * (repeats > 1)}\n")
     return list(once.values())
 
 
@@ -93,7 +93,7 @@ class ImageReader:
         """Bits that each image with more than 8 uses, if the model card gives no bit depth."""
 
     def read(self, path: Path) -> Pixels | str:
-        """Pixels of an image file, or an error message."""
+        """Read the pixels of an image file; an error message if that fails."""
         try:
             picture = read_picture(path, self.card.in_chans, self.card.bits)
         except UserError as error:
@@ -113,7 +113,7 @@ class ImageReader:
 
 
 def read_ahead(files: Sequence[Path], reader: ImageReader, batch_size: int) -> Iterator[list[ReadImage]]:
-    """Batches of images in order, read in threads while the network computes; at most three are in memory.
+    """Read batches of images in order, in threads while the network computes; at most three are in memory.
 
     Args:
         files: Image files.

@@ -41,7 +41,7 @@ class TrainedNetwork:
         return self.net.num_classes
 
     def class_name(self, index: int) -> str:
-        """Name of a class, or ``class INDEX`` if it is unknown."""
+        """Return the name of a class, or ``class INDEX`` if it is unknown."""
         names = self.card.label_names or ()
         return names[index] if index < len(names) else f"class {index}"
 
@@ -51,7 +51,7 @@ class TrainedNetwork:
         return unique_names([self.class_name(index) for index in range(self.num_classes)])
 
     def normalize(self, images: Sequence[np.ndarray], device: torch.device) -> Float[Tensor, "B C height width"]:
-        """Batch of normalised images.
+        """Make a batch of normalised images.
 
         Args:
             images: Pixels in 0..255, each (height, width, channels).
@@ -144,7 +144,7 @@ def _open_by_name(name: str, weights: str | None, img_size: int | None) -> Train
 
 
 def _card_of_net(net: nn.Module, name: str, model_args: dict[str, Any]) -> ModelCard:
-    """Model card of a network that timm has built by name."""
+    """Make the model card of a network that timm has built by name."""
     config: dict[str, Any] = resolve_data_config({}, model=net)
     height, width = getattr(getattr(net, "patch_embed", None), "img_size", None) or config["input_size"][1:]
     mean, std = tuple(config["mean"]), tuple(config["std"])
@@ -160,7 +160,7 @@ def _card_of_net(net: nn.Module, name: str, model_args: dict[str, Any]) -> Model
 
 
 def _label_names(net: Any) -> tuple[str, ...] | None:
-    """Class names of pretrained weights; those of ImageNet if the number of classes is that of one of its subsets."""
+    """Find the class names of pretrained weights; ImageNet's if the number of classes is that of one of its subsets."""
     if names := net.pretrained_cfg.get("label_names"):
         return tuple(names) if len(names) == net.num_classes else None
     subset = infer_imagenet_subset(net)
@@ -171,7 +171,7 @@ def _label_names(net: Any) -> tuple[str, ...] | None:
 
 
 def pick_device(name: str) -> torch.device:
-    """Device by name; ``auto`` is a GPU if there is one.
+    """Find a device by name; ``auto`` is a GPU if there is one.
 
     Raises:
         UserError: If there is no such device, or if it computes nothing, as ``meta``.

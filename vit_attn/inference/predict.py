@@ -13,7 +13,7 @@ from vit_attn.reports.prediction_table import NOT_FINITE, Row, prediction_rows
 def predict_files(
     network: TrainedNetwork, reader: ImageReader, files: Sequence[Path], batch_size: int, top_k: int
 ) -> Iterator[list[Row]]:
-    """Rows of a prediction table for each batch of files, in order; ``error`` says why there is no prediction.
+    """Predict files; yields the rows of the table for each batch in order, with ``error`` where there is no prediction.
 
     Args:
         network: The network, on its device.

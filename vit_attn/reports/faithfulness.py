@@ -54,7 +54,7 @@ def write_methods(path: Path, methods: Mapping[str, MetricRow]) -> None:
 
 
 def write_comparisons(path: Path, report: FaithfulnessReport) -> None:
-    """Write each method's measures beside the baselines', with the margins of differences, as CSV."""
+    """Write each method's measures next to the baselines', with the margins of differences, as CSV."""
     numbers = ("value", "random", "random_margin", "centre_first", "centre_first_margin")
     rows = (
         [method, name, *(f"{value:.4f}" for value in comparison), *comparison.relations(COMPARED[name])]

@@ -46,7 +46,6 @@ class WholeCheckpointIO(TorchCheckpointIO):
         for name in ("optimizer_states", "current_model_state", "averaging_state"):
             if name in checkpoint:
                 checkpoint[name] = apply_to_collection(checkpoint[name], Tensor, torch.clone)
-                checkpoint[name] = apply_to_collection(checkpoint[name], torch.Tensor, torch.clone)
         if isinstance(states := checkpoint.get("callbacks"), dict):
             checkpoint["callbacks"] = {RENAMED_CALLBACKS.get(name, name): state for name, state in states.items()}
         return checkpoint

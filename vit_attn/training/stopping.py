@@ -69,7 +69,7 @@ class StopRequest:
 
     @property
     def overdue(self) -> bool:
-        """Whether the request was not handled within the deadline."""
+        """True if the request was not handled within the deadline."""
         return time.monotonic() - self._noted_at > self.deadline
 
 
@@ -114,7 +114,7 @@ def listening() -> Iterator[StopRequest]:
 
 
 def is_listening() -> bool:
-    """Tell whether a command of this process handles signals."""
+    """Return true if a command of this process handles signals."""
     return _request is not None
 
 

@@ -1,12 +1,13 @@
 """Settings and classes by their names in earlier versions."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
-from tests.runs import TINY, fit, main, read, resume, stop_at
+from tests.runs import TINY, differences, fit, main, read, resume, stop_at
 from vit_attn.commands.parsing import renamed
 from vit_attn.commands.parsing.renamed import new_setting_name, rename_settings
 from vit_attn.commands.run.resume import find_changes
@@ -14,6 +15,8 @@ from vit_attn.commands.run.stored_config import read_run_config
 from vit_attn.training.checkpoint_io import WholeCheckpointIO
 
 OLD_CLASSES = ["vit_attn.callbacks.TuningComparison", "vit_attn.callbacks.tuning_comparison.TuningComparison"]
+OLD_CARD = {"class_names": "label_names", "img_size": "input_size", "crop": "crop_pct"}
+"""Fields of the data in checkpoints of earlier versions, and their names now."""
 
 
 @pytest.fixture(autouse=True)
@@ -108,6 +111,36 @@ def test_the_state_of_a_renamed_callback_is_restored(tmp_path: Path, monkeypatch
     resume(run)
     assert read(run)["callbacks"]["FinetuneComparison"] == {"source": str(start)}
     assert "TuningComparison" not in read(run)["callbacks"]
+
+
+def test_an_old_class_without_its_module_is_one_too(capsys: pytest.CaptureFixture):
+    line = line_of(capsys, "--trainer.callbacks=TuningComparison")
+    assert line.endswith("did you mean 'vit_attn.callbacks.FinetuneComparison'?")
+
+
+def test_a_run_of_an_earlier_version_ends_bit_for_bit_as_one_of_today(tmp_path: Path, monkeypatch, caplog):
+    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        stop_at(patched, "on_train_batch_end", 7)
+        run = fit(tmp_path / "today", "--model.ema=0.9", code=143)
+    earlier = tmp_path / "earlier" / run.name
+    shutil.copytree(run, earlier)
+    config, state = yaml.safe_load((run / "config.yaml").read_text()), read(run)
+    for settings in (config, state["vit_attn"]["settings"]):
+        settings["data"]["skip_damaged"] = settings["data"].pop("skip_corrupt")
+        settings["attention"]["methods"] = ["relevance", "last layer", "rollout"]
+    data = state["ImageData"]
+    data |= {old: data.pop(new) for old, new in OLD_CARD.items()}
+    data["img_size"] = data["img_size"][1:]
+    state["callbacks"]["TuningComparison"] = {}
+    (earlier / "config.yaml").write_text(yaml.safe_dump(config))
+    torch.save(state, earlier / "checkpoints" / "last.ckpt")
+    resume(run)
+    caplog.clear()
+    resume(earlier)
+    assert "changed" not in caplog.text
+    assert differences(read(run), read(earlier)) == []
+    assert read(earlier)["ImageData"] == read(run)["ImageData"]
 
 
 def test_every_new_name_is_an_option_and_every_old_one_is_not(monkeypatch: pytest.MonkeyPatch, capsys):

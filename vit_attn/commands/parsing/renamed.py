@@ -43,6 +43,7 @@ def find_renamed_class(message: str) -> tuple[str, str] | None:
         failures = [
             f"module '{'.'.join(parts[:count])}' has no attribute '{parts[count]}'" for count in range(1, len(parts))
         ]
+        failures.append(f"Expected a dot import path string: {parts[-1]}")  # the class without its module
         if any(failure in message for failure in failures):
             return old, new
     return None

@@ -14,13 +14,13 @@ from vit_attn.model.build import without_pretrained
 
 
 def run_folder(ckpt_path: str | None) -> Path | None:
-    """Folder of the run that wrote a checkpoint; None if the checkpoint was moved out of it."""
+    """Find the folder of the run that wrote a checkpoint; None if the checkpoint was moved out of it."""
     folder = Path(ckpt_path).parent.parent if ckpt_path else Path()
     return folder if ckpt_path and (folder / "config.yaml").is_file() else None
 
 
-def take_checkpoint(command: str, settings: Namespace, path: str) -> dict[str, Any]:
-    """Set what a checkpoint brings: weights and normalisation, and the size and channels of the images.
+def apply_checkpoint(command: str, settings: Namespace, path: str) -> dict[str, Any]:
+    """Set the settings that a checkpoint determines: weights, normalisation, and the images' size and channels.
 
     Args:
         command: ``fit`` to resume a run, or ``validate``, ``test`` or ``predict``.
@@ -65,7 +65,7 @@ def _is_known(statistics: str) -> bool:
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Run that wrote a checkpoint: settings, data set, steps taken and planned; empty for checkpoints of old versions.
+    """Read from a checkpoint its run: settings, data set, steps done and planned; empty for those of old versions.
 
     Args:
         path: The checkpoint.

@@ -16,7 +16,7 @@ from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, chec
 from vit_attn.commands.parsing.errors import summarize_error
 from vit_attn.commands.run import callbacks as run_callbacks
 from vit_attn.commands.run import resume
-from vit_attn.commands.run.checkpoint import read_run, run_folder, take_checkpoint
+from vit_attn.commands.run.checkpoint import apply_checkpoint, read_run, run_folder
 from vit_attn.commands.run.config import as_plain_values
 from vit_attn.commands.run.folders import new_run_folder
 from vit_attn.commands.run.lock import lock_run
@@ -114,7 +114,7 @@ class VitAttnCLI(LightningCLI):
         if path is None:
             return
         current = self._plain_config()
-        stored_model = take_checkpoint(command, settings, path)
+        stored_model = apply_checkpoint(command, settings, path)
         if command == "fit":
             self._compare_settings(current, Path(path))
             resume.refuse_model_changes(settings.model.as_dict(), stored_model, path)
