@@ -62,7 +62,7 @@ class AttributionMethod:
         class_specific: Whether the map depends on the target class.
         has_query: Whether there is a row for any query token; otherwise there is one for the whole image.
         drawn: Whether the logger and ``attend`` draw it by default.
-        supports: Tells whether a network has what the method needs.
+        supports: Tests whether a network has what the method needs.
         colour: Colour of its curves, such as ``#0072b2``; by default one that no other method has.
         dashes: Line style of its curves, as matplotlib writes it.
     """
@@ -131,6 +131,12 @@ def attribution_methods() -> dict[str, AttributionMethod]:
         return method.class_specific, not method.has_query, not module.startswith(f"{PACKAGE}."), module
 
     return {method.name: method for method in sorted(METHODS.values(), key=position)}
+
+
+def drawn_methods() -> tuple[AttributionMethod, ...]:
+    """Methods that the logger and ``attend`` draw by default, class-specific ones first."""
+    drawn = [method for method in attribution_methods().values() if method.drawn]
+    return tuple(sorted(drawn, key=lambda method: not method.class_specific))
 
 
 def find_method(name: str) -> AttributionMethod:
