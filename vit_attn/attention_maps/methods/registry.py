@@ -11,6 +11,7 @@ A method registers itself in the file that computes it: a file in this package, 
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -22,6 +23,13 @@ from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.errors import UserError, did_you_mean
 
 PACKAGE = "vit_attn.attention_maps.methods"
+RESERVED = {
+    "random": "random",
+    "centre_first": "centre first",
+    "chance": "chance",
+    "last_layer_pooled": "last layer, pooled",
+}
+"""Names and labels of what methods are shown beside, which no method may have."""
 
 
 class AttributionInput(NamedTuple):
@@ -104,13 +112,19 @@ def attribution_method(name: str, **properties: object) -> Callable[[Attribution
         properties: The other fields of :class:`AttributionMethod`.
 
     Raises:
-        UserError: If the name or the label is taken.
+        UserError: If the name is not of lower-case letters, digits and ``_``, or if a method or a baseline has the name
+            or the label.
     """
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise UserError(f"a method's name must be of lower-case letters, digits and _, got {name!r}")
 
     def register(compute: Attribution) -> Attribution:
         method = AttributionMethod(name=name, compute=compute, **properties)  # pyrefly: ignore[bad-argument-type]
-        if any(name == other.name or method.label == other.label for other in METHODS.values()):
-            raise UserError(f"there is an attribution method {name!r} ({method.label}) already")
+        known = RESERVED | {other.name: other.label for other in METHODS.values()}
+        for other, label in known.items():
+            if {name, method.label} & {other, label}:
+                kind = "a baseline or row" if other in RESERVED else "an attribution method"
+                raise UserError(f"there is {kind} {other!r} ({label}) already, got {name!r} ({method.label})")
         METHODS[name] = method
         return compute
 
