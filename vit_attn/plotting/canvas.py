@@ -47,7 +47,7 @@ class Scale:
 
     Args:
         most: The largest number.
-        root: Whether colours follow the square root, so that small numbers can be told apart.
+        root: Whether colours follow the square root, so that small numbers can be distinguished.
         opacity: Opacity of the colours over a grey image, in [0, 1]; the colour bar lies over middle grey.
         colourmap: Name of a colour map of matplotlib's.
     """

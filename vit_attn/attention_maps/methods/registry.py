@@ -29,7 +29,7 @@ RESERVED = {
     "chance": "chance",
     "last_layer_pooled": "last layer, pooled",
 }
-"""Names and labels of what methods are shown beside, which no method may have."""
+"""Names and labels of baselines and of other rows of the same tables, which no method may have."""
 
 
 class AttributionInput(NamedTuple):

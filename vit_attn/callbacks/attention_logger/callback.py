@@ -39,7 +39,7 @@ class AttentionLogger(AttentionCallback):
     patch is in the answer region. Class-agnostic methods, such as rollout, do not know which class was predicted.
 
     For the Attention tab, where any token can be the query: all heads' maps, relevance between all tokens, predictions,
-    and deletion and insertion of each method beside baselines, as long as the run's budget of bytes lasts; the tab and
+    and deletion and insertion of each method and of baselines, as long as the run's budget of bytes lasts; the tab and
     the terminal state what is left out.
 
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with what
@@ -56,7 +56,7 @@ class AttentionLogger(AttentionCallback):
         methods: Attribution methods that are drawn over the images, by name, such as ``relevance``, ``last_layer``,
             ``rollout`` (the default) and ``legrad``; any registered method can be named.
         faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance, the
-            last layer, rollout (mean, maximum and minimum of heads) and other ``methods`` are measured beside eight
+            last layer, rollout (mean, maximum and minimum of heads) and other ``methods`` are compared with eight
             random orders and centre first, on at most eight of the images, at 140 forwards each (14 more for each
             other method and for a pool by attention); 0 for never.
         tab_megabytes: Budget of a run for the Attention tab, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps it

@@ -51,7 +51,7 @@ def pointing(snapshot: AttentionSnapshot) -> dict[str, float]:
 
 
 def faithfulness(comparison: Judgement) -> dict[str, float]:
-    """Return areas under deletion and insertion by method, beside centre first and the mean of random orders."""
+    """Return areas under deletion and insertion by method, of centre first and the mean of random orders."""
     scalars = {}
     for label, measures in comparison.overall.items():
         name = label.replace(", ", "_").replace(" ", "_")

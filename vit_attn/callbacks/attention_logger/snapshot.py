@@ -60,7 +60,7 @@ class AttentionSnapshot:
         rows: Map of the pooled row of each image over all tokens, by attribution method.
         token_relevance: Relevance of each token (column) to each token (row) for the predicted class, without the
             identity; none for many tokens.
-        comparison: Deletion and insertion of the maps beside baselines, where they were measured.
+        comparison: Deletion and insertion of the maps and of baselines, where they were measured.
         probe: The probe images.
         ground_truth: Known regions of each image in patches of the network; none if unknown or if they do not fit.
         prefix_names: Names of the tokens before the patches, such as CLS and R1.
@@ -141,7 +141,7 @@ def compare_with_baselines(
     rows: dict[AttributionMethod, Rows],
     precision: Precision = contextlib.nullcontext,
 ) -> Judgement:
-    """Measure deletion and insertion of the maps that the tab shows of the pooled row, beside baselines.
+    """Measure deletion and insertion of the maps that the tab shows of the pooled row, and of baselines.
 
     Args:
         inputs: Network, images and recording; the first ``MAX_COMPARED`` images are compared.
