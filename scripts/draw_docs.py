@@ -29,9 +29,10 @@ from draw_cifar import cifar_numbers
 from PIL import Image
 from runs_for_docs import fit, last_step, result
 
+from vit_attn.attention_maps.methods.registry import drawn_methods
 from vit_attn.attention_maps.summary import AttentionSummary
 from vit_attn.callbacks.attention_logger.figures import overlay
-from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions, default_methods
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
 from vit_attn.data import ImageData
 from vit_attn.data_protocol import GroundTruth
 from vit_attn.task import Classifier
@@ -95,8 +96,8 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
     data = ImageData("coins")
     data.prepare_data()
     snapshot = AttentionSnapshot.take(
-        task.eval(), data, SnapshotOptions(max(PICTURED, FIGURE, image), default_methods())
-    )
+        task.eval(), data, SnapshotOptions(max(PICTURED, FIGURE, image), drawn_methods())
+    ).on_host()
     probe: Any = snapshot.probe
     recording, views = snapshot.recording, snapshot.summaries
     drawn = [overlay(snapshot, i, data.class_names, dpi=180) for i in range(PICTURED)]

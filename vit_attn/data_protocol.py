@@ -1,6 +1,6 @@
-"""Protocols of a data module: what the task, the callbacks and the evaluation of maps ask of it.
+"""Protocols of a data module, as the task, the callbacks and the evaluation of maps need it.
 
-:class:`vit_attn.data.ImageData` has all of it. A data module of one's own needs what the part that is used asks for:
+Your own data module needs the members of those that you use; :class:`vit_attn.data.ImageData` has all:
 :class:`ClassificationData` to train, :class:`ProbeData` to draw attention.
 """
 
@@ -19,7 +19,8 @@ class GroundTruth:
     Args:
         regions: Patches by name, numbered row by row from 0 in ``grid``.
         grid: Rows and columns in which the patches are numbered; a network may have a finer grid.
-        answer: The region that tells the class, which a faithful map should point at.
+        answer: The region that determines the class, which a faithful map should point at. It may be missing in some
+            images, which then do not count.
         edges: Pairs of regions, (query, key), whose attention is knocked out when a network is judged.
     """
 
@@ -31,7 +32,7 @@ class GroundTruth:
 
 @runtime_checkable
 class ProbeImages(Protocol):
-    """Validation images that are looked at again and again while a network trains."""
+    """Validation images whose attention is logged again and again while a network trains."""
 
     @property
     def images(self) -> UInt8[Tensor, "B C height width"]:
@@ -69,11 +70,11 @@ class ProbeData(Protocol):
         ...
 
     def probe(self, count: int) -> ProbeImages:
-        """The same ``count`` validation images at every call and in every run."""
+        """Return the same ``count`` validation images at every call and in every run."""
         ...
 
     def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
-        """What the network takes, from pixels."""
+        """Normalise pixels, as the network takes them."""
         ...
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
-from vit_attn.callbacks import AttentionLogger, FinetuneComparison
+from vit_attn.callbacks import AttentionLogger, FinetuneComparison, attention_logger, finetune_comparison
 from vit_attn.callbacks.attention_callback import MAX_PENDING, BackgroundWriter
 from vit_attn.data import ImageData
 from vit_attn.model import VisionTransformer
@@ -184,3 +184,34 @@ def test_a_recording_on_the_host_has_the_same_weights_and_no_broadcast_mask_is_c
         assert ours.calls[0].output is None
         assert ours.calls[0].mask.stride() == theirs.calls[0].mask.stride()
         assert 0 in ours.calls[0].mask.stride()
+
+
+@pytest.mark.parametrize("zero", [True, False])
+@pytest.mark.parametrize("kind", ["logger", "comparison"])
+def test_only_the_rank_that_writes_copies_its_recording_to_the_host(kind: str, zero: bool, tmp_path: Path, monkeypatch):
+    recorded, copied = [], []
+    modules = {"logger": attention_logger.snapshot, "comparison": finetune_comparison}
+    enter, on_host = modules[kind].record, Recording.on_host
+    monkeypatch.setattr(modules[kind], "record", lambda *args, **kwargs: recorded.append(1) or enter(*args, **kwargs))
+    monkeypatch.setattr(Recording, "on_host", lambda recording: copied.append(1) or on_host(recording))
+    data = ImageData("coins")
+    data.prepare_data()
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = L.Trainer(accelerator="cpu", logger=TensorBoardLogger(tmp_path), **quiet)
+    trainer.datamodule = data
+    monkeypatch.setattr(L.Trainer, "is_global_zero", zero)
+    monkeypatch.setattr(L.Trainer, "world_size", 2)
+    task = Classifier(arch_options=SMALL)
+    task.start = "a source"
+    options = {"num_images": 1, "max_cost": 1.0}
+    if kind == "logger":
+        callback = AttentionLogger(**options, faithfulness_every=0, tab_megabytes=0)
+    else:
+        callback = FinetuneComparison(**options)
+    monkeypatch.setattr(callback, "_write", lambda *args: None)
+    callback.setup(trainer, task, "validate")
+    callback.on_train_start(trainer, task)
+    callback.finish()
+    count = {"logger": 1, "comparison": 2}[kind]  # of the comparison: the source, and the network at step 0
+    assert len(recorded) == count
+    assert len(copied) == count * zero

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from vit_attn.plotting.overlay import AttentionMap, Mark, draw_matrices, draw_overlays
+from vit_attn.plotting.panels import place_legend
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
 YELLOW = np.array([253, 231, 37])  # the top of viridis
@@ -73,3 +75,31 @@ def test_a_mark_of_several_patches_is_one_outline_around_them():
 
     line = 6
     assert (np.abs(outlined(block) - outlined(one) * np.array([2, 3])) <= 2 * line).all()
+
+
+@pytest.mark.parametrize("dpi", [100, 180])
+@pytest.mark.parametrize(
+    "names", [["bought", "buyer"], ["object", "left wing", "right wing", "a", "b"], ["x" * 60, "y"]]
+)
+def test_a_legend_stays_below_its_image(names: list[str], dpi: int):
+    maps, marks = (
+        [AttentionMap("rollout", one_patch(1, 1), note="for cat")],
+        [Mark(name, 7, "dotted") for name in names],
+    )
+    plain, marked = draw_overlays(IMAGE, "cat", maps, dpi=dpi), draw_overlays(IMAGE, "cat", maps, marks, dpi=dpi)
+    foot, panel = round((0.36 + 1.15 * 2 / 3 + 0.02) * dpi), round((0.04 + 1.15 + 0.06) * dpi)
+    added = marked[foot:, panel : -round(0.6 * dpi)]
+    assert np.array_equal(added[: len(plain) - foot], plain[foot:, panel : -round(0.6 * dpi)])
+    assert (added[len(plain) - foot :] == 255).all()
+    assert (marked[-2:] == 255).all()
+
+
+def test_every_name_is_in_the_legend_once_and_two_short_ones_share_a_line():
+    entries = place_legend(["bought", "buyer", "any coin", "hand"], 1.19, 100)
+    assert [(entry.name, entry.left, entry.top) for entry in entries] == [
+        *(("bought", 0.05, 0.0), ("buyer", 0.65, 0.0)),
+        *(("any coin", 0.05, 0.15), ("hand", 0.05, 0.3)),
+    ]
+    assert draw_overlays(IMAGE, "cat", [AttentionMap("a", one_patch(0, 0))], [Mark("a", 1), Mark("a", 9)]).shape == (
+        draw_overlays(IMAGE, "cat", [AttentionMap("a", one_patch(0, 0))]).shape
+    )

@@ -210,6 +210,8 @@ test("the answer region comes first, regions around it are left out, those of ea
   const earlier = regionsOf({ answer: { bought: [3], buyer: [20] } });
   assert.deepEqual(earlier, [{ name: "bought", patches: [3], isAnswer: false }, { name: "buyer", patches: [20], isAnswer: false }]);
   assert.deepEqual(regionsOf({ ground_truth: null, answer_region: null }), []);
+  const empty = { ground_truth: { object: [], left_wing: [5] }, answer_region: "object" };
+  assert.deepEqual(regionsOf(empty), [{ name: "left wing", patches: [5], isAnswer: false }]);
 });
 
 test("relevance of a pool by attention is its own, no mix of tokens", () => {

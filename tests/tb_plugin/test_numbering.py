@@ -13,9 +13,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.attention_maps.evaluation.faithfulness import logits_by_batch
 from vit_attn.attention_maps.evaluation.report import EvalBatch, FaithfulnessReport, ablate_heads
+from vit_attn.attention_maps.methods.registry import drawn_methods
 from vit_attn.callbacks.attention_logger.callback import AttentionLogger
 from vit_attn.callbacks.attention_logger.figures import figures
-from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions, default_methods
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
 from vit_attn.model import VisionTransformer
 from vit_attn.plotting import overlay
 from vit_attn.plotting.canvas import Canvas
@@ -75,8 +76,8 @@ def pixels():
 
 
 def snapshot_of(net: nn.Module, images: torch.Tensor, labels: list[int]) -> AttentionSnapshot:
-    options = SnapshotOptions(len(images), default_methods())
-    return AttentionSnapshot.take(Task(net), Data(images, labels), options, always=True)
+    options = SnapshotOptions(len(images), drawn_methods())
+    return AttentionSnapshot.take(Task(net), Data(images, labels), options, always=True).on_host()
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
 import pytest
+import timm
 import torch
 from timm.optim import Muon
 
@@ -35,6 +36,17 @@ def test_muon_works_on_the_matrices_between_tokens_and_adamw_on_the_rest(stem):
     by_muon = {name for name, parameter in net.named_parameters() if "momentum_buffer" in optimizer.state[parameter]}
     matrices = ("attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
     assert by_muon == {f"blocks.{i}.{matrix}.weight" for i in (0, 1) for matrix in matrices}
+
+
+def test_muon_leaves_matrices_that_are_not_decayed_to_adamw():
+    net = timm.create_model("beit_base_patch16_224", img_size=32, embed_dim=48, depth=1, num_heads=4, num_classes=10)
+    optimizer = build_optimizer(net, "muon", lr=0.01, weight_decay=0.05)
+    net(torch.randn(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
+    (table,) = (each for name, each in net.named_parameters() if name.endswith("relative_position_bias_table"))
+    assert table.ndim == 2
+    assert "momentum_buffer" not in optimizer.state[table]
+    assert "momentum_buffer" in optimizer.state[net.blocks[0].mlp.fc1.weight]
 
 
 def test_an_unknown_optimizer_is_refused_with_the_closest_name():

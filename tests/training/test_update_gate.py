@@ -118,3 +118,33 @@ def test_running_means_of_a_bad_step_are_undone(avoid_sync: bool):
         same = [torch.equal(old, new) for old, new in zip(before[:2], list(net.buffers())[:2], strict=True)]
         assert same == [number == 2, number == 2]
         assert all(torch.isfinite(each).all() for each in net.buffers())
+
+
+class _RebindsItsState(torch.optim.SGD):
+    """An optimiser that replaces its momentum by another tensor in each of the first steps, and then updates it."""
+
+    def step(self, closure=None) -> None:
+        for weight in self.param_groups[0]["params"]:
+            state = self.state[weight]
+            if len(self.momenta) < 3:
+                state["momentum"] = state.get("momentum", torch.zeros_like(weight)) + weight.grad
+                self.momenta.append(state["momentum"])  # so that no other takes its address
+            else:
+                state["momentum"] += weight.grad
+            weight.data.sub_(state["momentum"])
+
+    momenta: list[Tensor]
+
+
+@pytest.mark.parametrize("bad_step", [2, 3, 4, 5])
+def test_state_that_the_optimizer_replaces_in_its_first_steps_is_undone_too(bad_step: int):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer, gate = _RebindsItsState([weight], 0.1), UpdateGate(torch.device("cpu"), False, avoid_sync=True)
+    optimizer.momenta = []
+    for number in range(1, bad_step + 1):
+        before = [weight.detach().clone(), *(each["momentum"].clone() for each in optimizer.state.values())]
+        weight.grad = torch.full_like(weight, float("nan") if number == bad_step else 1.0)
+        gate.before_step(optimizer, gradient_norm([weight]))
+        optimizer.step()
+        gate.after_step(optimizer, number)
+    assert equal(before, [weight.detach(), optimizer.state[weight]["momentum"]])

@@ -83,7 +83,7 @@ def fraction(name: str, value: Any) -> float:
 
 
 def has_numbers(value: Any) -> bool:
-    """Whether a value is a tensor that is not on the meta device."""
+    """Test for a tensor that is not on the meta device."""
     return isinstance(value, Tensor) and not value.is_meta
 
 
@@ -183,7 +183,7 @@ def check_maps(maps: Any, name: str = "maps") -> None:
         found = tuple(maps.shape) if isinstance(maps, Tensor) else type(maps).__name__
         raise UserError(f"{name} must be a tensor (images, patches), got {found}")
     if not maps.isfinite().all():
-        raise UserError(f"{name} hold NaN or infinity, which no order has a place for")
+        raise UserError(f"{name} hold NaN or infinity, which have no rank")
 
 
 def check_region(region: Any, maps: Tensor) -> None:

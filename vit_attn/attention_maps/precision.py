@@ -106,7 +106,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def products_are_full(device: torch.device) -> bool:
-    """Whether matrix products of float32 are computed in float32 on this device."""
+    """Test for matrix products of float32 that are computed in float32 on this device."""
     backends: Any = torch.backends
     matmul = {"cuda": backends.cuda.matmul, "cpu": backends.mkldnn.matmul}.get(device.type)
     return matmul is None or matmul.fp32_precision == "ieee"

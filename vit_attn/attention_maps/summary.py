@@ -1,5 +1,6 @@
 """Attention summary of an image: rows of all heads, rollout, relevance and the predicted probabilities."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +9,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.checks import call_network, check_images, class_targets
+from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod
 from vit_attn.attention_maps.methods.relevance import relevance
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.targets import Target, logits_of
+
+SUMMARY_FIELDS = {"last_layer": "last", "rollout": "rollout", "relevance": "relevance"}
+"""Methods whose rows an :class:`AttentionSummary` has; its relevance is without the identity of the query."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +81,41 @@ def summarize(
         UserError: If the network cannot be recorded, if its layers have unequally many heads, or if the query or class
             does not exist.
     """
+    recording, logits = record_logits(net, images)
+    return summaries_of(recording, logits, query, target)
+
+
+def record_logits(
+    net: nn.Module, images: Float[Tensor, "B C height width"]
+) -> tuple[Recording, Float[Tensor, "B classes"]]:
+    """Record a network on images, with gradients; returns its logits, too. Errors as for :func:`summarize`."""
     check_images(net, images)
     with torch.inference_mode(False), torch.enable_grad(), record(net, gradients=True) as recording:
         images = images.clone() if images.is_inference() else images  # inference tensors cannot enter a graph
         logits = logits_of(call_network(net, images)).detach()
-    return summaries_of(recording, logits, query, target)
+    return recording, logits
+
+
+def method_rows(
+    method: AttributionMethod,
+    inputs: AttributionInput,
+    summaries: Sequence[AttentionSummary],
+    queries: Sequence[int] | None = None,
+) -> Float[np.ndarray, "B N"]:
+    """Row of each image by a method, from its summary where that has it.
+
+    Args:
+        method: The method.
+        inputs: Network, images, recording and target classes.
+        summaries: Summary of each image, of the same query and target.
+        queries: Index of the query token; by default the pooled row.
+
+    Raises:
+        UserError: If the method does not support the network or a query.
+    """
+    if method.name in SUMMARY_FIELDS:
+        return np.stack([getattr(summary, SUMMARY_FIELDS[method.name]) for summary in summaries])
+    return method.rows(inputs, queries)[:, 0].float().cpu().numpy()
 
 
 def summaries_of(

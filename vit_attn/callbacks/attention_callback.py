@@ -148,7 +148,9 @@ def progress_of(trainer: L.Trainer) -> float:
 
 
 def tensorboard_writers(trainer: L.Trainer) -> list[SummaryWriter]:
-    """Writers of the trainer's TensorBoard loggers."""
+    """Writers of the trainer's TensorBoard loggers; none on ranks that do not write."""
+    if not trainer.is_global_zero:
+        return []
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 

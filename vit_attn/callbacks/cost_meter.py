@@ -1,4 +1,4 @@
-"""Fraction of a run's time that a task beside training takes."""
+"""Fraction of a run's time that logging takes."""
 
 import contextlib
 import time
@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 
 class CostMeter:
-    """Time spent on a task, as a fraction of the time since the start; several threads may spend at once.
+    """Time spent on logging, as a fraction of the time since the start; several threads may spend at once.
 
     Args:
         max_fraction: Fraction of the run's time that may be spent.

@@ -23,12 +23,13 @@ from vit_attn.callbacks.attention_callback import (
     probe_data,
     tensorboard_writers,
 )
-from vit_attn.callbacks.attention_logger.figures import add_picture, prediction_title, visible_pixels, weights_map
+from vit_attn.callbacks.attention_logger.figures import add_picture, prediction_title, visible_pixels
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.data_protocol import ProbeData, ProbeImages
 from vit_attn.errors import UserError
 from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.comparison import draw_heads, draw_side_by_side
+from vit_attn.plotting.method_maps import weights_map
 
 
 class FinetuneComparison(AttentionCallback):
@@ -58,7 +59,9 @@ class FinetuneComparison(AttentionCallback):
         super().__init__(CostMeter(max_cost, "comparison"), every_n_epochs)
         self.num_images = num_images
         self.source: str | None = None
+        self.active = False
         self.before: Recording | None = None
+        """The source's attention, on the rank that writes."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the name of the source; its weights stay where they are."""
@@ -70,7 +73,7 @@ class FinetuneComparison(AttentionCallback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Note the source that the run starts from."""
-        self.source, self.before = getattr(pl_module, "start", None), None
+        self.source, self.active, self.before = getattr(pl_module, "start", None), False, None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the source: the network as it is, or its weights again where the run is resumed."""
@@ -81,7 +84,8 @@ class FinetuneComparison(AttentionCallback):
         try:
             with self.meter.spending():
                 source = pl_module if trainer.global_step == 0 else self._reload_source(pl_module)
-                self.before, *_ = self._record(trainer, source)
+                before, *_ = self._record(trainer, source)
+                self.active, self.before = True, before.on_host() if tensorboard_writers(trainer) else None
         except UserError as error:
             rank_zero_warn(f"the comparison with {self.source} is off: {error}")
             return
@@ -98,37 +102,38 @@ class FinetuneComparison(AttentionCallback):
         return source.to(parameter.device, parameter.dtype)
 
     def _record(self, trainer: L.Trainer, task: L.LightningModule) -> tuple[Recording, Tensor, ProbeImages]:
-        """Record attention on the probe images; returns it in the host's memory, with the logits and the images."""
+        """Record attention on the probe images; returns it with the logits and the images."""
         data, net = _data(trainer), net_of(task)
         probe = data.probe(self.num_images)
         images = probe.images.to(next(net.parameters()).device)
         with evaluating(net), torch.inference_mode(False), torch.enable_grad():  # gradients find what a network pools
             with trainer.precision_plugin.forward_context(), record(net) as recording:
                 logits = task(data.normalize(images).clone())
-        return recording.on_host(), logits.detach(), probe
+        return recording, logits.detach(), probe
 
     def log_attention(self, trainer: L.Trainer, pl_module: L.LightningModule, always: bool = False) -> None:
         """Record on every rank, since sharded networks need all; write on the first."""
         writers = tensorboard_writers(trainer)
-        if self.before is None or (trainer.world_size == 1 and not writers) or not self.should_log(trainer, always):
+        if not self.active or (trainer.world_size == 1 and not writers) or not self.should_log(trainer, always):
             return
         with self.meter.spending():
             after, logits, probe = self._record(trainer, pl_module)
-            if writers and trainer.is_global_zero:
+            if writers and self.before is not None:
                 step, names, predicted = trainer.global_step, _data(trainer).class_names, logits.argmax(dim=-1).tolist()
-                self.background.submit(step, self._write, writers, step, self.before, after, predicted, probe, names)
+                networks = self.before, after.on_host()
+                self.background.submit(step, self._write, writers, step, networks, predicted, probe, names)
 
     def _write(
         self,
         writers: Sequence[SummaryWriter],
         step: int,
-        before: Recording,
-        after: Recording,
+        networks: tuple[Recording, Recording],
         predicted: Sequence[int],
         probe: ProbeImages,
         class_names: Sequence[str],
     ) -> None:
-        """Draw and write a step, in the background."""
+        """Draw and write a step's attention before and after, in the background."""
+        before, after = networks
         with self.meter.spending(continued=True):
             divergences = divergence(before, after).cpu()
             heads = draw_heads(divergences.numpy(), "divergence from the source", "nats")

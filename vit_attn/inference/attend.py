@@ -5,17 +5,28 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from PIL import Image
 
+from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod, drawn_methods
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches, token_layout
 from vit_attn.attention_maps.recording.tokens import find_token, prefix_names, token_name
-from vit_attn.attention_maps.summary import AttentionSummary, summarize
+from vit_attn.attention_maps.summary import (
+    SUMMARY_FIELDS,
+    AttentionSummary,
+    method_rows,
+    record_logits,
+    summaries_of,
+)
 from vit_attn.errors import printable, shortened
 from vit_attn.inference.network import TrainedNetwork
-from vit_attn.plotting.overlay import AttentionMap, Mark, draw_overlays, draw_sheet, patch_fractions, stack
+from vit_attn.plotting.method_maps import method_map
+from vit_attn.plotting.overlay import Mark, draw_overlays, draw_sheet, stack
 
 STEM_BYTES = 200
 """Longest beginning of a file name that is kept, of the 255 bytes that a file system allows."""
@@ -42,10 +53,12 @@ class ImageAttention:
 
     Args:
         summary: Its maps.
+        rows: Map over all tokens by each method that is drawn.
         query: The query token in words.
     """
 
     summary: AttentionSummary
+    rows: dict[AttributionMethod, Float[np.ndarray, " N"]]
     query: str
 
 
@@ -60,25 +73,33 @@ def attend(images: Sequence[np.ndarray], network: TrainedNetwork, settings: MapS
     if not images:
         return []
     try:
-        summaries, query = _summarize(images, network, settings)
+        attentions = _attend(images, network, settings)
     except NotFinite:
         if len(images) == 1:
             return [None]
         return [attention for image in images for attention in attend([image], network, settings)]
-    return [ImageAttention(each, query) if math.isfinite(each.probabilities.sum()) else None for each in summaries]
+    return [each if math.isfinite(each.summary.probabilities.sum()) else None for each in attentions]
 
 
-def _summarize(
-    images: Sequence[np.ndarray], network: TrainedNetwork, settings: MapSettings
-) -> tuple[list[AttentionSummary], str]:
-    net = network.net
+def _attend(images: Sequence[np.ndarray], network: TrainedNetwork, settings: MapSettings) -> list[ImageAttention]:
+    net, query, name = network.net, None, POOLED
     batch = network.normalize(images, next(net.parameters()).device)
-    if settings.query is None:
-        return summarize(net, batch, None, settings.target), POOLED
-    layout = token_layout(net, batch)
-    prefix = prefix_names(net, layout.num_prefix_tokens)
-    query = find_token(settings.query, layout, prefix)
-    return summarize(net, batch, query, settings.target), token_name(query, layout, prefix)
+    if settings.query is not None:
+        layout = token_layout(net, batch)
+        prefix = prefix_names(net, layout.num_prefix_tokens)
+        query = find_token(settings.query, layout, prefix)
+        name = token_name(query, layout, prefix)
+    recording, logits = record_logits(net, batch)
+    summaries = summaries_of(recording, logits, query, settings.target)
+    target = torch.tensor([summary.target for summary in summaries], device=logits.device)
+    inputs = AttributionInput(net, batch, recording, target)
+    queries = None if query is None else [query]
+    methods = [each for each in drawn_methods() if each.supports(net) and (query is None or each.has_query)]
+    rows = {method: method_rows(method, inputs, summaries, queries) for method in methods}
+    return [
+        ImageAttention(summary, {method: row[i] for method, row in rows.items()}, name)
+        for i, summary in enumerate(summaries)
+    ]
 
 
 def result_names(files: Sequence[Path]) -> dict[Path, str]:
@@ -114,10 +135,12 @@ def save_attention(
     summary = attention.summary
     prediction = f"{_title(network, summary.predicted)} ({summary.probabilities[summary.predicted]:.0%})"
     picture, numbers = (base.with_name(f"{base.name}.attention.{ending}") for ending in ("png", "npz"))
-    words = (prediction, _title(network, summary.target), attention.query)
-    Image.fromarray(draw_attention(image, summary, words)).save(picture, optimize=True)
+    drawn = draw_attention(image, attention, prediction, _title(network, summary.target))
+    Image.fromarray(drawn).save(picture, optimize=True)
+    others = {f"rows_{each.name}": row for each, row in attention.rows.items() if each.name not in SUMMARY_FIELDS}
+    arrays: dict[str, Any] = vars(summary) | others
     names = np.array(network.card.label_names or [f"class {i}" for i in range(len(summary.probabilities))])
-    np.savez_compressed(numbers, image=image, class_names=names, path=str(path), **vars(summary))
+    np.savez_compressed(numbers, image=image, class_names=names, path=str(path), **arrays)
     return prediction, picture
 
 
@@ -126,27 +149,22 @@ def _title(network: TrainedNetwork, index: int) -> str:
     return shortened(printable(network.class_name(index)), 80)
 
 
-def draw_attention(image: np.ndarray, summary: AttentionSummary, words: tuple[str, str, str]) -> np.ndarray:
+def draw_attention(image: np.ndarray, attention: ImageAttention, prediction: str, target: str) -> np.ndarray:
     """Draw the image with its maps on one scale, above a sheet of all layers and heads.
 
     Args:
         image: Pixels (height, width, channels).
-        summary: Its attention.
-        words: The prediction, for the title; the class whose relevance is mapped; the query token.
+        attention: Its attention.
+        prediction: The prediction, for the title.
+        target: Name of the class that class-specific maps are for.
     """
-    prediction, target, query = words
-
-    def on_prefix(rows: np.ndarray) -> np.ndarray:
-        return np.asarray(rows[..., : summary.num_prefix_tokens].sum(axis=-1))
-
-    maps = [AttentionMap("relevance", patch_fractions(summary.patches(summary.relevance)), note=f"for {target}")]
-    rows = {"pool" if summary.pool else "last layer": summary.last, "rollout": summary.rollout}
-    maps += [AttentionMap(title, summary.patches(row), float(on_prefix(row))) for title, row in rows.items()]
-    patch = summary.query - summary.num_prefix_tokens
+    summary, prefix = attention.summary, attention.summary.num_prefix_tokens
+    maps = [method_map(method, row, summary, target) for method, row in attention.rows.items()]
+    patch = summary.query - prefix
     marks = [Mark("query", patch)] if patch >= 0 else []
     visible = crop_to_patches(image, summary)
     rgb = visible.repeat(3, axis=2) if visible.shape[2] == 1 else visible
     top = draw_overlays(rgb, prediction, maps, marks, dpi=150)
-    of_heads = on_prefix(summary.heads) if summary.num_prefix_tokens else None
-    title = f"{query}, in each layer and head"
+    of_heads = summary.heads[..., :prefix].sum(axis=-1) if prefix else None
+    title = f"{attention.query}, in each layer and head"
     return stack([top, draw_sheet(summary.patches(summary.heads), title, of_heads, dpi=150)])

@@ -83,7 +83,7 @@ class VisionTransformer(TimmModel):
             top_k: Number of keys that a query attends to under ``top_k``.
             window: Side, in patches, of the window around a patch that it attends to, odd; all patches by default.
                 Prefix tokens attend to, and are attended by, all tokens.
-            dynamic_img_size: Whether images of any multiple of the patch size are taken; positions are resampled.
+            dynamic_img_size: Whether images of any multiple of the patch size are accepted; positions are resampled.
 
         Raises:
             UserError: If the sizes do not fit each other or a choice does not exist.

@@ -47,7 +47,7 @@ class Scale:
 
     Args:
         most: The largest number.
-        root: Whether colours follow the square root, so that small numbers can be told apart.
+        root: Whether colours follow the square root, so that small numbers can be distinguished.
         opacity: Opacity of the colours over a grey image, in [0, 1]; the colour bar lies over middle grey.
         colourmap: Name of a colour map of matplotlib's.
     """
@@ -144,7 +144,7 @@ class Canvas:
 
     def length(self, text: str, points: float = 8.0) -> float:
         """Width of a line of text in inches."""
-        return _font(points * self.dpi / 72).getlength(text) / self.dpi
+        return text_width(text, points, self.dpi)
 
     def cut(self, text: str, most: float, points: float = 8.0) -> str:
         """Cut a line of text to this width in inches; a cut line ends in an ellipsis."""
@@ -193,6 +193,11 @@ class Canvas:
         left, top = round(box.left * self.dpi), round(box.top * self.dpi)
         right, bottom = round((box.left + box.width) * self.dpi), round((box.top + box.height) * self.dpi)
         return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def text_width(text: str, points: float, dpi: int) -> float:
+    """Width of a line of text in inches."""
+    return _font(points * dpi / 72).getlength(text) / dpi
 
 
 @functools.lru_cache(maxsize=4)

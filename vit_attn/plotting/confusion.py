@@ -25,7 +25,7 @@ class Style(NamedTuple):
         cell: Side of a cell in inches.
         points: Font size of class names; 0 for no names.
         numbers: Font size of numbers in cells; 0 for no numbers.
-        percent: Whether cells show per cent beside counts.
+        percent: Whether cells show percentages in addition to counts.
     """
 
     cell: float

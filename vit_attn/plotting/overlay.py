@@ -14,9 +14,10 @@ from jaxtyping import Float
 from vit_attn.errors import UserError
 from vit_attn.plotting.canvas import Box, Canvas, Picture, Scale
 from vit_attn.plotting.checks import check_maps, check_picture, check_values
-from vit_attn.plotting.panels import caption, layout, numbered_title, title_above
+from vit_attn.plotting.panels import LEGEND_TEXT, caption, layout, numbered_title, place_legend, title_above
 
 MARK_COLOUR = "#ff2d55"
+PANEL_WIDTH = 1.15
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,15 @@ def draw_overlays(
     if outside := [mark.patch for mark in marks if mark.patch not in patches]:
         raise UserError(f"marks must be patches in 0..{patches[-1]}, got {outside}")
     height, width, _ = image.shape
+    named = {mark.name: mark for mark in marks}  # a region may have several outlines
+    legend = place_legend(list(named), PANEL_WIDTH + 0.04, dpi)
+    bottom = 0.2 + max((entry.top for entry in legend), default=0.0)
     canvas, panels, bar = layout(
-        (1, 1 + len(maps)), (1.15, 1.15 * height / width), gap=(0.06, 0.0), margin=(0.04, 0.2, 0.36), dpi=dpi
+        (1, 1 + len(maps)),
+        (PANEL_WIDTH, PANEL_WIDTH * height / width),
+        gap=(0.06, 0.0),
+        margin=(0.04, bottom, 0.36),
+        dpi=dpi,
     )
     scale = Scale(100 * max(float(overlaid.patches.max()) for overlaid in maps), opacity=0.6)
     grey = grey_of(image)
@@ -96,7 +104,10 @@ def draw_overlays(
     for panel in panels:
         for mark in marks:
             _outline(canvas, mark, maps[0].patches.shape, panel)
-    _legend(canvas, marks, panels[0])
+    for entry in legend:
+        left, top = panels[0].left + entry.left, panels[0].top + panels[0].height + entry.top
+        canvas.outline(Box(left, top + 0.05, 0.12, 0.1), MARK_COLOUR, 1.3, named[entry.name].line)
+        canvas.write(entry.name, left + LEGEND_TEXT, top + 0.1, 7.5, "lm", entry.text_width)
     canvas.scale_bar(scale, bar, "% per patch")
     return canvas.pixels()
 
@@ -217,12 +228,3 @@ def _outline(canvas: Canvas, mark: Mark, grid: tuple[int, ...], panel: Box) -> N
     one = panel.part(row, col, grid[0], grid[1])
     block = Box(one.left, one.top, mark.cols * one.width, mark.rows * one.height)
     canvas.outline(block, MARK_COLOUR, 1.3, mark.line)
-
-
-def _legend(canvas: Canvas, marks: Sequence[Mark], panel: Box) -> None:
-    """Draw a legend of the outlines below the image."""
-    left = panel.left + 0.05
-    for mark in {mark.name: mark for mark in marks}.values():  # a region may have several outlines
-        canvas.outline(Box(left, panel.top + panel.height + 0.05, 0.12, 0.1), MARK_COLOUR, 1.3, mark.line)
-        canvas.write(mark.name, left + 0.17, panel.top + panel.height + 0.1, 7.5, "lm")
-        left += 0.6

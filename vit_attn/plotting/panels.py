@@ -1,8 +1,15 @@
-"""Layout of figures: panels in rows and columns with a colour bar, their titles and captions."""
+"""Layout of figures: panels in rows and columns with a colour bar, their titles, captions and legends."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from vit_attn.plotting.canvas import Box, Canvas
+from vit_attn.plotting.canvas import Box, Canvas, text_width
+
+LEGEND_COLUMN, LEGEND_LINE, LEGEND_TEXT = 0.6, 0.15, 0.17
+"""Inches from one column of a legend to the next, from one line to the next, and from an entry's left to its text."""
 
 
 def layout(
@@ -44,3 +51,32 @@ def caption(canvas: Canvas, text: str, panel: Box) -> None:
 def numbered_title(name: str, index: int, inches: float) -> str:
     """Title of a layer or head, counted from 1; without its name where there is no room."""
     return f"{name} {index + 1}" if inches > 0.55 else f"{index + 1}"
+
+
+class LegendEntry(NamedTuple):
+    """Name in a legend, its left and top in inches from the legend's corner, and the width that its text may have."""
+
+    name: str
+    left: float
+    top: float
+    text_width: float
+
+
+def place_legend(names: Sequence[str], width: float, dpi: int) -> list[LegendEntry]:
+    """Place the entries of a legend on as many lines as they need to stay within a width.
+
+    Args:
+        names: The names.
+        width: Inches that a line may have.
+        dpi: Pixels per inch.
+    """
+    entries: list[LegendEntry] = []
+    start = 0.05
+    left, top = start, 0.0
+    for name in names:
+        needed = LEGEND_TEXT + text_width(name, 7.5, dpi)
+        if left > start and left + needed > width:
+            left, top = start, top + LEGEND_LINE
+        entries.append(LegendEntry(name, left, top, width - left - LEGEND_TEXT))
+        left += LEGEND_COLUMN * math.ceil((needed + 0.05) / LEGEND_COLUMN)
+    return entries

@@ -30,7 +30,7 @@ def build_index(
         tokens: Tokens of the maps.
         heads: Heads of each layer.
         methods: Attribution methods.
-        faithfulness: Deletion and insertion beside baselines.
+        faithfulness: Deletion and insertion, compared with baselines.
     """
     prefix = tokens.num_prefix_tokens
     index: dict[str, Any] = {

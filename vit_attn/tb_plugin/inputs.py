@@ -88,7 +88,7 @@ difference to it counts, value of centre first, and margin of that."""
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """Deletion and insertion of the maps of several methods, beside baselines; a method may be missing.
+    """Deletion and insertion of the maps of several methods, and of baselines; a method may be missing.
 
     Args:
         orders: Random orders that each image's maps were compared with.

@@ -152,8 +152,8 @@ class AttentionPlugin(base_plugin.TBPlugin):
 
     def _blobs(self, request: Request, tag: str, choose: Callable[[list[Any]], list[Any]]) -> list[bytes]:
         run, step = _text(request, "run"), _number(request, "step")
-        place = (plugin_util.experiment_id(request.environ), run, tag)
-        keys = self._keys.get(place, {}).get(step)
+        series = (plugin_util.experiment_id(request.environ), run, tag)
+        keys = self._keys.get(series, {}).get(step)
         if keys is None:
             keys = self._read_keys(request, run, tag).get(step)
         if keys is None:
@@ -162,7 +162,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
         try:
             return [self._data.read_blob(context, blob_key=key.blob_key) for key in choose(list(keys))]
         except (errors.NotFoundError, KeyError) as error:
-            self._keys.pop(place, None)
+            self._keys.pop(series, None)
             raise errors.NotFoundError(f"run {run!r} no longer has {name_of_tag(tag)} at step {step}") from error
 
     def _read_keys(self, request: Request, run: str, tag: str) -> dict[int, Any]:

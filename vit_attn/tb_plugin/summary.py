@@ -43,7 +43,7 @@ def write_attention(  # noqa: PLR0913  a step has that much
         tokens: Tokens of the maps.
         relevance: Relevance of each token (column) to each token (row) for the predicted class.
         methods: Attribution methods with their labels, and the maps of those that the page does not compute.
-        faithfulness: Deletion and insertion of the methods' maps, beside random orders and centre first.
+        faithfulness: Deletion and insertion of the methods' maps, of random orders and of centre first.
         note: What was left out, stated on the page.
 
     Raises:

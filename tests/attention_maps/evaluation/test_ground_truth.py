@@ -5,8 +5,8 @@ import torch
 
 from vit_attn.attention_maps.evaluation.ground_truth import (
     ground_truth_fits,
+    ground_truth_in_patches,
     ground_truth_patches,
-    patches_of_region,
     why_ground_truth_is_unused,
 )
 from vit_attn.attention_maps.recording.token_layout import TokenLayout
@@ -30,8 +30,7 @@ def layout(grid: int, patch: int) -> TokenLayout:
 
 
 def test_regions_in_the_networks_own_grid_stay_as_they_are():
-    assert patches_of_region(probe(), layout(8, 4), "bought") == [(9,)]
-    assert patches_of_region(probe(), layout(8, 4), "any_coin") == [(9, 63)]
+    assert ground_truth_in_patches(probe(), layout(8, 4)) == [TRUTH]
 
 
 def test_in_a_finer_grid_a_region_is_all_patches_of_the_same_pixels():
@@ -39,7 +38,8 @@ def test_in_a_finer_grid_a_region_is_all_patches_of_the_same_pixels():
     for i in range(4):
         image, answer = coins[i][0], coins.answer(i)
         found = probe_of(image[None], (coins.ground_truth(i),))
-        (bought,) = patches_of_region(found, layout(16, 2), "bought") or ()
+        (finer,) = ground_truth_in_patches(found, layout(16, 2)) or ()
+        bought = finer.regions["bought"]
         fine = image.unfold(1, 2, 2).unfold(2, 2, 2).flatten(1, 2)  # (C, 256, 2, 2)
         row, col = divmod(answer.bought, 8)
         coin = image[:, 4 * row : 4 * row + 4, 4 * col : 4 * col + 4]
@@ -53,14 +53,14 @@ def test_in_a_finer_grid_a_region_is_all_patches_of_the_same_pixels():
 def test_ground_truth_whose_patches_do_not_meet_at_the_same_pixels_is_unused_and_the_user_is_told(
     grid: int, patch: int
 ):
-    assert patches_of_region(probe(), layout(grid, patch), "bought") is None
+    assert ground_truth_in_patches(probe(), layout(grid, patch)) is None
     message = why_ground_truth_is_unused(probe(), layout(grid, patch))
     assert f"8 by 8 patches, which are not whole patches of the network's {grid} by {grid}" in message
     assert "\n" not in message
 
 
 def test_a_grid_that_leaves_pixels_out_does_not_fit():
-    assert patches_of_region(probe(34), layout(8, 4), "bought") is None
+    assert ground_truth_in_patches(probe(34), layout(8, 4)) is None
 
 
 def test_there_is_no_message_where_ground_truth_fits_or_does_not_exist():
@@ -90,6 +90,11 @@ def test_there_are_no_masks_without_ground_truth_or_where_it_does_not_fit():
     ("truth", "message"),
     [
         (GroundTruth({"object": (3, 64, -1)}, (8, 8), "object"), r"'object' of image 1 .* in 0..63, got \[64, -1\]"),
+        (
+            GroundTruth({"object": (3,)}, (8, 8), "objekt"),
+            "answer of image 1 .* region of object, .* did you mean 'object'",
+        ),
+        (GroundTruth({}, (8, 8), "object"), "answer of image 1 must be a region of some image, got 'object'"),
         (GroundTruth({"a": (3,)}, (8, 8), "a", (("a", "b"),)), "edges must join regions of a, got b"),
     ],
 )

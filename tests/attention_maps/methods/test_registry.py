@@ -164,3 +164,27 @@ def test_a_method_in_a_file_of_its_own_is_evaluated_and_drawn(tmp_path: Path, mo
     new = line_styles()
     assert {label: new[label] for label in styles} == styles
     assert new["last layer, squared"] not in styles.values()
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "message"),
+    [
+        ("my method", "mine", "name must be of lower-case letters, digits and _, got 'my method'"),
+        ("attention/mine", "mine", "name must be of lower-case"),
+        ("rollout", "mine", r"there is an attribution method 'rollout' \(rollout, mean\) already"),
+        ("mine", "rollout, mean", r"already, got 'mine' \(rollout, mean\)"),
+        ("mine", "last_layer", r"an attribution method 'last_layer' \(last layer\) already"),
+        ("chance", "mine", "a baseline or row 'chance'"),
+        ("mine", "centre first", "a baseline or row 'centre_first'"),
+    ],
+)
+def test_a_name_or_label_that_is_ambiguous_is_refused_in_one_line(
+    name: str, label: str, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    attribution_methods()
+    monkeypatch.setattr(registry, "METHODS", registry.METHODS.copy())
+    with pytest.raises(UserError, match=message) as error:
+        attribution_method(name, label=label, reference="own", needs_gradients=False, class_specific=False)(
+            lambda inputs, queries: inputs.recording.query_rows(queries)
+        )
+    assert "\n" not in str(error.value)

@@ -284,7 +284,7 @@ def _refused(name: str, **options: Any) -> nn.Module:
 
 DECODER = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
 REFUSED = {
-    "ViTMAEModel": ({"mask_ratio": 0.0}, (2, 3, 32, 32), "shuffles its patches, so none has a place: load its encoder"),
+    "ViTMAEModel": ({"mask_ratio": 0.0}, (2, 3, 32, 32), "shuffles its patches, so none has a position"),
     "ViTMAEForPreTraining": (DECODER | {"mask_ratio": 0.0}, (2, 3, 32, 32), "shuffles its patches"),
     "YolosModel": (
         {"image_size": [32, 32], "num_detection_tokens": 4},

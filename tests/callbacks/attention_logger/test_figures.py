@@ -3,9 +3,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from vit_attn.attention_maps.evaluation.ground_truth import ground_truth_in_patches
+from vit_attn.attention_maps.methods.registry import drawn_methods
 from vit_attn.callbacks.attention_logger import figures
 from vit_attn.callbacks.attention_logger.figures import blocks, overlay
-from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, default_methods, ground_truth_in_patches
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
 from vit_attn.data_protocol import GroundTruth
 from vit_attn.plotting.overlay import Mark
 
@@ -30,7 +32,7 @@ def test_relevance_is_drawn_first_for_the_class_that_it_is_of_and_in_shares_of_t
         return image
 
     monkeypatch.setattr(figures, "draw_overlays", draw)
-    assert list(snapshot.rows) == list(default_methods())
+    assert list(snapshot.rows) == list(drawn_methods())
     overlay(snapshot, 0, NAMES)
     assert [each.title for each in drawn] == ["relevance", "last layer", "rollout"]
     assert [each.note for each in drawn] == ["for dog", "", ""]
@@ -69,3 +71,15 @@ def test_blocks_cover_each_patch_once(patches):
         first + 4 * row + col for first, rows, cols in blocks(patches, 4) for row in range(rows) for col in range(cols)
     ]
     assert sorted(covered) == sorted(patches)
+
+
+def test_where_the_answer_region_is_empty_the_others_are_outlined(snapshot):
+    regions = {"object": (), "left_wing": (5,)}
+    assert figures._marks(with_truth(snapshot, GroundTruth(regions, (4, 4), "object")), 0) == [
+        Mark("left wing", 5, "dotted", 1, 1)
+    ]
+
+
+def test_a_region_of_all_patches_is_outlined_around_the_image(snapshot):
+    whole = with_truth(snapshot, GroundTruth({"object": tuple(range(16))}, (4, 4), "object"))
+    assert figures._marks(whole, 0) == [Mark("object", 0, "solid", 4, 4)]

@@ -12,10 +12,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from vit_attn.attention_maps.methods import registry
-from vit_attn.attention_maps.methods.registry import find_method
+from vit_attn.attention_maps.methods.registry import drawn_methods, find_method
 from vit_attn.callbacks import AttentionLogger
 from vit_attn.callbacks.attention_logger import figures
-from vit_attn.callbacks.attention_logger.snapshot import default_methods
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier
@@ -105,7 +104,7 @@ def test_methods_are_found_by_name_and_by_label_once_each():
 
 
 def test_the_default_is_what_the_registry_marks_as_drawn():
-    assert [method.name for method in default_methods()] == ["relevance", "last_layer", "rollout"]
+    assert [method.name for method in drawn_methods()] == ["relevance", "last_layer", "rollout"]
     assert AttentionLogger().methods is None
 
 

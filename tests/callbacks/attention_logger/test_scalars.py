@@ -2,9 +2,11 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from vit_attn.attention_maps.evaluation.ground_truth import ground_truth_in_patches
 from vit_attn.callbacks.attention_logger.scalars import pointing
-from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, ground_truth_in_patches
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
 from vit_attn.data_protocol import GroundTruth
 
 
@@ -34,3 +36,26 @@ def test_in_a_finer_grid_each_patch_of_the_answer_region_is_a_hit(snapshot):
 
 def test_in_a_coarser_grid_nothing_points(snapshot):
     assert pointing(with_truth(snapshot, truth(63, 0, (8, 8)))) == {}
+
+
+def test_images_without_the_answer_region_do_not_count(snapshot):
+    image = snapshot.probe.images.expand(3, -1, -1, -1)
+    other = GroundTruth({"context": (3,)}, (4, 4), "object")  # its answer region is missing
+    empty = GroundTruth({"object": (), "context": (3,)}, (4, 4), "object")
+    probe = SimpleNamespace(
+        images=image, labels=torch.zeros(3, dtype=torch.int64), ground_truth=[truth(3, 0), other, empty]
+    )
+    found = dataclasses.replace(
+        snapshot,
+        logits=snapshot.logits.expand(3, -1),
+        rows={method: rows.repeat(3, axis=0) for method, rows in snapshot.rows.items()},
+        ground_truth=ground_truth_in_patches(probe, snapshot.recording),
+    )
+    scores = {"relevance": 1, "last_layer": 0, "rollout": 0, "chance": 1 / 16}
+    assert pointing(found) == {f"attention_pointing/{name}": score for name, score in scores.items()}
+    assert pointing(with_truth(snapshot, empty)) == {}
+
+
+def test_every_patch_of_a_region_that_covers_the_image_is_a_hit(snapshot):
+    whole = GroundTruth({"object": tuple(range(16))}, (4, 4), "object")
+    assert set(pointing(with_truth(snapshot, whole)).values()) == {1.0}

@@ -4,13 +4,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from vit_attn.attention_maps.methods.registry import find_method
+from vit_attn.attention_maps.evaluation.ground_truth import ground_truth_in_patches
+from vit_attn.attention_maps.methods.registry import drawn_methods, find_method
 from vit_attn.attention_maps.summary import summarize
 from vit_attn.callbacks.attention_logger.snapshot import (
     AttentionSnapshot,
     SnapshotOptions,
-    default_methods,
-    ground_truth_in_patches,
 )
 from vit_attn.data import ImageData
 from vit_attn.data_protocol import GroundTruth
@@ -48,7 +47,7 @@ def test_a_snapshot_has_what_its_options_name_and_leaves_the_network_as_it_was()
     assert not few.logits.requires_grad
     assert few.prefix_names == ["CLS"]
     assert [truth.answer for truth in few.ground_truth] == ["bought"] * 2
-    whole = AttentionSnapshot.take(task, images, SnapshotOptions(2, default_methods(), True, True))
+    whole = AttentionSnapshot.take(task, images, SnapshotOptions(2, drawn_methods(), True, True))
     assert whole.token_relevance.shape == (2, 65, 65)
     assert len(whole.comparison.by_image) == 2
     assert [module.training for module in task.modules()] == modes
@@ -59,7 +58,7 @@ def test_a_snapshot_has_what_its_options_name_and_leaves_the_network_as_it_was()
 def test_its_maps_are_those_of_the_summaries_also_in_inference_mode():
     task, images = task_of(global_pool="avg", class_token=False), data()
     with torch.inference_mode():
-        snapshot = AttentionSnapshot.take(task, images, SnapshotOptions(2, default_methods()))
+        snapshot = AttentionSnapshot.take(task, images, SnapshotOptions(2, drawn_methods()))
     expected = summarize(task.net.eval(), images.normalize(images.probe(2).images))
     fields = {"relevance": "relevance", "last_layer": "last", "rollout": "rollout"}
     for method, rows in snapshot.rows.items():

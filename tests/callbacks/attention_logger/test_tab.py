@@ -11,11 +11,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from vit_attn.attention_maps.evaluation.baselines import judge_maps
-from vit_attn.attention_maps.methods.registry import find_method
+from vit_attn.attention_maps.methods.registry import drawn_methods, find_method
 from vit_attn.attention_maps.methods.rollout import raw_rows
 from vit_attn.callbacks import AttentionLogger
 from vit_attn.callbacks.attention_logger.scalars import faithfulness
-from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions, default_methods
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
 from vit_attn.callbacks.attention_logger.tab import AttentionTab, Budget
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
@@ -48,9 +48,9 @@ def snapshot_of(
     data.prepare_data()
     torch.manual_seed(0)
     net = net or VisionTransformer(img_size=32, patch_size=4, num_classes=10, **SMALL, **options).eval()
-    chosen = (*default_methods(), *map(find_method, methods))
+    chosen = (*drawn_methods(), *map(find_method, methods))
     wanted = SnapshotOptions(count, chosen, token_relevance=True, comparison=compared)
-    return AttentionSnapshot.take(Task(net), data, wanted, step=4), list(data.class_names)
+    return AttentionSnapshot.take(Task(net), data, wanted, step=4).on_host(), list(data.class_names)
 
 
 def written_index(folder: Path) -> dict:

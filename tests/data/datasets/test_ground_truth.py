@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from vit_attn.attention_maps.evaluation.ground_truth import patches_of_region
+from vit_attn.attention_maps.evaluation.ground_truth import ground_truth_in_patches
 from vit_attn.data import ImageData
 from vit_attn.data.datasets.registry import DATASETS
 from vit_attn.data.datasets.splits import DatasetInfo, Split
@@ -38,7 +38,7 @@ def test_a_data_set_with_ground_truth_is_one_entry_of_the_registry(monkeypatch: 
     assert (images.shape, labels.shape, data.num_classes) == ((16, 3, 16, 16), (16,), 4)
     probe = data.probe(6)
     layout = SimpleNamespace(grid_size=(4, 4), patch_size=(4, 4))  # a network of finer patches
-    found = patches_of_region(probe, layout, "spot")
-    for image, patches in zip(probe.images, found, strict=True):
+    found = ground_truth_in_patches(probe, layout)
+    for image, truth in zip(probe.images, found, strict=True):
         tokens = image.float().mean(dim=0).unfold(0, 4, 4).unfold(1, 4, 4).mean(dim=(2, 3)).flatten()
-        assert set(tokens.topk(4).indices.tolist()) == set(patches)
+        assert set(tokens.topk(4).indices.tolist()) == set(truth.regions["spot"])

@@ -31,7 +31,7 @@ MEASURES = ("deletion", "insertion")
 
 
 class Comparison(NamedTuple):
-    """Mean of a measure over images, beside the baselines' means and the margins that differences must exceed.
+    """Mean of a measure over images, with the baselines' means and the margins that differences must exceed.
 
     A margin is the largest of three: ``SMALLEST_DIFFERENCE``; the 95 % half-width of the mean difference over images
     (Student's t of paired differences); and that of the choice of an order alone: standard deviation of the random

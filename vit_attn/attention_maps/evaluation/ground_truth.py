@@ -1,5 +1,6 @@
 """Ground truth of images in the patches of a network, whose grid may be finer than the data set's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -7,8 +8,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from vit_attn.data_protocol import ProbeImages
-from vit_attn.errors import UserError
+from vit_attn.data_protocol import GroundTruth, ProbeImages
+from vit_attn.errors import UserError, did_you_mean
 
 
 @runtime_checkable
@@ -48,56 +49,56 @@ def region_title(name: str) -> str:
     return name.replace("_", " ")
 
 
-def patches_of_region(probe: ProbeImages, layout: PatchLayout, name: str) -> list[tuple[int, ...]] | None:
-    """Patches of the network that make up a region of each image; none for an image without the region.
+def ground_truth_in_patches(probe: ProbeImages, layout: PatchLayout) -> list[GroundTruth] | None:
+    """Ground truth of each image in patches of the network; None where it is unknown or does not fit.
 
     A patch of the data set is one patch of the network, or several whole ones.
 
     Args:
         probe: Images with their ground truth.
         layout: Patches of the network.
-        name: The region.
-
-    Returns:
-        Patch indices of each image, row by row; None where :func:`ground_truth_fits` is false.
 
     Raises:
-        UserError: If a region has a patch that is not in its grid.
+        UserError: If a region has a patch that is not in its grid, or if no image has an answer's region.
     """
     if probe.ground_truth is None or not ground_truth_fits(probe, layout):
         return None
-    found = []
+    _check_answers(probe.ground_truth)
+    converted = []
     for number, truth in enumerate(probe.ground_truth, start=1):
-        patches, count = truth.regions.get(name, ()), truth.grid[0] * truth.grid[1]
-        if outside := [patch for patch in patches if not 0 <= patch < count]:
-            raise UserError(f"region {name!r} of image {number} must hold patches in 0..{count - 1}, got {outside}")
-        found.append(tuple(finer for patch in patches for finer in _cover(patch, truth.grid, layout.grid_size)))
-    return found
+        regions, count = {}, truth.grid[0] * truth.grid[1]
+        for name, patches in truth.regions.items():
+            if outside := [patch for patch in patches if not 0 <= patch < count]:
+                raise UserError(f"region {name!r} of image {number} must hold patches in 0..{count - 1}, got {outside}")
+            regions[name] = tuple(finer for patch in patches for finer in _cover(patch, truth.grid, layout.grid_size))
+        converted.append(GroundTruth(regions, layout.grid_size, truth.answer, truth.edges))
+    return converted
 
 
 def ground_truth_patches(probe: ProbeImages, layout: PatchLayout, device: str) -> GroundTruthPatches | None:
     """Ground truth of a batch as masks over the network's patches; None where it is unknown or does not fit.
 
     Raises:
-        UserError: If a region has a patch that is not in its grid, or if an edge names no region.
+        UserError: If a region has a patch that is not in its grid, or if an edge or an answer names no region.
     """
-    if probe.ground_truth is None or not ground_truth_fits(probe, layout):
+    ground_truth = ground_truth_in_patches(probe, layout)
+    if ground_truth is None:
         return None
-    shape = (len(probe.ground_truth), layout.grid_size[0] * layout.grid_size[1])
+    shape = (len(ground_truth), layout.grid_size[0] * layout.grid_size[1])
     regions = {}
-    for name in dict.fromkeys(name for truth in probe.ground_truth for name in truth.regions):
+    for name in dict.fromkeys(name for truth in ground_truth for name in truth.regions):
         mask = torch.zeros(shape, dtype=torch.bool)
-        for image, patches in enumerate(patches_of_region(probe, layout, name) or ()):
-            mask[image, list(patches)] = True
+        for image, truth in enumerate(ground_truth):
+            mask[image, list(truth.regions.get(name, ()))] = True
         regions[name] = mask.to(device)
-    edges = tuple(dict.fromkeys(edge for truth in probe.ground_truth for edge in truth.edges))
+    edges = tuple(dict.fromkeys(edge for truth in ground_truth for edge in truth.edges))
     if unknown := [name for edge in edges for name in edge if name not in regions]:
         raise UserError(f"edges must join regions of {', '.join(regions)}, got {', '.join(unknown)}")
     return GroundTruthPatches(regions, edges)
 
 
 def ground_truth_fits(probe: ProbeImages, layout: PatchLayout) -> bool:
-    """Whether there is ground truth, and each of its patches consists of whole patches of the network."""
+    """Test for ground truth each of whose patches consists of whole patches of the network."""
     if not probe.ground_truth:
         return False
     grid, size = layout.grid_size, tuple(probe.images.shape[-2:])
@@ -118,6 +119,17 @@ def why_ground_truth_is_unused(probe: ProbeImages, layout: PatchLayout) -> str:
         f"the data set's ground truth is in {own} patches, which are not whole patches of the network's {grid}: "
         "it is neither marked nor judged"
     )
+
+
+def _check_answers(ground_truth: Sequence[GroundTruth]) -> None:
+    """Refuse an answer that no image has as a region; in some images it may be missing."""
+    known = dict.fromkeys(name for truth in ground_truth for name in truth.regions)
+    for number, truth in enumerate(ground_truth, start=1):
+        if truth.answer not in known:
+            raise UserError(
+                f"the answer of image {number} must be a region of {', '.join(known) or 'some image'}, got "
+                f"{truth.answer!r}{did_you_mean(truth.answer, known)}"
+            )
 
 
 def _cover(patch: int, own: tuple[int, int], grid: tuple[int, int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""Evaluation of all attribution methods on one network, beside content-free baselines."""
+"""Evaluation of all attribution methods on one network, compared with content-free baselines."""
 
 import math
 from dataclasses import dataclass, field
@@ -65,7 +65,7 @@ class FaithfulnessReport:
         curves: Mean probabilities by deletion and by insertion, by the method's label.
         edges: Effects of knocking out edges between ground-truth regions, by the edge's name.
         heads: Effects of ablating a head, by layer and head, both from 0.
-        comparisons: By method and measure of ``COMPARED``, the method beside random orders and centre first.
+        comparisons: By method and measure of ``COMPARED``, the method compared with random orders and centre first.
     """
 
     accuracy: float
@@ -91,8 +91,8 @@ def judge_network(batch: EvalBatch, seed: int = 0, steps: int = 16) -> Faithfuln
     logits = logits_by_batch(net, images)
     if broken := int((~logits.isfinite()).any(dim=-1).sum()):
         raise UserError(f"the network gives NaN or infinity for {broken} of {len(images)} images: it cannot be judged")
-    if ground_truth and (taken := set(MetricRow._fields) & set(ground_truth.regions)):
-        raise UserError(f"regions must not be called like a measure, got {', '.join(sorted(taken))}")
+    if ground_truth and (reserved := set(MetricRow._fields) & set(ground_truth.regions)):
+        raise UserError(f"regions must not be called like a measure, got {', '.join(sorted(reserved))}")
     target = logits.argmax(dim=-1)
     report = FaithfulnessReport((target == labels).double().mean().item())
     stages = (1, len(parameter_groups(net)))

@@ -88,7 +88,7 @@ def _check_logits_of_tokens(net: Any, recording: Recording, tokens: list[Tensor]
 
 
 def has_readable_layers(net: nn.Module) -> bool:
-    """Whether the network has the parts that turn each layer's tokens into logits."""
+    """Test a network for the parts that turn each layer's tokens into logits."""
     return all(hasattr(net, name) for name in NEEDED)
 
 

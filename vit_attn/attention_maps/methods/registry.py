@@ -11,6 +11,7 @@ A method registers itself in the file that computes it: a file in this package, 
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -22,6 +23,13 @@ from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.errors import UserError, did_you_mean
 
 PACKAGE = "vit_attn.attention_maps.methods"
+RESERVED = {
+    "random": "random",
+    "centre_first": "centre first",
+    "chance": "chance",
+    "last_layer_pooled": "last layer, pooled",
+}
+"""Names and labels of baselines and of other rows of the same tables, which no method may have."""
 
 
 class AttributionInput(NamedTuple):
@@ -62,7 +70,7 @@ class AttributionMethod:
         class_specific: Whether the map depends on the target class.
         has_query: Whether there is a row for any query token; otherwise there is one for the whole image.
         drawn: Whether the logger and ``attend`` draw it by default.
-        supports: Tells whether a network has what the method needs.
+        supports: Tests whether a network has what the method needs.
         colour: Colour of its curves, such as ``#0072b2``; by default one that no other method has.
         dashes: Line style of its curves, as matplotlib writes it.
     """
@@ -104,13 +112,19 @@ def attribution_method(name: str, **properties: object) -> Callable[[Attribution
         properties: The other fields of :class:`AttributionMethod`.
 
     Raises:
-        UserError: If the name or the label is taken.
+        UserError: If the name is not of lower-case letters, digits and ``_``, or if a method or a baseline has the name
+            or the label.
     """
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise UserError(f"a method's name must be of lower-case letters, digits and _, got {name!r}")
 
     def register(compute: Attribution) -> Attribution:
         method = AttributionMethod(name=name, compute=compute, **properties)  # pyrefly: ignore[bad-argument-type]
-        if any(name == other.name or method.label == other.label for other in METHODS.values()):
-            raise UserError(f"there is an attribution method {name!r} ({method.label}) already")
+        known = RESERVED | {other.name: other.label for other in METHODS.values()}
+        for other, label in known.items():
+            if {name, method.label} & {other, label}:
+                kind = "a baseline or row" if other in RESERVED else "an attribution method"
+                raise UserError(f"there is {kind} {other!r} ({label}) already, got {name!r} ({method.label})")
         METHODS[name] = method
         return compute
 
@@ -131,6 +145,12 @@ def attribution_methods() -> dict[str, AttributionMethod]:
         return method.class_specific, not method.has_query, not module.startswith(f"{PACKAGE}."), module
 
     return {method.name: method for method in sorted(METHODS.values(), key=position)}
+
+
+def drawn_methods() -> tuple[AttributionMethod, ...]:
+    """Methods that the logger and ``attend`` draw by default, class-specific ones first."""
+    drawn = [method for method in attribution_methods().values() if method.drawn]
+    return tuple(sorted(drawn, key=lambda method: not method.class_specific))
 
 
 def find_method(name: str) -> AttributionMethod:

@@ -2,7 +2,7 @@
 
 The gradient of a target with respect to the weights of a layer is dO · Vᵀ, where dO is its gradient with respect to the
 attention's output and V the values: no map enters the network's graph. Neither method is invariant to the scale of the
-target, so state the target beside the map.
+target, so state the target with the map.
 """
 
 from collections.abc import Callable, Sequence

@@ -25,7 +25,7 @@ class AttentionCall:
     """Added to the scores, or True where attention is allowed; broadcast, not copied."""
     scale: float
     hard: bool = False
-    """Whether each query attends to its best key alone."""
+    """True if each query attends to its best key alone."""
     output: Float[Tensor, "B H M Dv"] | None = None
     """The output in the network's graph, if gradients are recorded."""
     zero_rows: Bool[Tensor, "B H M 1"] | None = None

@@ -60,7 +60,7 @@ def check_token_grid(net: Any) -> None:
     """
     name, kind = type(net).__name__, getattr(getattr(net, "config", None), "model_type", "")
     if kind == "vit_mae":
-        raise UserError(f"{name} shuffles its patches, so none has a place: load its encoder as ViTModel")
+        raise UserError(f"{name} shuffles its patches, so none has a position: load its encoder as ViTModel")
     if hasattr(net, "text_model") or hasattr(net, "language_model"):
         raise UserError(f"{name} is a network of images and of text: record its vision model alone")
     if kind and hasattr(net.config, "num_frames"):

@@ -59,7 +59,7 @@ class AttentionIntervention(SDPAInterceptor):
             )
 
     def before_attention(self, name: str, call: SDPACall) -> None:
-        """Apply the intervention to a chosen layer; refuse a pool that was taken for the last layer."""
+        """Apply the intervention to a chosen layer; refuse a pool in place of the last layer."""
         if call.q.shape[2] == 1 < call.k.shape[2]:
             self.single_query.add(name)
         if self.single_query == {self.last_layer} and (self.counts_from_last or name in self.targets):

@@ -185,7 +185,7 @@ def _pooling_from_gradient(layout: TokenLayout, gradient: Float[Tensor, "B N D"]
 def _weighted_pooling(
     layout: TokenLayout, gradient: Float[Tensor, "B N D"], prefix_tokens: list[int], patches: bool
 ) -> TokenLayout:
-    """Layout of a network that reads prefix tokens, beside each other or beside the mean over the patches."""
+    """Layout of a network that reads prefix tokens, concatenated with each other or with the mean over the patches."""
     prefix = layout.num_prefix_tokens
     terms = [gradient[:, token] for token in prefix_tokens]
     terms += [gradient[:, prefix:].sum(dim=1)] if patches else []

@@ -56,7 +56,7 @@ class Recording:
         num_prefix_tokens: Number of tokens before the patches: CLS and registers.
         grid_size: Rows and columns of patches.
         global_pool: Pooling of the network: ``token`` (CLS), ``prefix`` (all prefix tokens, such as CLS and a
-            distillation token), ``avg``, ``token+avg`` (CLS beside the mean over the patches), ``tokens`` (as
+            distillation token), ``avg``, ``token+avg`` (CLS and the mean over the patches), ``tokens`` (as
             ``pooled`` says), ``map`` (by attention from one query), or ``prr token`` and ``prr avg`` (by attention of
             all tokens to all). Measured if the forward had a graph, else read from the network's class.
         pool_include_prefix: Whether prefix tokens are pooled, too.
@@ -98,7 +98,7 @@ class Recording:
 
     @property
     def pools_by_attention(self) -> bool:
-        """Whether the last attention is a pool and not a layer."""
+        """True if the last attention is a pool and not a layer."""
         return is_attention_pool(self.global_pool)
 
     @property

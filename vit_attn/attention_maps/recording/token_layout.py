@@ -63,7 +63,7 @@ class HasPooling(HasTokenLayout, Protocol):
 
     @property
     def pool_include_prefix(self) -> bool:
-        """Whether prefix tokens are pooled, too."""
+        """True if prefix tokens are pooled, too."""
         ...
 
     @property
@@ -89,7 +89,7 @@ class TokenLayout(NamedTuple):
 
     @property
     def pools_by_attention(self) -> bool:
-        """Whether the last attention is a pool and not a layer."""
+        """True if the last attention is a pool and not a layer."""
         return is_attention_pool(self.global_pool)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.attention_maps.evaluation.ground_truth import why_ground_truth_is_unused
-from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod, find_method
+from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod, drawn_methods, find_method
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.recording.record import record
@@ -23,7 +23,7 @@ from vit_attn.callbacks.attention_callback import (
 )
 from vit_attn.callbacks.attention_logger.figures import add_picture, figures
 from vit_attn.callbacks.attention_logger.scalars import write_scalars
-from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions, default_methods
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
 from vit_attn.callbacks.attention_logger.tab import AttentionTab
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.errors import UserError
@@ -39,7 +39,7 @@ class AttentionLogger(AttentionCallback):
     patch is in the answer region. Class-agnostic methods, such as rollout, do not know which class was predicted.
 
     For the Attention tab, where any token can be the query: all heads' maps, relevance between all tokens, predictions,
-    and deletion and insertion of each method beside baselines, as long as the run's budget of bytes lasts; the tab and
+    and deletion and insertion of each method and of baselines, as long as the run's budget of bytes lasts; the tab and
     the terminal state what is left out.
 
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with what
@@ -56,7 +56,7 @@ class AttentionLogger(AttentionCallback):
         methods: Attribution methods that are drawn over the images, by name, such as ``relevance``, ``last_layer``,
             ``rollout`` (the default) and ``legrad``; any registered method can be named.
         faithfulness_every: Every so many loggings, and at the last, deletion and insertion of patches by relevance, the
-            last layer, rollout (mean, maximum and minimum of heads) and other ``methods`` are measured beside eight
+            last layer, rollout (mean, maximum and minimum of heads) and other ``methods`` are compared with eight
             random orders and centre first, on at most eight of the images, at 140 forwards each (14 more for each
             other method and for a pool by attention); 0 for never.
         tab_megabytes: Budget of a run for the Attention tab, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps it
@@ -169,8 +169,8 @@ class AttentionLogger(AttentionCallback):
                 rank_zero_warn(f"no pictures of attention at step {step}: {error}")
                 return
             self._report(why_ground_truth_is_unused(snapshot.probe, snapshot.recording))
-            if writers and trainer.is_global_zero:
-                self.background.submit(step, self._write, writers, snapshot, data.class_names)
+            if writers:
+                self.background.submit(step, self._write, writers, snapshot.on_host(), data.class_names)
 
     def snapshot_options(self, net: nn.Module, last: bool) -> SnapshotOptions:
         """Choose what the next snapshot has: maps are compared with baselines every ``faithfulness_every`` loggings."""
@@ -203,4 +203,4 @@ class AttentionLogger(AttentionCallback):
 
 
 def _supported(net: nn.Module) -> list[AttributionMethod]:
-    return [method for method in default_methods() if method.supports(net)]
+    return [method for method in drawn_methods() if method.supports(net)]

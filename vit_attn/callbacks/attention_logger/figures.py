@@ -11,14 +11,15 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[miss
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from vit_attn.attention_maps.evaluation.ground_truth import region_title
 from vit_attn.attention_maps.methods.registry import AttributionMethod
 from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
-from vit_attn.attention_maps.summary import AttentionSummary
 from vit_attn.callbacks.attention_logger.snapshot import MAX_MATRIX_TOKENS, AttentionSnapshot
 from vit_attn.plotting.canvas import Picture
-from vit_attn.plotting.overlay import AttentionMap, Mark, draw_matrices, draw_overlays, draw_sheet, patch_fractions
+from vit_attn.plotting.method_maps import method_map
+from vit_attn.plotting.overlay import Mark, draw_matrices, draw_overlays, draw_sheet
 
 
 def figures(
@@ -65,7 +66,8 @@ def overlay(
     """
     summary = snapshot.summaries[index]
     maps = [
-        _method_map(method, snapshot.rows[method][index], summary, class_names) for method in methods or snapshot.rows
+        method_map(method, snapshot.rows[method][index], summary, class_names[summary.target])
+        for method in methods or snapshot.rows
     ]
     pixels = visible_pixels(snapshot.probe.images[index], snapshot.recording)
     return draw_overlays(pixels, _title(snapshot, index, class_names, "\n"), maps, _marks(snapshot, index), dpi)
@@ -91,12 +93,6 @@ def visible_pixels(
 ) -> UInt8[np.ndarray, "height_ width_ 3"]:
     """Return the part of an image of one or three channels that the network's patches cover."""
     return crop_to_patches(image.expand(3, -1, -1).permute(1, 2, 0).numpy(), recording)
-
-
-def weights_map(title: str, row: Float[np.ndarray, " N"], layout: AttentionSummary | Recording) -> AttentionMap:
-    """Return the map of a row of attention weights, with what prefix tokens receive stated below."""
-    prefix = layout.num_prefix_tokens
-    return AttentionMap(title, row[prefix:].reshape(layout.grid_size), float(row[:prefix].sum()))
 
 
 def blocks(patches: Sequence[int], cols: int) -> list[tuple[int, int, int]]:
@@ -131,26 +127,19 @@ def _title(snapshot: AttentionSnapshot, index: int, class_names: Sequence[str], 
     return prediction_title(class_names[label], class_names[predicted], predicted == label, separator)
 
 
-def _method_map(
-    method: AttributionMethod, row: Float[np.ndarray, " N"], summary: AttentionSummary, class_names: Sequence[str]
-) -> AttentionMap:
-    """Return a method's map; one for a class has no unit, so it is shown as fractions of what patches receive."""
-    title = method.label.removesuffix(", mean")  # heads are averaged unless a title says otherwise
-    if method.class_specific:
-        return AttentionMap(title, patch_fractions(summary.patches(row)), note=f"for {class_names[summary.target]}")
-    return weights_map("pool" if method.name == "last_layer" and summary.pool else title, row, summary)
-
-
 def _marks(snapshot: AttentionSnapshot, index: int) -> list[Mark]:
     """Outline the answer region solid, and regions that do not contain it dotted."""
     if snapshot.ground_truth is None:
         return []
     truth = snapshot.ground_truth[index]
-    answer = set(truth.regions[truth.answer])
-    others = [name for name, patches in truth.regions.items() if not answer <= set(patches)]
+    answer = truth.regions.get(truth.answer, ())
+    others = {name: patches for name, patches in truth.regions.items() if name != truth.answer}
+    if answer:
+        others = {name: patches for name, patches in others.items() if not set(answer) <= set(patches)}
     marks = []
-    for name in (truth.answer, *others):
+    for name, patches in {truth.answer: answer, **others}.items():
         line: Literal["solid", "dotted"] = "solid" if name == truth.answer else "dotted"
-        for first, rows, cols in blocks(truth.regions[name], truth.grid[1]):
-            marks.append(Mark(name, first, line, rows, cols))
+        marks += [
+            Mark(region_title(name), first, line, rows, cols) for first, rows, cols in blocks(patches, truth.grid[1])
+        ]
     return marks

@@ -34,22 +34,24 @@ def write_scalars(writers: Sequence[SummaryWriter], snapshot: AttentionSnapshot,
 def pointing(snapshot: AttentionSnapshot) -> dict[str, float]:
     """Return the fraction of images in which each method's top-ranked patch is in the answer region, and chance.
 
-    It is empty where the answer region is not known.
+    Images without the answer region do not count; without any that has it, nothing is returned.
     """
-    if snapshot.ground_truth is None:
+    answers = {i: truth.regions.get(truth.answer, ()) for i, truth in enumerate(snapshot.ground_truth or ())}
+    answers = {i: answer for i, answer in answers.items() if answer}
+    if not answers:
         return {}
-    answers = [truth.regions[truth.answer] for truth in snapshot.ground_truth]
     prefix = snapshot.recording.num_prefix_tokens
     scores = {}
     for method, rows in snapshot.rows.items():
-        hits = [int(row[prefix:].argmax()) in answer for row, answer in zip(rows, answers, strict=True)]
+        hits = [int(rows[i, prefix:].argmax()) in answer for i, answer in answers.items()]
         scores[f"attention_pointing/{method.name}"] = sum(hits) / len(hits)
     patches = snapshot.recording.num_tokens - prefix
-    return scores | {"attention_pointing/chance": sum(map(len, answers)) / len(answers) / patches}
+    chance = sum(len(set(answer)) for answer in answers.values()) / len(answers) / patches
+    return scores | {"attention_pointing/chance": chance}
 
 
 def faithfulness(comparison: Judgement) -> dict[str, float]:
-    """Return areas under deletion and insertion by method, beside centre first and the mean of random orders."""
+    """Return areas under deletion and insertion by method, of centre first and the mean of random orders."""
     scalars = {}
     for label, measures in comparison.overall.items():
         name = label.replace(", ", "_").replace(" ", "_")

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,19 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.evaluation.baselines import Judgement, judge_maps
-from vit_attn.attention_maps.evaluation.ground_truth import patches_of_region
-from vit_attn.attention_maps.methods.registry import (
-    AttributionInput,
-    AttributionMethod,
-    attribution_methods,
-    find_method,
-)
+from vit_attn.attention_maps.evaluation.ground_truth import ground_truth_in_patches
+from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod, find_method
 from vit_attn.attention_maps.methods.relevance import relevance
 from vit_attn.attention_maps.methods.rollout import raw_rows
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.tokens import prefix_names
-from vit_attn.attention_maps.summary import AttentionSummary, summaries_of
+from vit_attn.attention_maps.summary import AttentionSummary, method_rows, summaries_of
 from vit_attn.callbacks.attention_callback import evaluating, net_of
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, POOLED_LAYER
@@ -31,8 +26,6 @@ MAX_MATRIX_TOKENS = 400
 """Tokens above which a token-to-token matrix has more cells than a picture has pixels, and is left out."""
 MAX_COMPARED = 8
 """Images on which maps are compared with baselines, at most 1,232 forwards of one image with the default methods."""
-SUMMARY_FIELDS = {"last_layer": "last", "rollout": "rollout", "relevance": "relevance"}
-"""Methods whose rows an ``AttentionSummary`` already has; its relevance is without the identity of the query."""
 
 Precision = Callable[[], contextlib.AbstractContextManager[object]]
 Rows = Float[np.ndarray, "B N"]
@@ -57,7 +50,7 @@ class SnapshotOptions:
 
 @dataclass(frozen=True)
 class AttentionSnapshot:
-    """Recorded attention, maps and probe images of one step, detached and in the host's memory.
+    """Recorded attention, maps and probe images of one logging step, detached.
 
     Args:
         step: Training step.
@@ -67,7 +60,7 @@ class AttentionSnapshot:
         rows: Map of the pooled row of each image over all tokens, by attribution method.
         token_relevance: Relevance of each token (column) to each token (row) for the predicted class, without the
             identity; none for many tokens.
-        comparison: Deletion and insertion of the maps beside baselines, where they were measured.
+        comparison: Deletion and insertion of the maps and of baselines, where they were measured.
         probe: The probe images.
         ground_truth: Known regions of each image in patches of the network; none if unknown or if they do not fit.
         prefix_names: Names of the tokens before the patches, such as CLS and R1.
@@ -117,31 +110,21 @@ class AttentionSnapshot:
             recording, logits = _record(task, net, images, precision)
             summaries = summaries_of(recording, logits)
             inputs = AttributionInput(net, images.to(parameter.dtype), recording, logits.argmax(dim=-1))
-            rows = {method: _pooled_rows(method, inputs, summaries) for method in options.methods}
+            rows = {method: method_rows(method, inputs, summaries) for method in options.methods}
             related = token_relevance(recording, logits) if options.token_relevance else None
             compared = compare_with_baselines(inputs, summaries, rows, precision) if options.comparison else None
         truth, names = ground_truth_in_patches(probe, recording), prefix_names(net, recording.num_prefix_tokens)
-        host, logits = recording.on_host(), logits.cpu()
-        return cls(step, host, logits, summaries, rows, related, compared, probe, truth, names, always)
+        return cls(step, recording, logits, summaries, rows, related, compared, probe, truth, names, always)
+
+    def on_host(self) -> "AttentionSnapshot":
+        """Copy what is on a device to the host's memory, as writing in the background needs it."""
+        return replace(self, recording=self.recording.on_host(), logits=self.logits.cpu())
 
 
 def _record(task: nn.Module, net: nn.Module, images: Tensor, precision: Precision) -> tuple[Recording, Tensor]:
     with torch.enable_grad(), precision(), record(net, gradients=True) as recording:
         logits = task(images.clone()).detach()
     return recording, logits
-
-
-def default_methods() -> tuple[AttributionMethod, ...]:
-    """Return the methods that the registry marks as drawn, class-specific ones first."""
-    drawn = [method for method in attribution_methods().values() if method.drawn]
-    return tuple(sorted(drawn, key=lambda method: not method.class_specific))
-
-
-def _pooled_rows(method: AttributionMethod, inputs: AttributionInput, summaries: Sequence[AttentionSummary]) -> Rows:
-    if method.name in SUMMARY_FIELDS:
-        return np.stack([getattr(summary, SUMMARY_FIELDS[method.name]) for summary in summaries])
-    rows = method.compute(inputs, None)[:, 0].detach().float()
-    return rows.expand(len(summaries), -1).cpu().numpy()
 
 
 def token_relevance(recording: Recording, logits: Tensor) -> Float[np.ndarray, "B N N"] | None:
@@ -158,7 +141,7 @@ def compare_with_baselines(
     rows: dict[AttributionMethod, Rows],
     precision: Precision = contextlib.nullcontext,
 ) -> Judgement:
-    """Measure deletion and insertion of the maps that the tab shows of the pooled row, beside baselines.
+    """Measure deletion and insertion of the maps that the tab shows of the pooled row, and of baselines.
 
     Args:
         inputs: Network, images and recording; the first ``MAX_COMPARED`` images are compared.
@@ -167,30 +150,10 @@ def compare_with_baselines(
         precision: Context of a forward pass.
     """
     methods = dict.fromkeys([*(find_method(name) for name in COMPUTED_BY_PAGE), *rows])
-    found = {each.label: rows[each] if each in rows else _pooled_rows(each, inputs, summaries) for each in methods}
+    found = {each.label: rows[each] if each in rows else method_rows(each, inputs, summaries) for each in methods}
     if inputs.recording.pool is not None:  # "last layer" is then the pool's own row; the tab mixes the layer's rows
         found[POOLED_LAYER] = raw_rows(inputs.recording)[:, 0].detach().cpu().numpy()
     prefix, images = inputs.recording.num_prefix_tokens, inputs.images[:MAX_COMPARED]
     maps = {label: torch.from_numpy(each[: len(images), prefix:]) for label, each in found.items()}
     with precision():
         return judge_maps(inputs.net, images, maps, inputs.target[: len(images)])
-
-
-@dataclass(frozen=True)
-class _SingleImage:
-    images: Tensor
-    labels: Tensor
-    ground_truth: tuple[GroundTruth]
-
-
-def ground_truth_in_patches(probe: ProbeImages, recording: Recording) -> list[GroundTruth] | None:
-    """Return the ground truth of each image in patches of the network; none if unknown or if it does not fit."""
-    converted = []
-    for i, truth in enumerate(probe.ground_truth or ()):
-        image = _SingleImage(probe.images[i : i + 1], probe.labels[i : i + 1], (truth,))
-        found = {name: patches_of_region(image, recording, name) for name in truth.regions}
-        regions = {name: patches[0] for name, patches in found.items() if patches is not None}
-        if len(regions) < len(truth.regions):
-            return None
-        converted.append(GroundTruth(regions, recording.grid_size, truth.answer, truth.edges))
-    return converted or None

@@ -105,7 +105,7 @@ function crossOut(context, [x, y, width, height]) {
 export function paintMarks(canvas, grid, marks, accent) {
   const context = fit(canvas, grid.width / grid.height);
   const unit = Math.max(1, canvas.width / 360);
-  for (const { patch, kind, name } of marks) {
+  for (const { patch, kind } of marks) {
     if (patch < 0) continue;
     const [x, y, width, height] = cell(canvas, grid, patch);
     const outline = (/** @type {string} */ colour, /** @type {number} */ line, /** @type {number} */ out) => {
@@ -117,7 +117,11 @@ export function paintMarks(canvas, grid, marks, accent) {
     outline("rgb(0 0 0 / 0.85)", kind === "hover" ? 3 : 4.5, kind === "query" ? 1 : 0);
     context.setLineDash(kind === "region" ? [3 * unit, 2.5 * unit] : []);
     outline(kind === "query" ? accent : "#fff", kind === "hover" ? 1.4 : 2.4, kind === "query" ? 1 : 0);
-    if (name) tag(context, name, x + width / 2, y < 16 * unit ? y + height + 2 * unit : y - 13 * unit, unit);
+  }
+  for (const { patch, name } of marks) { // over all outlines, so that none hides a name
+    if (patch < 0 || !name) continue;
+    const [x, y, width, height] = cell(canvas, grid, patch);
+    tag(context, name, x + width / 2, y < 16 * unit ? y + height + 2 * unit : y - 13 * unit, unit);
   }
 }
 
