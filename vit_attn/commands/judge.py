@@ -1,4 +1,7 @@
-"""``judge``: options of the command that evaluates attention maps; its steps are in ``judging``."""
+"""Evaluate attention maps by deletion, insertion, knock-out and the pointing game.
+
+This module has the options; ``vit_attn.commands.judging`` has the steps.
+"""
 
 import argparse
 
@@ -38,11 +41,11 @@ def parser() -> CommandParser:
     return options
 
 
-def run(verb: str, options: list[str]) -> int:
+def run(command: str, options: list[str]) -> int:
     """Run the command.
 
     Args:
-        verb: ``judge``.
+        command: ``judge``.
         options: Command line after the command's name.
 
     Returns:
