@@ -1,7 +1,8 @@
-"""Hook of mkdocs: links from docs/ to other files of the repository, which work there and have no page on the site.
+"""Hooks of mkdocs: links from docs/ to files that have no page on the site, and roles in docstrings.
 
-On the site their text remains, or a link to the repository where mkdocs.yml names a ``repo_url``. A link to a file that
-does not exist is left as it is, for ``mkdocs build --strict`` to report.
+On the site, the text of such a link remains, or a link to the repository where mkdocs.yml names a ``repo_url``. A link
+to a file that does not exist is left as it is, for ``mkdocs build --strict`` to report. Of a role (func, class, …), the
+site shows the name as code.
 """
 
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(((?:\.\./)+[^)#\s]+)(#[^)\s]*)?\)")
+ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?([^<]*)</code>")
 ROOT = Path(__file__).parent.parent
 
 
@@ -25,3 +27,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         return f"[{link[1]}]({address.rstrip('/')}/blob/main/{path}{link[3] or ''})" if address else link[1]
 
     return LINK.sub(rewritten, markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Leave out the names of roles, which mkdocstrings does not know."""
+    return ROLE.sub(r"<code>\1</code>", html)

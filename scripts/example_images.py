@@ -87,7 +87,7 @@ def main(args: list[str] | None = None) -> None:
         rng = np.random.default_rng([options.seed, index, 1])
         for number in range(options.new):
             save(picture(rng, shape), rng, options.folder / "new" / f"{shape}_{number}")
-    (options.folder / "new/damaged.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    (options.folder / "new/corrupt.jpg").write_bytes(b"\xff\xd8\xff not a picture")
     print(f"{len(SHAPES)} classes of {options.images} images in {options.folder}/labelled")
     print(f"{len(SHAPES) * options.new} images and a corrupt file in {options.folder}/new")
 

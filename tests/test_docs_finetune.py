@@ -68,7 +68,7 @@ def test_the_example_runs_from_a_folder_of_pictures_to_predictions(text, tmp_pat
     table = Path("predictions.csv").read_text().splitlines()
     assert len(table) == 1 + 5 * 2 + 1
     assert sum("cannot be read" in line or line.endswith("unknown") for line in table) == 1
-    assert "damaged.jpg" in capsys.readouterr().err
+    assert "corrupt.jpg" in capsys.readouterr().err
 
 
 def test_the_pictures_and_pages_of_the_text_exist():

@@ -36,6 +36,13 @@ def test_without_an_address_of_the_repository_their_text_remains():
     assert rewritten("See [quick](../configs/quickstart.yaml).") == "See quick."
 
 
+def test_a_role_in_a_docstring_is_shown_as_code():
+    hook = script("docs_links").on_page_content
+    html = "<p>As for :func:<code>~vit_attn.model.rollout</code>, <code>:x:</code> and :data:<code>LOGGED</code>.</p>"
+    expected = "<p>As for <code>vit_attn.model.rollout</code>, <code>:x:</code> and <code>LOGGED</code>.</p>"
+    assert hook(html, None, None, None) == expected
+
+
 def test_every_page_is_in_the_navigation_once():
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     listed = re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)

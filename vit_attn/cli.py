@@ -27,8 +27,8 @@ commands:
   vit-attn fit -c configs/cifar10.yaml        CIFAR-10 on a GPU
   vit-attn fit --resume runs/NAME/RUN         resume a run that was stopped
   vit-attn test --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
-  vit-attn attend PICTURE.jpg                 attention maps of a trained network
-  vit-attn predict PICTURES/ --model runs/NAME/RUN/checkpoints/best.ckpt
+  vit-attn attend PHOTO.jpg                   attention maps of a trained network
+  vit-attn predict FOLDER --model runs/NAME/RUN/checkpoints/best.ckpt
   tensorboard --logdir runs
 
 Set {TRACEBACK_VARIABLE}=1 to see the traceback of an error.

@@ -126,14 +126,14 @@ FORMULAS = {
 """Each affinity as its paper writes it, for one query and one key of head ``h``."""
 
 
-@pytest.mark.parametrize("name", FORMULAS)
-def test_each_affinity_agrees_with_its_formula_in_float64(name):
-    module, x = attention(form=Form(name)).double(), torch.randn(2, 5, 32, dtype=torch.float64)
+@EACH_AFFINITY
+def test_each_affinity_agrees_with_its_formula_in_float64(affinity):
+    module, x = attention(form=Form(affinity)).double(), torch.randn(2, 5, 32, dtype=torch.float64)
     with torch.no_grad():
         q, k, _ = module._heads(x, None, AttentionContext())
         scores = torch.empty(2, 4, 5, 5, dtype=torch.float64)
         for b, h, i, j in itertools.product(*map(range, scores.shape)):
-            scores[b, h, i, j] = FORMULAS[name](module.affinity, q[b, h, i], k[b, h, j], h)
+            scores[b, h, i, j] = FORMULAS[affinity](module.affinity, q[b, h, i], k[b, h, j], h)
         assert_close(module.weights(x), scores.softmax(dim=-1), rtol=0, atol=1e-12)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vit_attn.inference.network import TrainedNetwork
 
 DEFAULT = "vit_attn_cifar10_patch4_32"
-DESCRIPTION = f"""Draw the attention of a network: for each image NAME a picture OUT/NAME.attention.png with the image,
+DESCRIPTION = f"""Draw the attention of a network: for each image NAME a figure OUT/NAME.attention.png with the image,
 the relevance for a class, the last layer's attention, attention rollout, and the query token's row in every layer and
 head; and the numbers in OUT/NAME.attention.npz. The default network, {DEFAULT}, is tiny, comes with the
 package and classifies the ten classes of CIFAR-10. --model takes any vision transformer in timm's registry, or a

@@ -1,4 +1,7 @@
-"""Evaluate how faithful attention maps are, on validation images."""
+"""Evaluate attention maps by deletion, insertion, knock-out and the pointing game.
+
+This module has the options; ``vit_attn.commands.judging`` has the steps.
+"""
 
 import argparse
 
@@ -39,11 +42,11 @@ def parser() -> CommandParser:
 
 
 def run(command: str, options: list[str]) -> int:
-    """Evaluate attention maps.
+    """Run the command.
 
     Args:
         command: ``judge``.
-        options: Command line after the command.
+        options: Command line after the command's name.
 
     Returns:
         The exit code.

@@ -11,7 +11,7 @@ from vit_attn.errors import UserError, one_line, printable
 DESCRIPTION = """\
 Predict the classes of images: of your own, by any network in timm's registry or a checkpoint of yours,
 
-  vit-attn predict PICTURES/ cat.jpg --model runs/NAME/RUN/checkpoints/best.ckpt --output predictions.csv
+  vit-attn predict FOLDER cat.jpg --model runs/NAME/RUN/checkpoints/best.ckpt --output predictions.csv
 
 or of the test images of a run's data set, with the options of `vit-attn test`,
 

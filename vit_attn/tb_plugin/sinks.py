@@ -18,7 +18,7 @@ SINK_TIMES = 10
 """A sink gets this many times uniform attention, as the mean over queries, or half of all where that is less."""
 IMAGE_FRACTION = 0.9
 """Fraction of the images in which a sink gets that much."""
-MIMAGE_FRACTION = 4
+MIN_IMAGES = 4
 """Different images below which no token is called a sink."""
 
 
@@ -38,7 +38,7 @@ def describe_sinks(layers: Sequence[Bool[np.ndarray, "B _ N"]], images: Sequence
         images: Contents of the images; of equal ones only the first counts.
     """
     first = sorted({image: i for i, image in reversed(list(enumerate(images)))}.values())
-    if len(first) < MIMAGE_FRACTION:
+    if len(first) < MIN_IMAGES:
         return {"images": len(first), "layers": None}
     found = []
     for often in layers:

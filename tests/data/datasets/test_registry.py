@@ -70,8 +70,35 @@ def test_the_real_cifar10_has_the_stated_splits_and_statistics(real_root: Path):
     assert pixels.std(dim=(0, 2, 3)).tolist() == pytest.approx(source.std, abs=5e-4)
 
 
-def test_the_statistics_of_coins_are_as_stated():
-    source = DATASETS["coins"]
-    pixels = source.load(Path(), False)["val"].images.float() / 255
-    assert pixels.mean(dim=(0, 2, 3)).tolist() == pytest.approx(source.mean, abs=0.01)
-    assert pixels.std(dim=(0, 2, 3)).tolist() == pytest.approx(source.std, abs=0.01)
+GENERATED = [name for name, info in DATASETS.items() if not info.needs_files]
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_data_set_is_as_its_description_states(name: str):
+    info = DATASETS[name]
+    splits = info.load(Path(), False)
+    assert set(splits) == {"train", "val", "test"}
+    seen: set[bytes] = set()
+    for split in splits.values():
+        assert split.decoded().shape == (len(split), info.in_chans, *info.img_size)
+        assert split.labels.unique().tolist() == list(range(len(info.class_names)))
+        images = {image.tobytes() for image in split.decoded()[:500].numpy()}
+        assert not images & seen  # no image is in two splits
+        seen |= images
+    pixels = splits["val"].decoded().float() / 255
+    if info.mean is not None:
+        assert pixels.mean(dim=(0, 2, 3)).tolist() == pytest.approx(info.mean, abs=0.01)
+        assert pixels.std(dim=(0, 2, 3)).tolist() == pytest.approx(info.std, abs=0.01)
+    again = info.load(Path(), False)["val"]
+    assert torch.equal(again.decoded(), splits["val"].decoded())
+    assert torch.equal(again.labels, splits["val"].labels)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_the_ground_truth_of_a_generated_data_set_names_patches_of_its_grid(name: str):
+    split = DATASETS[name].load(Path(), False)["val"]
+    for index in range(20 if split.ground_truth else 0):
+        truth = split.ground_truth(index)
+        names = {truth.answer, *(region for edge in truth.edges for region in edge)}
+        assert names <= set(truth.regions)
+        assert all(0 <= patch < truth.grid[0] * truth.grid[1] for each in truth.regions.values() for patch in each)

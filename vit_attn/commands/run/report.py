@@ -30,7 +30,7 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
     ]
     if checkpoint.keeps_last and checkpoint.last_path.is_file():
         lines.append(f"last state: {_with_step(checkpoint.last_path)}")
-    sys.stdout.write("\n" + "\n".join([*lines, f"to view it: tensorboard --logdir {runs}"]) + "\n")
+    sys.stdout.write("\n" + "\n".join([*lines, f"view it: tensorboard --logdir {runs}"]) + "\n")
 
 
 def report_stop(trainer: Any, stopped: Stopped) -> None:
