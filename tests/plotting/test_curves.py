@@ -15,18 +15,20 @@ def test_every_method_and_baseline_has_a_line_of_its_own():
 
 
 def test_known_methods_keep_their_lines():
-    assert list(line_styles().values()) == [
-        ("#000000", "-"),
-        ("#0072b2", "-"),
-        ("#0072b2", "--"),
-        ("#0072b2", ":"),
-        ("#56b4e9", "-"),
-        ("#e69f00", "-"),
-        ("#d55e00", "--"),
-        ("#cc79a7", "-"),
-        ("#999999", "-"),
-        ("#999999", "--"),
-    ]
+    known = {
+        "last layer": ("#000000", "-"),
+        "rollout, mean": ("#0072b2", "-"),
+        "rollout, max": ("#0072b2", "--"),
+        "rollout, min": ("#0072b2", ":"),
+        "rollout, discard 0.5": ("#56b4e9", "-"),
+        "gradient rollout": ("#e69f00", "-"),
+        "relevance": ("#d55e00", "--"),
+        "LeGrad": ("#cc79a7", "-"),
+        "random": ("#999999", "-"),
+        "centre first": ("#999999", "--"),
+    }
+    styles = line_styles()
+    assert {label: styles[label] for label in known} == known
 
 
 def test_a_curve_is_drawn_in_the_colour_of_its_method():
