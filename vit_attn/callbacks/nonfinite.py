@@ -36,7 +36,7 @@ class StepLocation:
 class NonFiniteMonitor:
     """Finds steps whose update was not finite without waiting for the device in a step.
 
-    :class:`vit_attn.training.finite.UpdateGate` undoes such updates and counts them on the device. On a GPU the
+    :class:`vit_attn.training.update_gate.UpdateGate` undoes such updates and counts them on the device. On a GPU the
     counters are copied asynchronously and read at the next check.
     """
 
