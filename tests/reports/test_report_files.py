@@ -53,7 +53,7 @@ def test_a_test_of_another_checkpoint_does_not_replace_the_existing_report(tmp_p
 
 def test_images_count_as_those_of_the_run_unless_a_fingerprint_differs():
     class Data:
-        store = SimpleNamespace(tested_on="test")
+        cache = SimpleNamespace(tested_on="test")
         splits: ClassVar = {"test": SimpleNamespace(held_out=False)}
 
         def fingerprint(self):

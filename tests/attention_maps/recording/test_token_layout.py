@@ -6,9 +6,10 @@ import torch
 from torch.testing import assert_close
 
 from vit_attn.attention_maps.evaluation.faithfulness import deletion
+from vit_attn.attention_maps.methods.registry import find_method
 from vit_attn.attention_maps.recording.token_layout import TokenLayout, crop_to_patches, patches_to_pixels, token_layout
 from vit_attn.attention_maps.summary import summarize
-from vit_attn.inference.attend import draw_attention
+from vit_attn.inference.attend import ImageAttention, draw_attention
 
 
 def test_an_image_that_is_no_multiple_of_the_patch_is_shown_as_far_as_patches_reach():
@@ -57,9 +58,11 @@ def test_the_picture_of_attend_is_that_of_the_pixels_that_were_seen():
     assert view.patch_size == (16, 16)
     changed = picture.copy()
     changed[32:], changed[:, 32:] = 0, 0
-    assert np.array_equal(draw_attention(picture, view, ("", "", "")), draw_attention(changed, view, ("", "", "")))
+    rows = {find_method("rollout"): view.rollout}
+    drawn = [draw_attention(each, ImageAttention(view, rows, ""), "", "") for each in (picture, changed)]
+    assert np.array_equal(*drawn)
     changed[31, 31] = 255 - changed[31, 31]
-    assert not np.array_equal(draw_attention(picture, view, ("", "", "")), draw_attention(changed, view, ("", "", "")))
+    assert not np.array_equal(drawn[0], draw_attention(changed, ImageAttention(view, rows, ""), "", ""))
 
 
 def test_padding_beyond_the_image_belongs_to_the_last_patches():

@@ -178,7 +178,7 @@ def test_a_part_of_a_stream_is_said_to_be_its_first_images(caplog):
     limit = Limit("trainer.limit_val_batches=1", 4, 16)
     store = SimpleNamespace(in_memory=False)
     with caplog.at_level("INFO"):
-        log_limit(SimpleNamespace(limit=lambda stage: limit, splits={"val": split}, store=store), "validate")
+        log_limit(SimpleNamespace(limit=lambda stage: limit, splits={"val": split}, cache=store), "validate")
     expected = (
         "by trainer.limit_val_batches=1; they are the first of the stream, of 1 of 2 classes, and no random sample"
     )
