@@ -82,6 +82,7 @@ for name, options in forms.items():
 """
 
 
+@pytest.mark.slow
 def test_each_form_is_exported_compiled_and_traced_by_fx():
     """In another process, since the shape checks of the tests are more than tracers bear."""
     forms = FORMS | {"hard": {"normaliser": "hard"}}
