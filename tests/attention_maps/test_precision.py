@@ -16,6 +16,8 @@ from vit_attn.attention_maps.methods.measures import divergence, measure, pixel_
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.summary import head_rows, summarize
 
+pytestmark = pytest.mark.slow  # each test takes long for what it computes
+
 
 def recorded(net, gradients: bool = True) -> Recording:
     with torch.enable_grad(), record(net, gradients) as recording:

@@ -19,6 +19,8 @@ from vit_attn.inference import export_formats
 from vit_attn.inference.export import ExportSettings, export
 from vit_attn.inference.network import TrainedNetwork, open_network
 
+pytestmark = pytest.mark.slow  # each test takes long for what it computes
+
 NAME = "vit_attn_cifar10_patch4_32"
 MODEL = f"--model={NAME}"
 CLASSES = find_dataset("cifar10").class_names
