@@ -62,13 +62,13 @@ def main() -> int:
     parser.add_argument("--write", type=Path, help="document whose table between the markers is replaced")
     args = parser.parse_args()
     findings = [
-        check(each) for each in candidates() if re.search(args.only, f"{each.library} {each.family} {each.name}")
+        check(each) for each in candidates() if re.search(args.only, f"{each.package} {each.family} {each.name}")
     ]
     print(table(findings))
     wrong = [each for each in findings if each.result == "wrong"]
     for each in findings:
         if each.result in ("wrong", "not built"):
-            print(f"{each.result}: {each.candidate.library} {each.candidate.name}: {each.says}", file=sys.stderr)
+            print(f"{each.result}: {each.candidate.package} {each.candidate.name}: {each.says}", file=sys.stderr)
     if args.write and not args.only and not wrong:
         text = args.write.read_text(encoding="utf-8")
         before, after = text.partition(BEGIN)[0], text.partition(END)[2]
@@ -152,7 +152,7 @@ def table(findings: list[Finding]) -> str:
     for each in findings:
         kind = shape_of(each)
         family = "" if "no attention modules" in kind else each.candidate.family
-        rows.setdefault((each.candidate.library, family, each.result, each.pool, kind), []).append(each)
+        rows.setdefault((each.candidate.package, family, each.result, each.pool, kind), []).append(each)
     lines = [
         "| library | family | networks | result | default query | largest error | of relevance |",
         "|---|---|---|---|---|---|---|",

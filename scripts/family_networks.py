@@ -112,7 +112,7 @@ TINY = {
 class Candidate:
     """Network to check, and its images."""
 
-    library: str
+    package: str
     family: str
     name: str
     build: Callable[..., nn.Module]
@@ -245,7 +245,7 @@ def _plain(config: Any) -> bool:
 def images_of(candidate: Candidate, net: nn.Module) -> Tensor:
     """Make random images that the network takes."""
     shape: tuple[int, ...] = candidate.images
-    if not shape and candidate.library != "transformers":
+    if not shape and candidate.package != "transformers":
         shape = (2, *getattr(net, "default_cfg", {}).get("input_size", (3, 224, 224)))
         shape = (2, 3, 64, 64) if candidate.family == "vitamin" else shape
         shape = (2, 3, 224, 224) if shape[-1] > 512 else shape  # as any size is taken

@@ -21,6 +21,11 @@ TINY = [
     *(f"--model.arch_options.{option}" for option in SMALL),
 ]
 """Options of three epochs of five steps, each with three validation batches, in a second or two."""
+BRIEF = [
+    *("--trainer.max_epochs=1", "--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1"),
+    *("--trainer.enable_progress_bar=false", "--trainer.accelerator=cpu", "--data.batch_size=8"),
+]
+"""Options of one epoch of two steps, for any configuration."""
 FEW = {"train": 2048, "val": 128, "test": 128}
 """Images to generate for each split, as many as these runs need."""
 

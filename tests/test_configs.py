@@ -3,20 +3,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.runs import BRIEF
 from vit_attn.cli import main
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
-TINY = [
-    "--trainer.max_epochs=1",
-    "--trainer.limit_train_batches=2",
-    "--trainer.limit_val_batches=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.accelerator=cpu",
-    "--attention.num_images=1",
-    "--attention.every_n_epochs=1",
-    "--data.batch_size=8",
-    "--data.num_workers=0",
-]
+TINY = [*BRIEF, "--attention.num_images=1", "--attention.every_n_epochs=1", "--data.num_workers=0"]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -55,7 +55,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def finding_of(script: ModuleType, name: str):
-    listed = {f"{each.library} {each.family} {each.name}": each for each in script.candidates()}
+    listed = {f"{each.package} {each.family} {each.name}": each for each in script.candidates()}
     return script.check(listed[name])
 
 

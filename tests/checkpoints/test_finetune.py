@@ -9,6 +9,7 @@ import yaml
 from jsonargparse import Namespace
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.runs import BRIEF
 from vit_attn.checkpoints.finetune import apply_to_settings, resolve_start
 from vit_attn.checkpoints.model_card import card_from_state
 from vit_attn.checkpoints.weights import save_weights
@@ -17,16 +18,7 @@ from vit_attn.model.build import build_net
 from vit_attn.task import Classifier
 
 CONFIG = Path(__file__).parent.parent.parent / "configs" / "finetune.yaml"
-TINY = [
-    "--trainer.max_epochs=1",
-    "--trainer.limit_train_batches=2",
-    "--trainer.limit_val_batches=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.accelerator=cpu",
-    "--trainer.enable_model_summary=false",
-    "--data.batch_size=8",
-    "--attention.num_images=0",
-]
+TINY = [*BRIEF, "--trainer.enable_model_summary=false", "--attention.num_images=0"]
 NETWORK = ["--model.arch=vit_attn_coins_patch4_32", "--model.arch_options={depth: 2, embed_dim: 32, num_heads: 2}"]
 NUMBERS = itertools.count()
 

@@ -3,19 +3,11 @@
 import pytest
 import torch
 
+from tests.runs import BRIEF
 from vit_attn.cli import main
 from vit_attn.task import Classifier
 
-TINY = [
-    "--trainer.max_epochs=1",
-    "--trainer.limit_train_batches=2",
-    "--trainer.limit_val_batches=1",
-    "--trainer.enable_progress_bar=false",
-    "--trainer.accelerator=cpu",
-    "--trainer.enable_model_summary=false",
-    "--data.batch_size=8",
-    "--attention.num_images=0",
-]
+TINY = [*BRIEF, "--trainer.enable_model_summary=false", "--attention.num_images=0"]
 
 
 def error_of(capsys: pytest.CaptureFixture, *options: str) -> str:

@@ -1,6 +1,7 @@
 """Tables and CSV files of how faithful a network's attention maps are."""
 
 import csv
+import math
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -134,6 +135,8 @@ def _cells(columns: Sequence[Tensor]) -> list[str]:
 
 def _short(values: Tensor, digits: int = 3) -> str:
     mean, error = mean_and_error(values)
+    if math.isnan(error):  # of a single image
+        return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f}±{error:.{digits}f}".replace("±0.", "±.")
 
 

@@ -168,16 +168,16 @@ class AttentionLogger(AttentionCallback):
             except NotFinite as error:
                 rank_zero_warn(f"no pictures of attention at step {step}: {error}")
                 return
+            self.loggings += 1
             self._report(why_ground_truth_is_unused(snapshot.probe, snapshot.recording))
             if writers:
                 self.background.submit(step, self._write, writers, snapshot.on_host(), data.class_names)
 
     def snapshot_options(self, net: nn.Module, last: bool) -> SnapshotOptions:
         """Choose what the next snapshot has: maps are compared with baselines every ``faithfulness_every`` loggings."""
-        number, self.loggings = self.loggings, self.loggings + 1
         every = self.faithfulness_every
         methods = dict.fromkeys([*(self.methods or ()), *_supported(net)])
-        comparison = every > 0 and (number % every == 0 or last)
+        comparison = every > 0 and (self.loggings % every == 0 or last)
         return SnapshotOptions(self.num_images, tuple(methods), self.tab_megabytes > 0, comparison)
 
     def _report(self, message: str) -> None:

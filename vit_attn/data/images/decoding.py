@@ -64,7 +64,7 @@ def without_corrupt(split: Split, name: str, channels: int) -> Split:
 
 
 def readable_indices(
-    split: Split, name: str, read: Callable[[int], str | None], verb: str, skip_corrupt: bool
+    split: Split, name: str, read: Callable[[int], str | None], participle: str, skip_corrupt: bool
 ) -> np.ndarray | None:
     """Read all pictures; the indices of those that can be read, or None for all.
 
@@ -72,13 +72,13 @@ def readable_indices(
         split: The split.
         name: Name of the split for messages.
         read: Reads a picture by its index; its error, if there is one.
-        verb: Past participle of what ``read`` does, for the progress message.
+        participle: Of the verb for what ``read`` does, for the progress message.
         skip_corrupt: Whether corrupt files are left out and logged, instead of ending the run.
 
     Raises:
         UserError: If a file is corrupt and is not to be left out.
     """
-    errors = in_threads(read, len(split), f"{verb} {{}} of {len(split):,} {name} images")
+    errors = in_threads(read, len(split), f"{participle} {{}} of {len(split):,} {name} images")
     corrupt = [error for error in errors if error is not None]
     if not corrupt:
         return None
