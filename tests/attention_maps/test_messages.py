@@ -162,9 +162,18 @@ def test_gradient_checkpointing_is_recorded_and_not_cut():
                 net(IMAGES)
         with torch.no_grad(), watching(net):
             net(IMAGES)
+
+
+def test_an_error_in_a_checkpointed_layer_leaves_later_graphs_alone():
+    net = built("timm vit")
+    net.set_grad_checkpointing()
     net.requires_grad_(False)
-    with pytest.raises(UserError, match="gradient checkpointing of frozen layers"), record(net, gradients=True):
-        net(IMAGES)
+    with pytest.raises(UserError, match="gradient checkpointing of frozen layers") as error:
+        with record(net, gradients=True):
+            net(IMAGES)
+    one = torch.ones(1, requires_grad=True)
+    one.exp().sum().backward()  # the exponential was saved, and is not computed again
+    assert error.value.__traceback__ is not None  # kept until here
 
 
 def test_layers_that_run_without_gradients_have_none_to_record():

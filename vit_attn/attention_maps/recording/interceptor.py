@@ -9,6 +9,7 @@ nothing is left behind.
 import contextlib
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -25,6 +26,7 @@ from vit_attn.attention_maps.recording.network_checks import (
     check_parameters,
     input_mismatch,
     unseen_hint,
+    uses_gradient_checkpointing,
 )
 from vit_attn.attention_maps.recording.readout import remember_tokens
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
@@ -74,6 +76,8 @@ class SDPAInterceptor:
             try:
                 yield
             except Exception as error:
+                if uses_gradient_checkpointing(self.net):  # its suspended frames would keep hooks on every later graph
+                    traceback.clear_frames(error.__traceback__)
                 if error is self.error and (why := input_mismatch(self.net, self.images)):
                     raise UserError(why) from error
                 raise
