@@ -46,7 +46,7 @@ COMMANDS = sorted(
 def options_of(command: str) -> set[str]:
     """Options in the help of a command."""
     with contextlib.redirect_stdout(io.StringIO()) as text, contextlib.suppress(SystemExit):
-        main([command, "--help"])
+        main([command, "--help=all" if command in ("fit", "validate", "test") else "--help"])
     return set(re.findall(r"(?<![\w-])--?[\w.]+", text.getvalue()))
 
 

@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from vit_attn.commands.parsing.yaml_limits import limit_jsonargparse
@@ -17,7 +16,7 @@ from vit_attn.commands.run.resume import RunFinished, expand_resume
 from vit_attn.commands.run.stored_config import config_option, evaluation_options
 from vit_attn.commands.run.trainer_errors import one_line_errors
 from vit_attn.data import ImageData
-from vit_attn.errors import UserError, printable
+from vit_attn.errors import printable
 from vit_attn.task import Classifier
 from vit_attn.training import stopping
 
@@ -31,10 +30,9 @@ IGNORED_WARNINGS = (
     "Precision bf16-mixed is not supported by the model summary",
 )
 """Warnings that do not help a user of the command line."""
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
-def run_lightning(command: str, options: list[str], predictions: Mapping[str, Any] = NO_OPTIONS) -> int:
+def run_lightning(command: str, options: list[str], predictions: Mapping[str, Any]) -> int:
     """Run one of Lightning's commands.
 
     Args:
@@ -48,11 +46,6 @@ def run_lightning(command: str, options: list[str], predictions: Mapping[str, An
     Raises:
         UserError: For a mistake in the options, the configuration files, the data or the checkpoint.
     """
-    network_options = [option for option in options if option.startswith("--model.")]
-    if network_options and command != "fit":
-        raise UserError(
-            f"{command} evaluates the checkpoint's network as it was trained: leave out {network_options[0]}"
-        )
     _quieten()
     limit_jsonargparse()
     original_options = list(options)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from vit_attn.commands.options import add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
+from vit_attn.commands.start import start_lightning
 from vit_attn.errors import UserError, one_line, printable
 
 DESCRIPTION = """\
@@ -108,16 +109,14 @@ def _report(output: Path, count: int, errors: list[str]) -> int:
 def _predict_run(command: str, options: list[str]) -> int:
     """Predict a run's test images through Lightning, into the run's folder unless a file is named."""
     parser = CommandParser(prog="vit-attn predict", add_help=False, allow_abbrev=False)
-    _add_output(parser, None, "")
+    _add_output(parser, None, "file to write: .csv, .json or .parquet; by default predictions.csv in the run's folder")
+    help_texts = [(action.option_strings[0], (action.help or "").capitalize()) for action in parser._actions]
     own, others = parser.parse_known_args(options)
     if own.top_k is not None and own.top_k < 1:
         raise UserError(f"--top_k must be at least 1, got {own.top_k}")
-    from vit_attn.commands.lightning import (
-        run_lightning,
-    )  # importing torch takes seconds, which --help need not wait for
-
     try:
-        return run_lightning(command, others, {"path": own.output, "top_k": own.top_k, "overwrite": own.overwrite})
+        settings = {"path": own.output, "top_k": own.top_k, "overwrite": own.overwrite}
+        return start_lightning(command, others, settings, help_texts)
     except UserError as error:
         if str(error).startswith("unexpected argument"):
             raise UserError(f"{error}; for images of your own name the network by --model, not --ckpt_path") from error

@@ -1,5 +1,6 @@
 """Evaluate a checkpoint on the validation split."""
 
+from vit_attn.commands.start import start_lightning
 from vit_attn.training import stopping
 
 
@@ -14,6 +15,4 @@ def run(command: str, options: list[str]) -> int:
         The exit code.
     """
     with stopping.listening():
-        from vit_attn.commands.lightning import run_lightning
-
-        return run_lightning(command, options)
+        return start_lightning(command, options)

@@ -149,5 +149,5 @@ def test_every_new_name_is_an_option_and_every_old_one_is_not(monkeypatch: pytes
         assert main(["fit", *TINY, f"--{old}=x"]) == 2
         assert f"unknown option --{old}, did you mean '--{new}'?" in capsys.readouterr().err
         with pytest.raises(SystemExit):
-            main(["fit", "--help"])
+            main(["fit", "--help=all"])
         assert f"--{new}" in capsys.readouterr().out

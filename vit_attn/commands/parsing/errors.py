@@ -10,6 +10,7 @@ from vit_attn.errors import UserError, did_you_mean
 
 CLASS_FORMATS = ("Not a valid subclass", "a class path (str)", "a dict with")
 """Beginnings of messages about the formats of a class, which jsonargparse lists beside the real error."""
+NOT_TEXT = "a configuration file is not text: {}"
 
 
 class CommandParser(ArgumentParser):

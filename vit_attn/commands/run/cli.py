@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
-from vit_attn.commands.parsing.errors import summarize_error
+from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
 from vit_attn.commands.run import callbacks as run_callbacks
 from vit_attn.commands.run import resume
 from vit_attn.commands.run.checkpoint import apply_checkpoint, read_run, run_folder
@@ -89,7 +89,7 @@ class VitAttnCLI(LightningCLI):
         try:
             super().parse_arguments(parser, args)
         except UnicodeDecodeError as error:
-            raise UserError(f"a configuration file is not text: {error}") from error
+            raise UserError(NOT_TEXT.format(error)) from error
         self.config = as_plain_values(self.config)
         seed = self.config[self.config.subcommand].seed_everything
         if seed is True or not 0 <= seed < 2**32:

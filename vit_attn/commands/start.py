@@ -1,0 +1,58 @@
+"""Start of Lightning's commands: their help and the check of their options, before torch is imported."""
+
+import importlib
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from vit_attn.commands.parsing.short_help import asks_for_help, short_help
+from vit_attn.errors import UserError
+
+NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
+
+def start_lightning(
+    command: str,
+    options: list[str],
+    predictions: Mapping[str, Any] = NO_OPTIONS,
+    own_help: Sequence[tuple[str, str]] = (),
+) -> int:
+    """Run one of Lightning's commands.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        options: Arguments after the command.
+        predictions: For ``predict``, ``path``, ``top_k`` and ``overwrite`` of its table.
+        own_help: Options that are not Lightning's, and their descriptions.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: For a mistake in the options, the configuration files, the data or the checkpoint.
+    """
+    wanted_help = asks_for_help(options)
+    if wanted_help == "short":
+        summary = (importlib.import_module(f"vit_attn.commands.{command}").__doc__ or "").partition("\n")[0]
+        sys.stdout.write(short_help(command, summary, own_help))
+        raise SystemExit
+    if wanted_help == "all":
+        options = ["--help"]
+    else:
+        _check(command, options)
+    from vit_attn.commands.lightning import run_lightning
+
+    return run_lightning(command, options, predictions)
+
+
+def _check(command: str, options: Sequence[str]) -> None:
+    """Check the options as far as that is possible without torch."""
+    network_options = [option for option in options if option.startswith("--model.")]
+    if network_options and command != "fit":
+        raise UserError(
+            f"{command} evaluates the checkpoint's network as it was trained: leave out {network_options[0]}"
+        )
+    from vit_attn.commands.parsing.light_parser import check_options  # jsonargparse takes 0.1 s
+
+    check_options(command, options)
