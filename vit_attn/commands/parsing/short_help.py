@@ -1,5 +1,6 @@
 """Help of Lightning's commands on one or two screens, from the table of options and without torch."""
 
+import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,8 +39,11 @@ EVALUATED = {
     "ckpt_path": "Checkpoint, such as runs/NAME/RUN/checkpoints/best.ckpt",
     "data.dataset": "As for fit; by default the run's",
     "data.root": "Folder of the data set's files; by default the run's",
+    **{f"trainer.limit_{split}_batches": "Number of batches, or a fraction" for split in ("val", "test", "predict")},
 }
 """Descriptions that differ from those of ``fit``."""
+OF_TRAINING = re.compile(r"data\.augment\.|(name|runs|resume)$")
+"""Options that other commands have, too, but that do nothing there."""
 SPLITS = {"validate": "val", "test": "test", "predict": "predict"}
 TITLES = {
     "run": "run",
@@ -57,8 +61,9 @@ REWORDED = {
     "data.normalize": "Mean and standard deviation: a data set's or network's",
     "model.arch_options": "Its arguments, as in --model.arch_options.depth=3",
     "model.ema": "Decay of an average of the weights, such as 0.999",
-    "model.train": "Trained part: all, head, or a number of last blocks",
-    "model.warmup": "Fraction of the steps over which the rate rises from 0",
+    "model.optimizer": "adamw, muon or another of timm's",
+    "model.train": "all, head, or a number of last blocks",
+    "model.warmup": "Fraction of the steps over which the rate rises",
     "model.weights": "Initial weights: a checkpoint, a file or a timm name",
     "resume": "Run to resume in its folder: the folder, last, or auto",
     "seed_everything": "Seed of all random numbers",
@@ -67,7 +72,7 @@ REWORDED = {
     "trainer.devices": "Number of devices, or auto",
     "trainer.enable_progress_bar": "Whether it is shown",
     "trainer.max_epochs": "Number of epochs",
-    "trainer.max_steps": "Number of steps, if the epochs are not over before",
+    "trainer.max_steps": "Number of steps, unless the epochs are fewer",
     "trainer.precision": "32-true, bf16-mixed, 16-mixed and others",
     "attention.methods": "Attribution methods, such as relevance, rollout",
     "attention.every_n_steps": "Steps between loggings, instead of epochs",
@@ -76,8 +81,9 @@ REWORDED = {
     "comparison.every_n_epochs": "Epochs from one comparison to the next",
     "comparison.max_cost": "Fraction of the run's time that it may take",
     "checkpoint.minutes": "Minutes between writings of the last state",
+    "checkpoint.monitor": "Metric that chooses the best",
     "checkpoint.mode": "Its best value: max or min",
-    "checkpoint.save_top_k": "Number of best checkpoints that are kept, -1 for all",
+    "checkpoint.save_top_k": "Number of best ones that are kept",
 }
 """Descriptions that fit on a line, where an option's own is longer, or is Lightning's and tells less."""
 FILES = ("-c, --config", "YAML file of options; the last file or option wins")
@@ -115,7 +121,7 @@ def short_help(command: str, summary: str, own: Sequence[tuple[str, str]] = (), 
         rows = [_row(options[name], texts) for name in shown]
         blocks.append(_block(TITLES.get(group, group), rows if prefix else [FILES, *rows, PRINTED, *own], width))
         others = [name for name in options if _is_in(name, prefix) and name not in shown]
-        blocks[-1] += _rest(prefix, [name for name in others if is_fit or "augment." not in name], width)
+        blocks[-1] += _rest(prefix, [name for name in others if is_fit or not OF_TRAINING.match(name)], width)
     last = f"Defaults are in parentheses. All {len(options)} options, at length: vit-attn {command} --help=all\n"
     return "\n".join([*blocks, last])
 
