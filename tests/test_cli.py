@@ -148,6 +148,7 @@ MISTAKES = {
 WITHOUT_TORCH = [
     *(MISTAKES[name][0] for name in ("no such command", "unknown option", "abbreviated option", "wrong type")),
     *(MISTAKES[name][0] for name in ("positional configuration", "wrong choice", "no such file", "network of a test")),
+    *(MISTAKES[name][0] for name in ("no checkpoint", "missing checkpoint")),
     ["fit", "-c", "a.yaml"],
     ["validate", "--trainer.device=1"],
     ["test", "--ckpt_pth", "x"],

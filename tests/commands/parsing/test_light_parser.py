@@ -103,6 +103,7 @@ def lightning():
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("binary.yaml").write_bytes(b"name: \xff\n")
+    Path("a.ckpt").touch()
 
 
 @pytest.mark.parametrize("options", MISTAKES, ids=" ".join)
@@ -133,6 +134,17 @@ def test_options_of_other_commands_are_checked(command: str):
         check_options(command, ["--ckpt_pth=a.ckpt"])
 
 
+@pytest.mark.parametrize("command", ["validate", "test", "predict"])
+def test_a_missing_checkpoint_is_found(command: str):
+    with pytest.raises(UserError, match=f"{command} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt"):
+        check_options(command, ["--data.batch_size=3"])
+    for options in (["--ckpt_path=b.ckpt"], ["-c", "{ckpt_path: b.ckpt}"]):
+        with pytest.raises(UserError, match=r"checkpoint not found: b\.ckpt"):
+            check_options(command, options)
+    check_options(command, ["--print_config"])
+    check_options("fit", ["--ckpt_path=b.ckpt"])  # a requeued run goes on from its own
+
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = sorted(
     {
@@ -152,7 +164,7 @@ def test_the_commands_of_the_pages_are_accepted(line: str, monkeypatch: pytest.M
     try:
         check_options(command, options)
     except UserError as error:
-        assert "File does not exist" in str(error)  # noqa: PT017
+        assert re.search("File does not exist|checkpoint not found", str(error))  # noqa: PT017
 
 
 def test_with_another_version_of_lightning_its_options_are_left_to_it(monkeypatch: pytest.MonkeyPatch):

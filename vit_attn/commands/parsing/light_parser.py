@@ -12,15 +12,16 @@ from typing import Any, NoReturn
 
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser
 
+from vit_attn.commands.parsing.checkpoint_path import check_checkpoint_path
 from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
 from vit_attn.commands.parsing.option_table import ANY, LIGHTNINGS_GROUPS, Option, options_of, read_table
 from vit_attn.commands.parsing.yaml_limits import limit_jsonargparse
 from vit_attn.errors import UserError
 
-LEFT_TO_LIGHTNING = ("resume", "print_config")
-"""Options that are handled after the check."""
-LEFT_IN_MESSAGE = re.compile(r"\b(class_path|init_args|dict_kwargs)\b|-->|:/")
-"""Parts of messages about what only the whole parser knows: classes, linked options, and files elsewhere."""
+LEFT_IN_MESSAGE = re.compile(r"\b(class_path|init_args|dict_kwargs)\b|-->")
+"""Parts of messages about what only the whole parser knows: classes and linked options."""
+REMOTE_FILE = re.compile(r"(-c=?|--\w+=)?\w+://")
+"""Address of a configuration file, which only the whole parser reads."""
 NAME_IN_MESSAGE = re.compile(r"""(?:Parser key "|does not accept option '|arguments: -*|argument -*)([\w.+]+)""")
 
 
@@ -69,25 +70,29 @@ def check_options(command: str, args: Sequence[str]) -> None:
         args: Arguments after the command.
 
     Raises:
-        UserError: For an unknown option, for a value of the wrong type, and for a file that cannot be read.
+        UserError: For an unknown option, a value of the wrong type, and a file that is missing or cannot be read.
     """
     names = [arg.partition("=")[0] for arg in args]
-    if any(name.endswith(".help") for name in names):
+    if any(name.endswith(".help") for name in names) or any(map(REMOTE_FILE.match, args)):
         return
     limit_jsonargparse()
     checked = [arg for arg, name in zip(args, names, strict=True) if name != "--print_config"]
     try:
-        make_parser(command).parse_args([command, *checked])
+        settings: Any = make_parser(command).parse_args([command, *checked])[command]
     except UnicodeDecodeError as error:
         raise UserError(NOT_TEXT.format(error)) from error
     except Undecided:
         return
+    prints_settings = len(checked) < len(args)
+    if command != "fit" and not prints_settings:  # a requeued run takes another one
+        check_checkpoint_path(command, settings.ckpt_path)
 
 
 def make_parser(command: str) -> LightParser:
     """Make the parser of a command from the table."""
     options = options_of(command)
-    undecided = [option.name for option in options if option.type == ANY or option.linked] + list(LEFT_TO_LIGHTNING)
+    undecided = [option.name for option in options if option.type == ANY or option.linked]
+    undecided.append("resume")  # which has its own messages
     root, parser = LightParser(undecided=undecided, allow_abbrev=False), LightParser(undecided=undecided)
     parser.add_argument("-c", "--config", action=ActionConfigFile)
     for option in options:

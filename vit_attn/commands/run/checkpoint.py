@@ -31,11 +31,9 @@ def apply_checkpoint(command: str, settings: Namespace, path: str) -> dict[str, 
         Hyperparameters of the network in the checkpoint.
 
     Raises:
-        UserError: If there is no such file, if it is no complete checkpoint of ours, if its weights are not finite, if
-            no run can be resumed from it, or if the user asks for another image size.
+        UserError: If it is no complete checkpoint of ours, if its weights are not finite, if no run can be resumed
+            from it, or if the user asks for another image size.
     """
-    if not Path(path).exists():
-        raise UserError(f"checkpoint not found: {path}")
     checkpoint = read_checkpoint(path)
     card = card_of_checkpoint(checkpoint, path)
     refuse_unloadable(checkpoint, path, resume=command == "fit")

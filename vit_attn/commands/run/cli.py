@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
+from vit_attn.commands.parsing.checkpoint_path import check_checkpoint_path
 from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
 from vit_attn.commands.run import callbacks as run_callbacks
 from vit_attn.commands.run import resume
@@ -109,8 +110,7 @@ class VitAttnCLI(LightningCLI):
         """Take the network's settings from the checkpoint; a resumed run must have the same settings."""
         command, settings = self.config.subcommand, self.config[self.config.subcommand]
         path = settings.ckpt_path
-        if path is None and command != "fit":
-            raise UserError(f"{command} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt")
+        check_checkpoint_path(command, path)
         if path is None:
             return
         current = self._plain_config()
