@@ -250,7 +250,7 @@ class Throughput(L.Callback):
         if isinstance(net, nn.Module):
             with trainer.precision_plugin.forward_context():
                 like = next(net.parameters())
-                self.flops_per_image = count_training_flops(net, images.detach().to(like.dtype))
+                self.flops_per_image = count_training_flops(net, images.to(like.dtype))
         return True
 
     def _mfu(self, usage: Usage) -> float | None:

@@ -58,7 +58,7 @@ def logging_step(trainer: L.Trainer) -> int:
 
 def show_in_progress_bar(trainer: L.Trainer, name: str, value: float) -> None:
     """Show a number beside the progress bar from here on; it need not go through the device as a logged value would."""
-    trainer._logger_connector._progress_bar_metrics[name] = value
+    trainer.progress_bar_metrics[name] = value
 
 
 def print_line(trainer: L.Trainer, line: str) -> None:

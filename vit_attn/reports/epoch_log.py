@@ -47,7 +47,7 @@ COLUMNS = [each.name for each in fields(EpochRow)]
 def format_line(row: EpochRow, max_epochs: int | None = None) -> str:
     """Format an epoch as a line for the terminal.
 
-    >>> format_line(EpochRow(2, 600, 0.5, 0.81, 0.25, 0.9, 1234.5, 0.312, 75.2, 0.02, 3700), 10)
+    >>> format_line(EpochRow(2, 600, 0.5, 0.81, 0.25, 0.9, 1234.5, 0.312, 75.2, 0.02, 3725), 10)
     'epoch 2/10, step 600: train loss 0.5000, accuracy 0.8100; val loss 0.2500, accuracy 0.9000; 1,234 images/s, \
 MFU 31.2 %; 1 min 15 s, 1 h 2 min left'
     >>> format_line(EpochRow(1, 5, seconds=0.25))

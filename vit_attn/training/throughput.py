@@ -157,7 +157,7 @@ class Usage:
         return asdict(replace(self, seconds=dict(self.seconds)))
 
 
-def count_training_flops(net: nn.Module, images: Float[Tensor, "B C height width"]) -> float:
+def count_training_flops(net: nn.Module, images: Float[Tensor, "B ..."]) -> float:
     """Count the floating-point operations of training on one image: a multiply-add is two, backward twice the forward.
 
     Backward counts for the modules that train, in full or in part (arXiv:2204.02311, appendix B, counts a network in
@@ -167,14 +167,14 @@ def count_training_flops(net: nn.Module, images: Float[Tensor, "B C height width
 
     Args:
         net: The network.
-        images: Normalised images.
+        images: Normalised images, (B, C, height, width).
     """
     counter = FlopCounterMode(display=False)
     training = [module for module in net.modules() if module.training]
     net.eval()
     try:
         with torch.no_grad(), torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH), counter:
-            net(images[:1])
+            net(images[:1].detach())
     finally:
         for module in training:
             module.training = True
