@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from tests.op_counter import OpCounter
-from vit_attn.callbacks import throughput
+from vit_attn.callbacks import run_meter
 from vit_attn.callbacks.throughput import MINUTES, SPEED, Throughput
 
 pytestmark = [
@@ -159,19 +159,19 @@ def test_speed_is_that_of_steps_and_input_and_the_rest_of_the_time_is_seen(tmp_p
 
 
 def test_mfu_is_what_the_network_needs_over_what_the_device_can_do(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(throughput, "peak_flops", lambda device, dtype: 10.0 * FLOPS)
+    monkeypatch.setattr(run_meter, "peak_flops", lambda device, dtype: 10.0 * FLOPS)
     run = Run(tmp_path)
     assert run.recorder.of("mfu") == [pytest.approx(0.1)] * 6
     assert float(rows(tmp_path)[0]["mfu"]) == pytest.approx(0.1)
-    assert run.callback.flops_per_image == FLOPS
-    assert run.callback.mfu_of_run == pytest.approx(0.1)
+    assert run.callback.meter.flops_per_image == FLOPS
+    assert run.callback.meter.mfu(run.callback.meter.usage()) == pytest.approx(0.1)
 
 
 def test_mfu_is_left_out_where_the_peak_is_not_known(tmp_path: Path):
     run = Run(tmp_path)
     assert run.recorder.of("mfu") == []
     assert rows(tmp_path)[0]["mfu"] == ""
-    assert run.callback.flops_per_image == FLOPS
+    assert run.callback.meter.flops_per_image == FLOPS
 
 
 def test_each_epoch_is_a_line_and_a_row(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -230,7 +230,7 @@ def test_a_run_that_died_continues_its_rows_and_its_figures(tmp_path: Path):
     run = Run(tmp_path, max_epochs=3, ckpt_path=tmp_path / "8.ckpt")
     assert [row["step"] for row in rows(tmp_path)] == ["6", "12", "18"]
     assert rows(tmp_path)[1]["train_accuracy"] == "9"  # the mean over the epoch's logged steps, before and after
-    assert run.callback.batches == 18
+    assert run.callback.meter.done.batches == 18
     Run(tmp_path, max_epochs=3, ckpt_path=tmp_path / "3.ckpt")
     assert [row["step"] for row in rows(tmp_path)] == ["6", "12", "18"]
     assert rows(tmp_path)[0]["train_accuracy"] == "3"
@@ -241,10 +241,10 @@ def test_a_new_run_from_a_checkpoint_has_figures_of_its_own(tmp_path: Path):
     state = torch.load(tmp_path / "8.ckpt", weights_only=True)["callbacks"]["Throughput"]
     fresh = Throughput(tmp_path / "other")
     fresh.load_state_dict(state)
-    assert fresh.usage() == Throughput().usage()
+    assert fresh.meter.usage() == Throughput().meter.usage()
     resumed = Throughput(tmp_path, resumed=True)
     resumed.load_state_dict(state)
-    assert resumed.usage().batches == 8
+    assert resumed.meter.usage().batches == 8
 
 
 class ChangeAt(L.Callback):
@@ -261,20 +261,20 @@ class ChangeAt(L.Callback):
 
 
 def test_operations_are_counted_again_where_the_patch_grid_changes(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(throughput, "peak_flops", lambda device, dtype: 10.0 * FLOPS)
+    monkeypatch.setattr(run_meter, "peak_flops", lambda device, dtype: 10.0 * FLOPS)
     run = Run(tmp_path, callbacks=[ChangeAt()], max_epochs=1)
-    assert run.callback.flops_per_image == FLOPS + 2 * FEATURES
+    assert run.callback.meter.flops_per_image == FLOPS + 2 * FEATURES
     assert run.recorder.of("mfu") == [pytest.approx(value) for value in (0.1, 0.1, 0.1 * 4 / 3)]
     assert run.recorder.of("images_per_second") == [1.0, 1.0, 1.0]  # the step of the change is start-up
-    assert run.callback.usage().seconds["startup"] == 100 + STEP + STEP + 30 + FETCH
+    assert run.callback.meter.usage().seconds["startup"] == 100 + STEP + STEP + 30 + FETCH
 
 
 def test_frozen_parts_that_begin_to_train_are_counted_again(tmp_path: Path):
     run = Run(tmp_path, max_epochs=1)
     run.task.net.requires_grad_(False)
-    changed = run.callback._network_changed(run.trainer, run.task, torch.ones(BATCH, FEATURES))
+    changed = run.callback.meter._network_changed(run.trainer, run.task, torch.ones(BATCH, FEATURES))
     assert changed
-    assert run.callback.flops_per_image == FLOPS / 3
+    assert run.callback.meter.flops_per_image == FLOPS / 3
 
 
 class CountedSteps(L.Callback):

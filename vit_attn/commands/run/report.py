@@ -65,7 +65,7 @@ def _time(seconds: float, throughput: Throughput | None) -> str:
     text = f"time: {format_seconds(seconds)}"
     if throughput is None:
         return text
-    usage = throughput.usage()
+    usage = throughput.meter.usage()
     if throughput.resumed:
         text += f", {format_seconds(usage.total_seconds)} with the time before it was resumed"
     shares = {name: usage.fraction(activity) for name, activity in SHARES.items()}
@@ -74,11 +74,12 @@ def _time(seconds: float, throughput: Throughput | None) -> str:
 
 def _speed(throughput: Throughput) -> list[str]:
     """Describe speed and memory."""
-    usage, mfu, lines = throughput.usage(), throughput.mfu_of_run, []
+    usage, lines = throughput.meter.usage(), []
     if usage.images_per_second is not None:
         speed = f"speed: {format_rate(usage.images_per_second)} images/s"
-        if throughput.flops_per_image:
-            speed += f", {throughput.flops_per_image / 1e9:.3g} GFLOP per image"
+        if throughput.meter.flops_per_image:
+            speed += f", {throughput.meter.flops_per_image / 1e9:.3g} GFLOP per image"
+        mfu = throughput.meter.mfu(usage)
         lines.append(speed + (f", MFU {_percent(mfu)}" if mfu is not None else ""))
     if throughput.memory is not None:
         lines.append(f"peak memory: {throughput.memory:.2f} GB")
