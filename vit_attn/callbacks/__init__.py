@@ -8,6 +8,7 @@ from vit_attn.callbacks.resume_check import ResumeCheck
 from vit_attn.callbacks.run_checkpoint import RunCheckpoint
 from vit_attn.callbacks.run_control import RunControl, StopBeforeStep
 from vit_attn.callbacks.test_report import TestReport
+from vit_attn.callbacks.throughput import Throughput
 
 __all__ = [
     "AttentionLogger",
@@ -19,5 +20,6 @@ __all__ = [
     "RunControl",
     "StopBeforeStep",
     "TestReport",
+    "Throughput",
     "select_hparams",
 ]

@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import UserError
+from vit_attn.training.throughput import wait_for_device
 
 P = ParamSpec("P")
 
@@ -134,6 +135,7 @@ class AttentionCallback(L.Callback):
         if not trainer.strategy.broadcast(always or self.meter.affords(progress_of(trainer))):
             return False
         self.last_logged_step = trainer.global_step
+        wait_for_device(trainer.strategy.root_device)  # logging would do it, at its own expense
         return True
 
     def finish(self) -> None:

@@ -2,7 +2,8 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
@@ -17,6 +18,8 @@ class CostMeter:
 
     def __init__(self, max_fraction: float, name: str = "attention") -> None:
         self.max_fraction, self.name, self.reported = max_fraction, name, False
+        self.blocking: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+        """Context around the parts for which training stands still, for who times these."""
         self.start()
 
     def start(self) -> None:
@@ -56,11 +59,12 @@ class CostMeter:
         """Count the time inside the ``with`` block.
 
         Args:
-            continued: Whether the block is another part of the logging that was counted last.
+            continued: Whether the block is another part of the logging that was counted last, in the background.
         """
         begin = time.monotonic()
         self.count += not continued
         try:
-            yield
+            with contextlib.nullcontext() if continued else self.blocking():
+                yield
         finally:
             self.spent += time.monotonic() - begin

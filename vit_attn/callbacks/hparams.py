@@ -8,6 +8,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
+from vit_attn.callbacks.throughput import MINUTES, SPEED
+
 API: Any = api_pb2
 DATA: Any = plugin_data_pb2  # generated modules, in which a type checker finds no names
 Value = float | str | None
@@ -16,6 +18,8 @@ METRICS = {
     BEST_ACCURACY: "best val accuracy",
     LAST_LOSS: "last val loss",
     "test/accuracy": "test accuracy",
+    SPEED: "images/s",
+    MINUTES: "minutes",
 }
 """Scalar tags of the result columns, and their headings; the command ``test`` writes the last one."""
 TRAINER_SETTINGS = (

@@ -1,5 +1,6 @@
 """Position of a trainer within its run, which Lightning keeps in private attributes."""
 
+import sys
 from typing import Any
 
 import lightning as L
@@ -43,6 +44,31 @@ def is_validation_next(trainer: L.Trainer) -> bool:
     """Return true if a validation follows this batch."""
     fetcher: Any = trainer.fit_loop._data_fetcher
     return trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def is_logging_point(trainer: L.Trainer) -> bool:
+    """Return true if the values of the step that ends here are logged, for which the host reads them."""
+    return not is_accumulating(trainer) and trainer._logger_connector.should_update_logs
+
+
+def logging_step(trainer: L.Trainer) -> int:
+    """Return the step under which values of the step that ends here are logged."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped
+
+
+def show_in_progress_bar(trainer: L.Trainer, name: str, value: float) -> None:
+    """Show a number beside the progress bar from here on; it need not go through the device as a logged value would."""
+    trainer.progress_bar_metrics[name] = value
+
+
+def print_line(trainer: L.Trainer, line: str) -> None:
+    """Print a line above the progress bar, if there is one."""
+    bar: Any = trainer.progress_bar_callback
+    if bar is not None and bar.is_enabled:
+        bar.print(line)
+    else:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
 
 
 def active_weight_averages(trainer: L.Trainer) -> list[WeightAveraging]:

@@ -19,6 +19,7 @@ from vit_attn.callbacks import (
     RunControl,
     StopBeforeStep,
     TestReport,
+    Throughput,
     select_hparams,
 )
 from vit_attn.commands.run.slurm import requeue
@@ -51,7 +52,8 @@ def fit_callbacks(
         stored: Information about the run in the checkpoint that this one starts from, if there is one.
         changes: Settings that differ from that checkpoint's.
     """
-    callbacks: list[Callback] = [RunControl(checkpoint, on_stop=_requeue_job)]
+    folder = Path(checkpoint.dirpath).parent if checkpoint.dirpath else None
+    callbacks: list[Callback] = [Throughput(folder, resumed), RunControl(checkpoint, on_stop=_requeue_job)]
     if stored is not None:
         callbacks.append(ResumeCheck(stored, [str(change) for change in changes]))
     if config["trainer"]["logger"] is not False:
@@ -84,9 +86,10 @@ def prediction_callbacks(folder: Path, options: Mapping[str, Any]) -> list[Callb
     return [PredictionWriter(str(path), options.get("top_k"))]
 
 
-def insert_stop(trainer: Trainer) -> None:
-    """Insert the callback that stops before a step, which must come before all others."""
+def order_callbacks(trainer: Trainer) -> None:
+    """Put the callback that stops before a step first, and after it the one that times what all others do."""
     callbacks: Any = getattr(trainer, "callbacks", [])
+    callbacks.sort(key=lambda each: not isinstance(each, Throughput))  # keeps the order otherwise
     for control in [each for each in callbacks if isinstance(each, RunControl)]:
         callbacks.insert(0, StopBeforeStep(control))
 
@@ -108,6 +111,11 @@ def check_before_fit(trainer: Trainer, task: Any, data: Any) -> None:
 def find_run_checkpoint(trainer: Trainer) -> RunCheckpoint | None:
     """Find the callback that writes the run's checkpoints; other checkpoint callbacks are the user's own."""
     return _find(trainer, RunCheckpoint)
+
+
+def find_throughput(trainer: Trainer) -> Throughput | None:
+    """Find the callback that measured the speed of the run."""
+    return _find(trainer, Throughput)
 
 
 def received_signal(trainer: Trainer) -> int:

@@ -152,7 +152,7 @@ class VitAttnCLI(LightningCLI):
             trainer = prepare_trainer(super().instantiate_trainer(**kwargs))
         except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # an impossible combination
             raise UserError(" ".join(str(error).split())) from error
-        run_callbacks.insert_stop(trainer)
+        run_callbacks.order_callbacks(trainer)
         return trainer
 
     def _folder_and_logger(self, logger: Any) -> dict[str, Any]:

@@ -4,11 +4,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vit_attn.commands.run.callbacks import RunCheckpoint, find_run_checkpoint
+from vit_attn.commands.run.callbacks import RunCheckpoint, Throughput, find_run_checkpoint, find_throughput
 from vit_attn.commands.run.checkpoint import read_run
 from vit_attn.commands.run.resume import resume_command
 from vit_attn.errors import UserError
+from vit_attn.reports.epoch_log import format_rate, format_seconds
 from vit_attn.training.stopping import Stopped
+from vit_attn.training.throughput import Activity
+
+SHARES: dict[str, Activity] = {
+    "steps": "train",
+    "input": "input",
+    "start-up": "startup",
+    "validation": "validation",
+    "checkpoints": "checkpoint",
+    "attention logging": "logging",
+}
+"""Activities in the report, by the name that they have there."""
 
 
 def report_end(trainer: Any, seconds: float, runs: str) -> None:
@@ -22,10 +34,11 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
     checkpoint = find_run_checkpoint(trainer)
     if checkpoint is None or not trainer.is_global_zero:
         return
-    minutes, rest = divmod(round(seconds), 60)
+    throughput = find_throughput(trainer)
     lines = [
         f"best validation accuracy: {_accuracy(checkpoint)}{_limit(trainer)}",
-        f"time: {minutes} min {rest} s",
+        _time(seconds, throughput),
+        *([] if throughput is None else _speed(throughput)),
         f"checkpoint: {_best_file(checkpoint)}",
     ]
     if checkpoint.keeps_last and checkpoint.last_path.is_file():
@@ -45,6 +58,36 @@ def report_stop(trainer: Any, stopped: Stopped) -> None:
         return
     path = checkpoint.last_path
     sys.stderr.write(f"vit-attn: {event}: its state is in {path}; to resume: {resume_command(path)}\n")
+
+
+def _time(seconds: float, throughput: Throughput | None) -> str:
+    """Describe the time, and its shares by activity but for those that took next to none."""
+    text = f"time: {format_seconds(seconds)}"
+    if throughput is None:
+        return text
+    usage = throughput.meter.usage()
+    if throughput.resumed:
+        text += f", {format_seconds(usage.total_seconds)} with the time before it was resumed"
+    shares = {name: usage.fraction(activity) for name, activity in SHARES.items()}
+    return f"{text} ({', '.join(f'{name} {_percent(share)}' for name, share in shares.items() if share >= 0.0005)})"
+
+
+def _speed(throughput: Throughput) -> list[str]:
+    """Describe speed and memory."""
+    usage, lines = throughput.meter.usage(), []
+    if usage.images_per_second is not None:
+        speed = f"speed: {format_rate(usage.images_per_second)} images/s"
+        if throughput.meter.flops_per_image:
+            speed += f", {throughput.meter.flops_per_image / 1e9:.3g} GFLOP per image"
+        mfu = throughput.meter.mfu(usage)
+        lines.append(speed + (f", MFU {_percent(mfu)}" if mfu is not None else ""))
+    if throughput.memory is not None:
+        lines.append(f"peak memory: {throughput.memory:.2f} GB")
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _accuracy(checkpoint: RunCheckpoint) -> str:

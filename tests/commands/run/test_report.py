@@ -1,0 +1,34 @@
+import csv
+from pathlib import Path
+
+import pytest
+
+from tests.runs import curves, fit, resume, stop_at
+
+
+def test_a_stopped_and_resumed_run_has_a_line_and_a_row_for_each_epoch_and_reports_its_speed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    with monkeypatch.context() as patched:
+        stop_at(patched, "on_train_batch_end", step=7)
+        folder = fit(tmp_path, code=143)
+    resume(folder)
+    lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert lines == [f"epoch {epoch}/3, step {5 * epoch}" for epoch in (1, 2, 3)]
+    with (folder / "epochs.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "5"), ("2", "10"), ("3", "15")]
+    assert all(float(row["images_per_second"]) > 0 and 0 <= float(row["val_accuracy"]) <= 1 for row in rows)
+    steps = [step for step, _ in curves(folder)["throughput/images_per_second"]]
+    assert steps == [1, 2, 3, 4, 5, 6, *range(8, 15)]  # the first step of a process is not timed
+    assert curves(folder)["final/images_per_second"][0][1] > 0
+
+
+def test_the_report_has_speed_shares_of_the_time_and_memory(tmp_path: Path, capsys: pytest.CaptureFixture):
+    fit(tmp_path, "--trainer.max_epochs=1")
+    lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
+    assert " images/s, " in lines["speed"]
+    assert lines["speed"].endswith("GFLOP per image")  # and no MFU, since no processor's peak is known
+    assert "steps" in lines["time"]
+    assert "start-up" in lines["time"]
+    assert lines["peak memory"].endswith(" GB")
