@@ -12,6 +12,7 @@ from vit_attn.data.checks import check_batch_size, check_minimum
 from vit_attn.data.dataset_module import DatasetModule
 from vit_attn.data.datasets.duplicates import log_duplicates
 from vit_attn.data.datasets.fingerprint import batch_names
+from vit_attn.data.datasets.held_out import TrainSplit, choose_train_split
 from vit_attn.data.datasets.registry import ROOT_VARIABLE, find_dataset
 from vit_attn.data.images.bit_depth import Bits
 from vit_attn.data.loading.balance import describe_imbalance, inverse_frequencies
@@ -63,6 +64,9 @@ class ImageData(DatasetModule):
             ``hfids/…`` and ``tfds/…``.
         bits: Bit depth that grey images of 16 bits use, whose largest value is white; by default the smallest that
             holds the values of the training images, or of a thousand of them. An image with larger values is refused.
+        train_split: Training images: ``train``, or ``train+val`` for all of them, with those that are held out for
+            validation. Validation then measures training images: for a final run, with
+            ``trainer.limit_val_batches: 0``.
 
     Raises:
         UserError: If there is no such data set, or if its files are missing or corrupt.
@@ -86,10 +90,12 @@ class ImageData(DatasetModule):
         skip_corrupt: bool = False,
         columns: str | None = None,
         bits: Bits | None = None,
+        train_split: TrainSplit = "train",
     ) -> None:
         check_minimum(1, batch_size=batch_size, img_size=img_size)
         check_minimum(0, num_workers=num_workers, seed=seed, memory_budget_gb=memory_budget_gb)
-        source = find_dataset(dataset, Path(root) if root else None, download, columns)
+        found = find_dataset(dataset, Path(root) if root else None, download, columns)
+        source = choose_train_split(found, train_split)
         augment = augment.over(source.augment)
         size = (img_size, img_size) if img_size else source.img_size or DEFAULT_SIZE
         colours = channels or source.in_chans

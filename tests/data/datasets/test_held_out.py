@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from vit_attn.data import ImageData
 from vit_attn.data.datasets.held_out import partition, stratified_split
 from vit_attn.data.datasets.image_list import ImageFileList
 from vit_attn.data.datasets.splits import Split
+from vit_attn.errors import UserError
 
 
 @pytest.mark.parametrize("held_out", [1, 10, 57, 100])
@@ -70,3 +72,19 @@ def test_parts_do_not_depend_on_how_the_root_is_named(tmp_path, monkeypatch):
         parts = partition(Split(None, labels, pictures=pictures), 3, "t.csv", ["a", "b"])
         seen.append([[Path(path).name for path in part.pictures.paths.tolist()] for part in parts])
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_final_run_trains_on_the_held_out_images_too(cifar10_root):
+    usual, final = (ImageData("cifar10", root=str(cifar10_root), train_split=each) for each in ("train", "train+val"))
+    for data in (usual, final):
+        data.prepare_data()
+    train, val = usual.splits["train"], usual.splits["val"]
+    assert (len(train), len(val), len(final.splits["train"])) == (180, 20, 200)
+    assert torch.equal(final.splits["train"].images, torch.cat([train.images, val.images]))
+    assert torch.equal(final.splits["train"].labels, torch.cat([train.labels, val.labels]))
+    assert final.splits["test"].labels.tolist() == usual.splits["test"].labels.tolist()
+
+
+def test_images_that_are_not_held_out_of_others_are_not_trained_on():
+    with pytest.raises(UserError, match=r"data\.train_split=train\+val is for data sets that hold"):
+        ImageData("coins", train_split="train+val").prepare_data()

@@ -25,6 +25,7 @@ DATA_SETTINGS = (
     "skip_corrupt",
     "columns",
     "bits",
+    "train_split",
 )
 """Settings of the data that choose images and how they are read. Augmentation is left out: it is for training."""
 TRAINER_SETTINGS = ("accelerator", "devices", "precision")

@@ -3,15 +3,43 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import torch
 from jaxtyping import UInt64
 
-from vit_attn.data.datasets.splits import Split
+from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.errors import UserError
 
 HELD_OUT = 0.1
 """Fraction of the images that is held out for validation, and again for the test."""
+
+TrainSplit = Literal["train", "train+val"]
+
+
+def choose_train_split(source: DatasetInfo, train_split: TrainSplit) -> DatasetInfo:
+    """Data set whose training images include those that were held out of them for validation, if so chosen.
+
+    Args:
+        source: The data set.
+        train_split: ``train``, or ``train+val``.
+    """
+    return source if train_split == "train" else replace(source, load=partial(_load_with_held_out, source))
+
+
+def _load_with_held_out(source: DatasetInfo, root: Path, download: bool) -> dict[str, Split]:
+    splits = source.load(root, download)
+    train, val = splits["train"], splits["val"]
+    if not val.held_out or train.images is None or val.images is None:
+        raise UserError(
+            "data.train_split=train+val is for data sets that hold validation images out of training images in memory, "
+            "such as cifar10 and cifar100: leave it out"
+        )
+    images, labels = torch.cat([train.images, val.images]), torch.cat([train.labels, val.labels])
+    return splits | {"train": replace(train, images=images, labels=labels)}
 
 
 def stratified_split(labels: Sequence[int], held_out: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
