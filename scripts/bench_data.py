@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count, islice, repeat
 from pathlib import Path
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -32,12 +31,12 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from vit_attn.data.loading.batch_sources import MemoryBatches
+from vit_attn.data.loading.device import TrainingTransform
 from vit_attn.data.loading.device_dataset import DeviceDataset
+from vit_attn.data.loading.progress import RunProgress
 from vit_attn.data.loading.sampler import ShuffledBatches
 from vit_attn.data.module import ImageData
-from vit_attn.data.transforms.augment import Augment
-from vit_attn.data.transforms.batch import augment_batch
-from vit_attn.data.transforms.rng import BatchRNG
+from vit_attn.data.transforms.augment import OFF, Augment
 from vit_attn.model import VisionTransformer
 
 WORKERS, PREFETCHED = 2, 2
@@ -54,6 +53,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of ours, on the CPU")
     parser.add_argument("--files", type=int, default=0, help="JPEG files to read instead, in a temporary folder")
     parser.add_argument("--compile", action="store_true", help="torch.compile the network")
+    parser.add_argument("--compile-augment", action="store_true", help="torch.compile the augmentation")
     return parser.parse_args()
 
 
@@ -84,24 +84,24 @@ def theirs(images: Tensor, recipe: Augment, data: ImageData, batch_size: int) ->
 
 
 def ours(
-    images: Tensor, recipe: Augment, data: ImageData, batch_size: int, device: str = "cpu"
+    images: Tensor, recipe: Augment, data: ImageData, batch_size: int, device: str = "cpu", compiled: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches without end, as ``ImageData`` makes them."""
     labels = torch.arange(len(images)) % 10
     on_device, steps = DeviceDataset(images, labels, device), count()
+    transform = TrainingTransform(recipe.over(OFF), data.normalize, (32, 32), len(images), 10, 0, compiled)
     sampler = ShuffledBatches(images, batch_size, num_replicas=1, rank=0)
     batches = MemoryBatches(sampler, lambda _: on_device)
     for epoch in count():
         sampler.set_epoch(epoch)
-        for pixels, targets, _ in batches.on(torch.device(device)):
-            rng = BatchRNG((0, next(steps)), len(targets), device=device)
-            yield augment_batch(cast(Tensor, pixels), recipe, data.normalize, rng), targets
+        for batch in batches.on(torch.device(device)):
+            yield transform(batch, RunProgress(None), next(steps), 0.0)
 
 
 def bench_cpu(args: argparse.Namespace, images: Tensor, data: ImageData) -> None:
     """Images a second from torchvision's workers and from us, in turn."""
     for name, recipe in RECIPES.items():
-        mine = ours(images, recipe, data, args.batch_size)
+        mine = ours(images, recipe, data, args.batch_size, compiled=args.compile_augment)
         yours = theirs(images, recipe, data, args.batch_size)
         next(mine), next(yours)
         rates: dict[str, list[float]] = {"ours": [], "torchvision's": []}
@@ -133,7 +133,7 @@ def bench_cuda(args: argparse.Namespace, images: Tensor, data: ImageData) -> Non
         synchronize(args.device)
 
     for name, recipe in RECIPES.items():
-        batches = {"ours": ours(images, recipe, data, args.batch_size, args.device)}
+        batches = {"ours": ours(images, recipe, data, args.batch_size, args.device, args.compile_augment)}
         batches["one batch"] = repeat(next(batches["ours"]))
         rates: dict[str, list[float]] = {each: [] for each in batches}
         for number in range(args.rounds + 1):

@@ -67,6 +67,8 @@ class ImageData(DatasetModule):
         train_split: Training images: ``train``, or ``train+val`` for all of them, with those that are held out for
             validation. Validation then measures training images: for a final run, with
             ``trainer.limit_val_batches: 0``.
+        compile_augment: Whether ``torch.compile`` makes one graph of the augmentation on the training device. Leave it
+            off on the CPU; its gain on a GPU is not measured yet.
 
     Raises:
         UserError: If there is no such data set, or if its files are missing or corrupt.
@@ -91,6 +93,7 @@ class ImageData(DatasetModule):
         columns: str | None = None,
         bits: Bits | None = None,
         train_split: TrainSplit = "train",
+        compile_augment: bool = False,
     ) -> None:
         check_minimum(1, batch_size=batch_size, img_size=img_size)
         check_minimum(0, num_workers=num_workers, seed=seed, memory_budget_gb=memory_budget_gb)
@@ -104,7 +107,7 @@ class ImageData(DatasetModule):
         cache = SplitCache(source, folder, reading, augment.random_resized_crop)
         super().__init__(dataset, cache, normalize, download, own_root=root is not None)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
-        self.augment, self.balance = augment, balance
+        self.augment, self.balance, self.compile_augment = augment, balance, compile_augment
 
     @property
     def class_weights(self) -> list[float] | None:
@@ -181,7 +184,9 @@ class ImageData(DatasetModule):
     @property
     def _loaders(self) -> Loaders:
         """Builder of loaders; of the attributes' present values, since Lightning's tuner sets ``batch_size``."""
-        settings = LoaderSettings(self.augment, self.batch_size, self.seed, self.balance, self.num_workers)
+        settings = LoaderSettings(
+            self.augment, self.batch_size, self.seed, self.balance, self.num_workers, self.compile_augment
+        )
         return Loaders(self.cache, settings, self.normalize, self._device_splits)
 
     def _setup_once(self, stage: str) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from vit_attn.data import ImageData
 from vit_attn.data.transforms.augment import Augment
-from vit_attn.data.transforms.batch import draw_crops, random_resized_crops
+from vit_attn.data.transforms.crops import draw_crops, random_resized_crops
 from vit_attn.data.transforms.rng import BatchRNG
 
 EPOCHS, SIZE = 12, 24

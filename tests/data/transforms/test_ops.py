@@ -7,8 +7,9 @@ import torch
 from torch.testing import assert_close
 from torchvision.transforms.v2 import functional as tv
 
+from vit_attn.data.transforms import geometry
 from vit_attn.data.transforms import ops as image_ops
-from vit_attn.data.transforms.policies import BINS, apply_operations
+from vit_attn.data.transforms.policies import BINS, Choice, apply_operations
 from vit_attn.errors import UserError
 
 SHAPES = [(3, 32, 32), (1, 28, 28), (3, 17, 30)]
@@ -59,8 +60,8 @@ def test_warps_fetch_the_very_pixels_that_torchvision_fetches(name, paint, shape
     theirs, ends = WARPS[name]
     values = [(np.trunc if "translation" in name else float)(end * each) for end in ends for each in BINS_BOTH_WAYS]
     image = paint(*shape)
-    matrices = torch.from_numpy(getattr(image_ops, name)(np.array(values), *shape[1:]))
-    ours = image_ops.warp(image.expand(len(values), -1, -1, -1), matrices)
+    matrices = torch.from_numpy(getattr(geometry, name)(np.array(values), *shape[1:]))
+    ours = geometry.warp(image.expand(len(values), -1, -1, -1), matrices)
     for result, value, matrix in zip(ours, values, matrices, strict=True):
         expected, near = theirs(image, float(value)), nearest(image, matrix)
         assert (near == expected).any(dim=0).all(), value
@@ -120,7 +121,7 @@ def test_identity_parameters_leave_images_as_they_are(name, nothing):
     assert torch.equal(getattr(image_ops, name)(images, torch.full((5,), float(nothing))), images)
     still = np.zeros(5)
     for matrices in ("rotation", "shear_x", "shear_y", "translation_x", "translation_y"):
-        assert torch.equal(image_ops.warp(images, torch.from_numpy(getattr(image_ops, matrices)(still, 9, 14))), images)
+        assert torch.equal(geometry.warp(images, torch.from_numpy(getattr(geometry, matrices)(still, 9, 14))), images)
 
 
 def test_tiny_images_have_nothing_to_sharpen():
@@ -138,9 +139,11 @@ def test_each_image_has_an_operation_of_its_own_and_the_order_does_not_matter():
     values = np.array([0, 0.2, 0.2, 3, 3, 20, 1.5, 1.5, 1.5, 1.5, 3, 99, 0, 0, 0.2, 0])
     images = torch.stack([noise(3, 16, 20) for _ in range(16)])
     before = images.clone()
-    whole = apply_operations(images, codes, values)
+    whole = apply_operations(images, Choice(codes, values))
     assert torch.equal(images, before)
-    assert torch.equal(apply_operations(images[shuffle], codes[shuffle], values[shuffle]), whole[shuffle])
+    assert torch.equal(apply_operations(images[shuffle], Choice(codes[shuffle], values[shuffle])), whole[shuffle])
     for i in range(16):
-        assert torch.equal(apply_operations(images[i : i + 1], codes[i : i + 1], values[i : i + 1])[0], whole[i])
+        assert torch.equal(
+            apply_operations(images[i : i + 1], Choice(codes[i : i + 1], values[i : i + 1]))[0], whole[i]
+        )
     assert [torch.equal(whole[i], images[i]) for i in range(16)] == [True] + [False] * 15

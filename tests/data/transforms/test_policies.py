@@ -1,3 +1,4 @@
+import functools
 from collections import Counter
 
 import numpy as np
@@ -12,29 +13,26 @@ from vit_attn.data.transforms.policies import (
     BINS,
     DRAWN,
     NAMES,
-    colour_jitter,
+    draw_colour_jitter,
+    draw_rand_augment,
+    draw_trivial_augment,
     magnitudes,
-    rand_augment,
-    trivial_augment,
 )
 from vit_attn.data.transforms.rng import BatchRNG
 
 IMAGES = torch.randint(0, 256, (64, 3, 12, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-RULES = {
-    "rand": lambda images, draws: rand_augment(images, 9, draws),
-    "trivial": lambda images, draws: trivial_augment(images, 1.0, draws),
-    "jitter": lambda images, draws: colour_jitter(images, 0.4, draws),
+DRAWN_BY = {
+    "rand": lambda draws: draw_rand_augment(9, (12, 16), draws),
+    "trivial": lambda draws: [draw_trivial_augment(1.0, (12, 16), draws)],
+    "jitter": lambda draws: draw_colour_jitter(0.4, draws),
 }
 
 
-@pytest.fixture
-def applied(monkeypatch: pytest.MonkeyPatch) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Codes and values that the policies ask for."""
-    calls = []
-    monkeypatch.setattr(
-        policies, "apply_operations", lambda images, codes, values: calls.append((codes, values)) or images
-    )
-    return calls
+def apply(rule: str, images: torch.Tensor, draws: BatchRNG) -> torch.Tensor:
+    return functools.reduce(policies.apply_operations, DRAWN_BY[rule](draws), images)
+
+
+RULES = {rule: functools.partial(apply, rule) for rule in DRAWN_BY}
 
 
 @pytest.mark.parametrize(("theirs", "wide"), [(RandAugment(), False), (TrivialAugmentWide(), True)])
@@ -62,47 +60,39 @@ def as_torchvision(image: torch.Tensor, code: int, value: float) -> torch.Tensor
 
 
 @pytest.mark.parametrize("rule", ["rand", "trivial"])
-def test_images_change_as_torchvision_changes_them(rule, monkeypatch: pytest.MonkeyPatch):
-    real, seen = policies.apply_operations, []
-
-    def spy(images, codes, values):
-        result = real(images, codes, values)
-        seen.append((images, codes, values, result))
-        return result
-
-    monkeypatch.setattr(policies, "apply_operations", spy)
-    RULES[rule](IMAGES, BatchRNG((0, 0), 64))
-    for images, codes, values, result in seen:
-        theirs = [as_torchvision(*each) for each in zip(images, codes.tolist(), values.tolist(), strict=True)]
+def test_images_change_as_torchvision_changes_them(rule):
+    images, choices = IMAGES, DRAWN_BY[rule](BatchRNG((0, 0), 64))
+    for choice in choices:
+        result = policies.apply_operations(images, choice)
+        codes, values = (each.tolist() for each in choice)
+        theirs = [as_torchvision(*each) for each in zip(images, codes, values, strict=True)]
         assert (torch.stack(theirs).int() - result.int()).abs().max() <= 1
-    assert len(seen) == {"rand": 2, "trivial": 1}[rule]
+        images = result
+    assert len(choices) == {"rand": 2, "trivial": 1}[rule]
 
 
-def test_every_operation_is_drawn_as_often_and_half_of_them_the_other_way(applied):
+def test_every_operation_is_drawn_as_often_and_half_of_them_the_other_way():
     count = 28_000
-    rand_augment(torch.zeros(count, 3, 32, 32, dtype=torch.uint8), 9, BatchRNG((0,), count))
-    for codes, values in applied:
+    choices = draw_rand_augment(9, (32, 32), BatchRNG((0,), count))
+    for codes, values in choices:
         shares = np.bincount(codes, minlength=DRAWN) / count
         assert np.abs(shares - 1 / 14).max() < 0.006
         turned = values[codes == NAMES.index("Rotate")]
         assert set(np.abs(turned)) == {9.0}
         assert abs((turned < 0).mean() - 0.5) < 0.05
         assert set(values[codes == NAMES.index("Color")].round(6)) == {0.73, 1.27}
-    assert not (applied[0][0] == applied[1][0]).all()
+    assert not (choices[0].codes == choices[1].codes).all()
 
 
-def test_trivial_augment_draws_every_strength_for_its_share_of_the_images(applied):
-    count = 28_000
-    trivial_augment(torch.zeros(count, 3, 32, 32, dtype=torch.uint8), 0.5, BatchRNG((0,), count))
-    [(codes, values)] = applied
+def test_trivial_augment_draws_every_strength_for_its_share_of_the_images():
+    codes, values = draw_trivial_augment(0.5, (32, 32), BatchRNG((0,), 28_000))
     assert abs((codes == 0).mean() - (0.5 + 0.5 / 14)) < 0.01
     assert len(Counter(np.abs(values[codes == NAMES.index("ShearX")]).tolist())) == BINS
 
 
-def test_colour_jitter_changes_all_four_in_an_order_of_each_image_own(applied):
-    count = 5000
-    colour_jitter(torch.zeros(count, 3, 8, 8, dtype=torch.uint8), 0.4, BatchRNG((0,), count))
-    codes, values = (np.stack(parts, axis=1) for parts in zip(*applied, strict=True))
+def test_colour_jitter_changes_all_four_in_an_order_of_each_image_own():
+    choices = draw_colour_jitter(0.4, BatchRNG((0,), 5000))
+    codes, values = (np.stack(parts, axis=1) for parts in zip(*choices, strict=True))
     assert len(set(map(tuple, codes))) == 24
     assert (np.sort(codes, axis=1) == np.sort(policies._JITTERED)).all()
     hue = codes == NAMES.index("Hue")
@@ -111,13 +101,11 @@ def test_colour_jitter_changes_all_four_in_an_order_of_each_image_own(applied):
     assert np.abs(values[hue]).max() == pytest.approx(0.1, abs=0.002)
 
 
-def test_colour_jitter_is_torchvisions_one_after_the_other(monkeypatch: pytest.MonkeyPatch):
-    real, seen = policies.apply_operations, []
-    monkeypatch.setattr(policies, "apply_operations", lambda *call: seen.append(call[1:]) or real(*call))
-    result = colour_jitter(IMAGES, 0.4, BatchRNG((0, 0), 64))
+def test_colour_jitter_is_torchvisions_one_after_the_other():
+    choices, result = draw_colour_jitter(0.4, BatchRNG((0, 0), 64)), RULES["jitter"](IMAGES, BatchRNG((0, 0), 64))
     functions = {"Brightness": "brightness", "Contrast": "contrast", "Color": "saturation", "Hue": "hue"}
     for i, image in enumerate(IMAGES):
-        for codes, values in seen:
+        for codes, values in choices:
             image = getattr(tv, f"adjust_{functions[NAMES[codes[i]]]}")(image, float(values[i]))
         difference = (image.int() - result[i].int()).abs()
         assert difference.float().mean() < 0.1  # one grey level may grow in the operations that follow

@@ -34,7 +34,14 @@ CHANGEABLE = frozenset({"model.compile", "model.nonfinite", "model.weights", "mo
 NOT_COMPARED = frozenset(
     {
         *("ckpt_path", "resume", "name", "runs", "config", "weights_only"),
-        *("data.num_workers", "data.download", "data.memory_budget_gb", "data.seed", "data.batch_size"),
+        *(
+            "data.num_workers",
+            "data.download",
+            "data.memory_budget_gb",
+            "data.seed",
+            "data.batch_size",
+            "data.compile_augment",
+        ),
         *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.default_root_dir"),
         *CHANGEABLE,
     }

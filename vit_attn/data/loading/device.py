@@ -7,23 +7,22 @@ These loaders are no ``DataLoader``, so Lightning does not replace their sampler
 ``overfit_batches`` and resuming within an epoch themselves.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from vit_attn.data.loading.batch_sources import BatchSource, RawBatch, WorkerBatches
 from vit_attn.data.loading.progress import RunProgress
 from vit_attn.data.transforms.augment import Augment
-from vit_attn.data.transforms.batch import alternating_flips, augment_batch, random_resized_crops
-from vit_attn.data.transforms.mixup import mix
-from vit_attn.data.transforms.rng import BatchRNG, to_device
+from vit_attn.data.transforms.batch import Images, Targets, augment_batch, draw_parameters
+from vit_attn.data.transforms.crops import alternating_flips, random_resized_crops
+from vit_attn.data.transforms.rng import BatchRNG
 
-Images = Float[Tensor, "B C height width"]
-Targets = Int64[Tensor, " B"] | Float[Tensor, "B classes"]
 Normalize = Callable[[UInt8[Tensor, "B C height width"]], Images]
 
 
@@ -79,6 +78,9 @@ class DeviceLoader:
 class TrainingTransform:
     """Augmentation of a training batch, with normalisation; its random numbers depend on (seed, step) alone.
 
+    The host draws the numbers and launches the rest without waiting for a GPU. Lightning asks for a batch once the step
+    before it is launched, so all this happens while a GPU still computes that step.
+
     Args:
         augment: Settings of what is done on the device.
         normalize: From pixels to what the network takes.
@@ -86,6 +88,7 @@ class TrainingTransform:
         num_images: Number of training images.
         num_classes: Number of classes.
         seed: Seed of the augmentation.
+        compile: Whether ``torch.compile`` makes one graph of the device's part, for each shape of a batch.
     """
 
     augment: Augment
@@ -94,6 +97,12 @@ class TrainingTransform:
     num_images: int
     num_classes: int
     seed: int
+    compile: bool = False
+
+    @functools.cached_property
+    def _augment(self) -> Callable[..., tuple[Images, Targets]]:
+        """The device's part, compiled or not."""
+        return torch.compile(augment_batch, dynamic=False) if self.compile else augment_batch
 
     def __call__(self, batch: RawBatch, progress: RunProgress, step: int, fraction: float) -> tuple[Images, Targets]:
         """Images as the network takes them, and class indices, or class probabilities where images are mixed.
@@ -106,18 +115,21 @@ class TrainingTransform:
         """
         images, labels, addresses = batch
         settings, device = self.augment, labels.device
-        rng = BatchRNG((self.seed, step), len(labels), progress.rank, progress.world_size, device)
-        mirrored = None
+        rng = BatchRNG((self.seed, step), len(labels), progress.rank, progress.world_size)
+        flips = None
         if settings.flip_alternating and addresses is not None:
-            mirrored = to_device(alternating_flips(addresses, self.num_images, self.seed).numpy(), device)
+            flips = alternating_flips(addresses, self.num_images, self.seed)
         if isinstance(images, list):
             images = random_resized_crops(images, settings.random_resized_crop or 1.0, rng, self.img_size)
             settings = replace(settings, random_resized_crop=0.0)
-        mixed = augment_batch(images, settings, self.normalize, rng, mirrored)
         mix_until = 1.0 if settings.mix_until is None else settings.mix_until
-        if (settings.mixup or settings.cutmix) and fraction < mix_until:
-            return mix(mixed, labels, self.num_classes, settings.mixup or 0.0, settings.cutmix or 0.0, rng)
-        return mixed, labels
+        mixing = bool(settings.mixup or settings.cutmix) and fraction < mix_until
+        grouped = device.type == "cpu" and not self.compile
+        parameters = draw_parameters(images.shape, settings, rng, flips, mixing, grouped).to(device)
+        padding = settings.crop_padding or 0
+        if self.compile and "_augment" not in vars(self):
+            self.normalize(images[:1])  # which moves mean and deviation to the device: no part of the graph
+        return self._augment(images, labels, parameters, self.normalize, self.num_classes, padding)
 
 
 @runtime_checkable

@@ -7,7 +7,7 @@ from torch import Tensor
 from vit_attn.data.datasets.image_list import DecodedImageList, FullSizeImage
 from vit_attn.data.datasets.splits import Split
 from vit_attn.data.loading.cache import SplitCache
-from vit_attn.data.transforms.rng import to_device
+from vit_attn.data.transforms.packing import to_device
 
 Pixels = UInt8[Tensor, "B C height width"] | list[FullSizeImage]
 """Images of one size, or of different ones."""
@@ -29,7 +29,7 @@ class DeviceDataset:
 
     def gather(self, addresses: Int64[Tensor, " B"]) -> tuple[UInt8[Tensor, "B C height width"], Int64[Tensor, " B"]]:
         """Images and labels of a batch; ``addresses`` are on the host."""
-        indices = to_device(addresses.numpy(), self.images.device) % len(self.images)
+        indices = to_device(addresses.numpy() % len(self.images), self.images.device)
         return self.images.index_select(0, indices), self.labels.index_select(0, indices)
 
 

@@ -52,6 +52,7 @@ class LoaderSettings:
         seed: Seed of shuffling and augmentation.
         balance: Whether training draws all classes equally often.
         num_workers: Processes that read images; by default the number of cores per device.
+        compile_augment: Whether the augmentation on the device is compiled.
     """
 
     augment: Augment
@@ -59,6 +60,7 @@ class LoaderSettings:
     seed: int = 0
     balance: Balance = "none"
     num_workers: int | None = None
+    compile_augment: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class Loaders:
             len(split),
             len(self.cache.source.class_names),
             settings.seed,
+            settings.compile_augment,
         )
         return TrainingLoader(batches, transform, order, progress, device)
 

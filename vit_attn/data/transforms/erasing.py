@@ -1,51 +1,62 @@
-"""Random erasing and cutout: boxes of an image set to the mean."""
+"""Boxes in images: of random erasing, of cutout and of CutMix; they are drawn on the host."""
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float32, Int32, Shaped
 from torch import Tensor
 
 from vit_attn.data.transforms.rng import BatchRNG
 
-Images = Float[Tensor, "B C height width"]
+Boxes = Int32[np.ndarray, "B 2 2"]
+"""First row and the row after the last, and the same of columns, of a box in each image; it may reach beyond it."""
 
 
-def erase(images: Images, probability: float, rng: BatchRNG) -> Images:
-    """Set a random box, up to a third of the area, to 0, the mean of normalised images, in some of the images."""
-    boxes = random_boxes(rng.uniform(0.02, 1 / 3), (images.shape[-2], images.shape[-1]), rng)
-    chosen = (rng.uniform() < probability)[:, None, None, None]
-    return images.masked_fill(boxes & chosen, 0.0)
+def draw_erasing(probability: float, size: tuple[int, int], rng: BatchRNG) -> Boxes:
+    """Draw a box, up to a third of the area, in some of the images; in the others an empty one."""
+    boxes = draw_boxes(rng.uniform(0.02, 1 / 3), size, rng)
+    return keep_boxes(boxes, rng.uniform() < np.float32(probability))
 
 
-def cutout(images: Images, side: int, rng: BatchRNG) -> Images:
-    """Set a square around a random pixel of each image to 0, the mean of normalised images; the border clips it."""
-    sides = []
-    for length in images.shape[-2:]:
-        start = rng.integers(0, length - 1) - side // 2
-        sides.append(_between(start, start + side, length))
-    return images.masked_fill(_boxes(*sides), 0.0)
+def draw_cutout(side: int, size: tuple[int, int], rng: BatchRNG) -> Boxes:
+    """Draw a square around a random pixel of each image."""
+    starts = np.stack([rng.integers(0, length - 1) - side // 2 for length in size], axis=1)
+    return np.stack([starts, starts + side], axis=-1).astype(np.int32)
 
 
-def random_boxes(areas: Float[Tensor, " B"], size: tuple[int, int], rng: BatchRNG) -> Bool[Tensor, "B 1 height width"]:
-    """Draw boxes of the image's aspect ratio around random centres, clipped at the border.
+def draw_boxes(areas: Float32[np.ndarray, " B"], size: tuple[int, int], rng: BatchRNG) -> Boxes:
+    """Draw boxes of the image's aspect ratio around random centres.
 
     Args:
-        areas: Area of each box as a fraction of the image's, before clipping.
+        areas: Area of each box as a fraction of the image's, what reaches beyond it included.
         size: Height and width of the images in pixels.
-        rng: Random parameters of this step.
+        rng: Random numbers of this step.
     """
-    height, width = size
-    half = areas.sqrt() / 2
+    half = np.sqrt(areas) / np.float32(2)
     sides = []
-    for length in (height, width):
-        centre = rng.uniform(0, length)
-        sides.append(_between((centre - half * length).round(), (centre + half * length).round(), length))
-    return _boxes(*sides)
+    for length in size:
+        centre, reach = rng.uniform(0, length), half * np.float32(length)
+        sides.append(np.stack([(centre - reach).round(), (centre + reach).round()], axis=-1))
+    return np.stack(sides, axis=1).astype(np.int32)
 
 
-def _between(start: Shaped[Tensor, " B"], stop: Shaped[Tensor, " B"], length: int) -> Bool[Tensor, "B length"]:
-    position = torch.arange(length, device=start.device)
-    return (position >= start[:, None]) & (position < stop[:, None])
+def keep_boxes(boxes: Boxes, kept: Bool[np.ndarray, " B"]) -> Boxes:
+    """Replace the boxes of the other images by empty ones."""
+    return boxes * kept[:, None, None]
 
 
-def _boxes(rows: Bool[Tensor, "B height"], cols: Bool[Tensor, "B width"]) -> Bool[Tensor, "B 1 height width"]:
-    return (rows[:, :, None] & cols[:, None, :])[:, None]
+def area_fractions(boxes: Boxes, size: tuple[int, int]) -> Float32[np.ndarray, " B"]:
+    """Fraction of each image that its box covers."""
+    pixels = np.diff(boxes.clip(0, np.array(size, dtype=np.int32)[:, None]), axis=-1).prod(axis=(1, 2))
+    return pixels.astype(np.float32) / np.float32(size[0] * size[1])
+
+
+def box_masks(boxes: Shaped[Tensor, "B K 2 2"], size: tuple[int, int]) -> Bool[Tensor, "B K height width"]:
+    """Pixels in each of K boxes of each image.
+
+    Args:
+        boxes: As :data:`Boxes`.
+        size: Height and width of the images in pixels.
+    """
+    position = torch.arange(max(size), device=boxes.device)
+    inside = (position >= boxes[..., :1]) & (position < boxes[..., 1:])
+    return inside[:, :, 0, : size[0], None] & inside[:, :, 1, None, : size[1]]

@@ -1,7 +1,7 @@
 """Augmentation policies for a batch: RandAugment, TrivialAugment and colour jitter.
 
-The operation of each image and its magnitude are drawn on the host, so that images can be grouped by operation without
-waiting for the device; a batch needs one transfer of parameters per round.
+The operation of each image and its magnitude are drawn on the host. On the CPU, images are grouped by operation;
+elsewhere :mod:`~vit_attn.data.transforms.fixed_shape` gives the same pixels.
 
 References:
     RandAugment, arXiv 1909.13719; TrivialAugment, arXiv 2103.10158; colour jitter, arXiv 2002.05709, appendix A.
@@ -12,15 +12,18 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from vit_attn.data.transforms import geometry
 from vit_attn.data.transforms import ops as image_ops
 from vit_attn.data.transforms.ops import Pixels
-from vit_attn.data.transforms.rng import BatchRNG, to_device
+from vit_attn.data.transforms.packing import pack_to_device
+from vit_attn.data.transforms.rng import BatchRNG
 
 BINS = 31
 """Magnitudes of an operation, from none to the largest."""
@@ -48,16 +51,16 @@ def _none(function: Callable[[Pixels], Pixels]) -> Operation:
 
 
 def _warp(matrices: Callable[[np.ndarray, int, int], np.ndarray]) -> Operation:
-    return Operation(image_ops.warp, matrices)
+    return Operation(geometry.warp, matrices)
 
 
 OPERATIONS = {
     "Identity": _none(lambda images: images),
-    "ShearX": _warp(image_ops.shear_x),
-    "ShearY": _warp(image_ops.shear_y),
-    "TranslateX": _warp(image_ops.translation_x),
-    "TranslateY": _warp(image_ops.translation_y),
-    "Rotate": _warp(image_ops.rotation),
+    "ShearX": _warp(geometry.shear_x),
+    "ShearY": _warp(geometry.shear_y),
+    "TranslateX": _warp(geometry.translation_x),
+    "TranslateY": _warp(geometry.translation_y),
+    "Rotate": _warp(geometry.rotation),
     "Brightness": _one(image_ops.brightness),
     "Color": _one(image_ops.saturation),
     "Contrast": _one(image_ops.contrast),
@@ -76,54 +79,72 @@ _SIGNED = np.array([1 <= code <= 9 for code in range(DRAWN)])
 _JITTERED = np.array([NAMES.index(name) for name in ("Brightness", "Contrast", "Color", "Hue")])
 
 
-def apply_operations(images: Pixels, codes: Int64[np.ndarray, " B"], values: Float64[np.ndarray, " B"]) -> Pixels:
-    """Apply one operation to each image.
+class Choice(NamedTuple):
+    """An operation for each image, on the host.
 
     Args:
-        images: The images.
-        codes: The operation of each, an index into ``NAMES``.
+        codes: Index of the operation in ``NAMES``.
         values: Its parameter: factor, slope, pixels, degrees, bits, threshold, or turn of hue.
     """
+
+    codes: Int64[np.ndarray, " B"]
+    values: Float64[np.ndarray, " B"]
+
+
+def apply_operations(images: Pixels, choice: Choice) -> Pixels:
+    """Apply one operation to each image, to all images of an operation together."""
+    codes, values = choice
     order = np.argsort(codes, kind="stable")
     ends = np.searchsorted(codes[order], np.arange(len(NAMES) + 1))
-    packed = np.zeros((len(images), 7), dtype=np.float32)
-    packed[:, 6] = order  # whole numbers up to 2²⁴ are exact
+    packed = np.zeros((len(images), 6), dtype=np.float32)
     for code, operation in enumerate(OPERATIONS.values()):
         rows = slice(ends[code], ends[code + 1])
         numbers = operation.prepare(values[order[rows]], images.shape[-2], images.shape[-1])
         packed[rows, : numbers.shape[1]] = numbers
-    parameters = to_device(packed, images.device)
-    positions, result = parameters[:, 6].long(), images.clone()
+    parameters, positions = pack_to_device((packed, order), images.device)
+    result = images.clone()
     families = itertools.groupby(range(1, len(NAMES)), lambda code: OPERATIONS[NAMES[code]].apply)
     for function, members in families:  # the five warps are one
         first, *others = members
         rows = slice(ends[first], ends[first + len(others) + 1])
         if rows.start < rows.stop:
             chosen = positions[rows]
-            result.index_copy_(0, chosen, function(images.index_select(0, chosen), parameters[rows, :6]))
+            result.index_copy_(0, chosen, function(images.index_select(0, chosen), parameters[rows]))
     return result
 
 
-def rand_augment(images: Pixels, magnitude: int, rng: BatchRNG, rounds: int = 2) -> Pixels:
-    """Apply ``rounds`` random operations of ``magnitude``, of 30, to each image."""
+def draw_rand_augment(magnitude: int, size: tuple[int, int], rng: BatchRNG, rounds: int = 2) -> list[Choice]:
+    """Draw ``rounds`` random operations of ``magnitude``, of 30, for each image.
+
+    Args:
+        magnitude: Strength of the operations.
+        size: Height and width of the images in pixels.
+        rng: Random numbers of this step.
+        rounds: Operations, one after the other.
+    """
+    choices = []
     for _ in range(rounds):
         codes = rng.local(rng.generator.integers(0, DRAWN, rng.total))
-        images = apply_operations(images, codes, _signed_values(images, False, codes, magnitude, rng))
-    return images
+        choices.append(Choice(codes, _signed_values(size, False, codes, magnitude, rng)))
+    return choices
 
 
-def trivial_augment(images: Pixels, probability: float, rng: BatchRNG) -> Pixels:
-    """Apply one random operation of random magnitude to each image with some probability."""
+def draw_trivial_augment(probability: float, size: tuple[int, int], rng: BatchRNG) -> Choice:
+    """Draw one random operation of random magnitude for each image, with some probability.
+
+    Args:
+        probability: Fraction of the images that are changed.
+        size: Height and width of the images in pixels.
+        rng: Random numbers of this step.
+    """
     codes = rng.local(rng.generator.integers(0, DRAWN, rng.total))
     strengths = rng.local(rng.generator.integers(0, BINS, rng.total))
-    values = _signed_values(images, True, codes, strengths, rng)
-    return apply_operations(
-        images, np.where(rng.local(rng.generator.random(rng.total)) < probability, codes, 0), values
-    )
+    values = _signed_values(size, True, codes, strengths, rng)
+    return Choice(np.where(rng.local(rng.generator.random(rng.total)) < probability, codes, 0), values)
 
 
-def colour_jitter(images: Pixels, strength: float, rng: BatchRNG) -> Pixels:
-    """Change brightness, contrast, saturation and hue of each image, in random order.
+def draw_colour_jitter(strength: float, rng: BatchRNG) -> list[Choice]:
+    """Draw changes of brightness, contrast, saturation and hue for each image, in random order.
 
     Factors are uniform in 1 ± strength, turns of hue in ± strength / 4 of the circle.
     """
@@ -131,16 +152,14 @@ def colour_jitter(images: Pixels, strength: float, rng: BatchRNG) -> Pixels:
     turns = rng.local(rng.generator.uniform(-strength, strength, (rng.total, 4)))
     values = turns * np.array([1, 1, 1, 0.25]) + np.array([1, 1, 1, 0])
     each = np.arange(len(order))
-    for column in order.T:
-        images = apply_operations(images, _JITTERED[column], values[each, column])
-    return images
+    return [Choice(_JITTERED[column], values[each, column]) for column in order.T]
 
 
 def _signed_values(
-    images: Pixels, wide: bool, codes: np.ndarray, strengths: int | np.ndarray, rng: BatchRNG
+    size: tuple[int, int], wide: bool, codes: np.ndarray, strengths: int | np.ndarray, rng: BatchRNG
 ) -> Float64[np.ndarray, " B"]:
     """Parameter of each image's operation; half of those with a sign are negative."""
-    values = magnitudes(wide, images.shape[-2], images.shape[-1])[codes, strengths]
+    values = magnitudes(wide, *size)[codes, strengths]
     back = rng.local(rng.generator.random(rng.total)) < 0.5
     values = np.where(back & _SIGNED[codes], -values, values)
     factors = (codes >= NAMES.index("Brightness")) & (codes <= NAMES.index("Sharpness"))

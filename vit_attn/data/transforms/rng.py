@@ -7,61 +7,42 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 
 class BatchRNG:
-    """Random parameters of one step, drawn for the global batch; each rank gets its slice.
+    """Random numbers of one step on the host, drawn for the global batch; each rank gets its slice.
 
     Args:
         address: All that the numbers depend on, such as (seed, step).
         batch_size: Images on this rank.
         rank: Which slice of the global batch this is.
         world_size: Number of ranks, each with ``batch_size`` images.
-        device: Device of the parameters.
     """
 
-    def __init__(
-        self,
-        address: tuple[int, ...],
-        batch_size: int,
-        rank: int = 0,
-        world_size: int = 1,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def __init__(self, address: tuple[int, ...], batch_size: int, rank: int = 0, world_size: int = 1) -> None:
         self.generator = np.random.default_rng(address)
-        self.batch_size, self.rank, self.device = batch_size, rank, device
+        self.batch_size, self.rank = batch_size, rank
         self.total = batch_size * world_size
         """Size of the global batch."""
 
-    def integers(self, low: int, high: int) -> Int64[Tensor, " B"]:
+    def integers(self, low: int, high: int) -> Int64[np.ndarray, " B"]:
         """Uniform in low..high, both included."""
-        return self._to_device(self.generator.integers(low, high, self.total, endpoint=True))
+        return self.local(self.generator.integers(low, high, self.total, endpoint=True))
 
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> Float[Tensor, " B"]:
+    def uniform(self, low: float = 0.0, high: float = 1.0) -> Float32[np.ndarray, " B"]:
         """Uniform in [low, high)."""
-        return self._to_device(self.generator.uniform(low, high, self.total).astype(np.float32))
+        return self.local(self.generator.uniform(low, high, self.total)).astype(np.float32)
 
-    def beta(self, alpha: float) -> Float[Tensor, " B"]:
+    def beta(self, alpha: float) -> Float32[np.ndarray, " B"]:
         """Beta(alpha, alpha)."""
-        return self._to_device(self.generator.beta(alpha, alpha, self.total).astype(np.float32))
+        return self.local(self.generator.beta(alpha, alpha, self.total)).astype(np.float32)
 
     def local(self, values: np.ndarray) -> np.ndarray:
-        """This rank's slice of ``total`` values; it stays on the host."""
+        """This rank's slice of ``total`` values."""
         start = self.rank * self.batch_size
         return values[start : start + self.batch_size]
-
-    def _to_device(self, values: np.ndarray) -> Tensor:
-        return to_device(self.local(values), self.device)
-
-
-def to_device(values: np.ndarray, device: torch.device | str) -> Tensor:
-    """Copy an array to a device through pinned memory, so that the host does not wait for a GPU."""
-    tensor = torch.from_numpy(values)
-    if torch.device(device).type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 @functools.lru_cache(maxsize=8)
