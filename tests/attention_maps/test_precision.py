@@ -130,6 +130,19 @@ def test_short_products_are_not_used_for_maps_and_the_setting_is_left_alone(prod
         assert set(used) == {torch.float32}
 
 
+def test_products_are_in_float32_where_nothing_is_set(monkeypatch):
+    """Torch names the precision of a new process ``none``, which is that of ``highest``."""
+    seen, used, plain = recorded(built("ours")), [], torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: used.append(a.dtype) or plain(a, b))
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    torch.backends.mkldnn.matmul.fp32_precision = "none"
+    try:
+        rollout(seen)
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = before
+    assert set(used) == {torch.float32}
+
+
 def test_autocast_is_off_where_a_target_is_computed():
     seen, inside = recorded(built("ours")), []
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.summary.writer import record_writer
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.blobs import check_maps, decode_maps
+from vit_attn.tb_plugin.event_file import write_blobs
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag
 from vit_attn.tb_plugin.summary import (
     Faithfulness,
@@ -48,6 +50,14 @@ def test_folders_and_writers_are_written_alike(tmp_path, make):
     assert set(blobs) == {image_tag(0), image_tag(1), INDEX_TAG}
     assert [check_maps(blob) for blob in blobs[image_tag(1)][1:]] == [(1, 5), (3, 5)]
     assert size == sum(len(blob) for each in blobs.values() for blob in each)
+
+
+def test_checksums_of_a_file_are_computed_with_numpy(tmp_path, monkeypatch):
+    sizes = []
+    monkeypatch.setattr("vit_attn.tb_plugin.event_file.masked_crc32c", lambda data: sizes.append(len(data)) or 0)
+    monkeypatch.setattr(record_writer, "masked_crc32c", record_writer.masked_crc32c)  # put back afterwards
+    write_blobs(tmp_path, 0, {"tag": [b"blob" * 1000]})
+    assert max(sizes) > 4000
 
 
 def test_the_index_says_what_is_there(tmp_path):

@@ -109,4 +109,4 @@ def products_are_full(device: torch.device) -> bool:
     """Test for matrix products of float32 that are computed in float32 on this device."""
     backends: Any = torch.backends
     matmul = {"cuda": backends.cuda.matmul, "cpu": backends.mkldnn.matmul}.get(device.type)
-    return matmul is None or matmul.fp32_precision == "ieee"
+    return matmul is None or matmul.fp32_precision in ("ieee", "none")  # none: as it is by default, in full

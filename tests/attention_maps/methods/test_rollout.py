@@ -46,6 +46,18 @@ def test_rows_agree_with_the_full_matrix_product_in_float64(fusion):
     assert_close(rollout(recording, queries, fusion).double(), product[:, queries], rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("shift", [0.0, -1000.0, 1000.0], ids=["safe", "exponentials vanish", "exponentials overflow"])
+def test_rows_are_mixed_by_the_weights_whatever_the_size_of_the_scores(shift: float, monkeypatch):
+    q, k, v = (torch.randn(2, 3, 5, 4) for _ in range(3))
+    call = AttentionCall(q, k, v, torch.randn(2, 3, 5, 5) + shift, 0.5)
+    rows, divided = torch.rand(2, 4, 5), []
+    weights = AttentionCall.weights
+    monkeypatch.setattr(AttentionCall, "weights", lambda self: divided.append(self) or weights(self))
+    expected = (rows.double().unsqueeze(1) @ (0.5 * q.double() @ k.double().mT + call.mask).softmax(-1)).mean(dim=1)
+    assert_close(call.mix(rows).double(), expected, rtol=0, atol=1e-4 if shift else 1e-6)
+    assert bool(divided) == bool(shift)
+
+
 @FUSIONS
 def test_rows_of_rollout_sum_to_one(fusion):
     rows = rollout(recorded(), range(7), fusion)

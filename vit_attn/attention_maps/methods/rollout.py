@@ -93,11 +93,11 @@ def rollout(
         return product(normalised, fused) + normalised
 
     rows = recording.query_rows(queries)
-    for layer in reversed(range(len(recording))):
-        if fusion == "mean" and not discard and all(call.zero_rows is None for call in recording[layer].calls):
-            rows = _mean_step(recording[layer], rows)
+    for layer in reversed(list(recording)):
+        if fusion == "mean" and not discard and all(call.zero_rows is None for call in layer.calls):
+            rows = _mean_step(layer, rows)
         else:
-            rows = _propagate(recording[layer], rows, fusion, step)
+            rows = _propagate(layer, rows, fusion, step)
     return rows
 
 
@@ -129,20 +129,14 @@ def _propagate(
 
 def _mean_step(layer: Layer, rows: Tensor) -> Float[Tensor, "B Q N"]:
     """One step of mean rollout, ½ mean over heads + ½ identity, head by head: the fused map is never formed."""
-    outputs = []
+    outputs, tokens = [], _selected_tokens(rows)
     for call, first in _calls_with_offset(layer):
-        batch, heads = call.q.shape[:2]
-        chosen = rows if len(rows) == 1 else rows[first : first + batch]
-        mixed = chosen.expand(batch, -1, -1).clone()
-        by_head = chosen.expand(batch, -1, -1).unsqueeze(1) / heads  # the same rows for every head
-        tokens = _selected_tokens(chosen)
-        for images, head in call.parts(by_head=True):
-            if tokens is None:
-                attended = product(by_head[images], call.part(images, head).weights())
-            else:  # only these tokens' own rows of attention are needed
-                attended = call.part(images, head, tokens).weights() / heads
-            mixed[images] += attended.sum(dim=1)
-        outputs.append(mixed / 2)
+        chosen = (rows if len(rows) == 1 else rows[first : first + len(call.q)]).expand(len(call.q), -1, -1)
+        if tokens is None:
+            attended = call.mix(chosen)
+        else:  # only these tokens' own rows of attention are needed
+            attended = call.part(slice(None), queries=tokens).weights().mean(dim=1)
+        outputs.append((chosen + attended) / 2)
     return torch.cat(outputs)
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from vit_attn.attention_maps.precision import exact, product, products_are_full
+from vit_attn.attention_maps.precision import exact, product
 
 WORKSPACE = 2**18
 """Weights that are computed at once where a part will do: 1 MiB in float32, which fits a cache."""
@@ -35,22 +35,45 @@ class AttentionCall:
         """Attention weight of each key (column) for each query (row), in float32 whatever the network's dtype."""
         with exact(), torch.no_grad():
             scores = self._scores()
-            if self.mask is not None:
-                boolean = self.mask.dtype == torch.bool
-                scores = scores.masked_fill_(~self.mask, -torch.inf) if boolean else scores.add_(self.mask)
             # on a CPU fresh memory costs as much as the softmax
             weights = torch.softmax(scores, dim=-1, out=scores if scores.device.type == "cpu" else None)
             if self.hard:
                 weights = torch.zeros_like(weights).scatter_(-1, weights.argmax(dim=-1, keepdim=True), 1.0)
             return weights if self.zero_rows is None else weights.masked_fill_(self.zero_rows, 0.0)
 
-    def _scores(self) -> Tensor:
+    def mix(self, rows: Float[Tensor, "B Q M"]) -> Float[Tensor, "B Q N"]:
+        """Mean over heads of ``rows @ weights``, in float32, a few images and heads at a time."""
+        mixed = rows.new_zeros(*rows.shape[:2], self.k.shape[2])
+        rows = rows.unsqueeze(1) / self.q.shape[1]
+        divides_rows = self.q.device.type == "cpu" and not self.hard and self.zero_rows is None
+        with exact(), torch.no_grad():
+            for images, heads in self.parts(by_head=True):
+                part, chosen = self.part(images, heads), rows[images]
+                found = part._mix_undivided(chosen) if divides_rows else None
+                divides_rows = found is not None
+                mixed[images] += product(chosen, part.weights()).sum(dim=1) if found is None else found
+        return mixed
+
+    def _mix_undivided(self, rows: Float[Tensor, "B 1 Q M"]) -> Float[Tensor, "B Q N"] | None:
+        """Sum over heads of ``rows @ weights``, where rows, not weights, are divided by the softmax's denominators.
+
+        None where an exponential may overflow or vanish, as none is scaled by the largest of its row.
+        """
+        exponentials = self._scores().exp_()
+        sums = exponentials.sum(dim=-1)
+        least, most = sums.aminmax()
+        if not (least > 1e-20 and most < 1e30):
+            return None
+        divided = (rows / sums.unsqueeze(2)).flatten(0, 1)
+        return product(divided, exponentials.flatten(0, 1)).unflatten(0, sums.shape[:2]).sum(dim=1)
+
+    def _scores(self) -> Float[Tensor, "B H M N"]:
+        """Scores with the mask; -inf where attention is not allowed."""
         q, k = self.q.float().flatten(0, 1), self.k.float().flatten(0, 1)  # of one image, views
-        if products_are_full(q.device):
-            scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.mT, beta=0, alpha=self.scale)
-        else:
-            scores = product(q, k.mT).mul_(self.scale)
-        return scores.unflatten(0, self.q.shape[:2])
+        scores = product(q * self.scale, k.mT).unflatten(0, self.q.shape[:2])
+        if self.mask is None:
+            return scores
+        return scores.masked_fill_(~self.mask, -torch.inf) if self.mask.dtype == torch.bool else scores.add_(self.mask)
 
     def part(self, images: slice, heads: slice = slice(None), queries: Sequence[int] | None = None) -> "AttentionCall":
         """Select images, heads and queries of the call."""

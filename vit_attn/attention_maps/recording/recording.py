@@ -89,7 +89,8 @@ class Recording:
 
     def __iter__(self) -> Iterator[Layer]:
         """Iterate over the layers, first to last."""
-        return (self[i] for i in range(len(self)))
+        layers = self._layers()
+        return iter(layers[: len(layers) - self.pools_by_attention])
 
     @property
     def pool(self) -> Layer | None:
