@@ -23,11 +23,12 @@ from vit_attn.training.ema import EMA, check_decay
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
 from vit_attn.training.loss import class_weight_tensor, weighted_cross_entropy
 from vit_attn.training.optimizers import build_optimizer, check_settings
-from vit_attn.training.patch_schedule import PatchSchedule
+from vit_attn.training.patch_schedule import PatchSchedule, averaged_networks
 from vit_attn.training.schedule import build_scheduler, set_scheduled_rates
 from vit_attn.training.sharding import shard
 from vit_attn.training.step_seed import seed_step
 from vit_attn.training.update_gate import UpdateGate, gradient_norm
+from vit_attn.training.whitening import check_whitening, whiten_patch_embedding
 
 LOGGED = {"train/loss": "min", "val/loss": "min", "val/accuracy": "max"}
 """Scalars logged in training, which a callback can monitor, each with the direction that is better."""
@@ -66,6 +67,8 @@ class Classifier(L.LightningModule):
         coarse_patch_size: Side, in pixels, of the patches at the beginning of the run, such as 8 for a network with
             patches of 4: a quarter of the tokens. Its own patches follow, resampled. None has its own all along.
         coarse_until: Fraction of the run's steps with coarse patches.
+        whiten: Standard deviation of a token's channels under an initial patch embedding that whitens the patches of
+            the training images, such as 0.5; 0 for a random patch embedding. Not with ``weights``.
         nonfinite: Reaction to an update that is not finite, which is never applied: ``stop`` ends the run within 50
             steps with the weights before it; ``skip`` leaves the update out and counts it.
 
@@ -96,6 +99,7 @@ class Classifier(L.LightningModule):
         ema: float | None = None,
         coarse_patch_size: int | None = None,
         coarse_until: float = 0.0,
+        whiten: float = 0.0,
         nonfinite: Literal["stop", "skip"] = "stop",
     ) -> None:
         super().__init__()
@@ -114,9 +118,11 @@ class Classifier(L.LightningModule):
         self.patches = PatchSchedule(self.net, coarse_patch_size, coarse_until)
         sizes, options = (num_classes, img_size, in_chans), start.arch_options
         self.patches.begin(None if self.start else lambda patches: build_net(start.arch, *sizes, options | patches))
+        check_whitening(self.net, whiten, self.start)
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # fails before the data is loaded
         self.freeze_schedule = FreezeSchedule(self.net, tuning)
         self.probe_steps: int | None = None
+        self.is_untrained = True
         self.gate: UpdateGate | None = None
         self.seed = 0
         self.register_buffer("class_weights", class_weight, persistent=False)
@@ -133,6 +139,10 @@ class Classifier(L.LightningModule):
             return
         self.probe_steps, self.patches.steps, self.seed = None, None, torch.initial_seed() % 2**63
         self.freeze_schedule.start(strategy)
+        if self.hparams["whiten"] and self.is_untrained:  # a resumed run loads its weights after this
+            nets, data = [self.net, *averaged_networks(self._trainer)], getattr(self._trainer, "datamodule", None)
+            whiten_patch_embedding(nets, data, self.hparams["whiten"])
+        self.is_untrained = False
         if self.hparams["compile"]:
             self.net.compile()
 

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from timm.layers import PatchEmbed, to_2tuple
+from timm.layers import PatchEmbed
 from torch import nn
 from torch.optim import Optimizer
 
@@ -53,8 +53,8 @@ class PatchSchedule:
             self._check(coarse)
 
     def _check(self, coarse: int) -> None:
-        embed, own = getattr(self.net, "patch_embed", None), self.own
-        stem = isinstance(embed, PatchEmbed) and isinstance(embed.proj, nn.Conv2d)
+        embed: Any = getattr(self.net, "patch_embed", None)
+        own, stem = self.own, isinstance(embed, PatchEmbed) and isinstance(embed.proj, nn.Conv2d)
         if own is None or own[0] != own[1] or not stem or not hasattr(self.net, "set_input_size"):
             raise UserError(
                 f"coarse_patch_size={coarse}: the patches of {type(self.net).__name__} cannot change, which takes a "
@@ -128,7 +128,7 @@ class PatchSchedule:
         before = _grid(self.net)
         for optimizer in trainer.optimizers:
             replace_parameters(optimizer, self.net, lambda: set_patch_size(self.net, self.own))
-        for average in _averaged(trainer):
+        for average in averaged_networks(trainer):
             set_patch_size(average, self.own)
         renew_ddp(trainer.strategy, module)
         if recompile:  # else the second shape would be compiled as a dynamic one
@@ -154,8 +154,8 @@ class PatchSchedule:
             trainer: Lightning's trainer, if there is one.
         """
         self.steps = checkpoint.get(COARSE_STEPS)
-        size = to_2tuple(checkpoint[PATCH_SIZE]) if PATCH_SIZE in checkpoint else self.own
-        for net in (self.net, *_averaged(trainer)):
+        size = (checkpoint[PATCH_SIZE],) * 2 if PATCH_SIZE in checkpoint else self.own
+        for net in (self.net, *averaged_networks(trainer)):
             if size is not None and size != _patch_size(net):
                 set_patch_size(net, size)
 
@@ -172,13 +172,24 @@ def set_patch_size(net: Any, size: int | tuple[int, int]) -> None:
     """
     trains = {name: parameter.requires_grad for name, parameter in net.named_parameters()}
     try:
-        net.set_input_size(patch_size=to_2tuple(size))
+        net.set_input_size(patch_size=(size, size) if isinstance(size, int) else size)
     except UserError:
         raise
     except (AttributeError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(f"{type(net).__name__} cannot have patches of {size} pixels: {error}") from error
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(trains[name])
+
+
+def match_patches(net: nn.Module, other: nn.Module) -> None:
+    """Give a network the patches of another, where they differ.
+
+    Raises:
+        UserError: If its patches cannot change so.
+    """
+    size = _patch_size(other)
+    if size is not None and size != _patch_size(net):
+        set_patch_size(net, size)
 
 
 def replace_parameters(optimizer: Optimizer, net: nn.Module, change: Callable[[], None]) -> None:
@@ -205,17 +216,17 @@ def replace_parameters(optimizer: Optimizer, net: nn.Module, change: Callable[[]
 
 def _patch_size(net: nn.Module) -> tuple[int, int] | None:
     """Height and width of the patches in pixels; None if the network has none that it names so."""
-    size = getattr(getattr(net, "patch_embed", None), "patch_size", None)
-    return None if size is None else to_2tuple(size)
+    size: Any = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    return (size, size) if isinstance(size, int) else size
 
 
 def _grid(net: Any) -> str:
     rows, cols = net.patch_embed.grid_size
-    return f"{rows} x {cols}"
+    return f"{rows}x{cols}"
 
 
-def _averaged(trainer: Any) -> list[nn.Module]:
+def averaged_networks(trainer: Any) -> list[nn.Module]:
     """Averages of the network that the trainer's callbacks keep."""
     callbacks = getattr(trainer, "callbacks", None) or []
-    averages = [each._average_model for each in callbacks if isinstance(each, WeightAveraging)]
+    averages: list[Any] = [each._average_model for each in callbacks if isinstance(each, WeightAveraging)]
     return [each.module.net for each in averages if each is not None]
