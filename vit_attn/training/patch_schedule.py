@@ -81,10 +81,20 @@ class PatchSchedule:
         Args:
             build: Builds a network with random weights, which replace the network's, by its options; None to resample
                 the network's own weights.
+
+        Raises:
+            UserError: If the network cannot have such patches, or if weights other than embeddings depend on them.
         """
         if self.coarse is None:
             return
+        shapes = {name: tensor.shape for name, tensor in self.net.named_parameters()}
         set_patch_size(self.net, self.coarse)
+        changed = [name for name, tensor in self.net.named_parameters() if tensor.shape != shapes[name]]
+        if others := [name for name in changed if not name.startswith(("patch_embed.", "pos_embed"))]:
+            raise UserError(
+                f"coarse_patch_size={self.coarse}: {others[0]} of {type(self.net).__name__} would change its shape, "
+                "which only patch and position embeddings may"
+            )
         if build is not None:
             self.net.load_state_dict(build({"patch_size": self.coarse}).state_dict())
 
@@ -138,6 +148,12 @@ class PatchSchedule:
             f"{before}"
         )
         return True
+
+    def describe(self) -> str:
+        """Describe the schedule for the report of a run; empty where all its patches are the network's own."""
+        if self.coarse is None or self.own is None:
+            return ""
+        return f"of {self.coarse} pixels until step {self.steps}, then of {self.own[0]}"
 
     def save(self, checkpoint: dict[str, Any]) -> None:
         """Store the steps with coarse patches, and their size while they are coarse."""
