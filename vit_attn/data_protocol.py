@@ -1,7 +1,7 @@
 """Protocols of a data module, as the task, the callbacks and the evaluation of maps need it.
 
 Your own data module needs the members of those that you use; :class:`vit_attn.data.ImageData` has all:
-:class:`ClassificationData` to train, :class:`ProbeData` to draw attention.
+:class:`ClassificationData` to train, :class:`ProbeData` to draw attention, :class:`TrainingImages` to whiten patches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,6 +71,19 @@ class ProbeData(Protocol):
 
     def probe(self, count: int) -> ProbeImages:
         """Return the same ``count`` validation images at every call and in every run."""
+        ...
+
+    def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
+        """Normalise pixels, as the network takes them."""
+        ...
+
+
+@runtime_checkable
+class TrainingImages(Protocol):
+    """A data module whose training images can be seen without augmentation, for a start that depends on them."""
+
+    def training_images(self, count: int) -> UInt8[Tensor, "B C height width"]:
+        """Return at most ``count`` training images, the same ones at every call and in every run."""
         ...
 
     def normalize(self, images: UInt8[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:

@@ -17,16 +17,18 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from vit_attn.checkpoints.finetune import build_start, resolve_start
 from vit_attn.errors import UserError
-from vit_attn.model.build import Options, without_pretrained
+from vit_attn.model.build import Options, build_net, without_pretrained
 from vit_attn.training.checkpoint_io import check_shapes
 from vit_attn.training.ema import EMA, check_decay
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
 from vit_attn.training.loss import class_weight_tensor, weighted_cross_entropy
 from vit_attn.training.optimizers import build_optimizer, check_settings
+from vit_attn.training.patch_schedule import PatchSchedule, averaged_networks
 from vit_attn.training.schedule import build_scheduler, set_scheduled_rates
 from vit_attn.training.sharding import shard
 from vit_attn.training.step_seed import seed_step
 from vit_attn.training.update_gate import UpdateGate, gradient_norm
+from vit_attn.training.whitening import check_whitening, whiten_patch_embedding
 
 LOGGED = {"train/loss": "min", "val/loss": "min", "val/accuracy": "max"}
 """Scalars logged in training, which a callback can monitor, each with the direction that is better."""
@@ -62,6 +64,11 @@ class Classifier(L.LightningModule):
         class_weights: Weight of each class in the training loss; on the command line they come from the data.
         ema: Decay of an exponential moving average of the weights per step, such as 0.999; the average is then
             validated, logged and saved instead of the weights. None keeps no average.
+        coarse_patch_size: Side, in pixels, of the patches at the beginning of the run, such as 8 for a network with
+            patches of 4: a quarter of the tokens. Its own patches follow, resampled. None has its own all along.
+        coarse_until: Fraction of the run's steps with coarse patches.
+        whiten: Standard deviation of a token's channels under an initial patch embedding that whitens the patches of
+            the training images, such as 0.5; 0 for a random patch embedding. Not with ``weights``.
         nonfinite: Reaction to an update that is not finite, which is never applied: ``stop`` ends the run within 50
             steps with the weights before it; ``skip`` leaves the update out and counts it.
 
@@ -90,6 +97,9 @@ class Classifier(L.LightningModule):
         layer_decay: float = 1.0,
         class_weights: list[float] | None = None,
         ema: float | None = None,
+        coarse_patch_size: int | None = None,
+        coarse_until: float = 0.0,
+        whiten: float = 0.0,
         nonfinite: Literal["stop", "skip"] = "stop",
     ) -> None:
         super().__init__()
@@ -105,9 +115,14 @@ class Classifier(L.LightningModule):
         self.net, changes = build_start(start, num_classes, img_size, in_chans)
         for change in changes:
             rank_zero_warn(f"{self.start}: {change}")
+        self.patches = PatchSchedule(self.net, coarse_patch_size, coarse_until)
+        sizes, options = (num_classes, img_size, in_chans), start.arch_options
+        self.patches.begin(None if self.start else lambda patches: build_net(start.arch, *sizes, options | patches))
+        check_whitening(self.net, whiten, self.start)
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # fails before the data is loaded
         self.freeze_schedule = FreezeSchedule(self.net, tuning)
         self.probe_steps: int | None = None
+        self.is_untrained = True
         self.gate: UpdateGate | None = None
         self.seed = 0
         self.register_buffer("class_weights", class_weight, persistent=False)
@@ -118,10 +133,16 @@ class Classifier(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Freeze what does not train yet; compile the network itself, so that its parameters keep their names."""
+        strategy = self.trainer.strategy if self._trainer else None
+        self.patches.check_strategy(strategy)
         if stage != "fit":
             return
-        self.probe_steps, self.seed = None, torch.initial_seed() % 2**63
-        self.freeze_schedule.start(self.trainer.strategy if self._trainer else None)
+        self.probe_steps, self.patches.steps, self.seed = None, None, torch.initial_seed() % 2**63
+        self.freeze_schedule.start(strategy)
+        if self.hparams["whiten"] and self.is_untrained:  # a resumed run loads its weights after this
+            nets, data = [self.net, *averaged_networks(self._trainer)], getattr(self._trainer, "datamodule", None)
+            whiten_patch_embedding(nets, data, self.hparams["whiten"])
+        self.is_untrained = False
         if self.hparams["compile"]:
             self.net.compile()
 
@@ -145,8 +166,10 @@ class Classifier(L.LightningModule):
         set_scheduled_rates([config.scheduler for config in self.trainer.lr_scheduler_configs])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """End the linear probe at its last step, and seed the step by its number."""
+        """End the linear probe and the coarse patches at their last step, and seed the step by its number."""
         self._end_linear_probe_when_due()
+        if self.patches.change_when_due(self.trainer, self, self.hparams["compile"]) and self.gate is not None:
+            self.gate.find_tensors_again()
         seed_step(self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank, self.device)
 
     def configure_gradient_clipping(
@@ -228,15 +251,17 @@ class Classifier(L.LightningModule):
             )
         if self.probe_steps is None:  # a longer run that is resumed does not start its linear probe again
             self.probe_steps = int(settings["probe"] * total)
+        self.patches.plan(total)
         scheduler = build_scheduler(optimizer, int(total), self.probe_steps, settings["warmup"], settings["decay"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the length of the linear probe and the seed of the steps."""
+        """Save the lengths of the run's phases, the size of coarse patches, and the seed of the steps."""
         checkpoint["probe_steps"], checkpoint["step_seed"] = self.probe_steps, self.seed
+        self.patches.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the length of the linear probe and the seed; refuse a checkpoint that does not fit the network.
+        """Restore the run's phases, the patches and the seed; refuse a checkpoint that does not fit the network.
 
         Raises:
             UserError: If the data have other classes, or if a weight is missing, unknown or of another shape.
@@ -246,5 +271,6 @@ class Classifier(L.LightningModule):
             data.load_state_dict(state)  # before the weights, whose head's shape would say less about other classes
         self.probe_steps = checkpoint.get("probe_steps")
         self.seed = checkpoint.get("step_seed", self.seed)
+        self.patches.load(checkpoint, self._trainer)
         if "state_dict" in checkpoint:  # else a strategy that shards has loaded the weights, each device its own part
             check_shapes(self.state_dict(), checkpoint["state_dict"], self.hparams["arch"])

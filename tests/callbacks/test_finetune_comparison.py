@@ -87,6 +87,24 @@ def test_divergence_begins_at_0_and_ends_as_that_of_the_two_networks(tmp_path, d
     )
 
 
+def test_a_run_with_coarse_patches_is_compared_with_the_source_of_the_same_patches(tmp_path, data, weights):
+    coarse = {"coarse_patch_size": 8, "coarse_until": 0.5}
+    callback = FinetuneComparison(num_images=3, max_cost=1.0)
+    task, _ = fit(tmp_path, data, [callback], weights=weights, **coarse)  # logged at steps 0 and 3, changed, and at 6
+    source = Classifier(ARCH, SMALL | {"drop_path_rate": 0.2}, num_classes=10, weights=weights)
+    recordings = []
+    for each in (source, task):
+        with torch.no_grad(), record(each.net.eval()) as recording:
+            each(data.normalize(data.probe(3).images))
+        recordings.append(recording)
+    expected = divergence(*recordings)
+    for layer in (1, 2):
+        curve = events(tmp_path).Scalars(f"attention_divergence/layer_{layer}")
+        assert [event.step for event in curve] == [0, 3, 6]
+        assert curve[0].value == 0
+        assert curve[-1].value == pytest.approx(expected[layer - 1].mean().item(), rel=1e-4)
+
+
 def test_training_is_bit_identical_with_and_without_it(tmp_path, data, weights):
     plain, _ = fit(None, data, [], weights=weights)
     watched, _ = fit(tmp_path, data, [FinetuneComparison(num_images=2, max_cost=1.0)], weights=weights)

@@ -17,6 +17,7 @@ VARIANTS = {
     "accumulated": ["--trainer.accumulate_grad_batches=2"],
     "averaged": EMA,
     "by steps": ["--trainer.max_epochs=-1", "--trainer.max_steps=13"],
+    "coarse patches": ["--model.coarse_patch_size=8", "--model.coarse_until=0.67", *EMA],
 }
 PLACES = {
     "within an epoch": ("on_train_batch_end", 7, 1),
@@ -45,6 +46,7 @@ MEETS = {
         "in validation": ("on_validation_batch_end", 5, 1),
         "at an epoch's end": ("on_train_epoch_end", 10, 1),
     },
+    "coarse patches": PLACES | {"after the change": ("on_train_batch_end", 12, 1)},
 }
 
 

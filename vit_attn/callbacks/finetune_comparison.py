@@ -30,6 +30,10 @@ from vit_attn.errors import UserError
 from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.comparison import draw_heads, draw_side_by_side
 from vit_attn.plotting.method_maps import weights_map
+from vit_attn.training.patch_schedule import match_patches
+
+WITHOUT_COARSE_PATCHES = {"coarse_patch_size": None, "coarse_until": 0.0}
+"""Settings of ``Classifier`` with which a network begins with its own patches."""
 
 
 class FinetuneComparison(AttentionCallback):
@@ -62,6 +66,8 @@ class FinetuneComparison(AttentionCallback):
         self.active = False
         self.before: Recording | None = None
         """The source's attention, on the rank that writes."""
+        self.grid_size: tuple[int, int] | None = None
+        """Rows and columns of patches in it, on every rank."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the name of the source; its weights stay where they are."""
@@ -81,23 +87,31 @@ class FinetuneComparison(AttentionCallback):
         self.last_logged_step = None
         if not (self.num_images and self.source) or pl_module.hparams.get("train") == "head":
             return
+        self._record_source(trainer, pl_module)
+        if trainer.global_step == 0:
+            self.log_attention(trainer, pl_module, always=True)
+
+    def _record_source(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record the source with the patches that the network has now; without its weights the callback is off."""
         try:
             with self.meter.spending():
                 source = pl_module if trainer.global_step == 0 else self._reload_source(pl_module)
                 before, *_ = self._record(trainer, source)
-                self.active, self.before = True, before.on_host() if tensorboard_writers(trainer) else None
+                self.active, self.grid_size = True, before.grid_size
+                self.before = before.on_host() if tensorboard_writers(trainer) else None
         except UserError as error:
+            self.active = False
             rank_zero_warn(f"the comparison with {self.source} is off: {error}")
-            return
-        if trainer.global_step == 0:
-            self.log_attention(trainer, pl_module, always=True)
 
     def _reload_source(self, pl_module: L.LightningModule) -> L.LightningModule:
         """Build the task as it was before its first step, but for its head; the random state is left as it is."""
         settings = {name: value for name, value in pl_module.hparams.items() if not name.startswith("_")}
+        changes: dict[str, Any] = {"weights": self.source}
+        changes |= {name: value for name, value in WITHOUT_COARSE_PATCHES.items() if name in settings}
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what had to be changed was reported when the run began
-            source = type(pl_module)(**settings | {"weights": self.source})
+            source = type(pl_module)(**settings | changes)
+            match_patches(net_of(source), net_of(pl_module))
         parameter = next(pl_module.parameters())
         return source.to(parameter.device, parameter.dtype)
 
@@ -118,6 +132,9 @@ class FinetuneComparison(AttentionCallback):
             return
         with self.meter.spending():
             after, logits, probe = self._record(trainer, pl_module)
+        if after.grid_size != self.grid_size:  # training goes on with finer patches
+            self._record_source(trainer, pl_module)
+        with self.meter.spending():
             if writers and self.before is not None:
                 step, names, predicted = trainer.global_step, _data(trainer).class_names, logits.argmax(dim=-1).tolist()
                 networks = self.before, after.on_host()

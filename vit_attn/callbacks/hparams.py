@@ -37,6 +37,7 @@ NUMERIC = frozenset(
             f"model.{name}"
             for name in ("lr", "weight_decay", "warmup", "label_smoothing", "probe", "layer_decay", "ema")
         ),
+        *("model.coarse_patch_size", "model.coarse_until", "model.whiten"),
         *(f"data.{name}" for name in ("batch_size", "memory_budget_gb", "img_size", "channels")),
         *(f"data.augment.{name}" for name in ("crop_padding", "flip", "rand_augment", "trivial_augment")),
         *(f"data.augment.{name}" for name in ("colour_jitter", "cutout", "erase", "random_resized_crop")),

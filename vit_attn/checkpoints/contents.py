@@ -12,6 +12,8 @@ from vit_attn.errors import UserError, shortened
 HYPER_PARAMETERS = "hyper_parameters"
 RUN_KEY = "vit_attn"
 """Key of a checkpoint for the run that wrote it."""
+PATCH_SIZE = "patch_size"
+"""Key of a checkpoint for the side of the patches in pixels, where training still had coarse ones."""
 WRITTEN_BY = "pytorch-lightning_version"
 FOR_RESUMING = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
 """Keys that a run is resumed from, besides the weights."""

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor
 
-from vit_attn.checkpoints.contents import hyperparameters_of, is_ours
+from vit_attn.checkpoints.contents import PATCH_SIZE, hyperparameters_of, is_count, is_ours
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard, card_from_metadata, card_from_state
 from vit_attn.checkpoints.stored_network import check_hyperparameters, check_network
 from vit_attn.errors import UserError
@@ -91,6 +91,10 @@ def card_of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> Model
     check_hyperparameters(path, stored)
     size, channels = tuple(stored["img_size"]), stored["in_chans"]
     model_args = {**(stored.get("arch_options") or {}), **{name: stored[name] for name in DATA_ARGS}}
+    if PATCH_SIZE in checkpoint:
+        if not is_count(checkpoint[PATCH_SIZE]) or checkpoint[PATCH_SIZE] > max(size):
+            raise UserError(f"{path}: {PATCH_SIZE} must be pixels up to the image's {max(size)}")
+        model_args[PATCH_SIZE] = checkpoint[PATCH_SIZE]
     data = card_from_state(checkpoint, path)
     if data is None:
         return ModelCard(stored["arch"], model_args, None, (channels, *size), mean=(), std=())

@@ -179,6 +179,10 @@ class DatasetModule(L.LightningDataModule):
         """``count`` validation images, the same ones at every call and in every run."""
         return self.cache.probe(count)
 
+    def training_images(self, count: int) -> UInt8[Tensor, "B C height width"]:
+        """At most ``count`` training images without augmentation, the same ones at every call and in every run."""
+        return self.cache.training_images(count)
+
     def fingerprint(self) -> dict[str, Any]:
         """Fingerprint of the data: data set, numbers of images, classes, and hashes of the files' names.
 

@@ -132,7 +132,7 @@ class FreezeSchedule:
             self._set_trainable(self.probed if self.in_linear_probe and self.probed is not None else self.trained)
 
     def unfreeze(self, strategy: Any, module: nn.Module) -> None:
-        """End the linear probe on every rank; ddp asks which parameters train once, when it wraps a module.
+        """End the linear probe on every rank.
 
         Args:
             strategy: Lightning's strategy.
@@ -142,13 +142,23 @@ class FreezeSchedule:
         self._set_trainable(self.trained)
         self.net.train()
         self.set_eval()
-        if isinstance(strategy, DDPStrategy):
-            strategy.model = module
-            strategy.configure_ddp()
+        renew_ddp(strategy, module)
 
     def _set_trainable(self, names: set[str]) -> None:
         for name, parameter in self.net.named_parameters():
             parameter.requires_grad_(name in names)
+
+
+def renew_ddp(strategy: Any, module: nn.Module) -> None:
+    """Wrap the module again under ddp, which asks for the parameters that train only when it wraps a module.
+
+    Args:
+        strategy: Lightning's strategy; others than ddp are left alone.
+        module: The module that it wraps.
+    """
+    if isinstance(strategy, DDPStrategy):
+        strategy.model = module
+        strategy.configure_ddp()
 
 
 def set_frozen_eval(net: nn.Module) -> None:

@@ -59,6 +59,10 @@ class UpdateGate:
             torch._foreach_copy_(old, new)
         self._norm = norm
 
+    def find_tensors_again(self) -> None:
+        """Look for the optimiser's tensors at the next step, since some were replaced by others."""
+        self._unchanged_steps = 0
+
     @torch.no_grad()
     def after_step(self, optimizer: Optimizer, step: int) -> None:
         """Undo the step if it was bad.

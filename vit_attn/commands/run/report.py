@@ -43,6 +43,8 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
     ]
     if checkpoint.keeps_last and checkpoint.last_path.is_file():
         lines.append(f"last state: {_with_step(checkpoint.last_path)}")
+    if changes := _patches(trainer):
+        lines.append(f"patches: {changes}")
     sys.stdout.write("\n" + "\n".join([*lines, f"view it: tensorboard --logdir {runs}"]) + "\n")
 
 
@@ -102,6 +104,12 @@ def _limit(trainer: Any) -> str:
     data = getattr(trainer, "datamodule", None)
     limit = data.limit("val") if hasattr(data, "limit") else None
     return f", on {limit.images:,} of {limit.of:,} images" if limit else ""
+
+
+def _patches(trainer: Any) -> str:
+    """Describe when the patches changed, if they were to; empty if not."""
+    schedule = getattr(trainer.lightning_module, "patches", None)
+    return schedule.describe() if schedule is not None else ""
 
 
 def _best_file(checkpoint: RunCheckpoint) -> str:

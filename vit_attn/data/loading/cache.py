@@ -217,12 +217,15 @@ class SplitCache:
         truth = tuple(known(i) for i in range(len(chosen))) if known else None
         return Probe(chosen.decoded(), chosen.labels, truth)
 
+    def training_images(self, count: int) -> UInt8[Tensor, "B C height width"]:
+        """At most ``count`` training images without augmentation, the same ones at every call and in every run."""
+        split = self.ready("train") if self.in_memory or self.skip_corrupt else self.splits["train"]
+        return self.some("train", lasting_order(len(split))[:count].tolist()).decoded()
+
     def statistics(self) -> Statistics:
         """Mean and standard deviation of the training images, or of some thousand of them; they are logged."""
-        split = self.ready("train") if self.in_memory or self.skip_corrupt else self.splits["train"]
-        count = min(len(split), SAMPLE, max(64, 50_000_000 // (self.size[0] * self.size[1])))
-        indices = lasting_order(len(split))[:count]
-        found = measure(self.some("train", indices.tolist()).decoded())
+        images = self.training_images(min(SAMPLE, max(64, 50_000_000 // (self.size[0] * self.size[1]))))
+        found, split, count = measure(images), self.splits["train"], len(images)
         first = "the first " if split.stream is not None else ""
         of = f"the {count:,}" if count == len(split) else f"{first}{count:,} of the {len(split):,}"
         mean, std = (", ".join(f"{value:.4f}" for value in each) for each in (found.mean, found.std))

@@ -32,7 +32,7 @@ export class Figure {
   }
 
   listen() {
-    this.marks.addEventListener("pointermove", (event) => this.page.point({ token: this.at(event) }));
+    this.marks.addEventListener("pointermove", (event) => this.point(this.at(event)));
     this.marks.addEventListener("pointerleave", () => this.page.point(null));
     this.marks.addEventListener("click", (event) => this.choose(this.at(event)));
     this.marks.addEventListener("blur", () => this.page.point(null));
@@ -53,23 +53,30 @@ export class Figure {
   key(event) {
     if (!this.content) return;
     const { rows, cols, prefix } = this.content.maps.grid;
+    this.cursor = Math.min(this.cursor, rows * cols - 1); // another step may have fewer patches
     const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
     if (event.key === "Enter" || event.key === " ") this.choose(prefix + this.cursor);
     else if (move) {
       const row = Math.min(rows - 1, Math.max(0, Math.floor(this.cursor / cols) + move[0]));
       this.cursor = row * cols + Math.min(cols - 1, Math.max(0, (this.cursor % cols) + move[1]));
-      this.page.point({ token: prefix + this.cursor });
+      this.point(prefix + this.cursor);
     } else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  /** Show the values of a token, or of the one at its place in the view. @param {number} token */
+  point(token) {
+    const { here } = this.page;
+    this.page.point({ token: here && this.content ? here.tokenAt(token, this.content.maps.gridName) : token });
   }
 
   /** Make a token the query; the pointer or cursor stays on it. @param {number} token */
   choose(token) {
     const prefix = this.content?.maps.grid.prefix ?? 0;
     if (token >= prefix) this.cursor = token - prefix;
-    this.page.store.set({ query: token });
-    this.page.point({ token });
+    this.page.choose(token, this.content?.maps);
+    this.point(token);
   }
 
   /** @param {Content} content */
@@ -97,11 +104,11 @@ export class Figure {
     this.tiles.hidden = !scale; // the plain image has its map beside it
     /** @type {(number | "pool")[]} */
     const tokens = ["pool", ...maps.index.prefix.keys()];
-    const { state, store } = this.page;
+    const { state } = this.page;
     syncChildren(this.tiles, tokens, (i) => {
       const token = i === 0 ? "pool" : i - 1;
-      const over = () => token !== "pool" && this.page.point({ token });
-      return h("button", { type: "button", class: "tile", onclick: () => store.set({ query: token }), onpointerenter: over, onfocus: over, onpointerleave: () => this.page.point(null), onblur: () => this.page.point(null) });
+      const over = () => token !== "pool" && this.point(token);
+      return h("button", { type: "button", class: "tile", onclick: () => this.page.choose(token, this.content?.maps), onpointerenter: over, onfocus: over, onpointerleave: () => this.page.point(null), onblur: () => this.page.point(null) });
     }, (tile, token) => {
       const value = token === "pool" || !shown ? null : shown.values[token];
       const hidden = token !== "pool" && shown?.hidden.has(token);

@@ -99,6 +99,7 @@ export class Page {
       const here = await this.load(this.state, this.here, this.pinned);
       const pinned = this.state.pin && (await this.load(this.state.pin, this.pinned, here));
       if (generation !== this.generation) return;
+      if (here.gridName !== this.here?.gridName) this.hover = null;
       [this.here, this.pinned] = [here, pinned];
       for (const maps of this.pictures.keys()) if (maps !== here && maps !== pinned) this.pictures.delete(maps);
       this.report("");
@@ -187,6 +188,11 @@ export class Page {
     this.parts?.classList.toggle("outdated", outdated);
     if (this.alertText) setText(this.alertText, problem);
     if (this.alert) this.alert.hidden = !problem;
+  }
+
+  /** Make a token the query. @param {number | "pool"} query @param {Maps | null} [maps] those in which it was chosen */
+  choose(query, maps = this.here) {
+    this.store.set({ query, queryGrid: maps?.gridName ?? "" });
   }
 
   /** Show the values of a token or cell. @param {Hover} hover */

@@ -39,11 +39,12 @@ export class Stage {
     const { here, pinned, state } = this.page;
     if (!here) return;
     const obstacle = here.obstacle(state);
-    const obstacleA = pinned?.obstacle(state) ?? "";
+    const stateA = pinned ? { ...state, query: this.queryIn(pinned) } : state;
+    const obstacleA = pinned?.obstacle(stateA) ?? "";
     const alike = !pinned || sameTokens(pinned, here); // then the same tokens are left out of both
-    const left = alike ? [...new Set([...here.sinks(state), ...(pinned?.sinks(state) ?? [])])] : undefined;
+    const left = alike ? [...new Set([...here.sinks(state), ...(pinned?.sinks(stateA) ?? [])])] : undefined;
     this.shown = obstacle ? null : here.show(state, left);
-    this.shownA = pinned && !obstacleA ? pinned.show(state, left) : null;
+    this.shownA = pinned && !obstacleA ? pinned.show(stateA, left) : null;
     this.problem.hidden = !obstacle && !obstacleA;
     setText(this.problem, obstacle || (obstacleA && `A: ${obstacleA}`));
     const most = Math.max(this.shown?.max ?? 0, this.shownA?.max ?? 0);
@@ -60,6 +61,12 @@ export class Stage {
     }
     this.matrix.draw(this.shown?.hidden ?? new Set());
     this.drawMarks();
+  }
+
+  /** The query in maps that may have another grid of patches than those in which it was chosen. @param {Maps} maps */
+  queryIn(maps) {
+    const { query, queryGrid } = this.page.store.state;
+    return maps.tokenAt(query, queryGrid);
   }
 
   /** @param {Maps} here */
@@ -100,14 +107,14 @@ export class Stage {
     const { query, key } = pointed ?? (column ? { query: -1, key: chosen } : { query: chosen, key: -1 });
     for (const figure of [this.image, this.a, this.map, this.change]) {
       if (figure.element.hidden || !figure.content) continue;
-      const { grid, about } = figure.content.maps;
+      const { maps } = figure.content;
+      const { grid, about } = maps;
       /** @type {import("./draw.js").Mark[]} */
       const marks = [];
       for (const { name, patches, isAnswer } of state.groundTruth ? regionsOf(about) : []) {
         patches.forEach((patch, i) => marks.push({ patch, kind: isAnswer ? "answer" : "region", name: i ? undefined : name }));
       }
-      const hovered = column ? query : key;
-      const main = column ? key : query;
+      const [hovered, main] = (column ? [query, key] : [key, query]).map((token) => (token === chosen ? Number(chosen < 0 ? -1 : this.queryIn(maps)) : maps.tokenAt(token, here.gridName)));
       if (hovered >= 0) marks.push({ patch: hovered - grid.prefix, kind: "hover" });
       if (main >= 0) marks.push({ patch: main - grid.prefix, kind: "query" });
       figure.drawMarks(marks, accent);

@@ -11,6 +11,7 @@
  * @property {number} layer -1 is the last
  * @property {import("./arithmetic.js").Head} head
  * @property {number | "pool"} query a token, or the row that the network pools
+ * @property {string} queryGrid prefix tokens, rows and columns of the network in which the query was chosen; "" if unknown
  * @property {"from" | "to"} direction what the query attends to, or what attends to it
  * @property {boolean} hide leave out prefix and sinks
  * @property {boolean} groundTruth mark the regions that the data set knows
@@ -32,6 +33,7 @@ export const DEFAULTS = {
   layer: -1,
   head: "mean",
   query: "pool",
+  queryGrid: "",
   direction: "from",
   hide: false,
   groundTruth: false,

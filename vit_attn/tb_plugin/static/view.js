@@ -59,9 +59,25 @@ export class Maps {
     return this.cache.get(name);
   }
 
-  /** A state as it can be shown here: raw attention stands for a method that was not logged. @param {State} state @returns {State} */
+  /** Prefix tokens, rows and columns. */
+  get gridName() {
+    return [this.grid.prefix, this.grid.rows, this.grid.cols].join(" ");
+  }
+
+  /** A state as it can be shown here: the query at its place in the image, raw attention for a method that was not logged. @param {State} state @returns {State} */
   possible(state) {
-    return hasMethod(this.index, state.method) ? state : { ...state, method: "raw" };
+    const here = { ...state, query: this.tokenAt(state.query, state.queryGrid), queryGrid: this.gridName };
+    return hasMethod(this.index, state.method) ? here : { ...here, method: "raw" };
+  }
+
+  /** The token at the place of one that was chosen in another grid of patches. @template {number | "pool"} T @param {T} token @param {string} gridName of that grid, or "" if it is this one @returns {T | number} */
+  tokenAt(token, gridName) {
+    const { prefix, rows, cols } = this.grid;
+    const [ofPrefix, ofRows, ofCols] = gridName.split(" ").map(Number);
+    if (typeof token !== "number" || !(ofCols > 0) || token < ofPrefix || token >= ofPrefix + ofRows * ofCols) return token;
+    const row = Math.floor(((Math.floor((token - ofPrefix) / ofCols) + 0.5) * rows) / ofRows);
+    const col = Math.floor(((((token - ofPrefix) % ofCols) + 0.5) * cols) / ofCols);
+    return prefix + row * cols + col;
   }
 
   /** Whether what a state shows was loaded. @param {State} state */
