@@ -149,7 +149,7 @@ def test_a_number_of_thousands_of_digits_is_no_number(run, capsys):
         assert "expected a number from" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("length", [0, 1, 8, 1023, 1024, 1025, 4095, 16_000, 16 * 33 * 64, 100_001])
+@pytest.mark.parametrize("length", [0, 1, 8, 100_001])
 def test_checksums_are_tensorboards(length):
     data = np.random.default_rng(length).bytes(length)
     assert crc32c.masked_crc32c(data) == masked_crc32c(data)

@@ -52,7 +52,7 @@ def test_folders_and_writers_are_written_alike(tmp_path, make):
     assert size == sum(len(blob) for each in blobs.values() for blob in each)
 
 
-def test_checksums_of_a_file_are_computed_with_numpy(tmp_path, monkeypatch):
+def test_checksums_of_a_file_are_computed_by_a_library(tmp_path, monkeypatch):
     sizes = []
     monkeypatch.setattr("vit_attn.tb_plugin.event_file.masked_crc32c", lambda data: sizes.append(len(data)) or 0)
     monkeypatch.setattr(record_writer, "masked_crc32c", record_writer.masked_crc32c)  # put back afterwards

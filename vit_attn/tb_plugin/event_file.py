@@ -16,7 +16,7 @@ from vit_attn.tb_plugin.metadata import summary_metadata
 
 
 def use_fast_checksums() -> None:
-    """Let TensorBoard's writers of this process compute the same checksums with numpy.
+    """Let TensorBoard's writers of this process compute the same checksums with google-crc32c.
 
     Its own are computed byte by byte, in a thread that keeps the training's from running: 0.2 s for the pictures and
     maps of 16 small images.
