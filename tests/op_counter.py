@@ -66,7 +66,7 @@ class OpCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func: OpOverload, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
         result = func(*args, **(kwargs or {}))
-        if name in WAITING or name in ("index", "index_put", "index_put_") and _has_boolean_index(args[1]):
+        if name in WAITING or (name in ("index", "index_put", "index_put_") and _has_boolean_index(args[1])):
             self.reads[name] += 1
         elif (
             name in ("_to_copy", "copy_") and len({_device(each) for each in (result, args[0], *args[1:2])} - {""}) > 1
