@@ -1,6 +1,8 @@
 """Counter of the operations that a piece of code launches, and of those for which the host would wait for a GPU."""
 
+import traceback
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +29,7 @@ class OpCounter(TorchDispatchMode):
         ops: Number of operations that launch something, by name; views and allocations do not.
         reads: Number of operations and methods for which the host would wait for a GPU, by name.
         copies: Number of copies from one device to another, by name.
+        places: Number of those reads and copies, by name and line of code.
         own_reads: Whether ``numpy()``, ``cpu()`` and ``tolist()`` count as waits; not where the code has tensors that
             are on the host in any case.
     """
@@ -36,7 +39,8 @@ class OpCounter(TorchDispatchMode):
         self.ops: Counter[str] = Counter()
         self.reads: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
-        self._methods = _MethodCounter(self.reads) if own_reads else None
+        self.places: Counter[str] = Counter()
+        self._methods = _MethodCounter(self.reads, self.places) if own_reads else None
 
     @property
     def launches(self) -> int:
@@ -68,23 +72,26 @@ class OpCounter(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if name in WAITING or (name in ("index", "index_put", "index_put_") and _has_boolean_index(args[1])):
             self.reads[name] += 1
+            self.places[_place(name)] += 1
         elif (
             name in ("_to_copy", "copy_") and len({_device(each) for each in (result, args[0], *args[1:2])} - {""}) > 1
         ):
             self.copies[name] += 1
+            self.places[_place(name)] += 1
         if name not in ALLOCATIONS and not _is_view(func):
             self.ops[name] += 1
         return result
 
 
 class _MethodCounter(TorchFunctionMode):
-    def __init__(self, reads: Counter[str]) -> None:
+    def __init__(self, reads: Counter[str], places: Counter[str]) -> None:
         super().__init__()
-        self.counted = reads
+        self.reads, self.places = reads, places
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in READS:
-            self.counted[func.__name__] += 1
+            self.reads[func.__name__] += 1
+            self.places[_place(func.__name__)] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -101,3 +108,10 @@ def _has_boolean_index(indices: Any) -> bool:
 
 def _device(value: Any) -> str:
     return value.device.type if isinstance(value, Tensor) else ""
+
+
+def _place(name: str) -> str:
+    """Name an operation with the innermost line of code that is neither here nor in torch."""
+    frames = (each for each in reversed(traceback.extract_stack()) if each.filename != __file__)
+    frame = next((each for each in frames if "/torch/" not in each.filename), None)
+    return name if frame is None else f"{name} at {Path(frame.filename).name}:{frame.lineno} {frame.line}"

@@ -147,9 +147,7 @@ def _update_by_adamw(trained: list[_Trained]) -> None:
     beta1, beta2 = group["betas"]
     params, grads = [each.param for each in trained], [each.grad for each in trained]
     means, squares = [each.state["exp_avg"] for each in trained], [each.state["exp_avg_sq"] for each in trained]
-    counters = [each.state["step"] for each in trained]
-    torch._foreach_add_(counters, 1.0)
-    steps = torch.stack(counters).tolist()  # on the host
+    steps = _count_step([each.state["step"] for each in trained])
     _decay(trained, "fallback_lr_scale")
     torch._foreach_lerp_(means, grads, 1 - beta1)
     torch._foreach_mul_(squares, beta2)
@@ -162,6 +160,12 @@ def _update_by_adamw(trained: list[_Trained]) -> None:
     rates = [each.group["lr"] * each.group["fallback_lr_scale"] for each in trained]
     factors = [-(rate / (1 - beta1**step)) for rate, step in zip(rates, steps, strict=True)]
     torch._foreach_addcdiv_(params, means, divisors, factors)
+
+
+def _count_step(counters: list[Tensor]) -> list[float]:
+    """Add a step to the counters, which are on the host, and return them."""
+    torch._foreach_add_(counters, 1.0)
+    return torch.stack(counters).tolist()
 
 
 def _decay(trained: list[_Trained], rate_factor: str | None = None) -> None:
