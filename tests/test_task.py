@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.compiled import compile_by
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
@@ -127,26 +128,24 @@ def test_a_checkpoint_of_another_network_is_refused_by_its_first_misfit(options,
         other.on_load_checkpoint(checkpoint)
 
 
-def test_compiling_keeps_the_names_and_the_results(monkeypatch: pytest.MonkeyPatch):
-    # timm's network, since ours carries the tests' shape checks
-    task = Classifier(
-        "vit_tiny_patch16_224", {"depth": 1, "patch_size": 8}, num_classes=4, img_size=(16, 16), compile=True
-    ).eval()
-    images = torch.randn(2, 3, 16, 16)
-    names, plain, compiled = list(task.state_dict()), task(images), []
+def test_network_and_loss_are_compiled_as_one_graph_that_keeps_names_and_results(monkeypatch: pytest.MonkeyPatch):
+    task = classifier(compile=True).eval()
+    task.log = lambda *_args, **_options: None
+    batch = torch.randn(2, 3, 16, 16), torch.tensor([1, 3])
+    names, plain, compiled = list(task.state_dict()), task.training_step(batch, 0), []
 
     def backend(graph, _inputs):
         compiled.append(graph)
         return graph
 
-    compile_net = task.net.compile
-    monkeypatch.setattr(task.net, "compile", lambda: compile_net(backend=backend))
+    compile_by(monkeypatch, backend)
     task.setup("test")
-    assert_close(task(images), plain)
+    assert_close(task.training_step(batch, 0), plain)
     assert compiled == []
     task.setup("fit")
-    assert_close(task(images), plain)
-    assert compiled
+    assert_close(task.training_step(batch, 0), plain)
+    task(batch[0])  # validation has the network as it is
+    assert len(compiled) == 1
     assert list(task.state_dict()) == names
 
 

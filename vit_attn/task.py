@@ -1,40 +1,39 @@
 """Image classification task: loss, metrics, optimiser and schedule. It never draws."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning as L
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
-from torch.optim import Optimizer
-from torchmetrics import MeanMetric
-from torchmetrics.classification import MulticlassAccuracy
 
 from vit_attn.checkpoints.finetune import build_start, resolve_start
 from vit_attn.errors import UserError
 from vit_attn.model.build import Options, build_net, without_pretrained
 from vit_attn.training.checkpoint_io import check_shapes
+from vit_attn.training.compiling import CompileMode, compile_step
 from vit_attn.training.ema import EMA, check_decay
+from vit_attn.training.evaluated_module import EvaluatedModule
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
-from vit_attn.training.loss import class_weight_tensor, weighted_cross_entropy
+from vit_attn.training.gated_module import GatedModule
+from vit_attn.training.loss import class_weight_tensor, logits_and_loss
+from vit_attn.training.metrics import batch_accuracy, is_measured_step
 from vit_attn.training.optimizers import build_optimizer, check_settings
 from vit_attn.training.patch_schedule import PatchSchedule, averaged_networks
 from vit_attn.training.schedule import build_scheduler, set_scheduled_rates
 from vit_attn.training.sharding import shard
 from vit_attn.training.step_seed import seed_step
-from vit_attn.training.update_gate import UpdateGate, gradient_norm
 from vit_attn.training.whitening import check_whitening, whiten_patch_embedding
 
-LOGGED = {"train/loss": "min", "val/loss": "min", "val/accuracy": "max"}
+LOGGED = {
+    **{"train/loss": "min", "train/accuracy": "max", "train/grad_norm": "min"},
+    **{"val/loss": "min", "val/accuracy": "max"},
+}
 """Scalars logged in training, which a callback can monitor, each with the direction that is better."""
 
 
-class Classifier(L.LightningModule):
+class Classifier(GatedModule, EvaluatedModule):
     """Image classification by any network in timm's registry, ours (``vit_attn_*``) among them.
 
     Args:
@@ -54,7 +53,10 @@ class Classifier(L.LightningModule):
         warmup: Fraction of the steps over which the learning rate rises from 0.
         decay: Shape of its fall to 0 after that.
         label_smoothing: Fraction of each target that is spread over all classes; in training only.
-        compile: Whether the network is compiled for training; its gain on a GPU is not measured yet.
+        compile: Whether network and loss are compiled for training, as one graph; validation runs the network as it
+            is. The gain on a GPU is not measured yet.
+        compile_mode: Mode of the compiler: ``default``, or ``reduce-overhead`` or ``max-autotune``, which replay CUDA
+            graphs. Their gain is not measured yet.
         train: Trained part: ``all``, ``head`` for a linear probe, or a number of last blocks with the layers after
             them. The rest is frozen, in evaluation mode.
         probe: Fraction of the run that is a linear probe, in which the head alone trains, before the rest does too;
@@ -92,6 +94,7 @@ class Classifier(L.LightningModule):
         decay: Literal["cosine", "linear"] = "cosine",
         label_smoothing: float = 0.1,
         compile: bool = False,
+        compile_mode: CompileMode = "default",
         train: TrainScope = "all",
         probe: float = 0.0,
         layer_decay: float = 1.0,
@@ -123,16 +126,12 @@ class Classifier(L.LightningModule):
         self.freeze_schedule = FreezeSchedule(self.net, tuning)
         self.probe_steps: int | None = None
         self.is_untrained = True
-        self.gate: UpdateGate | None = None
-        self.seed = 0
+        self.seed, self.logits_and_loss = 0, logits_and_loss
         self.register_buffer("class_weights", class_weight, persistent=False)
-        # means over images, on all devices: lightning's own mean of a number weights batches by a rounded size
-        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
-        self.val_accuracy = MulticlassAccuracy(num_classes, average="micro")
-        self.test_accuracy = MulticlassAccuracy(num_classes, average="micro")
+        self.create_metrics(num_classes)
 
     def setup(self, stage: str) -> None:
-        """Freeze what does not train yet; compile the network itself, so that its parameters keep their names."""
+        """Freeze what does not train yet; compile network and loss, as a function, so that parameters keep names."""
         strategy = self.trainer.strategy if self._trainer else None
         self.patches.check_strategy(strategy)
         if stage != "fit":
@@ -144,7 +143,7 @@ class Classifier(L.LightningModule):
             whiten_patch_embedding(nets, data, self.hparams["whiten"])
         self.is_untrained = False
         if self.hparams["compile"]:
-            self.net.compile()
+            self.logits_and_loss = compile_step(logits_and_loss, self.hparams["compile_mode"], self._trainer)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """Average the weights during training if ``ema`` is set."""
@@ -160,9 +159,7 @@ class Classifier(L.LightningModule):
         """Set frozen modules to evaluation, and restore the phase and learning rate of a resumed run."""
         self.freeze_schedule.set_eval()
         self._end_linear_probe_when_due()
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None  # skips bad steps of its own
-        sticky = self.hparams["nonfinite"] == "stop" and not scaled
-        self.gate = UpdateGate(self.device, sticky, self.net.buffers())
+        self.start_gate(self.hparams["nonfinite"], self.net.buffers())
         set_scheduled_rates([config.scheduler for config in self.trainer.lr_scheduler_configs])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -172,73 +169,21 @@ class Classifier(L.LightningModule):
             self.gate.find_tensors_again()
         seed_step(self.seed, self.trainer.fit_loop.total_batch_idx, self.trainer.global_rank, self.device)
 
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the gradients, reusing the norm that the update gate needs."""
-        norm = gradient_norm(self.trainer.precision_plugin.main_params(optimizer))
-        if self.gate is not None:
-            self.gate.before_step(optimizer, norm)
-        plain = isinstance(self.trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        plain &= getattr(self.trainer.precision_plugin, "scaler", None) is None
-        if plain and gradient_clip_val and gradient_clip_algorithm in (None, "norm"):
-            parameters = list(self.trainer.precision_plugin.main_params(optimizer))
-            torch.nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
-    ) -> None:
-        """Step, and undo it on the device if it was not finite."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.gate is not None:
-            self.gate.after_step(getattr(optimizer, "optimizer", optimizer), self.trainer.global_step + 1)
-
     def _end_linear_probe_when_due(self) -> None:
         if self.freeze_schedule.in_linear_probe and self.trainer.global_step >= (self.probe_steps or 0):
             self.freeze_schedule.unfreeze(self.trainer.strategy, self)
             if self.trainer.global_step == self.probe_steps:
                 rank_zero_info(f"step {self.probe_steps}: the linear probe of the head ends, the rest trains from here")
 
-    def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
-        """Logits of normalised images."""
-        return self.net(images.to(next(self.net.parameters()).dtype))
-
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy with class weights and smoothing; targets are class indices (B,) or fractions (B, classes)."""
         images, targets = batch
         weights: Any = self.class_weights
-        loss = weighted_cross_entropy(self(images), targets, weights, self.hparams["label_smoothing"])
-        self.log("train/loss", loss, prog_bar=True)
+        logits, loss = self.logits_and_loss(self.net, images, targets, weights, self.hparams["label_smoothing"])
+        self.log("train/loss", loss)
+        if self._trainer is not None and is_measured_step(self._trainer):
+            self.log("train/accuracy", batch_accuracy(logits, targets))
         return loss
-
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log cross-entropy without smoothing and class weights, and top-1 accuracy."""
-        self._evaluate("val", self.val_loss, self.val_accuracy, batch)
-
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
-        """Log the same as in validation, and return the logits for callbacks that measure more."""
-        return self._evaluate("test", self.test_loss, self.test_accuracy, batch)
-
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
-        """Probabilities of the classes."""
-        images, _ = batch
-        return self(images).float().softmax(dim=-1)
-
-    def _evaluate(
-        self, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]
-    ) -> Tensor:
-        images, labels = batch
-        logits = self(images)
-        accuracy(logits, labels)
-        loss.update(F.cross_entropy(logits, labels, reduction="none"))
-        self.log(f"{stage}/loss", loss)
-        self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
-        return logits
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build the optimiser, and its schedule by step over the whole run."""

@@ -6,6 +6,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset
 
+from tests.compiled import compile_by
 from vit_attn.errors import UserError
 from vit_attn.task import Classifier
 from vit_attn.training.freezing import FreezeSchedule, Tuning, set_frozen_eval
@@ -150,15 +151,13 @@ def test_a_longer_run_that_is_resumed_does_not_start_its_linear_probe_again(tmp_
 
 
 def test_a_compiled_network_ends_its_linear_probe_too(monkeypatch: pytest.MonkeyPatch):
-    # timm's network, since ours carries the tests' shape checks
     def build(compile: bool) -> Classifier:
         L.seed_everything(1, verbose=False)
         options = {"depth": 2, "patch_size": 8, "embed_dim": 48}
         return Classifier("vit_tiny_patch16_224", options, num_classes=4, img_size=(16, 16), probe=0.5, compile=compile)
 
     plain, task = build(False), build(True)
-    compile_net = task.net.compile
-    monkeypatch.setattr(task.net, "compile", lambda: compile_net(backend="aot_eager"))
+    compile_by(monkeypatch, "aot_eager")
     fit(plain, 1)
     fit(task, 1)
     for name, tensor in plain.net.state_dict().items():

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from vit_attn.errors import UserError
 
@@ -36,6 +36,26 @@ def weighted_cross_entropy(
         torch.distributed.all_reduce(total_weight)  # as gradients are averaged over the devices
         total_weight = total_weight / torch.distributed.get_world_size()
     return loss / total_weight
+
+
+def logits_and_loss(
+    net: nn.Module,
+    images: Float[Tensor, "B C height width"],
+    targets: Int64[Tensor, " B"] | Float[Tensor, "B classes"],
+    class_weights: Float[Tensor, " classes"] | None = None,
+    label_smoothing: float = 0.0,
+) -> tuple[Float[Tensor, "B classes"], Float[Tensor, ""]]:
+    """Forward pass of a training step, to be compiled as one graph; arguments as of :func:`weighted_cross_entropy`.
+
+    Args:
+        net: The network.
+        images: Normalised images, which take the precision of the network.
+        targets: Class indices, or fractions of the classes.
+        class_weights: Weight of each class.
+        label_smoothing: Fraction of each target that is spread over all classes.
+    """
+    logits = net(images.to(next(net.parameters()).dtype))
+    return logits, weighted_cross_entropy(logits, targets, class_weights, label_smoothing)
 
 
 def class_weight_tensor(weights: list[float] | None, num_classes: int) -> Tensor | None:

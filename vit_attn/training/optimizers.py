@@ -1,20 +1,25 @@
 """Optimisers by timm's names, with parameter groups for vision transformers."""
 
 import timm.optim
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.training.muon import Muon
 
 MUON_FALLBACK = ("patch_embed.*", "head.*", "*.affinity.*")
 """Parameters that Muon leaves to AdamW: it is for matrices that map tokens to tokens."""
+FUSED_DEVICES = ("cpu", "cuda")
+"""Devices on which Adam and AdamW are one operation."""
 
 
 def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float, layer_decay: float = 1.0) -> Optimizer:
     """Build an optimiser for all trainable parameters.
 
     Norms, biases and the parameters of ``net.no_weight_decay()`` are not decayed. ``muon`` updates the matrices of the
-    blocks; all else, the patch embedding and the head included, is updated by AdamW at the same rate.
+    blocks; all else, the patch embedding and the head included, is updated by AdamW at the same rate. ``muon`` and
+    ``nmuon`` are :class:`vit_attn.training.muon.Muon`; ``adam`` and ``adamw`` are fused.
 
     Args:
         net: The network.
@@ -47,7 +52,23 @@ def build_optimizer(net: nn.Module, name: str, lr: float, weight_decay: float, l
     )
     for group in optimizer.param_groups:  # only timm's own schedules heed its lr_scale
         group["lr"] *= group.get("lr_scale", 1.0)
+    if isinstance(optimizer, timm.optim.Muon):
+        return Muon(optimizer.param_groups, **optimizer.defaults)
+    if isinstance(optimizer, torch.optim.Adam):  # and AdamW, a subclass
+        _fuse(optimizer)
     return optimizer
+
+
+def _fuse(optimizer: Optimizer) -> None:
+    """Let the optimiser update all its parameters in one operation, where there is one.
+
+    Not by the argument ``fused``, with which it would also undo the scaling of gradients in half precision, and
+    Lightning would refuse to clip them.
+    """
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    if all(each.device.type in FUSED_DEVICES and not hasattr(each, "to_local") for each in parameters):
+        for group in optimizer.param_groups:
+            group["fused"] = True
 
 
 def check_settings(lr: float, weight_decay: float, warmup: float, label_smoothing: float) -> None:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from timm.layers import PatchEmbed
@@ -13,6 +12,7 @@ from torch.optim import Optimizer
 
 from vit_attn.checkpoints.contents import PATCH_SIZE
 from vit_attn.errors import UserError
+from vit_attn.training.ema import EMA
 from vit_attn.training.freezing import renew_ddp
 
 COARSE_STEPS = "coarse_steps"
@@ -138,8 +138,9 @@ class PatchSchedule:
         before = _grid(self.net)
         for optimizer in trainer.optimizers:
             replace_parameters(optimizer, self.net, lambda: set_patch_size(self.net, self.own))
-        for average in averaged_networks(trainer):
-            set_patch_size(average, self.own)
+        for callback in trainer.callbacks:
+            if isinstance(callback, EMA):
+                callback.change(lambda task: set_patch_size(task.net, self.own))
         renew_ddp(trainer.strategy, module)
         if recompile:  # else the second shape would be compiled as a dynamic one
             torch.compiler.reset()
@@ -244,5 +245,5 @@ def _grid(net: Any) -> str:
 def averaged_networks(trainer: Any) -> list[nn.Module]:
     """Averages of the network that the trainer's callbacks keep."""
     callbacks = getattr(trainer, "callbacks", None) or []
-    averages: list[Any] = [each._average_model for each in callbacks if isinstance(each, WeightAveraging)]
-    return [each.module.net for each in averages if each is not None]
+    averages: list[Any] = [each.network for each in callbacks if isinstance(each, EMA)]
+    return [each.net for each in averages if each is not None]

@@ -41,7 +41,7 @@ def line_of(capsys: pytest.CaptureFixture, *options: str) -> str:
 MISTAKES = {
     "unknown metric": (
         [STOP, "--trainer.callbacks.monitor=val_loss"],
-        "EarlyStopping: there is no metric 'val_loss', did you mean 'val/loss'?; logged are train/loss, val/loss, val/",
+        "EarlyStopping: there is no metric 'val_loss', did you mean 'val/loss'?; logged are train/loss, train/",
     ),
     "the default mode": (
         [STOP, "--trainer.callbacks.monitor=val/accuracy"],

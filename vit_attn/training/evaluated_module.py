@@ -1,0 +1,55 @@
+"""Lightning module that measures and predicts by a classifier."""
+
+import lightning as L
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+
+class EvaluatedModule(L.LightningModule):
+    """Module with the steps of validation, test and prediction by its network ``net``."""
+
+    net: nn.Module
+
+    def create_metrics(self, num_classes: int) -> None:
+        """Create loss and accuracy of validation and test: means over images, on all devices.
+
+        Lightning's own mean of a number weights batches by a rounded size.
+
+        Args:
+            num_classes: Number of classes.
+        """
+        self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
+        self.val_accuracy, self.test_accuracy = (  # arguments are not validated: the host would read the labels
+            MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(2)
+        )
+
+    def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
+        """Logits of normalised images."""
+        return self.net(images.to(next(self.net.parameters()).dtype))
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log cross-entropy without smoothing and class weights, and top-1 accuracy."""
+        self._evaluate("val", self.val_loss, self.val_accuracy, batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
+        """Log the same as in validation, and return the logits for callbacks that measure more."""
+        return self._evaluate("test", self.test_loss, self.test_accuracy, batch)
+
+    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
+        """Probabilities of the classes."""
+        images, _ = batch
+        return self(images).float().softmax(dim=-1)
+
+    def _evaluate(
+        self, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        accuracy.update(logits, labels)
+        loss.update(F.cross_entropy(logits, labels, reduction="none"))
+        self.log(f"{stage}/loss", loss)
+        self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
+        return logits
