@@ -2,9 +2,12 @@
 """Benchmark of training steps: our ViT against timm's of the same configuration, in turn in one run.
 
 Each round trains both for a few steps, ours first in every other round; the figures are medians over the rounds, with
-the quarter and three-quarter points. Both start from the same weights and see the same images.
+the quarter and three-quarter points. Both start from the same weights and see the same images. With Muon, ours is
+stacked and timm's goes matrix by matrix. On the CPU the time of all threads counts, so that other processes disturb
+less.
 
     .venv/bin/python scripts/bench_step.py
+    .venv/bin/python scripts/bench_step.py --optimizer adamw muon
     .venv/bin/python scripts/bench_step.py --device cuda --dtype bfloat16 --compile --batch-size 1024
 """
 
@@ -14,12 +17,14 @@ import statistics
 import time
 from typing import Any
 
+import timm.optim
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer as TimmViT
 from torch import nn
 
 from vit_attn.model import VisionTransformer
+from vit_attn.training.optimizers import build_optimizer
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,6 +32,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of autocast")
     parser.add_argument("--compile", action="store_true", help="torch.compile both networks")
+    parser.add_argument("--optimizer", nargs="+", default=["adamw"], choices=["adamw", "muon"], help="of both")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--steps", type=int, default=3, help="steps of each network in a round")
@@ -37,10 +43,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_step(net: nn.Module, images: torch.Tensor, args: argparse.Namespace):
+def make_optimizer(net: nn.Module, name: str, ours: bool) -> torch.optim.Optimizer:
+    """Make an optimiser: AdamW is PyTorch's fused one in both, Muon is ours or timm's."""
+    if name == "adamw":
+        return torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
+    optimizer = build_optimizer(net, name, lr=1e-3, weight_decay=0.05)
+    return optimizer if ours else timm.optim.Muon(optimizer.param_groups, **optimizer.defaults)
+
+
+def make_step(net: nn.Module, optimizer: torch.optim.Optimizer, images: torch.Tensor, args: argparse.Namespace):
     """Make a function that trains one step on the same images each time."""
     labels = torch.arange(args.batch_size, device=args.device) % 10
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
 
     def step() -> None:
         with torch.autocast(args.device, dtype=torch.bfloat16, enabled=args.dtype == "bfloat16"):
@@ -56,12 +69,13 @@ def images_per_second(step, args: argparse.Namespace) -> float:
     """Measure images per second over one round."""
     if args.device == "cuda":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    clock = time.perf_counter if args.device == "cuda" else time.process_time
+    start = clock()
     for _ in range(args.steps):
         step()
     if args.device == "cuda":
         torch.cuda.synchronize()
-    return args.batch_size * args.steps / (time.perf_counter() - start)
+    return args.batch_size * args.steps / (clock() - start)
 
 
 def main() -> None:
@@ -75,22 +89,23 @@ def main() -> None:
         "depth": args.depth,
     }
     sizes |= {"num_heads": args.num_heads, "mlp_ratio": args.mlp_ratio}
-    nets = {"ours": VisionTransformer(**sizes), "timm": TimmViT(**sizes)}
-    nets["timm"].load_state_dict(nets["ours"].state_dict())
     images = torch.randn(args.batch_size, 3, 32, 32, device=args.device)
     steps = {}
-    for name, net in nets.items():
-        net.to(args.device)
-        if args.compile:
-            net.compile()
-        steps[name] = make_step(net, images, args)
-        images_per_second(steps[name], args)  # warm up, and compile
+    for optimizer in args.optimizer:
+        nets = {"ours": VisionTransformer(**sizes), "timm": TimmViT(**sizes)}
+        nets["timm"].load_state_dict(nets["ours"].state_dict())
+        for name, net in nets.items():
+            net.to(args.device)
+            if args.compile:
+                net.compile()
+            step = make_step(net, make_optimizer(net, optimizer, name == "ours"), images, args)
+            steps[name, optimizer] = step
+            images_per_second(step, args)  # warm up, and compile
 
-    rates: dict[str, list[float]] = {name: [] for name in steps}
+    rates: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
     for number in range(args.rounds):
-        for name in sorted(steps, reverse=bool(number % 2)):
-            rates[name].append(images_per_second(steps[name], args))
-    ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates["timm"], strict=True)]
+        for key in sorted(steps, reverse=bool(number % 2)):
+            rates[key].append(images_per_second(steps[key], args))
 
     device = torch.cuda.get_device_name() if args.device == "cuda" else f"{torch.get_num_threads()} threads"
     mode = "compiled" if args.compile else "eager"
@@ -101,9 +116,12 @@ def main() -> None:
         f"batch {args.batch_size}, {args.rounds} rounds of {args.steps} steps; median (quarter to three-quarter point)"
     )
     print(f"d{args.embed_dim} L{args.depth} h{args.num_heads} mlp x{args.mlp_ratio:g}, 65 tokens")
-    for name, values in (("ours, img/s", rates["ours"]), ("timm, img/s", rates["timm"]), ("ours / timm", ratios)):
-        low, middle, high = statistics.quantiles(values, n=4)
-        print(f"{name:<12} {middle:9.3f}   ({low:.3f} to {high:.3f})")
+    for optimizer in args.optimizer:
+        ours, theirs = rates["ours", optimizer], rates["timm", optimizer]
+        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+        for name, values in (("ours, img/s", ours), ("timm, img/s", theirs), ("ours / timm", ratios)):
+            low, middle, high = statistics.quantiles(values, n=4)
+            print(f"{optimizer:<6} {name:<12} {middle:9.3f}   ({low:.3f} to {high:.3f})")
 
 
 if __name__ == "__main__":
