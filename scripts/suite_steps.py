@@ -66,8 +66,8 @@ def timm_ratio(options: list[str]) -> dict[str, Any]:
     import bench_step
 
     rates = bench_step.compare(bench_step.parse_args(options))
-    low, middle, high = statistics.quantiles(rates["ours / timm"], n=4)
-    medians = {f"{name}_images_per_second": statistics.median(rates[name]) for name in ("ours", "timm")}
+    low, middle, high = statistics.quantiles(rates["ours / timm", "muon"], n=4)
+    medians = {f"{name}_images_per_second": statistics.median(rates[name, "muon"]) for name in ("ours", "timm")}
     return {**medians, "ratio": middle, "ratio_low": low, "ratio_high": high}
 
 

@@ -1,8 +1,14 @@
+import copy
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import jaxtyping
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
 from torch.testing import assert_close
 
 from tests.runs import fit, main, read
@@ -74,6 +80,66 @@ def test_an_average_is_tested_as_it_was_saved(tmp_path: Path, capsys: pytest.Cap
     run = fit(tmp_path, "--model.ema=0.5", "--trainer.max_epochs=1")
     assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+def test_an_error_in_validation_leaves_the_weights_and_not_their_average():
+    class Fails(L.Callback):
+        def on_validation_batch_end(self, trainer, *_) -> None:
+            if not trainer.sanity_checking:
+                raise ValueError("in validation")
+
+        def on_exception(self, trainer, pl_module, exception) -> None:
+            self.left = {name: each.detach().clone() for name, each in pl_module.named_parameters()}
+
+    steps, fails = Weights(), Fails()
+    with pytest.raises(ValueError, match="in validation"):
+        trained([steps, fails], ema=0.5)
+    assert_close(fails.left, steps.after[-1], rtol=0, atol=0)
+
+
+def test_the_average_goes_on_as_lightnings_does_and_resumes_from_its_checkpoints(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # no trainer is needed
+    net, theirs = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)), EMAWeightAveraging(decay=0.8)
+    ours, checkpoints = EMA(0.8), []
+    module: Any = net
+    for callback in (ours, theirs):
+        callback._average_model = AveragedModel(net, use_buffers=True, avg_fn=get_ema_avg_fn(0.8))
+    for step in range(1, 5):
+        net(torch.randn(4, 3))
+        with torch.no_grad():
+            net[0].weight.add_(step)
+        if step == 3:  # a checkpoint of theirs, and a new callback of ours
+            ours = EMA(0.8)
+            ours._average_model = AveragedModel(net, use_buffers=True)
+            checkpoint = {"state_dict": net.state_dict()}
+            theirs.on_save_checkpoint(None, module, checkpoint)
+            ours.on_load_checkpoint(None, module, copy.deepcopy(checkpoint))
+        for callback in (ours, theirs):
+            callback.on_train_batch_end(SimpleNamespace(global_step=step), module, None, None, 0)
+    for callback in (ours, theirs):
+        checkpoints.append({"state_dict": net.state_dict()})
+        callback.on_save_checkpoint(None, module, checkpoints[-1])
+    averages = [
+        {name: each for name, each in saved["state_dict"].items() if each.is_floating_point()} for saved in checkpoints
+    ]
+    assert_close(*averages)
+    assert [saved["averaging_state"]["n_averaged"].item() for saved in checkpoints] == [4, 4]
+
+
+def test_a_change_of_the_network_is_made_to_its_average():
+    task = Classifier(arch_options={"depth": 1, "embed_dim": 16, "num_heads": 2}, ema=0.5)
+    ema = EMA(0.5)
+    ema.change(lambda module: pytest.fail("there is no average yet"))
+    ema._average_model = AveragedModel(task)
+    ema._average(task)
+    for each in (task, ema):
+        change = ema.change if each is ema else lambda function: function(task)
+        change(lambda module: module.net.set_input_size(patch_size=8))
+    with torch.no_grad():
+        task.net.patch_embed.proj.weight.fill_(1.0)
+    before = ema.network.net.patch_embed.proj.weight.clone()
+    ema._average(task)
+    assert_close(ema.network.net.patch_embed.proj.weight, before.lerp(torch.ones_like(before), 0.5))
 
 
 @pytest.mark.parametrize("decay", [-0.1, 1.5, float("nan")])

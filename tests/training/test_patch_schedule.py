@@ -7,6 +7,7 @@ from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
+from tests.compiled import compile_by
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
@@ -249,7 +250,6 @@ def test_ddp_is_wrapped_again_at_the_change():
 
 
 def test_a_compiled_network_is_compiled_again_with_constant_shapes(monkeypatch: pytest.MonkeyPatch):
-    """Of timm's, since the tests check the shapes of ours, which breaks the graph."""
     shapes, dynamic = [], []
 
     def backend(module, inputs):
@@ -261,11 +261,10 @@ def test_a_compiled_network_is_compiled_again_with_constant_shapes(monkeypatch: 
         L.seed_everything(1, verbose=False)
         network = {"depth": 1, "patch_size": 4, "embed_dim": 48}
         task = Classifier("vit_tiny_patch16_224", network, num_classes=4, **COARSE, **options)
-        compile_net = task.net.compile
-        monkeypatch.setattr(task.net, "compile", lambda: compile_net(backend=backend))
         fit(task, limit_val_batches=0)
         return task.state_dict()
 
+    compile_by(monkeypatch, backend)
     torch.compiler.reset()
     ours, plain = trained(compile=True), trained()
     assert {(1, 17, 48), (1, 65, 48)} <= set(shapes)

@@ -127,10 +127,11 @@ class Attention(nn.Module):
             takes = "no source" if source is not None else "a source"
             raise UserError(f"attention with source={self.form.source!r} takes {takes}")
         if source is None:
-            q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, Dh)
+            # split before the axes are swapped: the gradient is then gathered by one copy, not two
+            q, k, v = (each.transpose(1, 2) for each in self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2))
         else:
             q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, M, Dh)
-            k, v = self.kv(source).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, H, N, Dh)
+            k, v = (each.transpose(1, 2) for each in self.kv(source).unflatten(-1, (2, self.num_heads, -1)).unbind(2))
         return _apply_rope(self.q_norm(q), context), _apply_rope(self.k_norm(k), context), v
 
     def _scores(self, q: Heads, k: Heads, context: AttentionContext) -> Scores:
