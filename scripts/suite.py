@@ -9,7 +9,8 @@
 A part is a list of cases. The figures of a case are written to OUT/PART.json as soon as they are measured, with
 command, commit, versions, card and date. What is there for this commit and card is not measured again (but with
 --again), so the same command goes on after a stop, on another day, and on another card. With --minutes, the first case
-is begun, and others that would end in time. A case that fails stops no other. Runs are kept in OUT/runs and can be removed; OUT/*.json is all that tables need.
+is begun, and others that would end in time. A case that fails stops no other. Runs are kept in OUT/runs and can be
+removed; OUT/*.json is all that tables need.
 
 A copy of the repository without .git names its commit in the variable GIT_COMMIT.
 """
@@ -88,7 +89,7 @@ def run(suite: Suite, parts: Iterable[str], minutes: float, again: bool) -> list
         Names of the cases that failed; the others go on.
     """
     deadline, begun, failed = time.monotonic() + minutes * 60, False, []
-    for part, case in ((part, case) for part in parts for case in PARTS[part].cases(suite)):
+    for part, case in [(name, case) for name in parts for case in PARTS[name].cases(suite)]:
         name = f"{part}, {case.name}"
         if not again and any(is_of(row, case.name, suite.context) for row in read_rows(suite.out, part)):
             print(f"{name}: done", flush=True)
