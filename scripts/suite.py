@@ -25,6 +25,7 @@ from pathlib import Path
 import example_images
 import measured_with
 import suite_docs
+import training_runs
 from suite_cases import Case, Suite
 from suite_parts import PARTS
 
@@ -133,4 +134,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    training_runs.end_run_on_sigterm()
     main()
