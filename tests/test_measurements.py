@@ -78,6 +78,16 @@ def test_the_ladder_counts_the_first_epoch_that_reaches_an_accuracy(script, tmp_
     assert "| net | 12.0; training 4.0 | not reached | 0.5900 |" in ladder.table({"net": [epochs]}, [0.6, 0.7])
 
 
+@pytest.mark.parametrize("table", [None, "epoch,step,images_per_second,seconds\n1,10,50,9\n"])
+def test_the_ladder_refuses_a_run_that_has_validated_nothing(script, tmp_path, table):
+    run = tmp_path / "net" / "run"
+    if table is not None:
+        run.mkdir(parents=True)
+        (run / "epochs.csv").write_text(table)
+    with pytest.raises(SystemExit, match="has validated nothing: name the folder of a run that has"):
+        script("ladder").main([str(run)])
+
+
 def test_the_page_of_results_shows_what_was_measured(script):
     docs = script("suite_docs")
     assert docs.filled(docs.PAGE.read_text(), json.loads(docs.MEASURED.read_text())) == docs.PAGE.read_text()
