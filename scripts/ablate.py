@@ -217,4 +217,5 @@ def add_row(results: dict[str, Any], arm: Arm, seed: int, args: argparse.Namespa
 
 
 if __name__ == "__main__":
+    training_runs.end_run_on_sigterm()
     main()

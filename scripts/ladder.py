@@ -78,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     runs: dict[str, list[list[Epoch]]] = {}
     for run in args.runs:
-        if not (epochs := read_epochs(run)):
+        epochs = read_epochs(run) if run.is_dir() else []
+        if all(each.accuracy is None for each in epochs):
             sys.exit(f"ladder: {run} has validated nothing: name the folder of a run that has")
         runs.setdefault(run.resolve().parent.name, []).append(epochs)
     print(table(runs, args.accuracies))

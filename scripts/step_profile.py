@@ -24,6 +24,8 @@ from torch.profiler import ProfilerActivity, profile
 WINDOWS = 5
 PROFILED = 3
 """Steps that torch.profiler records."""
+WAITED = "called a synchronizing"
+"""Words of torch's warning of a wait; another warning tells that this mode is a prototype."""
 
 
 class StepProfile(L.Callback):
@@ -148,7 +150,7 @@ class StepProfile(L.Callback):
         if not self.on_gpu:
             return
         places = Counter(
-            f"{Path(each.filename).name}:{each.lineno}" for each in self.caught if "synchroniz" in str(each.message)
+            f"{Path(each.filename).name}:{each.lineno}" for each in self.caught if WAITED in str(each.message)
         )
         self.results["waits_per_step"] = sum(places.values()) / self.steps
         self.results["waits"] = {place: count / self.steps for place, count in places.most_common(10)}

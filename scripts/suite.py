@@ -8,8 +8,9 @@
 
 A part is a list of cases. The figures of a case are written to OUT/PART.json as soon as they are measured, with
 command, commit, versions, card and date. What is there for this commit and card is not measured again (but with
---again), so the same command goes on after a stop, on another day, and on another card. With --minutes, a case that
-would not end in time is not begun. Runs are kept in OUT/runs and can be removed; OUT/*.json is all that tables need.
+--again), so the same command goes on after a stop, on another day, and on another card. With --minutes, the first case
+is begun, and others that would end in time. A case that fails stops no other. Runs are kept in OUT/runs and can be
+removed; OUT/*.json is all that tables need.
 
 A copy of the repository without .git names its commit in the variable GIT_COMMIT.
 """
@@ -18,11 +19,13 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import example_images
 import measured_with
 import suite_docs
+import training_runs
 from suite_cases import Case, Suite
 from suite_parts import PARTS
 
@@ -40,7 +43,7 @@ def parse_args(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--minutes", type=float, default=float("inf"), help="time for this call; later cases wait for the next")
     add("--again", action="store_true", help="measure anew what is done")
-    add("--smoke", action="store_true", help="toy sizes on the CPU, with a folder of pictures as data: only a test")
+    add("--smoke", action="store_true", help="toy sizes on the CPU, by default with drawn shapes as data: only a test")
     add("--list", action="store_true", help="print the parts")
     add("--write-docs", action="store_true", help="measure nothing; fill the tables of docs/results.md")
     args = parser.parse_args(arguments)
@@ -74,18 +77,42 @@ def is_of(row: dict[str, object], case: str, context: dict[str, str]) -> bool:
     return row["case"] == case and all(row[name] == context[name] for name in ("commit", "device"))
 
 
-def run_part(suite: Suite, part: str, deadline: float, again: bool) -> bool:
-    """Measure the cases of a part that are not done; whether all are."""
-    for case in PARTS[part].cases(suite):
+def run(suite: Suite, parts: Iterable[str], minutes: float, again: bool) -> list[str]:
+    """Measure the cases of parts that are not done, one at least, as long as there is time.
+
+    Args:
+        suite: Where and how.
+        parts: Names of the parts.
+        minutes: Time for all.
+        again: Whether to measure what is done, too.
+
+    Returns:
+        Names of the cases that failed; the others go on.
+    """
+    deadline, begun, failed = time.monotonic() + minutes * 60, False, []
+    for part, case in [(name, case) for name in parts for case in PARTS[name].cases(suite)]:
+        name = f"{part}, {case.name}"
         if not again and any(is_of(row, case.name, suite.context) for row in read_rows(suite.out, part)):
-            print(f"{part}, {case.name}: done", flush=True)
+            print(f"{name}: done", flush=True)
             continue
-        if time.monotonic() + case.minutes * 60 > deadline:
-            print(f"{part}, {case.name}: about {case.minutes:g} min, not begun; the same command goes on", flush=True)
-            return False
-        print(f"{part}, {case.name}: about {case.minutes:g} min", flush=True)
-        measure(suite, part, case)
-    return True
+        if begun and time.monotonic() + case.minutes * 60 > deadline:
+            print(f"{name}: about {case.minutes:g} min, not begun; the same command goes on", flush=True)
+            break
+        print(f"{name}: about {case.minutes:g} min", flush=True)
+        begun = True
+        try:
+            measure(suite, part, case)
+        except (Exception, SystemExit) as error:  # time on a GPU is not lost for one case
+            print(f"{name}: failed: {error}", flush=True)
+            failed.append(name)
+    return failed
+
+
+def drawn(out: Path) -> Path:
+    """Folder of drawn shapes for a smoke test."""
+    if not (out / "shapes").exists():
+        example_images.main([str(out / "shapes"), "--images=8", "--new=0"])
+    return (out / "shapes" / "labelled").resolve()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -97,15 +124,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.write_docs:
         suite_docs.write({name: read_rows(args.out, name) for name in PARTS})
         return
-    suite = Suite(args.out.resolve(), args.data, args.target, args.smoke, measured_with.context())
+    data = drawn(args.out) if args.smoke and args.data is None else args.data
+    suite = Suite(args.out.resolve(), data, args.target, args.smoke, measured_with.context())
     if not args.smoke and not suite.has_gpu:
         sys.exit("gpu_suite: no GPU is visible to torch; --smoke tries the suite at toy size on the CPU")
     suite.out.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + args.minutes * 60
-    for name in args.parts or PARTS:
-        if not run_part(suite, name, deadline, args.again):
-            break
+    if failed := run(suite, args.parts or PARTS, args.minutes, args.again):
+        sys.exit(f"gpu_suite: failed: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":
+    training_runs.end_run_on_sigterm()
     main()

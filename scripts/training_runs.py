@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -103,6 +104,11 @@ def program(options: Sequence[str], log: Path | None = None) -> str:
     if done.returncode:
         raise SystemExit(f"vit-attn {' '.join(options)}\n{output.strip()[-2000:]}")
     return output
+
+
+def end_run_on_sigterm() -> None:
+    """Have SIGTERM, as a batch system sends it, end the run of `program` too, which would go on by itself."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 def fit(options: Sequence[str], runs: Path, name: str) -> FinishedRun:
