@@ -97,6 +97,7 @@ def run(job: tuple[str, int, str, Path | None]) -> dict[str, Any]:
         accelerator=device,
         devices=1,
         max_epochs=settings["trainer"]["max_epochs"],
+        limit_train_batches=settings["trainer"]["limit_train_batches"],
         gradient_clip_val=1.0,  # as the command line has it
         logger=False,
         enable_checkpointing=False,
