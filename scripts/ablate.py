@@ -148,7 +148,9 @@ def epochs_within(budget: float, common: Sequence[str], arm: Arm, runs: Path) ->
         arm: The arm.
         runs: Folder of the runs.
     """
-    first, second = training_runs.fit([*common, *arm.arguments(), "--trainer.max_epochs=2"], runs, "probe").epochs
+    first, second = training_runs.fit(
+        [*common, *arm.arguments(), "--trainer.max_epochs=2", "--data.augment.mix_until=1"], runs, "probe"
+    ).epochs
     per_epoch = second.training / 2 if second.training else second.seconds - first.seconds
     return max(1, int(budget / per_epoch))
 

@@ -64,7 +64,9 @@ def table(runs: dict[str, list[list[Epoch]]], accuracies: Sequence[float]) -> st
     for name, several in runs.items():
         found = [rungs(epochs, accuracies) for epochs in several]
         cells = [cell([each[accuracy] for each in found]) for accuracy in accuracies]
-        last = statistics.mean([epochs[-1].accuracy or 0.0 for epochs in several])
+        last = statistics.mean(
+            [next(each.accuracy for each in reversed(epochs) if each.accuracy is not None) for epochs in several]
+        )
         lines.append(f"| {name} | {' | '.join(cells)} | {last:.4f} |")
     return "\n".join(lines)
 

@@ -56,7 +56,7 @@ def best_cases(suite: Suite) -> list[Case]:
 
 def best(suite: Suite) -> dict[str, Any]:
     """Train for two epochs to learn their time, then for as many as end within the time, start-up included."""
-    probe = suite.fit("best_probe", "cifar10_best", _epochs(suite.epochs(2)))
+    probe = suite.fit("best_probe", "cifar10_best", _epochs(suite.epochs(2)), "--data.augment.mix_until=1")
     epochs = 1 if suite.smoke else epochs_within(BEST_SECONDS, probe)
     run = suite.fit("best", "cifar10_best", _epochs(epochs))
     return {**run.row(), "epochs_that_fit": epochs}

@@ -58,8 +58,12 @@ def read(folder: Path, name: str = "last") -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read all scalars of a run with TensorBoard's reader, in the order in which they were written.
+TIMED = ("final/images_per_second", "final/minutes")
+"""Scalars of a run's end that no other run has."""
+
+
+def curves(folder: Path, timed: bool = False) -> dict[str, list[tuple[int, float]]]:
+    """Read a run's scalars with TensorBoard's reader, in the order of writing, without times by default.
 
     The reader sorts the files of a run by name, and names end in the number of the writer within its process: here the
     10th can come before the 9th. The files of two processes never differ in that number alone.
@@ -67,6 +71,8 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
     scalars = {tag: sorted(events.Scalars(tag), key=lambda each: each.wall_time) for tag in events.Tags()["scalars"]}
+    if not timed:
+        scalars = {tag: each for tag, each in scalars.items() if tag not in TIMED and not tag.startswith("throughput/")}
     return {tag: [(each.step, each.value) for each in values] for tag, values in scalars.items()}
 
 

@@ -133,7 +133,7 @@ class Classifier(GatedModule, EvaluatedModule):
     def setup(self, stage: str) -> None:
         """Freeze what does not train yet; compile network and loss, as a function, so that parameters keep names."""
         strategy = self.trainer.strategy if self._trainer else None
-        self.patches.check_strategy(strategy)
+        self.patches.check_trainer(self._trainer)
         if stage != "fit":
             return
         self.probe_steps, self.patches.steps, self.seed = None, None, torch.initial_seed() % 2**63
@@ -214,7 +214,7 @@ class Classifier(GatedModule, EvaluatedModule):
         data: L.LightningDataModule | None = getattr(self._trainer, "datamodule", None)
         if data is not None and (state := checkpoint.get(type(data).__qualname__)):
             data.load_state_dict(state)  # before the weights, whose head's shape would say less about other classes
-        self.probe_steps = checkpoint.get("probe_steps")
+        self.probe_steps, self.is_untrained = checkpoint.get("probe_steps"), False
         self.seed = checkpoint.get("step_seed", self.seed)
         self.patches.load(checkpoint, self._trainer)
         if "state_dict" in checkpoint:  # else a strategy that shards has loaded the weights, each device its own part

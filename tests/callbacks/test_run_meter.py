@@ -76,7 +76,7 @@ def test_operations_are_counted_again_where_the_patch_grid_changes(tmp_path: Pat
 def test_frozen_parts_that_begin_to_train_are_counted_again(tmp_path: Path):
     run = Run(tmp_path, max_epochs=1)
     run.task.net.requires_grad_(False)
-    changed = run.callback.meter._network_changed(run.trainer, run.task, torch.ones(BATCH, FEATURES))
+    changed = run.callback.meter._network_changed(run.trainer, run.task, torch.ones(BATCH, FEATURES), 1)
     assert changed
     assert run.callback.meter.flops_per_image == FLOPS / 3
 

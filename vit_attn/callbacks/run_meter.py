@@ -1,7 +1,7 @@
 """Meter of a run: its time by activity, its images and operations, and what follows from them."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,9 +106,10 @@ class RunMeter:
         self.clock.end("input")
         self._training_at_start = self.clock.read()["train"]
 
-    def end_batch(self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor) -> None:
+    def end_batch(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Sequence[Tensor]) -> None:
         """Count a batch; one that began something new, and was compiled for it, belongs to the start-up."""
-        if self._network_changed(trainer, pl_module, images):
+        images, targets = batch
+        if self._network_changed(trainer, pl_module, images, targets.ndim):
             self.clock.end("startup")
             self.clock.move("train", "startup", self.clock.read()["train"] - self._training_at_start)
             self.done = replace(self.done, batches=self.done.batches + 1)
@@ -169,16 +170,19 @@ class RunMeter:
         self.windows.clear()
         self.windows.append(self.usage())
 
-    def _network_changed(self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor) -> bool:
+    def _network_changed(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, images: Tensor, target_ndim: int
+    ) -> bool:
         """Test whether the network computes something else than in the batch before; if so, count its operations."""
         net = getattr(pl_module, "net", None)
         grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
-        computes = images.shape[1:], grid, sum(parameter.requires_grad for parameter in self._parameters)
+        mixed = target_ndim  # targets of mixed images are fractions: another loss
+        computes = images.shape[1:], grid, mixed, sum(each.requires_grad for each in self._parameters)
         if computes == self._computes:
             return False
         if isinstance(net, nn.Module):
             self._parameters = list(net.parameters())
             with trainer.precision_plugin.forward_context():
                 self.flops_per_image = count_training_flops(net, images.to(self._parameters[0].dtype))
-        self._computes = images.shape[1:], grid, sum(parameter.requires_grad for parameter in self._parameters)
+        self._computes = images.shape[1:], grid, mixed, sum(each.requires_grad for each in self._parameters)
         return True

@@ -65,6 +65,8 @@ class Throughput(L.Callback):
         self.sums: dict[str, list[float]] = {}
         """Sum and number of the logged values of the epoch so far, by metric."""
         self.validated: dict[str, float] = {}
+        self.last_row: int | None = None
+        """Step of the last row that was written."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return counts and times of the run and of its current epoch."""
@@ -73,6 +75,7 @@ class Throughput(L.Callback):
             "epoch_start": self.epoch_start.state(),
             "sums": {name: list(each) for name, each in self.sums.items()},
             "validated": dict(self.validated),
+            "last_row": self.last_row,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -81,6 +84,7 @@ class Throughput(L.Callback):
             self.meter.restore(Usage(**state_dict["run"]))
             self.epoch_start = Usage(**state_dict["epoch_start"])
             self.sums, self.validated = state_dict["sums"], state_dict["validated"]
+            self.last_row = state_dict["last_row"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Time what the trainer does."""
@@ -94,7 +98,7 @@ class Throughput(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock, and drop rows of ``epochs.csv`` that the run will write again."""
         if self._writes(trainer) and self.epoch_log is not None:
-            self.epoch_log.drop_after(trainer.global_step if self.resumed else -1)
+            self.epoch_log.drop_after(-1 if self.last_row is None else self.last_row)
         self.meter.start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -111,7 +115,7 @@ class Throughput(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Count the batch, and log at logging points."""
-        self.meter.end_batch(trainer, pl_module, batch[0])
+        self.meter.end_batch(trainer, pl_module, batch)
         if not is_logging_point(trainer):
             return
         values = self.meter.end_window(trainer, pl_module)
@@ -162,7 +166,7 @@ class Throughput(L.Callback):
             self._add_train_metrics(trainer)
         usage = self.meter.usage()
         row = self._row(trainer, usage - self.epoch_start)
-        self.epoch_start, self.sums, self.validated = usage, {}, {}
+        self.epoch_start, self.sums, self.validated, self.last_row = usage, {}, {}, trainer.global_step
         if not trainer.is_global_zero:
             return
         epochs = trainer.max_epochs if trainer.max_steps == -1 and (trainer.max_epochs or -1) > 0 else None

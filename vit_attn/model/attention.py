@@ -127,11 +127,12 @@ class Attention(nn.Module):
             takes = "no source" if source is not None else "a source"
             raise UserError(f"attention with source={self.form.source!r} takes {takes}")
         if source is None:
-            # split before the axes are swapped: the gradient is then gathered by one copy, not two
-            q, k, v = (each.transpose(1, 2) for each in self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2))
+            q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(2)  # each (B, N, H, Dh)
         else:
-            q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, H, M, Dh)
-            k, v = (each.transpose(1, 2) for each in self.kv(source).unflatten(-1, (2, self.num_heads, -1)).unbind(2))
+            q = self.q(x).unflatten(-1, (self.num_heads, -1))  # (B, M, H, Dh)
+            k, v = self.kv(source).unflatten(-1, (2, self.num_heads, -1)).unbind(2)
+        # split before the axes are swapped: the gradient is then gathered by one copy, not two
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         return _apply_rope(self.q_norm(q), context), _apply_rope(self.k_norm(k), context), v
 
     def _scores(self, q: Heads, k: Heads, context: AttentionContext) -> Scores:

@@ -129,7 +129,7 @@ class EpochLog:
 
 
 def _is_whole(row: dict[str, str]) -> bool:
-    return None not in row and None not in row.values() and row["step"].isdecimal()
+    return None not in row and None not in row.values() and (row.get("step") or "").isdecimal()
 
 
 def _cell(value: float | None) -> str:

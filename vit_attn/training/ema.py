@@ -65,10 +65,14 @@ class EMA(WeightAveraging):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*overrides the configure_model")  # which only shards
             super().setup(trainer, pl_module, stage)
-        self._num_averaged, self._pairs, self._is_swapped = 0, [], False
+        if stage == "fit":
+            self._num_averaged, self._pairs, self._is_swapped = 0, [], False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Move the average to the network's device; the number of steps in it stays on the host."""
+        """Move the average to the network's device; the number of steps in it stays on the host.
+
+        It keeps its float32 where the network is in true half precision, in which small changes would be lost.
+        """
         if self.network is not None:
             self.network.to(pl_module.device)
         self._pairs = []
@@ -82,12 +86,21 @@ class EMA(WeightAveraging):
             self._average(pl_module)
             self._latest_update_step = trainer.global_step
 
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Forget the average after training, whose network has it then: a later test loads its own weights."""
+        if stage == "fit":
+            self._average_model, self._pairs = None, []
+
     @torch.no_grad()
     def _average(self, pl_module: nn.Module) -> None:
         self._pairs = self._pairs or _floating_and_other(self.network, pl_module)
         for average, current in self._pairs:
             if self._num_averaged and average[0].is_floating_point():
-                torch._foreach_lerp_(average, current, 1 - self.decay)
+                same = [
+                    now if now.dtype == old.dtype else now.to(old.dtype)
+                    for old, now in zip(average, current, strict=True)
+                ]
+                torch._foreach_lerp_(average, same, 1 - self.decay)
             else:
                 torch._foreach_copy_(average, current)
         self._num_averaged += 1

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from timm.layers import PatchEmbed
@@ -17,6 +18,10 @@ from vit_attn.training.freezing import renew_ddp
 
 COARSE_STEPS = "coarse_steps"
 """Key of a checkpoint for the number of the run's steps with coarse patches."""
+
+
+COPIES = (StochasticWeightAveraging, WeightAveraging)
+"""Callbacks that keep copies of the parameters."""
 
 
 class PatchSchedule:
@@ -98,19 +103,22 @@ class PatchSchedule:
         if build is not None:
             self.net.load_state_dict(build({"patch_size": self.coarse}).state_dict())
 
-    def check_strategy(self, strategy: Any) -> None:
-        """Refuse a strategy that shards parameters, whose shapes would change.
+    def check_trainer(self, trainer: Any) -> None:
+        """Refuse a strategy that shards parameters, and callbacks that keep copies, whose shapes would not change.
 
         Args:
-            strategy: Lightning's strategy; None without a trainer.
+            trainer: Lightning's trainer, or None.
 
         Raises:
-            UserError: If it does.
+            UserError: If the trainer has such a one.
         """
-        replicated = strategy is None or isinstance(strategy, (SingleDeviceStrategy, DDPStrategy))
-        if self.coarse is not None and not replicated:
+        if self.coarse is None or trainer is None:
+            return
+        kept = [each for each in trainer.callbacks if isinstance(each, COPIES) and not isinstance(each, EMA)]
+        replicated = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
+        for refused in kept if replicated else [trainer.strategy]:
             raise UserError(
-                f"coarse_patch_size needs one device or ddp, not {type(strategy).__name__}: leave one of them out"
+                f"coarse_patch_size needs one device or ddp, and model.ema for averages, not {type(refused).__name__}"
             )
 
     def plan(self, total: float) -> None:

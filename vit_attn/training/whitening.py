@@ -67,8 +67,11 @@ def whiten_patch_embedding(nets: Sequence[Any], data: object, std: float) -> Non
     height, width = embed.img_size
     count = min(IMAGES, max(64, PIXELS // (height * width)))
     covariance: Any = 0
-    for pixels in data.training_images(count).split(CHUNK):
-        covariance = covariance + patch_covariance(data.normalize(pixels), embed.patch_size) * (len(pixels) / count)
+    images = data.training_images(count)  # fewer where the data set has no more
+    for pixels in images.split(CHUNK):
+        covariance = covariance + patch_covariance(data.normalize(pixels), embed.patch_size) * (
+            len(pixels) / len(images)
+        )
     rows = whitening_rows(covariance, len(embed.proj.weight)) * std
     for net in nets:
         with torch.no_grad():

@@ -48,7 +48,9 @@ class DeviceImageList:
     def gather(self, addresses: Int64[Tensor, " B"]) -> tuple[list[FullSizeImage], Int64[Tensor, " B"]]:
         """Images and labels of a batch; ``addresses`` are on the host."""
         indices = addresses % len(self.pixels)
-        return [self.pixels[index] for index in indices.tolist()], self.labels[indices.to(self.labels.device)]
+        return [self.pixels[index] for index in indices.tolist()], self.labels.index_select(
+            0, to_device(indices.numpy(), self.labels.device)
+        )
 
 
 class DeviceSplits:
