@@ -13,14 +13,14 @@ from vit_attn.errors import UserError
 from vit_attn.model.build import Options, build_net, without_pretrained
 from vit_attn.training.checkpoint_io import check_shapes
 from vit_attn.training.compiling import CompileMode, compile_step
-from vit_attn.training.ema import EMA, check_decay
+from vit_attn.training.ema import EMA, averaged_networks, check_decay
 from vit_attn.training.evaluated_module import EvaluatedModule
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
 from vit_attn.training.gated_module import GatedModule
 from vit_attn.training.loss import class_weight_tensor, logits_and_loss
 from vit_attn.training.metrics import batch_accuracy, is_measured_step
 from vit_attn.training.optimizers import build_optimizer, check_settings
-from vit_attn.training.patch_schedule import PatchSchedule, averaged_networks
+from vit_attn.training.patch_schedule import PatchSchedule
 from vit_attn.training.schedule import build_scheduler, set_scheduled_rates
 from vit_attn.training.sharding import shard
 from vit_attn.training.step_seed import seed_step

@@ -142,6 +142,15 @@ def test_a_change_of_the_network_is_made_to_its_average():
     assert_close(ema.network.net.patch_embed.proj.weight, before.lerp(torch.ones_like(before), 0.5))
 
 
+def test_weights_in_half_precision_are_averaged_in_float32(tmp_path: Path):
+    run = fit(tmp_path, "--model.ema=0.9", "--trainer.precision=bf16-true")
+    saved = read(run)
+    for name, average in saved["state_dict"].items():
+        if name.startswith("net."):
+            assert average.isfinite().all()
+    assert not torch.equal(saved["state_dict"]["net.head.weight"], saved["current_model_state"]["net.head.weight"])
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.5, float("nan")])
 def test_a_decay_outside_its_range_is_refused(decay: float):
     with pytest.raises(UserError, match=r"decay of averaged weights must be in \[0, 1\]"):

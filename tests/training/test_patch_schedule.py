@@ -3,6 +3,7 @@ import copy
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from torch.testing import assert_close
 from torch.utils.data import DataLoader, TensorDataset, default_collate
@@ -228,6 +229,12 @@ def test_a_strategy_that_shards_is_refused():
     task._trainer = type("Trainer", (), {"strategy": FSDPStrategy()})()
     with pytest.raises(UserError, match="coarse_patch_size needs one device or ddp, not FSDPStrategy"):
         task.setup("fit")
+
+
+@pytest.mark.filterwarnings("ignore:You.re using the WeightAveraging")
+def test_averages_whose_shapes_would_not_change_are_refused():
+    with pytest.raises(UserError, match=r"needs model\.ema for averages, not EMAWeightAveraging"):
+        fit(classifier(), EMAWeightAveraging())
 
 
 def test_ddp_is_wrapped_again_at_the_change():

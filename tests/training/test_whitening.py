@@ -52,6 +52,22 @@ def test_channels_of_tokens_are_uncorrelated_and_have_the_standard_deviation(dat
     assert_close(covariance, 0.25 * torch.eye(32).double(), atol=0.02, rtol=0)
 
 
+def test_a_small_data_set_is_whitened_to_the_same_standard_deviation(data: ImageData, monkeypatch: pytest.MonkeyPatch):
+    few = data.training_images(100)
+    monkeypatch.setattr(ImageData, "training_images", lambda _self, _count: few)
+    covariance = tokens(started(data, whiten=0.5).net, data).T.cov()
+    assert_close(covariance.diagonal().mean().item(), 0.25, atol=0.02, rtol=0)
+
+
+def test_trained_weights_are_not_whitened(data: ImageData):
+    task = Classifier(None, SMALL, whiten=0.5)
+    task.on_load_checkpoint({"state_dict": task.state_dict()})
+    loaded, start = task.net.patch_embed.proj.weight.detach().clone(), Start()
+    trainer = L.Trainer(accelerator="cpu", max_steps=1, limit_val_batches=0, callbacks=[start], **QUIET)
+    trainer.fit(task, datamodule=data)
+    assert torch.equal(start.net.patch_embed.proj.weight, loaded)
+
+
 def test_every_machine_computes_the_same_rows_and_negatives_follow():
     samples = torch.randn(500, 6, dtype=torch.double) @ torch.randn(6, 6, dtype=torch.double)
     covariance = samples.T @ samples / 500

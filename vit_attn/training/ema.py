@@ -135,6 +135,13 @@ def _floating_and_other(average: Any, current: nn.Module) -> list[tuple[list[Ten
     return [([one for one, _ in kind], [other for _, other in kind]) for kind in kinds if kind]
 
 
+def averaged_networks(trainer: Any) -> list[nn.Module]:
+    """Averages of the network that the trainer's callbacks keep."""
+    callbacks = getattr(trainer, "callbacks", None) or []
+    averages: list[Any] = [each.network for each in callbacks if isinstance(each, EMA)]
+    return [each.net for each in averages if each is not None]
+
+
 def check_decay(decay: float) -> None:
     """Check the range of a decay.
 

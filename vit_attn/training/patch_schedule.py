@@ -13,15 +13,11 @@ from torch.optim import Optimizer
 
 from vit_attn.checkpoints.contents import PATCH_SIZE
 from vit_attn.errors import UserError
-from vit_attn.training.ema import EMA
+from vit_attn.training.ema import EMA, averaged_networks
 from vit_attn.training.freezing import renew_ddp
 
 COARSE_STEPS = "coarse_steps"
 """Key of a checkpoint for the number of the run's steps with coarse patches."""
-
-
-COPIES = (StochasticWeightAveraging, WeightAveraging)
-"""Callbacks that keep copies of the parameters."""
 
 
 class PatchSchedule:
@@ -114,12 +110,20 @@ class PatchSchedule:
         """
         if self.coarse is None or trainer is None:
             return
-        kept = [each for each in trainer.callbacks if isinstance(each, COPIES) and not isinstance(each, EMA)]
-        replicated = isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy))
-        for refused in kept if replicated else [trainer.strategy]:
-            raise UserError(
-                f"coarse_patch_size needs one device or ddp, and model.ema for averages, not {type(refused).__name__}"
+        if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
+            refused, needed = trainer.strategy, "one device or ddp"
+        else:
+            copies = [
+                each
+                for each in getattr(trainer, "callbacks", None) or []
+                if isinstance(each, (StochasticWeightAveraging, WeightAveraging))
+            ]
+            refused, needed = (
+                next((each for each in copies if not isinstance(each, EMA)), None),
+                "model.ema for averages",
             )
+        if refused is not None:
+            raise UserError(f"coarse_patch_size needs {needed}, not {type(refused).__name__}: leave one of them out")
 
     def plan(self, total: float) -> None:
         """Set the step at which the patches change, unless a resumed run has it from its checkpoint.
@@ -248,10 +252,3 @@ def _patch_size(net: nn.Module) -> tuple[int, int] | None:
 def _grid(net: Any) -> str:
     rows, cols = net.patch_embed.grid_size
     return f"{rows}x{cols}"
-
-
-def averaged_networks(trainer: Any) -> list[nn.Module]:
-    """Averages of the network that the trainer's callbacks keep."""
-    callbacks = getattr(trainer, "callbacks", None) or []
-    averages: list[Any] = [each.network for each in callbacks if isinstance(each, EMA)]
-    return [each.net for each in averages if each is not None]
