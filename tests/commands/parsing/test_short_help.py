@@ -41,7 +41,7 @@ def test_a_line_has_the_description_and_the_default():
     lines = short_help("fit", "", width=120).splitlines()
     assert "  --model.weight_decay  Weight decay (0.05)" in lines
     assert "  --attention.every_n_epochs  Epochs from one logging to the next (1)" in lines
-    assert "  --model.compile       Whether the network is compiled for training (false)" in lines
+    assert "  --model.warmup        Fraction of the steps over which the rate rises (0.05)" in lines
 
 
 def test_only_options_that_exist_are_described():
