@@ -108,6 +108,9 @@ def test_the_rooms_of_the_architecture_exist():
     assert len(rooms) > 15
     names = {path.relative_to(ROOT / "vit_attn").as_posix() for path in (ROOT / "vit_attn").rglob("*")}
     for room in rooms:
+        if room.startswith(("tests/", "scripts/")):
+            assert (ROOT / room).exists(), room
+            continue
         path = room.removeprefix("vit_attn/").rstrip("/")
         assert path in names or any(name.endswith(f"/{path}") for name in names), room
 
