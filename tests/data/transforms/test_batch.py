@@ -159,7 +159,10 @@ def test_augmentation_compiles_to_one_graph_only_once(settings, graphs):
         images, targets = compiled(BATCH, PROGRESS, step, 0.0)
         expected = plain(BATCH, PROGRESS, step, 0.0)
         assert graphs.frame_count == 1
-        torch.testing.assert_close((images, targets), expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(targets, expected[1], rtol=0, atol=1e-6)
+        differences = (images - expected[0]).abs()
+        assert differences.max() < 0.03  # a grey level: jitter's sums may be rounded otherwise
+        assert (differences > 1e-6).float().mean() < 1e-3
 
 
 def test_the_end_of_mixing_is_one_more_graph(graphs):
