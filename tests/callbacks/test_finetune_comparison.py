@@ -65,16 +65,21 @@ def events(folder: Path) -> EventAccumulator:
     return EventAccumulator(str(folder / "a" / "b"), size_guidance={"images": 0}).Reload()
 
 
-def test_divergence_begins_at_0_and_ends_as_that_of_the_two_networks(tmp_path, data, weights):
-    task, _ = fit(tmp_path, data, [FinetuneComparison(num_images=3, max_cost=1.0)], weights=weights)
-    log = events(tmp_path)
+def divergence_from_source(task: Classifier, data, weights):
+    """Divergence of the trained network from the source with the same patches, by layer."""
     source = Classifier(ARCH, SMALL | {"drop_path_rate": 0.2}, num_classes=10, weights=weights)
     recordings = []
     for each in (source, task):
         with torch.no_grad(), record(each.net.eval()) as recording:
             each(data.normalize(data.probe(3).images))
         recordings.append(recording)
-    expected = divergence(*recordings)
+    return divergence(*recordings)
+
+
+def test_divergence_begins_at_0_and_ends_as_that_of_the_two_networks(tmp_path, data, weights):
+    task, _ = fit(tmp_path, data, [FinetuneComparison(num_images=3, max_cost=1.0)], weights=weights)
+    log = events(tmp_path)
+    expected = divergence_from_source(task, data, weights)
     for layer in (1, 2):
         curve = log.Scalars(f"attention_divergence/layer_{layer}")
         assert [event.step for event in curve] == [0, 3, 6]
@@ -91,13 +96,7 @@ def test_a_run_with_coarse_patches_is_compared_with_the_source_of_the_same_patch
     coarse = {"coarse_patch_size": 8, "coarse_until": 0.5}
     callback = FinetuneComparison(num_images=3, max_cost=1.0)
     task, _ = fit(tmp_path, data, [callback], weights=weights, **coarse)  # logged at steps 0 and 3, changed, and at 6
-    source = Classifier(ARCH, SMALL | {"drop_path_rate": 0.2}, num_classes=10, weights=weights)
-    recordings = []
-    for each in (source, task):
-        with torch.no_grad(), record(each.net.eval()) as recording:
-            each(data.normalize(data.probe(3).images))
-        recordings.append(recording)
-    expected = divergence(*recordings)
+    expected = divergence_from_source(task, data, weights)
     for layer in (1, 2):
         curve = events(tmp_path).Scalars(f"attention_divergence/layer_{layer}")
         assert [event.step for event in curve] == [0, 3, 6]

@@ -73,6 +73,16 @@ def test_operations_are_counted_again_where_the_patch_grid_changes(tmp_path: Pat
     assert run.callback.meter.usage().seconds["startup"] == 100 + STEP + STEP + 30 + FETCH
 
 
+def test_a_step_with_other_targets_is_one_that_compiles(tmp_path: Path):
+    run = Run(tmp_path, max_epochs=1)
+    meter, images = run.callback.meter, torch.ones(BATCH, FEATURES)
+    timed, batches = meter.done.timed_batches, meter.done.batches
+    meter.end_batch(run.trainer, run.task, (images, torch.ones(BATCH, 2, 2)))
+    assert (meter.done.timed_batches, meter.done.batches) == (timed, batches + 1)
+    meter.end_batch(run.trainer, run.task, (images, torch.ones(BATCH, 2, 2)))
+    assert (meter.done.timed_batches, meter.done.batches) == (timed + 1, batches + 2)
+
+
 def test_frozen_parts_that_begin_to_train_are_counted_again(tmp_path: Path):
     run = Run(tmp_path, max_epochs=1)
     run.task.net.requires_grad_(False)

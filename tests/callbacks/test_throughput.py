@@ -71,6 +71,13 @@ def test_a_run_that_died_continues_its_rows_and_its_figures(tmp_path: Path):
     assert rows(tmp_path)[0]["train_accuracy"] == "3"
 
 
+def test_a_run_that_ended_within_an_epoch_and_goes_on_has_one_row_for_it(tmp_path: Path):
+    Run(tmp_path, max_epochs=3, max_steps=8, callbacks=[SaveAt(tmp_path, 8)])
+    assert [row["step"] for row in rows(tmp_path)] == ["6", "8"]
+    Run(tmp_path, max_epochs=2, ckpt_path=tmp_path / "8.ckpt")
+    assert [row["step"] for row in rows(tmp_path)] == ["6", "12"]
+
+
 def test_a_new_run_from_a_checkpoint_has_figures_of_its_own(tmp_path: Path):
     Run(tmp_path, callbacks=[SaveAt(tmp_path, 8)])
     state = torch.load(tmp_path / "8.ckpt", weights_only=True)["callbacks"]["Throughput"]

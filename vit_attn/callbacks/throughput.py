@@ -17,9 +17,9 @@ from vit_attn.callbacks.trainer_state import (
     is_trial,
     logging_step,
     print_line,
-    show_in_progress_bar,
 )
 from vit_attn.reports.epoch_log import FILE_NAME, EpochLog, EpochRow, format_line
+from vit_attn.training.metrics import show_on_progress_bar
 from vit_attn.training.throughput import Usage, peak_memory, wait_for_device
 
 TRAIN_METRICS = ("train/loss", "train/accuracy")
@@ -123,7 +123,7 @@ class Throughput(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, logging_step(trainer))
         if (speed := values["images_per_second"]) is not None:
-            show_in_progress_bar(trainer, "images/s", speed)
+            show_on_progress_bar(trainer, "images/s", speed)
         self._add_train_metrics(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 
+from vit_attn.training.metrics import is_logging_step
+
 
 def is_trial(trainer: L.Trainer) -> bool:
     """Return true for a run of a few batches that leaves no files (``fast_dev_run``)."""
@@ -48,17 +50,12 @@ def is_validation_next(trainer: L.Trainer) -> bool:
 
 def is_logging_point(trainer: L.Trainer) -> bool:
     """Return true if the values of the step that ends here are logged, for which the host reads them."""
-    return not is_accumulating(trainer) and trainer._logger_connector.should_update_logs
+    return not is_accumulating(trainer) and is_logging_step(trainer)
 
 
 def logging_step(trainer: L.Trainer) -> int:
     """Return the step under which values of the step that ends here are logged."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped
-
-
-def show_in_progress_bar(trainer: L.Trainer, name: str, value: float) -> None:
-    """Show a number beside the progress bar from here on; it need not go through the device as a logged value would."""
-    trainer.progress_bar_metrics[name] = value
 
 
 def print_line(trainer: L.Trainer, line: str) -> None:

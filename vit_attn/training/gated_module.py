@@ -61,5 +61,7 @@ class GatedModule(L.LightningModule):
         """Log the norm of the gradients before they were clipped, and show the loss, both where the host may wait."""
         if self._gradient_norm is not None and is_measured_step(self.trainer):
             self.log("train/grad_norm", self._gradient_norm)
-        if is_logging_step(self.trainer) or self.trainer.is_last_batch:
-            show_on_progress_bar(self.trainer, "train/loss")
+        bar, loss = self.trainer.progress_bar_callback, self.trainer.callback_metrics.get("train/loss")
+        shown = bar is not None and loss is not None and (is_logging_step(self.trainer) or self.trainer.is_last_batch)
+        if shown:
+            show_on_progress_bar(self.trainer, "train/loss", float(loss))

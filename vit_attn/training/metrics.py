@@ -1,7 +1,5 @@
 """Metrics of a training step, computed on the device; the host reads them only when they are logged."""
 
-from typing import Any
-
 import lightning as L
 import torch
 from jaxtyping import Float, Int64
@@ -24,8 +22,7 @@ def batch_accuracy(
 
 def is_logging_step(trainer: L.Trainer) -> bool:
     """Return true in a training step whose scalars Lightning logs, every ``log_every_n_steps``."""
-    step, every = trainer.fit_loop.epoch_loop._batches_that_stepped + 1, getattr(trainer, "log_every_n_steps", 0)
-    return bool(every) and (step % every == 0 or trainer.should_stop)
+    return trainer._logger_connector.should_update_logs
 
 
 def is_measured_step(trainer: L.Trainer) -> bool:
@@ -34,15 +31,14 @@ def is_measured_step(trainer: L.Trainer) -> bool:
     return is_logging_step(trainer) or progress.is_last_batch or progress.current.ready <= 1
 
 
-def show_on_progress_bar(trainer: L.Trainer, name: str) -> None:
-    """Show a logged metric on the progress bar from now on, if there is one.
+def show_on_progress_bar(trainer: L.Trainer, name: str, value: float) -> None:
+    """Show a number beside the progress bar from now on.
 
-    ``log(…, prog_bar=True)`` would read the value in every step, even where it is not new.
+    ``log(…, prog_bar=True)`` would read it from the device in every step, even where it is not new.
 
     Args:
-        trainer: The trainer, in a step in which the host may wait.
-        name: Name of the metric.
+        trainer: The trainer.
+        name: Name of the number.
+        value: The number, on the host.
     """
-    bar: Any = trainer.progress_bar_callback
-    if bar is not None and getattr(bar, "is_enabled", True) and name in trainer.callback_metrics:
-        trainer.progress_bar_metrics[name] = float(trainer.callback_metrics[name])
+    trainer.progress_bar_metrics[name] = value
