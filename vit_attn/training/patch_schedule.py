@@ -110,20 +110,13 @@ class PatchSchedule:
         """
         if self.coarse is None or trainer is None:
             return
+        averages = (StochasticWeightAveraging, WeightAveraging)
+        others = [each for each in getattr(trainer, "callbacks", None) or [] if isinstance(each, averages)]
+        refused: dict[Any, str] = {each: "model.ema for averages" for each in others if not isinstance(each, EMA)}
         if not isinstance(trainer.strategy, (SingleDeviceStrategy, DDPStrategy)):
-            refused, needed = trainer.strategy, "one device or ddp"
-        else:
-            copies = [
-                each
-                for each in getattr(trainer, "callbacks", None) or []
-                if isinstance(each, (StochasticWeightAveraging, WeightAveraging))
-            ]
-            refused, needed = (
-                next((each for each in copies if not isinstance(each, EMA)), None),
-                "model.ema for averages",
-            )
-        if refused is not None:
-            raise UserError(f"coarse_patch_size needs {needed}, not {type(refused).__name__}: leave one of them out")
+            refused[trainer.strategy] = "one device or ddp"
+        for each, needed in refused.items():
+            raise UserError(f"coarse_patch_size needs {needed}, not {type(each).__name__}: leave one of them out")
 
     def plan(self, total: float) -> None:
         """Set the step at which the patches change, unless a resumed run has it from its checkpoint.
