@@ -75,6 +75,13 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _no_process_group_left():
+    """Fail a test that leaves a process group, since later ones would run as parts of a distributed one."""
+    yield
+    assert not torch.distributed.is_initialized(), "a test left a process group behind"
+
+
 @pytest.fixture
 def real_root() -> Path:
     """The folder with the real CIFAR-10, where the environment names one."""

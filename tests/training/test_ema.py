@@ -145,13 +145,17 @@ def test_a_change_of_the_network_is_made_to_its_average():
 def test_a_test_after_training_measures_the_average_of_the_checkpoint(tmp_path: Path):
     task = Classifier(arch_options={"depth": 1, "embed_dim": 16, "num_heads": 2}, ema=0.9)
     options: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = L.Trainer(accelerator="cpu", max_steps=4, limit_val_batches=0, limit_test_batches=1, **options)
+    options |= {"default_root_dir": tmp_path, "limit_val_batches": 0, "limit_test_batches": 1}
+    trainer = L.Trainer(accelerator="cpu", max_steps=4, **options)
     data = ImageData("coins", batch_size=16)
     trainer.fit(task, datamodule=data)
     trainer.save_checkpoint(tmp_path / "raw.ckpt")
     average = {name: tensor.clone() for name, tensor in task.state_dict().items()}
     raw = {name: torch.zeros_like(tensor) for name, tensor in average.items()}
-    torch.save(read(tmp_path / "raw.ckpt") | {"current_model_state": raw}, tmp_path / "both.ckpt")
+    saved = torch.load(tmp_path / "raw.ckpt", weights_only=True)
+    torch.save(
+        saved | {"current_model_state": raw, "averaging_state": {"n_averaged": torch.tensor(4)}}, tmp_path / "both.ckpt"
+    )
     trainer.test(task, datamodule=data, ckpt_path=str(tmp_path / "both.ckpt"), weights_only=True, verbose=False)
     for name, tensor in average.items():
         if name.startswith("net."):

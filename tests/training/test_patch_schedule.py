@@ -248,7 +248,10 @@ def test_ddp_is_wrapped_again_at_the_change():
     steps = Steps()
     strategy = Ddp(accelerator=None, parallel_devices=[torch.device("cpu")], process_group_backend="gloo")
     alone = Steps()
-    fit(classifier(), steps, strategy=strategy, use_distributed_sampler=False)
+    try:
+        fit(classifier(), steps, strategy=strategy, use_distributed_sampler=False)
+    finally:
+        torch.distributed.destroy_process_group()  # Lightning keeps it, and then takes later runs for distributed ones
     fit(classifier(), alone)
     assert [(1, 17, 32) in shapes for shapes in wrapped] == [True, False]
     assert (1, 65, 32) in wrapped[1]

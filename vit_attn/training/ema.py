@@ -114,12 +114,12 @@ class EMA(WeightAveraging):
         """Save the average as the weights, and the weights beside it."""
         if self._average_model is not None:
             self._average_model.n_averaged.fill_(self._num_averaged)
-        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+            super().on_save_checkpoint(trainer, pl_module, checkpoint)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Restore the average and the weights; without an average in the checkpoint, both are its weights."""
-        super().on_load_checkpoint(trainer, pl_module, checkpoint)
         if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
             self._num_averaged = int(self._average_model.n_averaged)
 
     def _swap_models(self, pl_module: L.LightningModule) -> None:
