@@ -153,7 +153,7 @@ def test_the_suite_measures_what_is_missing_and_a_failed_case_stops_no_other(scr
 
         return cases.Case(name, minutes, measure, "a command")
 
-    part = cases.Part(1, "", lambda _: [case("bad", 99), case("good", 0), case("long", 99)])
+    part = cases.Part(1, "", lambda _: [case("bad", 99), case("long", 99), case("good", 0)])
     monkeypatch.setattr(suite, "PARTS", {"part": part})
     setting = cases.Suite(tmp_path, None, "", True, {"commit": "abc", "device": "card"})
     assert suite.run(setting, ["part"], 1, False) == ["part, bad"]

@@ -52,3 +52,28 @@ def test_muon_leaves_matrices_that_are_not_decayed_to_adamw():
 def test_an_unknown_optimizer_is_refused_with_the_closest_name():
     with pytest.raises(UserError, match="unknown optimizer 'adamv', did you mean"):
         build_optimizer(VisionTransformer(**SIZES), "adamv", 0.1, 0.0)
+
+
+def test_the_state_of_an_optimizer_that_was_not_fused_goes_on_in_one_operation():
+    def trained(fused: bool, state: dict | None = None) -> tuple[torch.Tensor, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        net = torch.nn.Linear(3, 2)
+        optimizer = build_optimizer(net, "adamw", lr=0.01, weight_decay=0.05)
+        if not fused:
+            for group in optimizer.param_groups:
+                group["fused"] = None
+        if state:
+            optimizer.load_state_dict(state)
+        for _ in range(2):
+            net(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+        return net.weight.detach(), optimizer
+
+    old = trained(fused=False)[1].state_dict()
+    assert {group["fused"] for group in old["param_groups"]} == {None}
+    weight, optimizer = trained(fused=True, state=old)
+    assert {group["fused"] for group in optimizer.param_groups} == {True}
+    assert {float(state["step"]) for state in optimizer.state.values()} == {4.0}
+    torch.testing.assert_close(weight, trained(fused=True, state=old)[0])
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        optimizer.load_state_dict(old | {"param_groups": old["param_groups"][:1]})

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from vit_attn.errors import UserError
 
@@ -27,8 +28,8 @@ def compile_step(step: Callable[..., Any], mode: CompileMode, trainer: L.Trainer
     """
     if mode == "default":
         return torch.compile(step, dynamic=False)
-    if trainer is not None and trainer.accumulate_grad_batches != 1:
-        raise UserError(f"compile_mode={mode} needs trainer.accumulate_grad_batches=1: use compile_mode=default")
+    if trainer is not None and _accumulates(trainer):
+        raise UserError(f"compile_mode={mode} needs a step for each batch, without accumulation: use default")
     compiled = torch.compile(step, dynamic=False, mode=mode)
 
     def replay(*arguments: Any) -> Any:
@@ -36,3 +37,9 @@ def compile_step(step: Callable[..., Any], mode: CompileMode, trainer: L.Trainer
         return compiled(*arguments)
 
     return replay
+
+
+def _accumulates(trainer: L.Trainer) -> bool:
+    """Test whether gradients are accumulated, now or by a schedule later."""
+    schedules = [each.scheduling for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)]
+    return trainer.accumulate_grad_batches != 1 or any(set(each.values()) != {1} for each in schedules)

@@ -1,5 +1,7 @@
 """Optimisers by timm's names, with parameter groups for vision transformers."""
 
+from typing import Any
+
 import timm.optim
 import torch
 from torch import nn
@@ -69,6 +71,16 @@ def _fuse(optimizer: Optimizer) -> None:
     if all(each.device.type in FUSED_DEVICES and not hasattr(each, "to_local") for each in parameters):
         for group in optimizer.param_groups:
             group["fused"] = True
+        optimizer.register_load_state_dict_pre_hook(_keep_fused)
+
+
+def _keep_fused(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Load the state of an optimiser that was not fused, as older checkpoints have it, into one that is."""
+    groups = state["param_groups"]
+    if len(groups) != len(optimizer.param_groups):
+        return state  # which torch refuses
+    fused = [{"fused": group["fused"]} for group in optimizer.param_groups]
+    return state | {"param_groups": [saved | own for saved, own in zip(groups, fused, strict=True)]}
 
 
 def check_settings(lr: float, weight_decay: float, warmup: float, label_smoothing: float) -> None:
