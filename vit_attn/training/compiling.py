@@ -41,5 +41,6 @@ def compile_step(step: Callable[..., Any], mode: CompileMode, trainer: L.Trainer
 
 def _accumulates(trainer: L.Trainer) -> bool:
     """Test whether gradients are accumulated, now or by a schedule later."""
-    schedules = [each.scheduling for each in trainer.callbacks if isinstance(each, GradientAccumulationScheduler)]
+    callbacks: list[L.Callback] = getattr(trainer, "callbacks", [])
+    schedules = [each.scheduling for each in callbacks if isinstance(each, GradientAccumulationScheduler)]
     return trainer.accumulate_grad_batches != 1 or any(set(each.values()) != {1} for each in schedules)
