@@ -48,6 +48,9 @@ export class Sheet {
     return Math.max(1, buttons.filter((button) => button.offsetTop === buttons[0].offsetTop).length);
   }
 
+  /** Lay the cells out anew, as the page's width changed. */
+  arrange() {}
+
   /** @returns {Cell[]} */
   sorted() {
     const { here, state } = this.page;

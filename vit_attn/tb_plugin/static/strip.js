@@ -9,8 +9,9 @@ export class Strip {
   /** @param {import("./page.js").Page} page */
   constructor(page) {
     this.page = page;
-    this.element = h("div", { class: "strip", role: "radiogroup", "aria-label": "Probe images" });
-    this.element.addEventListener("keydown", (event) => this.key(event));
+    this.list = h("div", { class: "strip", role: "radiogroup", "aria-label": "Probe images" });
+    this.list.addEventListener("keydown", (event) => this.key(event));
+    this.element = h("section", { class: "images", "aria-label": "Images" }, this.list);
     /** @type {Map<string, string>} */
     this.urls = new Map();
   }
@@ -29,12 +30,12 @@ export class Strip {
   /** @param {KeyboardEvent} event */
   key(event) {
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    const count = this.element.children.length;
+    const count = this.list.children.length;
     if (!by) return;
     event.preventDefault();
     event.stopPropagation();
     const image = (Math.min(this.page.state.image, count - 1) + by + count) % count;
-    /** @type {HTMLElement} */ (this.element.children[image]).focus();
+    /** @type {HTMLElement} */ (this.list.children[image]).focus();
     this.page.store.set({ image });
   }
 
@@ -43,7 +44,7 @@ export class Strip {
     if (!here) return;
     const chosen = here.place.image;
     syncChildren(
-      this.element,
+      this.list,
       here.index.images,
       (image) =>
         h("button", { type: "button", class: "thumb", role: "radio", onclick: () => this.page.store.set({ image }) },
