@@ -5,9 +5,10 @@ import { checkbox, chooser, fillSelect, h, segmented, setAttribute, setText } fr
 import { guideLink } from "./guide.js";
 import { helpButton } from "./help.js";
 import { showKeys } from "./keys.js";
-import { hasMethod, isByLayer, methodChoices, methodGroups, methodLabel } from "./methods.js";
+import { hasMethod, isByLayer, methodChoices, methodGroups } from "./methods.js";
 import { runLabels } from "./names.js";
 import { regionsOf } from "./regions.js";
+import { methodPhrase } from "./sentence.js";
 import { placeName } from "./view.js";
 
 export class Controls {
@@ -80,7 +81,7 @@ export class Controls {
     this.run.disabled = !runs.length;
     if (this.live) this.live.hidden = !here;
     if (!here) return;
-    setText(this.summary, `${methodLabel(here.index, state.method)} · ${labels[runs.findIndex(({ name }) => name === state.run)] ?? state.run}`);
+    setText(this.summary, `${methodPhrase(here.index, state.method)} · ${labels[runs.findIndex(({ name }) => name === state.run)] ?? state.run}`);
     this.method.update(methodGroups(here.index), state.method, (name) => hasMethod(here.index, name) || state.method === name);
     setAttribute(this.method.element, "title", here.index.relevance ? "" : "No relevance was logged for this step");
     this.drawLayers(here);

@@ -1,7 +1,7 @@
 // @ts-check
 /** A "?" beside a term: it opens two lines and the paper. Escape, or a click elsewhere, closes it. */
 
-import { h } from "./dom.js";
+import { h, setAttribute, setText } from "./dom.js";
 import { openGuide, paperLinks } from "./guide.js";
 import { TERMS } from "./terms.js";
 
@@ -16,10 +16,9 @@ export function helpButton(key, text = "") {
 
 /** Have a "?" explain a term from now on. @param {HTMLButtonElement} button @param {string} key @param {string} [text] */
 export function setTerm(button, key, text = "") {
-  if (button.dataset.term === key) return;
   button.dataset.term = key;
-  button.textContent = text ? `${text} ?` : "?";
-  button.setAttribute("aria-label", text ? `${text} ? What is ${TERMS[key].name}` : `What is ${TERMS[key].name}?`);
+  setText(button, text ? `${text} ?` : "?");
+  setAttribute(button, "aria-label", text ? `${text} ? What is ${TERMS[key].name}` : `What is ${TERMS[key].name}?`);
 }
 
 /** @type {HTMLElement | null} */

@@ -3,7 +3,7 @@
 
 import { h, setText } from "./dom.js";
 import { helpButton, setTerm } from "./help.js";
-import { invitation, sentenceOf } from "./sentence.js";
+import { invitation, methodPhrase, sentenceOf } from "./sentence.js";
 import { termOf } from "./terms.js";
 
 export class Lead {
@@ -12,7 +12,7 @@ export class Lead {
     this.page = page;
     this.sentence = h("h1", {}, "Attention maps");
     this.next = h("span");
-    this.about = helpButton("method");
+    this.about = helpButton("method", "method");
     this.element = h("header", { class: "lead" }, this.sentence, h("p", {}, this.next, " ", this.about, helpButton("pooled", "pooled row"), helpButton("patch", "patch")));
   }
 
@@ -22,6 +22,6 @@ export class Lead {
     const shown = this.page.stage?.shown;
     setText(this.sentence, shown ? `${pinned ? "A and B: " : ""}${sentenceOf(here, state)}` : "This map cannot be shown here.");
     setText(this.next, invitation(here, state));
-    setTerm(this.about, termOf(state.method));
+    setTerm(this.about, termOf(state.method), methodPhrase(here.index, state.method));
   }
 }

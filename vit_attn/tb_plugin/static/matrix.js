@@ -1,10 +1,11 @@
 // @ts-check
 /** Every token against every token: rows are queries, columns keys. */
 
-import { scaleTo } from "./colour.js";
+import { mapScale } from "./colour.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { paintCross, paintMatrix } from "./draw.js";
 import { barElement } from "./figure.js";
+import { helpButton } from "./help.js";
 import { isClassSpecific, loggedMethod } from "./methods.js";
 
 export class Matrix {
@@ -21,7 +22,7 @@ export class Matrix {
     this.axes = h("p", { class: "axes" }, "rows: query ↓ · columns: key →");
     this.bar = barElement();
     this.element = h("figure", { "data-name": "Matrix" },
-      h("figcaption", {}, h("b", {}, "Matrix"), " ", this.detail),
+      h("figcaption", {}, h("b", {}, "Matrix"), " ", this.detail, helpButton("matrix")),
       h("div", { class: "stack" }, this.base, this.marks, this.missing), this.axes, this.bar.element);
     this.marks.addEventListener("pointermove", (event) => this.hover(...this.at(event)));
     this.marks.addEventListener("pointerleave", () => page.point(null));
@@ -71,7 +72,7 @@ export class Matrix {
     if (!this.values) return this.bar.draw(null);
     let most = 0;
     for (let i = 0; i < this.values.length; i++) if (this.values[i] > most && !hidden.has(i % here.tokens)) most = this.values[i];
-    const scale = scaleTo(most, !isClassSpecific(here.index, state.method));
+    const scale = mapScale(most, !isClassSpecific(here.index, state.method), here.tokens);
     paintMatrix(this.base, this.values, scale, hidden);
     this.bar.draw(scale);
   }

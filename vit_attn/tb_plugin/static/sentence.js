@@ -1,7 +1,7 @@
 // @ts-check
 /** What the maps show, in one sentence. No DOM in here. */
 
-import { isClassSpecific, loggedMethod } from "./methods.js";
+import { isClassSpecific, loggedMethod, methodLabel } from "./methods.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./state.js").State} State */
@@ -11,12 +11,17 @@ export function targetOf(maps, _state) {
   return maps.about.top[0][0];
 }
 
+/** A method's name in a sentence. @param {import("./view.js").Index} index @param {string} method */
+export function methodPhrase(index, method) {
+  return { raw: "raw attention", rollout: "attention rollout" }[method] ?? methodLabel(index, method);
+}
+
 /** What is seen, for a person who has read nothing. @param {Maps} maps @param {State} state as it can be shown of these maps */
 export function sentenceOf(maps, state) {
   const column = state.direction === "to" && state.query !== "pool";
   const query = queryPhrase(maps, state.query);
   if (isClassSpecific(maps.index, state.method)) return classSentence(maps, state, query, column);
-  const name = loggedMethod(maps.index, state.method)?.label ?? { raw: "raw attention", rollout: "attention rollout" }[state.method] ?? state.method;
+  const name = methodPhrase(maps.index, state.method);
   return `${column ? `What attends to ${query}` : `What ${query} attend${plural(maps, state.query) ? "" : "s"} to`}, ${through(maps, state)} (${name}).`;
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** The probe images, small, with label, prediction, and whether it is right. */
 
-import { format } from "./colour.js";
+import { probability } from "./colour.js";
 import { h, setAttribute, setText, syncChildren } from "./dom.js";
 import { imageNumber } from "./view.js";
 
@@ -48,16 +48,17 @@ export class Strip {
       here.index.images,
       (image) =>
         h("button", { type: "button", class: "thumb", role: "radio", onclick: () => this.page.store.set({ image }) },
-          h("img", { alt: "", loading: "lazy" }), h("span", { class: "name" }), h("span", { class: "guess" })),
+          h("img", { alt: "", loading: "lazy" }), h("span", { class: "name" }), h("span", { class: "guess" }, h("span"), " ", h("span", { class: "chance" }))),
       (button, about, image) => {
         const [picture, name, guess] = button.children;
         const [best, chance] = about.top[0];
         setAttribute(picture, "src", this.urlOf(image, about));
-        setText(name, about.label);
-        setText(guess, `${about.right ? "✓" : "✗"} ${about.right ? "" : `${best} `}${format(chance ?? NaN, true)}`);
+        setText(name, `label: ${about.label}`);
+        setText(guess.children[0], `predicted: ${best}`);
+        setText(guess.children[1], `${probability(chance)} ${about.right ? "✓" : "✗"}`);
         guess.classList.toggle("wrong", !about.right);
         setAttribute(button, "aria-checked", image === chosen);
-        const words = `image ${imageNumber(here.index, image)}, ${about.label}, predicted ${best} ${format(chance ?? NaN, true)}, ${about.right ? "right" : "wrong"}`;
+        const words = `image ${imageNumber(here.index, image)}, label: ${about.label} predicted: ${best} ${probability(chance)} ${about.right ? "✓, right" : "✗, wrong"}`;
         setAttribute(button, "aria-label", words);
         setAttribute(button, "title", words);
         button.tabIndex = image === chosen ? 0 : -1;
