@@ -7,6 +7,7 @@ const { Maps } = await import(new URL("view.js", folder));
 const { DEFAULTS } = await import(new URL("state.js", folder));
 const { invitation, methodPhrase, sentenceOf } = await import(new URL("sentence.js", folder));
 const { LEAST_TIMES, colourAt, mapScale, probability } = await import(new URL("colour.js", folder));
+const { mostOf } = await import(new URL("compare.js", folder));
 const { scaleNote } = await import(new URL("notes.js", folder));
 const { ROOM, runLabels } = await import(new URL("names.js", folder));
 const { arrangement, neighbour } = await import(new URL("grid.js", folder));
@@ -65,12 +66,21 @@ test("uniform attention is a quarter of the scale at most, and the page says whe
   assert.equal(uniform.high, LEAST_TIMES / 50);
   assert.equal(uniform.uniform, 1 / 50);
   assert.equal(colourAt(uniform, 1 / 50) / 3, Math.round(255 / LEAST_TIMES));
-  assert.match(scaleNote(maps(), uniform, 1 / 50), /The largest value, 2\.00.%, is less than 4 × uniform attention \(1\/6 = 2\.00.%\)/);
+  const shown = (...values) => ({ values: Float32Array.from(values), hidden: new Set(), total: 1, hiddenMass: 0, sinks: [], max: 0 });
+  assert.match(scaleNote(maps(), uniform, shown(0, 0, 0.02, 0.02, 0.02, 0.02)), /The largest value, 2\.00.%, is less than 4 × uniform attention \(1\/6 = 2\.00.%\)/);
   assert.equal(mapScale(0.9, true, 50).high, 0.9);
-  assert.equal(scaleNote(maps(), mapScale(0.9, true, 50), 0.9), "");
+  assert.equal(scaleNote(maps(), mapScale(0.9, true, 50), shown(0, 0, 0.9, 0, 0, 0)), "");
+  assert.equal(scaleNote(maps(), mapScale(0.9, true, 50), shown(0, 0, 0.5, 0, 0, 0)), ""); // the other side has 0.9
+  assert.match(scaleNote(maps(), uniform, shown(0.9, 0, 0.02, 0, 0, 0)), /Colours reach up to 8\.00.%, for the patches; CLS has more\./);
   assert.equal(mapScale(0.3, true, 2).high, 1); // no more than all attention
   assert.deepEqual([mapScale(0.001, false, 50).high, mapScale(0.001, false, 50).uniform], [0.001, undefined]); // no unit
-  assert.equal(scaleNote(maps(), mapScale(0.001, false, 50), 0.001), "");
+  assert.equal(scaleNote(maps(), mapScale(0.001, false, 50), shown(0, 0, 0.001, 0, 0, 0)), "");
+});
+
+test("colours are those of the patches that are shown, whatever a prefix token has", () => {
+  const shown = { values: Float32Array.from([0.9, 0, 0.1, 0.4, 0.2, 0]), hidden: new Set([3]), total: 1, hiddenMass: 0, sinks: [], max: 0.9 };
+  assert.equal(mostOf(maps(), shown), Math.fround(0.2));
+  assert.equal(mostOf(maps(), null), 0);
 });
 
 test("probabilities are whole numbers where these say enough, and none rounds to certainty", () => {

@@ -33,7 +33,7 @@ export function updateCell(button, cell, here, state, highest) {
   const { layer, head, measures } = cell;
   const flag = flagOf(cell, here);
   const name = `layer ${layer + 1}, head ${head + 1}`;
-  const sorted = state.sort === "network" ? "" : `${name} ${{ entropy: "entropy", distance: "distance", sink: "largest" }[state.sort]} ${measureText(state.sort, measures)}`;
+  const sorted = state.sort === "network" ? "" : `${name}\n${{ entropy: "entropy", distance: "distance", sink: "largest" }[state.sort]} ${measureText(state.sort, measures)}`;
   setText(button.children[1], sorted);
   const [sign, word] = button.children[2].children;
   setText(sign, FLAGS[flag] ?? "");
@@ -41,9 +41,9 @@ export function updateCell(button, cell, here, state, highest) {
   button.className = `small ${flag}`;
   button.children[2].className = `flag ${flag}`;
   /** @type {HTMLElement} */ (button.children[2]).hidden = !flag;
-  const words = `${sorted || name}: entropy ${measureText("entropy", measures)}, ${format(measures.normalisedEntropy, true)} of the largest; ` +
+  const words = `${(sorted || name).replace("\n", " ")}${flag && ` ${flag}`}: entropy ${measureText("entropy", measures)}, ${format(measures.normalisedEntropy, true)} of the largest; ` +
     `distance ${measures.distance.toFixed(1)} pixels; largest fraction of its attention ${measureText("sink", measures)}, on ${tokenName(here.index, measures.sinkToken)}; ` +
-    `largest value here ${format(highest, true)}${flag ? `; ${flag}` : ""}`;
+    `largest value here ${format(highest, true)}`;
   setAttribute(button, "aria-label", words);
   setAttribute(button, "title", words);
   setAttribute(button, "aria-pressed", state.method === "raw" && here.layerOf(state) === layer && here.headOf(state) === head);

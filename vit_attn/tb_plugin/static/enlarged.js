@@ -27,7 +27,6 @@ export class Enlarged {
     const list = this.measures.flatMap(({ name, text }) => [h("dt", {}, names[name], helpButton(name)), text]);
     this.element = h("section", { class: "enlarged", "aria-label": "Chosen head", hidden: true },
       ...this.figures.map(({ element }) => element), h("div", { class: "about" }, this.title, this.sentence, h("dl", {}, ...list), h("p", { class: "actions" }, this.back, close)));
-    this.element.addEventListener("keydown", (event) => event.key === "Escape" && this.close());
   }
 
   /** @param {string} before method that was shown */

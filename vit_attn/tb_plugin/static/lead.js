@@ -10,7 +10,7 @@ export class Lead {
   /** @param {import("./page.js").Page} page */
   constructor(page) {
     this.page = page;
-    this.sentence = h("h1", {}, "Attention maps");
+    this.sentence = h("h1", { "aria-live": "polite" }, "Attention maps");
     this.next = h("span");
     this.about = helpButton("method", "method");
     this.element = h("header", { class: "lead" }, this.sentence, h("p", {}, this.next, " ", this.about, helpButton("pooled", "pooled row"), helpButton("patch", "patch")));
@@ -19,8 +19,9 @@ export class Lead {
   draw() {
     const { here, pinned, state } = this.page;
     if (!here) return;
-    const shown = this.page.stage?.shown;
-    setText(this.sentence, shown ? `${pinned ? "A and B: " : ""}${sentenceOf(here, state)}` : "This map cannot be shown here.");
+    const sentence = sentenceOf(here, state);
+    const both = `A and B: ${sentence[0].toLowerCase()}${sentence.slice(1)}`;
+    setText(this.sentence, !this.page.stage?.shown ? "This map cannot be shown here." : pinned ? both : sentence);
     setText(this.next, invitation(here, state));
     setTerm(this.about, termOf(state.method), methodPhrase(here.index, state.method));
   }

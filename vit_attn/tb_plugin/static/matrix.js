@@ -19,10 +19,10 @@ export class Matrix {
     this.base = h("canvas", { class: "base square", "aria-hidden": "true" });
     this.marks = h("canvas", { class: "marks square", tabindex: 0, role: "application", "aria-roledescription": "matrix" });
     this.missing = h("p", { class: "missing", hidden: true });
-    this.axes = h("p", { class: "axes" }, "rows: query ↓ · columns: key →");
+    this.axes = h("p", { class: "axes" }, "rows: query ↓ · columns: key → ", helpButton("matrix"));
     this.bar = barElement();
     this.element = h("figure", { "data-name": "Matrix" },
-      h("figcaption", {}, h("b", {}, "Matrix"), " ", this.detail, helpButton("matrix")),
+      h("figcaption", {}, h("b", {}, "Matrix"), " ", this.detail),
       h("div", { class: "stack" }, this.base, this.marks, this.missing), this.axes, this.bar.element);
     this.marks.addEventListener("pointermove", (event) => this.hover(...this.at(event)));
     this.marks.addEventListener("pointerleave", () => page.point(null));

@@ -28,7 +28,7 @@ export class Notes {
     if (!here) return;
     const notes = [...(shown ? sums(here, shown, state) : []), method(here, state, store.state.method), ...faithfulnessNotes(here, state)];
     if (state.groundTruth && shown) notes.push(groundTruth(here, shown, state));
-    if (shown && stage?.scale) notes.push(scaleNote(here, stage.scale, Math.max(shown.max, stage.shownA?.max ?? 0)));
+    if (shown && stage?.scale) notes.push(scaleNote(here, stage.scale, shown));
     if (here.index.note) notes.push(here.index.note);
     const message = pinned && stage?.comparison?.message;
     if (message) notes.push(`A is ${placeName(pinned)}. B − A: ${message}.`);
@@ -95,9 +95,12 @@ function groundTruth(here, shown, state) {
   return parts.length ? `Ground truth: ${parts.join("; ")}.` : "";
 }
 
-/** Where the colours end, if not at the largest value. @param {Maps} here @param {import("./colour.js").Scale} scale @param {number} most */
-export function scaleNote(here, scale, most) {
-  if (!scale.uniform || most >= scale.high) return "";
+/** Where the colours end, if not at the largest value. @param {Maps} here @param {import("./colour.js").Scale} scale @param {Shown} shown */
+export function scaleNote(here, scale, shown) {
+  const beyond = here.index.prefix.filter((_, token) => shown.values[token] > scale.high && !shown.hidden.has(token));
+  if (beyond.length) return `Colours reach up to ${format(scale.high, scale.percent)}, for the patches; ${beyond.join(", ")} ${beyond.length > 1 ? "have" : "has"} more.`;
+  const most = shown.values.reduce((a, b) => Math.max(a, b), 0);
+  if (!scale.uniform || most >= scale.high || scale.high > 1.001 * LEAST_TIMES * scale.uniform) return "";
   return `The largest value, ${format(most, true)}, is less than ${LEAST_TIMES} × uniform attention (1/${here.tokens} = ${format(scale.uniform, true)}). Colours reach up to that all the same, so that small differences do not look large.`;
 }
 

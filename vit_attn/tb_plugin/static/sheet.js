@@ -49,7 +49,6 @@ export class Sheet {
   key(event) {
     const buttons = [.../** @type {HTMLCollectionOf<HTMLElement>} */ (this.buttons.children)];
     const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
-    if (event.key === "Escape") return this.enlarged.close();
     const next = neighbour(this.order, at, event.key, this.page.state.sort === "network" ? 0 : this.perRow());
     if (next < 0) return;
     event.preventDefault();

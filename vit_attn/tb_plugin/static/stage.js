@@ -2,7 +2,7 @@
 /** The pictures side by side: the image, its map or the two that are compared, and the matrix. */
 
 import { format, mapScale, probability } from "./colour.js";
-import { compare, sameTokens } from "./compare.js";
+import { compare, mostOf, sameTokens } from "./compare.js";
 import { h, setText } from "./dom.js";
 import { Figure } from "./figure.js";
 import { Matrix } from "./matrix.js";
@@ -50,7 +50,7 @@ export class Stage {
     this.shownA = pinned && !obstacleA ? pinned.show(stateA, left) : null;
     this.problem.hidden = !obstacle && !obstacleA;
     setText(this.problem, obstacle || (obstacleA && `A: ${obstacleA}`));
-    const most = Math.max(this.shown?.max ?? 0, this.shownA?.max ?? 0);
+    const most = Math.max(mostOf(here, this.shown), pinned ? mostOf(pinned, this.shownA) : 0);
     const scale = mapScale(most, !isClassSpecific(here.index, state.method), here.tokens);
     this.scale = scale;
     this.drawImage(here);
