@@ -14,7 +14,7 @@ export const FLAGS = { uniform: "=", concentrated: "●", sink: "▼" };
 /** @param {() => void} choose */
 export function makeCell(choose) {
   return h("button", { type: "button", class: "small", onclick: choose },
-    h("span", { class: "maps" }), h("span", { class: "name" }), h("span", { class: "flag" }, h("span", { class: "sign", "aria-hidden": "true" }), h("span", { class: "word" })));
+    h("span", { class: "maps" }), h("span", { class: "name" }), " ", h("span", { class: "flag" }, h("span", { class: "sign", "aria-hidden": "true" }), h("span", { class: "word" })));
 }
 
 /** What a head is called in this image: uniform, concentrated, sink, or nothing. @param {Cell} cell @param {import("./view.js").Maps} here */
@@ -33,15 +33,15 @@ export function updateCell(button, cell, here, state, highest) {
   const { layer, head, measures } = cell;
   const flag = flagOf(cell, here);
   const name = `layer ${layer + 1}, head ${head + 1}`;
-  const sorted = state.sort === "network" ? "" : `${name}\n${{ entropy: "entropy", distance: "distance", sink: "largest" }[state.sort]} ${measureText(state.sort, measures)}`;
-  setText(button.children[1], sorted);
+  const number = state.sort === "network" ? "" : `${{ entropy: "entropy", distance: "distance", sink: "largest" }[state.sort]} ${measureText(state.sort, measures)}`;
+  setText(button.children[1], number && `${name}\n${number}`);
   const [sign, word] = button.children[2].children;
   setText(sign, FLAGS[flag] ?? "");
   setText(word, flag);
   button.className = `small ${flag}`;
   button.children[2].className = `flag ${flag}`;
   /** @type {HTMLElement} */ (button.children[2]).hidden = !flag;
-  const words = `${(sorted || name).replace("\n", " ")}${flag && ` ${flag}`}: entropy ${measureText("entropy", measures)}, ${format(measures.normalisedEntropy, true)} of the largest; ` +
+  const words = `${name}: ${[number, flag].filter(Boolean).map((part) => `${part}; `).join("")}entropy ${measureText("entropy", measures)}, ${format(measures.normalisedEntropy, true)} of the largest; ` +
     `distance ${measures.distance.toFixed(1)} pixels; largest fraction of its attention ${measureText("sink", measures)}, on ${tokenName(here.index, measures.sinkToken)}; ` +
     `largest value here ${format(highest, true)}`;
   setAttribute(button, "aria-label", words);

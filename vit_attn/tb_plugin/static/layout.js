@@ -24,9 +24,9 @@ export function followWidth(page) {
  */
 export function takeFocus(root, main) {
   const seen = new IntersectionObserver((entries) => {
-    if (!entries[entries.length - 1].isIntersecting || root.contains(focused(document)) || isTyping()) return;
+    if (!entries[entries.length - 1].isIntersecting || document.hasFocus() || isTyping()) return;
     window.focus();
-    main.focus({ preventScroll: true });
+    if (!focused(document)) main.focus({ preventScroll: true });
   });
   seen.observe(root);
 }

@@ -127,7 +127,7 @@ export class Sheet {
     this.enlarged.open(state.method);
     store.set({ method: "raw", layer, head });
     this.draw(); // the head may have been chosen before
-    this.enlarged.element.scrollIntoView({ block: "nearest" });
+    this.enlarged.figures[1].element.scrollIntoView({ block: "nearest" });
   }
 
   /** Give each cell its place, by layers and heads or one after another, over the whole width. */
