@@ -5,7 +5,7 @@ import test from "node:test";
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const { Maps } = await import(new URL("view.js", folder));
 const { DEFAULTS } = await import(new URL("state.js", folder));
-const { invitation, methodPhrase, sentenceOf } = await import(new URL("sentence.js", folder));
+const { invitation, methodPhrase, sentenceOf, sentenceOfBoth } = await import(new URL("sentence.js", folder));
 const { LEAST_TIMES, colourAt, mapScale, probability } = await import(new URL("colour.js", folder));
 const { mostOf } = await import(new URL("compare.js", folder));
 const { scaleNote } = await import(new URL("notes.js", folder));
@@ -49,6 +49,13 @@ test("the sentence names the class of a class-specific map, and a query that it 
   assert.match(said({ method: "relevance", query: 2 }), /^Which tokens matter to the patch in row 1, column 1 for the prediction “dog”/);
   assert.match(said({ method: "relevance", query: 2, direction: "to" }), /^To which tokens the patch in row 1, column 1 matters for/);
   assert.equal(said({ method: "legrad" }), "Which patches speak for the prediction “dog” (LeGrad).");
+});
+
+test("a sentence of two sides says once what is the same, and else both", () => {
+  const rollout = said({ method: "rollout" });
+  assert.equal(sentenceOfBoth(rollout, rollout), "A and B: what the CLS token attends to, through all layers (attention rollout).");
+  const other = said({ method: "legrad" }, {}, { top: [["cat", 0.6], ["dog", 0.3]] });
+  assert.equal(sentenceOfBoth(other, said({ method: "legrad" })), "A: which patches speak for the prediction “cat” (LeGrad); B: which patches speak for the prediction “dog” (LeGrad).");
 });
 
 test("what to do next is what can be done", () => {

@@ -3,7 +3,7 @@
 
 import { h, setText } from "./dom.js";
 import { helpButton, setTerm } from "./help.js";
-import { invitation, methodPhrase, sentenceOf } from "./sentence.js";
+import { invitation, methodPhrase, sentenceOf, sentenceOfBoth } from "./sentence.js";
 import { termOf } from "./terms.js";
 
 export class Lead {
@@ -17,11 +17,11 @@ export class Lead {
   }
 
   draw() {
-    const { here, pinned, state } = this.page;
+    const { here, pinned, stage, state } = this.page;
     if (!here) return;
     const sentence = sentenceOf(here, state);
-    const both = `A and B: ${sentence[0].toLowerCase()}${sentence.slice(1)}`;
-    setText(this.sentence, !this.page.stage?.shown ? "This map cannot be shown here." : pinned ? both : sentence);
+    const ofA = pinned && stage?.shownA && sentenceOf(pinned, { ...state, query: stage.queryIn(pinned) });
+    setText(this.sentence, !stage?.shown ? "This map cannot be shown here." : ofA ? sentenceOfBoth(ofA, sentence) : sentence);
     setText(this.next, invitation(here, state));
     setTerm(this.about, termOf(state.method), methodPhrase(here.index, state.method));
   }

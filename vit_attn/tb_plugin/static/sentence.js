@@ -25,6 +25,12 @@ export function sentenceOf(maps, state) {
   return `${column ? `What attends to ${query}` : `What ${query} attend${plural(maps, state.query) ? "" : "s"} to`}, ${through(maps, state)} (${name}).`;
 }
 
+/** What is seen of A and of B; once where it is the same. @param {string} a @param {string} b sentences */
+export function sentenceOfBoth(a, b) {
+  const inner = (/** @type {string} */ sentence) => sentence[0].toLowerCase() + sentence.slice(1);
+  return a === b ? `A and B: ${inner(a)}` : `A: ${inner(a).replace(/\.$/, ";")} B: ${inner(b)}`;
+}
+
 /** What to do next. @param {Maps} maps @param {State} state */
 export function invitation(maps, state) {
   const logged = loggedMethod(maps.index, state.method);
