@@ -62,8 +62,8 @@ def photograph(
 
 def chosen(frame: FrameLocator) -> str:
     """The method that the tab shows."""
-    buttons = frame.get_by_role("radiogroup", name="Method").locator("[aria-checked=true]")
-    return buttons.get_attribute("data-value") or ""
+    method = frame.locator(".chooser")
+    return method.get_attribute("data-value") or ""
 
 
 def value_at(frame: FrameLocator, place: tuple[int, int, int, int]) -> float:

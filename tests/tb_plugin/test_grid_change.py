@@ -55,7 +55,7 @@ def grid_of(frame, name="Map"):
 
 def chosen(frame):
     """The query as the sheet names it."""
-    return frame.locator(".sheet .detail").first.inner_text().split(", tokens")[0]
+    return frame.locator(".sheet .detail").first.inner_text().partition(": ")[2].split(", tokens")[0]
 
 
 def test_the_slider_moves_across_the_change_with_the_grid_of_each_step(tab, page):

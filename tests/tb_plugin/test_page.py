@@ -126,7 +126,7 @@ def test_numbers_on_the_page_are_those_of_python(tab, made_up, state):
 
 def test_a_real_training_is_shown_with_every_step_and_image(tab, address):
     frame = tab(run="", step=-1)
-    runs = frame.get_by_label("Run").locator("option").all_inner_texts()
+    runs = frame.get_by_label("Run").locator("option").evaluate_all("options => options.map(({ value }) => value)")
     trained = next(run for run in runs if run.startswith("trained/"))
     frame.get_by_label("Run").select_option(trained)
     thumbs = frame.get_by_role("radiogroup", name="Probe images").get_by_role("radio")

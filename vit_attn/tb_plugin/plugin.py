@@ -18,33 +18,44 @@ from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_
 SCRIPTS = (
     "index.js",
     "arithmetic.js",
+    "cell.js",
     "colour.js",
     "compare.js",
     "controls.js",
     "dom.js",
     "draw.js",
+    "enlarged.js",
     "faithfulness.js",
     "figure.js",
+    "grid.js",
+    "guide.js",
+    "guide_page.js",
+    "help.js",
     "keys.js",
+    "layout.js",
+    "lead.js",
     "loading.js",
     "matrix.js",
     "measures.js",
     "methods.js",
+    "names.js",
     "notes.js",
     "page.js",
     "regions.js",
     "save.js",
+    "sentence.js",
     "sheet.js",
     "source.js",
     "stage.js",
     "state.js",
     "strip.js",
+    "terms.js",
     "theme.js",
     "timeline.js",
     "view.js",
 )
 """Modules of the page; a fixed list, so that no path is ever joined from a request."""
-STATIC = {name: "text/javascript" for name in SCRIPTS} | {"style.css": "text/css"}
+STATIC = {name: "text/javascript" for name in SCRIPTS} | {"style.css": "text/css", "guide.html": "text/html"}
 """Explicit types, since Windows guesses others."""
 MOST_DIGITS = 18
 """Digits of a number in a request: steps have 64 bits."""

@@ -30,11 +30,20 @@ function interpolate(stops) {
 export const sequential = interpolate(SEQUENTIAL);
 export const diverging = interpolate(DIVERGING);
 
-/** @typedef {{low: number, high: number, colours: Colours, percent: boolean}} Scale */
+/** @typedef {{low: number, high: number, colours: Colours, percent: boolean, uniform?: number}} Scale uniform: 1/N, of fractions of attention */
+
+/** The scale of attention reaches at least this many times 1/N: were it the largest value, uniform attention would be all yellow, and noise would look like a pattern. */
+export const LEAST_TIMES = 4;
 
 /** From nothing to the largest value. @param {number} high @param {boolean} percent @returns {Scale} */
 export function scaleTo(high, percent) {
   return { low: 0, high: high > 0 ? high : 1, colours: sequential, percent };
+}
+
+/** Of a map: fractions of attention among so many tokens, or values without a unit. @param {number} most @param {boolean} percent @param {number} tokens @returns {Scale} */
+export function mapScale(most, percent, tokens) {
+  if (!percent) return scaleTo(most, false);
+  return { ...scaleTo(Math.max(most, Math.min(1, LEAST_TIMES / tokens)), true), uniform: 1 / tokens };
 }
 
 /** From less to more, with no change in the middle. @param {number} most @param {boolean} percent @param {number} least where the scale ends at the nearest @returns {Scale} */
@@ -73,6 +82,14 @@ export function format(value, percent) {
   const small = percent ? "<\u202f0.001" : number.toExponential(1);
   const text = size > 0 && size < 0.0005 ? (percent && number < 0 ? "−0.000" : small) : number.toFixed(digits);
   return `${text.replace("-", "−")}${percent ? "\u202f%" : ""}`;
+}
+
+/** A predicted probability as text. @param {number | null | undefined} value */
+export function probability(value) {
+  const percent = 100 * (value ?? NaN);
+  if (!Number.isFinite(percent)) return "not a number";
+  if (percent >= 99.5 && percent < 100) return ">99\u202f%";
+  return `${percent >= 9.95 ? percent.toFixed(0) : percent >= 1 ? percent.toFixed(1) : percent > 0 ? "<1" : "0"}\u202f%`;
 }
 
 /** @param {number} bytes */

@@ -71,3 +71,10 @@ export function compare(a, b, shownA, shownB, state) {
   const least = change.max > 0 ? `: less than ${format(RESOLUTION * most, percent)}, which 8 bits cannot tell` : "";
   return { change, scale, message: `no difference${least}` };
 }
+
+/** The largest value of a patch that is shown: colours are those of the patches, and a prefix token may have more. @param {Maps} maps @param {Shown | null} shown */
+export function mostOf({ grid, tokens }, shown) {
+  let most = 0;
+  for (let token = grid.prefix; shown && token < tokens; token++) if (shown.values[token] > most && !shown.hidden.has(token)) most = shown.values[token];
+  return most;
+}

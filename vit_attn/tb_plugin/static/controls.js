@@ -1,10 +1,14 @@
 // @ts-check
-/** The column of controls. */
+/** The column of controls; on a narrow page it folds into one line. */
 
-import { checkbox, h, segmented, setAttribute, setText, syncChildren } from "./dom.js";
+import { checkbox, chooser, fillSelect, h, segmented, setAttribute, setText } from "./dom.js";
+import { guideLink } from "./guide.js";
+import { helpButton } from "./help.js";
 import { showKeys } from "./keys.js";
-import { hasMethod, isByLayer, methodChoices } from "./methods.js";
+import { hasMethod, isByLayer, methodChoices, methodGroups } from "./methods.js";
+import { runLabels } from "./names.js";
 import { regionsOf } from "./regions.js";
+import { methodPhrase } from "./sentence.js";
 import { placeName } from "./view.js";
 
 export class Controls {
@@ -13,7 +17,7 @@ export class Controls {
     this.page = page;
     const set = page.store.set.bind(page.store);
     this.run = h("select", { "aria-label": "Run", onchange: () => set({ run: this.run.value, step: -1 }) });
-    this.method = segmented("Method", [], (method) => set({ method }));
+    this.method = chooser("Method", (method) => set({ method }));
     this.layer = h("select", { "aria-label": "Layer", onchange: () => set({ layer: Number(this.layer.value) }) });
     this.head = h("select", { "aria-label": "Head or fusion of heads", onchange: () => set({ head: headValue(this.head.value) }) });
     this.direction = segmented("Direction", [["from", "attends to"], ["to", "attended by"]], (direction) => set({ direction: /** @type {any} */ (direction) }));
@@ -26,28 +30,35 @@ export class Controls {
     this.theme = h("select", { "aria-label": "Light or dark", onchange: () => set({ theme: /** @type {any} */ (this.theme.value) }) },
       h("option", { value: "auto" }, "auto"), h("option", { value: "light" }, "light"), h("option", { value: "dark" }, "dark"));
     this.layerLabel = h("span", {}, "Layer");
+    this.summary = h("span", { class: "now" });
     this.element = this.build();
   }
 
   build() {
-    const field = (/** @type {string | Node} */ label, /** @type {Node[]} */ ...inside) => h("div", { class: "field" }, h("span", { class: "label" }, label), ...inside);
     this.live = h("div", { class: "live", hidden: true },
-      field("Method", this.method.element),
-      h("div", { class: "pair" }, field(this.layerLabel, this.layer), field("Heads", this.head)),
-      field("Query", this.direction.element),
-      h("div", { class: "field checks" }, this.hide.element, this.groundTruth.element, this.lines.element),
-      field("Map over image", this.opacity),
-      field("Compare", this.pin, this.pinned),
+      field("Method", "method", this.method.element),
+      h("div", { class: "pair" }, field(this.layerLabel, "layer", this.layer), field("Heads", "fusion", this.head)),
+      field("Query", "query", this.direction.element),
+      h("div", { class: "field checks" },
+        h("div", { class: "with-help" }, this.hide.element, helpButton("sinks")),
+        h("div", { class: "with-help" }, this.groundTruth.element, helpButton("truth")),
+        this.lines.element),
+      field("Map over image", "", this.opacity),
+      field("Compare", "compare", this.pin, this.pinned),
     );
-    return h("aside", { class: "side", "aria-label": "Controls" },
-      field("Run", this.run),
-      this.live,
-      h("div", { class: "field foot" },
-        h("button", { type: "button", onclick: () => this.page.save() }, "Save PNG"),
-        h("button", { type: "button", onclick: showKeys }, "Keys"),
-        this.theme,
-      ),
+    this.fold = h("details", { open: true },
+      h("summary", {}, h("b", {}, "Controls"), " ", this.summary),
+      h("div", { class: "fields" },
+        field("Run", "", this.run),
+        this.live,
+        h("div", { class: "field foot" },
+          h("button", { type: "button", onclick: () => this.page.save() }, "Save PNG"),
+          h("button", { type: "button", onclick: showKeys }, "Keys"),
+          guideLink(this.page.source),
+          this.theme,
+        )),
     );
+    return h("aside", { class: "side", "aria-label": "Controls" }, this.fold);
   }
 
   togglePin() {
@@ -64,17 +75,32 @@ export class Controls {
 
   draw() {
     const { runs, here, state } = this.page;
-    syncChildren(this.run, runs, () => h("option"), (option, { name, problem }) => {
-      option.value = name;
-      setText(option, problem ? `${name} (${problem})` : name);
-    });
-    this.run.value = state.run;
+    const labels = runLabels(runs.map(({ name }) => name));
+    fillSelect(this.run, runs.map(({ name, problem }, i) => ({ value: name, text: problem ? `${labels[i]} (${problem})` : labels[i], title: name })), state.run);
+    setAttribute(this.run, "title", state.run);
     this.run.disabled = !runs.length;
     if (this.live) this.live.hidden = !here;
     if (!here) return;
-    this.method.offer(methodChoices(here.index));
-    this.method.update(state.method, (name) => hasMethod(here.index, name) || state.method === name);
+    setText(this.summary, `${methodPhrase(here.index, state.method)} · ${labels[runs.findIndex(({ name }) => name === state.run)] ?? state.run}`);
+    this.method.update(methodGroups(here.index), state.method, (name) => hasMethod(here.index, name) || state.method === name);
     setAttribute(this.method.element, "title", here.index.relevance ? "" : "No relevance was logged for this step");
+    this.drawLayers(here);
+    this.direction.update(state.query === "pool" ? "from" : state.direction, (way) => way === "from" || state.query !== "pool");
+    setAttribute(this.direction.element, "title", state.query === "pool" ? "No token attends to the pooled row: choose a token" : "");
+    this.hide.input.checked = state.hide;
+    this.groundTruth.input.checked = state.groundTruth;
+    /** @type {HTMLElement} */ (this.groundTruth.element.parentElement).hidden = !regionsOf(here.about).length;
+    this.lines.input.checked = state.grid;
+    this.opacity.valueAsNumber = state.opacity;
+    setText(this.pin, state.pin ? "Unpin A" : "Pin this as A");
+    const { pinned } = this.page;
+    setText(this.pinned, state.pin ? `A: ${placeName(pinned ?? { place: state.pin })}` : "Then go to another step, or to another run of the same images.");
+    this.theme.value = state.theme;
+  }
+
+  /** @param {import("./view.js").Maps} here */
+  drawLayers(here) {
+    const { state } = this.page;
     setText(this.layerLabel, state.method === "rollout" ? "Up to layer" : "Layer");
     const layers = here.index.layers.map((_, i) => ({ value: String(i), text: String(i + 1) }));
     fillSelect(this.layer, layers, String(here.layerOf(state)));
@@ -83,27 +109,12 @@ export class Controls {
     const single = Array.from({ length: heads }, (_, i) => ({ value: String(i), text: `head ${i + 1}` }));
     const fusions = ["mean", "max", "min"].map((value) => ({ value, text: `${value} of all` }));
     fillSelect(this.head, [...fusions, ...single], String(here.headOf(state)));
-    this.direction.update(state.query === "pool" ? "from" : state.direction, (way) => way === "from" || state.query !== "pool");
-    setAttribute(this.direction.element, "title", state.query === "pool" ? "No token attends to the pooled row: choose a token" : "");
-    this.hide.input.checked = state.hide;
-    this.groundTruth.input.checked = state.groundTruth;
-    this.groundTruth.element.hidden = !regionsOf(here.about).length;
-    this.lines.input.checked = state.grid;
-    this.opacity.valueAsNumber = state.opacity;
-    setText(this.pin, state.pin ? "Unpin A" : "Pin this as A");
-    const { pinned } = this.page;
-    setText(this.pinned, state.pin ? `A: ${placeName(pinned ?? { place: state.pin })}` : "Then go to another step, or to another run of the same images.");
-    this.theme.value = state.theme;
   }
 }
 
-/** @param {HTMLSelectElement} select @param {{value: string, text: string}[]} options @param {string} chosen */
-function fillSelect(select, options, chosen) {
-  syncChildren(select, options, () => h("option"), (option, { value, text }) => {
-    option.value = value;
-    setText(option, text);
-  });
-  select.value = chosen;
+/** A control under its label, with help on a term. @param {string | Node} label @param {string} term of terms.js; "" for none @param {Node[]} inside */
+export function field(label, term, ...inside) {
+  return h("div", { class: "field" }, h("div", { class: "label" }, h("span", {}, label), ...(term ? [helpButton(term)] : [])), ...inside);
 }
 
 /** @param {string} value @returns {import("./arithmetic.js").Head} */

@@ -86,6 +86,61 @@ export function segmented(label, choices, choose) {
   return { element: group, offer, update };
 }
 
+/** @typedef {[string, [string, string][]]} Group its name, and value and text of each choice */
+
+/** More choices than this are a menu instead of a row of buttons. */
+const MOST_BUTTONS = 4;
+
+/**
+ * One of several choices in groups: a row of buttons, or a menu where they are many.
+ * @param {string} label
+ * @param {(value: string) => void} choose
+ */
+export function chooser(label, choose) {
+  const buttons = segmented(label, [], choose);
+  const menu = h("select", { "aria-label": label, onchange: () => choose(menu.value) });
+  const element = h("div", { class: "chooser" }, buttons.element, menu);
+  /** @param {Group[]} groups @param {string} chosen @param {(value: string) => boolean} possible */
+  const update = (groups, chosen, possible) => {
+    const all = groups.flatMap(([, choices]) => choices);
+    const many = all.length > MOST_BUTTONS;
+    buttons.element.hidden = many;
+    menu.hidden = !many;
+    buttons.offer(many ? [] : all);
+    buttons.update(chosen, possible);
+    if (many) fillGroups(menu, groups, chosen, possible);
+    setAttribute(element, "data-value", chosen);
+  };
+  return { element, update };
+}
+
+/** @param {HTMLSelectElement} select @param {Group[]} groups @param {string} chosen @param {(value: string) => boolean} possible */
+function fillGroups(select, groups, chosen, possible) {
+  syncChildren(select, groups, () => h("optgroup"), (group, [label, choices]) => {
+    setAttribute(group, "label", label);
+    fillOptions(group, choices.map(([value, text]) => ({ value, text })));
+    for (const option of /** @type {HTMLCollectionOf<HTMLOptionElement>} */ (group.children)) option.disabled = !possible(option.value);
+  });
+  select.value = chosen;
+}
+
+/** @typedef {{value: string, text: string, title?: string}} Option */
+
+/** @param {HTMLElement} parent @param {Option[]} options */
+function fillOptions(parent, options) {
+  syncChildren(parent, options, () => h("option"), (option, { value, text, title }) => {
+    option.value = value;
+    setText(option, text);
+    setAttribute(option, "title", title);
+  });
+}
+
+/** @param {HTMLSelectElement} select @param {Option[]} options @param {string} chosen */
+export function fillSelect(select, options, chosen) {
+  fillOptions(select, options);
+  select.value = chosen;
+}
+
 /** @param {string} label @param {(checked: boolean) => void} choose @param {string} [hint] */
 export function checkbox(label, choose, hint) {
   const input = h("input", { type: "checkbox", onchange: () => choose(input.checked) });

@@ -7,10 +7,14 @@ import { colourAt } from "./colour.js";
 /** @typedef {{rows: number, cols: number, prefix: number, height: number, width: number}} Grid */
 /** @typedef {{patch: number, kind: "query" | "hover" | "answer" | "region", name?: string}} Mark region: of the ground truth, besides the answer */
 
+/** Pixels of the screen a CSS pixel, two at most. */
+function density() {
+  return Math.min(window.devicePixelRatio || 1, 2);
+}
+
 /** Give a canvas the pixels of its place on the screen. @param {HTMLCanvasElement} canvas @param {number} aspect width over height */
 export function fit(canvas, aspect) {
-  const ratio = Math.min(window.devicePixelRatio || 1, 2);
-  const width = Math.max(1, Math.round(canvas.clientWidth * ratio));
+  const width = Math.max(1, Math.round(canvas.clientWidth * density()));
   const height = Math.max(1, Math.round(width / aspect));
   if (canvas.width !== width || canvas.height !== height) {
     canvas.width = width;
@@ -104,7 +108,7 @@ function crossOut(context, [x, y, width, height]) {
 /** Outlines of patches, seen on any colour. @param {HTMLCanvasElement} canvas @param {Grid} grid @param {Mark[]} marks @param {string} accent */
 export function paintMarks(canvas, grid, marks, accent) {
   const context = fit(canvas, grid.width / grid.height);
-  const unit = Math.max(1, canvas.width / 360);
+  const unit = Math.max(density(), canvas.width / 360);
   for (const { patch, kind } of marks) {
     if (patch < 0) continue;
     const [x, y, width, height] = cell(canvas, grid, patch);
@@ -121,21 +125,21 @@ export function paintMarks(canvas, grid, marks, accent) {
   for (const { patch, name } of marks) { // over all outlines, so that none hides a name
     if (patch < 0 || !name) continue;
     const [x, y, width, height] = cell(canvas, grid, patch);
-    tag(context, name, x + width / 2, y < 16 * unit ? y + height + 2 * unit : y - 13 * unit, unit);
+    tag(context, name, x + width / 2, y < 18 * unit ? y + height + 2 * unit : y - 15 * unit, unit);
   }
 }
 
 /** @param {CanvasRenderingContext2D} context @param {string} text @param {number} centre @param {number} top @param {number} unit */
 function tag(context, text, centre, top, unit) {
   context.setLineDash([]);
-  context.font = `${10 * unit}px Roboto, system-ui, sans-serif`;
+  context.font = `${12 * unit}px Roboto, system-ui, sans-serif`;
   const width = context.measureText(text).width + 6 * unit;
   const left = Math.min(Math.max(0, centre - width / 2), context.canvas.width - width);
   context.fillStyle = "rgb(0 0 0 / 0.8)";
-  context.fillRect(left, top, width, 12.5 * unit);
+  context.fillRect(left, top, width, 14.5 * unit);
   context.fillStyle = "#fff";
   context.textBaseline = "middle";
-  context.fillText(text, left + 3 * unit, top + 6.7 * unit);
+  context.fillText(text, left + 3 * unit, top + 7.7 * unit);
 }
 
 /** @param {HTMLCanvasElement} canvas @param {Float32Array} matrix @param {Scale} scale @param {Set<number>} hidden keys that are left out */

@@ -126,11 +126,12 @@ export class Figure {
   }
 }
 
-/** A colour bar with its numbers. */
+/** A colour bar with its numbers, and a tick at uniform attention. */
 export function barElement() {
   const canvas = h("canvas", { "aria-hidden": "true" });
   const numbers = [h("span"), h("span"), h("span")];
-  const element = h("div", { class: "bar" }, canvas, h("div", { class: "numbers" }, ...numbers));
+  const tick = h("div", { class: "tick" });
+  const element = h("div", { class: "bar" }, tick, canvas, h("div", { class: "numbers" }, ...numbers));
   /** @param {Scale | null} scale */
   const draw = (scale) => {
     element.style.visibility = scale ? "" : "hidden";
@@ -138,6 +139,11 @@ export function barElement() {
     paintBar(canvas, scale);
     const values = [scale.low, (scale.low + scale.high) / 2, scale.high];
     values.forEach((value, i) => setText(numbers[i], format(value, scale.percent)));
+    const { uniform = 0, high } = scale;
+    setText(tick, uniform ? `uniform 1/${Math.round(1 / uniform)} = ${format(uniform, true)}` : "");
+    const late = uniform / high > 0.5;
+    tick.classList.toggle("late", late);
+    tick.style.setProperty("--at", `${100 * (late ? 1 - uniform / high : uniform / high)}%`);
   };
   return { element, draw };
 }

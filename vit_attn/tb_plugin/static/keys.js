@@ -20,6 +20,7 @@ const KEYS = [
   ["q", "back to the pooled row", (page) => page.store.set({ query: "pool" })],
   ["c", "compare: pin as A, or unpin", (page) => page.controls?.togglePin()],
   ["s", "save the view as PNG", (page) => page.save()],
+  ["Escape", "close the enlarged head", (page) => page.sheet?.enlarged.close()],
   ["?", "these keys", () => showKeys()],
 ];
 

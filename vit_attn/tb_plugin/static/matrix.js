@@ -1,10 +1,11 @@
 // @ts-check
 /** Every token against every token: rows are queries, columns keys. */
 
-import { scaleTo } from "./colour.js";
+import { mapScale } from "./colour.js";
 import { h, setAttribute, setText } from "./dom.js";
 import { paintCross, paintMatrix } from "./draw.js";
 import { barElement } from "./figure.js";
+import { helpButton } from "./help.js";
 import { isClassSpecific, loggedMethod } from "./methods.js";
 
 export class Matrix {
@@ -18,7 +19,7 @@ export class Matrix {
     this.base = h("canvas", { class: "base square", "aria-hidden": "true" });
     this.marks = h("canvas", { class: "marks square", tabindex: 0, role: "application", "aria-roledescription": "matrix" });
     this.missing = h("p", { class: "missing", hidden: true });
-    this.axes = h("p", { class: "axes" }, "rows: query ↓ · columns: key →");
+    this.axes = h("p", { class: "axes" }, "rows: query ↓ · columns: key → ", helpButton("matrix"));
     this.bar = barElement();
     this.element = h("figure", { "data-name": "Matrix" },
       h("figcaption", {}, h("b", {}, "Matrix"), " ", this.detail),
@@ -71,7 +72,7 @@ export class Matrix {
     if (!this.values) return this.bar.draw(null);
     let most = 0;
     for (let i = 0; i < this.values.length; i++) if (this.values[i] > most && !hidden.has(i % here.tokens)) most = this.values[i];
-    const scale = scaleTo(most, !isClassSpecific(here.index, state.method));
+    const scale = mapScale(most, !isClassSpecific(here.index, state.method), here.tokens);
     paintMatrix(this.base, this.values, scale, hidden);
     this.bar.draw(scale);
   }

@@ -13,6 +13,12 @@ export function methodChoices(index) {
   return [...COMPUTED, ...logged.map(({ name, label }) => /** @type {[string, string]} */ ([name, label]))];
 }
 
+/** The same in groups: those for a class, and those that are the same for each class. @param {Logged} index @returns {import("./dom.js").Group[]} */
+export function methodGroups(index) {
+  const of = (/** @type {boolean} */ specific) => methodChoices(index).filter(([name]) => isClassSpecific(index, name) === specific);
+  return [["For a class (class-specific)", of(true)], ["Attention alone (class-agnostic)", of(false)]];
+}
+
 /** A method whose map of the pooled row was logged; nothing for those that the page computes. @param {Logged} index @param {string} name */
 export function loggedMethod(index, name) {
   return index.methods?.find((method) => method.rows && method.name === name);

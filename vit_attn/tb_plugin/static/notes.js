@@ -1,9 +1,10 @@
 // @ts-check
 /** Caveats of the view: sums, what is hidden, what the method ignores, comparison with baselines. */
 
-import { format, megabytes } from "./colour.js";
+import { LEAST_TIMES, format, megabytes } from "./colour.js";
 import { h, setText, syncChildren } from "./dom.js";
 import { faithfulnessNotes } from "./faithfulness.js";
+import { helpButton } from "./help.js";
 import { sinkThreshold } from "./measures.js";
 import { isClassSpecific, loggedMethod } from "./methods.js";
 import { regionsOf } from "./regions.js";
@@ -17,7 +18,8 @@ export class Notes {
   constructor(page) {
     this.page = page;
     this.list = h("ul");
-    this.element = h("section", { class: "notes", "aria-label": "Caveats of this view" }, this.list);
+    const terms = [helpButton("faithfulness", "deletion and insertion"), helpButton("baselines", "baselines"), helpButton("prefix", "prefix tokens"), helpButton("sinks", "sinks"), helpButton("uniformly", "uniform")];
+    this.element = h("section", { class: "notes", "aria-label": "Caveats of this view" }, h("div", { class: "head" }, h("h2", {}, "Notes"), ...terms), this.list);
   }
 
   draw() {
@@ -26,6 +28,7 @@ export class Notes {
     if (!here) return;
     const notes = [...(shown ? sums(here, shown, state) : []), method(here, state, store.state.method), ...faithfulnessNotes(here, state)];
     if (state.groundTruth && shown) notes.push(groundTruth(here, shown, state));
+    if (shown && stage?.scale) notes.push(scaleNote(here, stage.scale, shown));
     if (here.index.note) notes.push(here.index.note);
     const message = pinned && stage?.comparison?.message;
     if (message) notes.push(`A is ${placeName(pinned)}. B − A: ${message}.`);
@@ -90,6 +93,15 @@ function groundTruth(here, shown, state) {
     return `${name}${isAnswer ? " (answer)" : ""} ${format(mass, !isClassSpecific(here.index, state.method))}, ${rankOf(ofPatches, best, " patches")}`;
   });
   return parts.length ? `Ground truth: ${parts.join("; ")}.` : "";
+}
+
+/** Where the colours end, if not at the largest value. @param {Maps} here @param {import("./colour.js").Scale} scale @param {Shown} shown */
+export function scaleNote(here, scale, shown) {
+  const beyond = here.index.prefix.filter((_, token) => shown.values[token] > scale.high && !shown.hidden.has(token));
+  if (beyond.length) return `Colours reach up to ${format(scale.high, scale.percent)}, for the patches; ${beyond.join(", ")} ${beyond.length > 1 ? "have" : "has"} more.`;
+  const most = shown.values.reduce((a, b) => Math.max(a, b), 0);
+  if (!scale.uniform || most >= scale.high || scale.high > 1.001 * LEAST_TIMES * scale.uniform) return "";
+  return `The largest value, ${format(most, true)}, is less than ${LEAST_TIMES} × uniform attention (1/${here.tokens} = ${format(scale.uniform, true)}). Colours reach up to that all the same, so that small differences do not look large.`;
 }
 
 /** What is loaded. @param {Maps} here @param {Maps | null} pinned @param {boolean} complete */

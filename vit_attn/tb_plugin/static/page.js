@@ -4,6 +4,8 @@
 import { Controls } from "./controls.js";
 import { h, setText } from "./dom.js";
 import { onKey } from "./keys.js";
+import { followWidth, takeFocus } from "./layout.js";
+import { Lead } from "./lead.js";
 import { loadImage, loadMaps, nearestStep } from "./loading.js";
 import { Notes } from "./notes.js";
 import { savePicture } from "./save.js";
@@ -18,6 +20,7 @@ import { Timeline } from "./timeline.js";
 /** @typedef {{token: number} | {query: number, key: number} | null} Hover a token beside the query, or a cell of the matrix */
 
 const POLL_SECONDS = 10;
+const MESSAGE_MS = 6000;
 const FOR_DATA = new Set(["run", "step", "image", "pin"]);
 
 export class Page {
@@ -39,6 +42,7 @@ export class Page {
     /** @type {Hover} */
     this.hover = null;
     this.generation = 0;
+    this.quiet = 0;
     this.unreachable = false;
     this.everything = false; // whether all layers are loaded, however many bytes they are
     this.build(root);
@@ -54,20 +58,26 @@ export class Page {
   build(root) {
     this.root = root;
     this.controls = new Controls(this);
+    this.lead = new Lead(this);
     this.strip = new Strip(this);
     this.timeline = new Timeline(this);
     this.stage = new Stage(this);
     this.sheet = new Sheet(this);
     this.notes = new Notes(this);
+    /** What is drawn of the maps, from top to bottom. @type {{element: HTMLElement, draw: () => void}[]} */
+    this.views = [this.strip, this.timeline, this.stage, this.sheet, this.notes];
     this.alertText = h("span");
     this.alert = h("div", { class: "alert", role: "alert", hidden: true }, this.alertText, h("button", { type: "button", onclick: () => this.retry() }, "Try again"));
     this.empty = h("p", { class: "empty", hidden: true });
-    this.parts = h("div", { class: "parts", hidden: true }, this.strip.element, this.timeline.element, this.stage.element, this.sheet.element, this.notes.element);
-    const main = h("main", {}, this.alert, this.empty, this.parts);
+    this.parts = h("div", { class: "parts", hidden: true }, ...this.views.map(({ element }) => element));
+    this.message = h("p", { class: "toast", role: "status" });
+    const main = h("main", { tabindex: -1 }, this.alert, this.lead.element, this.empty, this.parts, this.message);
     root.replaceChildren(h("div", { class: "app" }, this.controls.element, main));
     root.addEventListener("keydown", (event) => onKey(this, event));
-    new ResizeObserver(() => requestAnimationFrame(() => this.stage?.draw())).observe(main);
+    new ResizeObserver(() => requestAnimationFrame(() => this.resized())).observe(main);
+    followWidth(this);
     followTheme(this);
+    takeFocus(root, main);
   }
 
   /** Load the view, and ask for new runs and steps from then on. */
@@ -201,6 +211,18 @@ export class Page {
     this.stage?.drawMarks();
   }
 
+  /** Say, and show for some seconds, what changed besides what was clicked. @param {string} text */
+  say(text) {
+    clearTimeout(this.quiet);
+    if (this.message) setText(this.message, text);
+    this.quiet = setTimeout(() => this.message && setText(this.message, ""), MESSAGE_MS);
+  }
+
+  resized() {
+    this.stage?.draw();
+    this.sheet?.arrange();
+  }
+
   draw() {
     const nothing = !this.runs.length && this.alert?.hidden;
     if (this.empty) {
@@ -210,10 +232,8 @@ export class Page {
     if (this.parts) this.parts.hidden = !this.here;
     this.drawAround();
     if (!this.here) return;
-    this.strip?.draw();
-    this.stage?.draw();
-    this.sheet?.draw();
-    this.notes?.draw();
+    for (const view of this.views ?? []) view.draw();
+    this.lead?.draw();
     if (!performance.getEntriesByName("first view").length) performance.mark("first view"); // for scripts/bench_plugin.py
   }
 

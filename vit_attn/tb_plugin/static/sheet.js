@@ -1,14 +1,18 @@
 // @ts-check
-/** Every head of every layer as a small map for the chosen query: click one to see it large. */
+/** Every head of every layer as a small map for the chosen query: click one to see it large, in place. */
 
-import { format, scaleTo } from "./colour.js";
-import { checkbox, h, segmented, setAttribute, setText, syncChildren } from "./dom.js";
+import { mapScale } from "./colour.js";
+import { checkbox, h, segmented, setText, syncChildren } from "./dom.js";
 import { paintSmall } from "./draw.js";
+import { Enlarged } from "./enlarged.js";
+import { helpButton } from "./help.js";
+import { FLAGS, makeCell, updateCell } from "./cell.js";
+import { arrangement, neighbour } from "./grid.js";
 import { sinkThreshold } from "./measures.js";
+import { methodPhrase } from "./sentence.js";
 import { tokenName } from "./view.js";
 
-/** @typedef {import("./measures.js").Measures} Measures */
-/** @typedef {{layer: number, head: number, measures: Measures}} Cell */
+/** @typedef {import("./cell.js").Cell} Cell */
 
 export class Sheet {
   /** @param {import("./page.js").Page} page */
@@ -19,33 +23,42 @@ export class Sheet {
     this.common = checkbox("one scale", (common) => set({ common }), "All small maps on one colour scale, else each on its own");
     this.query = h("span", { class: "detail" });
     this.sinkNote = h("span");
-    this.cells = h("div", { class: "cells", role: "group", "aria-label": "Heads" });
-    this.cells.addEventListener("keydown", (event) => this.key(event));
+    this.enlarged = new Enlarged(page);
+    this.columns = h("div", { class: "headings", "aria-hidden": "true" });
+    this.rows = h("div", { class: "headings", "aria-hidden": "true" });
+    this.buttons = h("div", { class: "buttons", role: "group", "aria-label": "Heads" });
+    this.cells = h("div", { class: "cells" }, this.columns, this.rows, this.buttons, this.enlarged.element);
+    this.buttons.addEventListener("keydown", (event) => this.key(event));
     /** @type {Cell[]} */
     this.order = [];
     this.element = h("section", { class: "sheet", "aria-label": "Layers and heads" },
-      h("div", { class: "head" }, h("b", {}, "Layers × heads"), this.query, h("span", { class: "space" }), this.sort.element, this.common.element), this.cells,
-      h("p", { class: "legend" }, h("span", { class: "flag uniform" }, "uniform"), "entropy at least 97 % of the largest possible in this image ",
-        h("span", { class: "flag concentrated" }, "concentrated"), "one token gets at least half of all its attention in this image ",
-        h("span", { class: "flag sink" }, "sink"), "concentrated on a token that is attended to whatever the image shows", this.sinkNote));
+      h("div", { class: "head" }, h("h2", {}, "Layers × heads"), this.query, h("span", { class: "space" }), this.sort.element, this.common.element), this.cells, this.legend());
+  }
+
+  legend() {
+    const flag = (/** @type {string} */ name) => h("span", { class: `flag ${name}` }, h("span", { class: "sign", "aria-hidden": "true" }, FLAGS[name]), h("span", { class: "word" }, name));
+    const entry = (/** @type {string} */ name, /** @type {(string | Node)[]} */ ...meaning) => h("span", { class: "entry" }, flag(name), " ", ...meaning);
+    return h("div", { class: "legend" },
+      entry("uniform", "entropy at least 97 % of the largest possible in this image"),
+      entry("concentrated", "one token gets at least half of all its attention in this image"),
+      entry("sink", "concentrated on a token that is attended to whatever the image shows", this.sinkNote),
+      h("span", { class: "entry" }, helpButton("entropy", "entropy"), helpButton("distance", "distance"), helpButton("sink", "largest fraction"), helpButton("sinks", "sinks")));
   }
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    const columns = this.page.state.sort === "network" ? Math.max(...(this.page.here?.index.heads ?? [1])) : this.perRow();
-    const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
-    const buttons = [.../** @type {NodeListOf<HTMLElement>} */ (this.cells.querySelectorAll(".small"))];
-    if (!by) return;
+    const buttons = [.../** @type {HTMLCollectionOf<HTMLElement>} */ (this.buttons.children)];
+    const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
+    const next = neighbour(this.order, at, event.key, this.page.state.sort === "network" ? 0 : this.perRow());
+    if (next < 0) return;
     event.preventDefault();
     event.stopPropagation();
-    const at = buttons.indexOf(/** @type {HTMLElement} */ (document.activeElement));
-    buttons[Math.min(buttons.length - 1, Math.max(0, at + by))]?.focus();
+    buttons[next].focus();
   }
 
   /** Cells in a line, where they wrap. */
   perRow() {
-    const buttons = [.../** @type {NodeListOf<HTMLElement>} */ (this.cells.querySelectorAll(".small"))];
-    return Math.max(1, buttons.filter((button) => button.offsetTop === buttons[0].offsetTop).length);
+    return Math.max(1, getComputedStyle(this.cells).gridTemplateColumns.split(" ").length);
   }
 
   /** @returns {Cell[]} */
@@ -53,8 +66,7 @@ export class Sheet {
     const { here, state } = this.page;
     const all = (here?.measures() ?? []).flatMap((heads, layer) => heads.map((measures, head) => ({ layer, head, measures })));
     const by = state.sort;
-    if (by === "network") return all;
-    return all.sort((a, b) => b.measures[by] - a.measures[by]);
+    return by === "network" ? all : all.sort((a, b) => b.measures[by] - a.measures[by]);
   }
 
   draw() {
@@ -62,56 +74,83 @@ export class Sheet {
     if (!here) return;
     this.sort.update(state.sort);
     this.common.input.checked = state.common;
+    this.drawTexts(here);
+    if (state.query !== "pool" && state.query >= here.tokens) return;
+    this.order = this.sorted();
+    const maps = this.order.map(({ layer, head }) => this.maps(layer, head));
+    const highest = maps.map((sides) => Math.max(...sides.map((side) => side?.reduce((a, b) => (b > a ? b : a), 0) ?? 0)));
+    const most = highest.reduce((a, b) => Math.max(a, b), 0);
+    syncChildren(this.buttons, this.order, (i) => makeCell(() => this.choose(this.order[i])), (button, cell, i) => {
+      const scale = mapScale(state.common ? most : highest[i], true, here.tokens);
+      syncChildren(/** @type {HTMLElement} */ (button.firstElementChild), maps[i], () => h("canvas", { "aria-hidden": "true" }), (canvas, values) => paintSmall(canvas, values ?? new Float32Array(here.grid.rows * here.grid.cols).fill(NaN), here.grid, scale));
+      updateCell(button, cell, here, state, highest[i]);
+    });
+    const chosen = this.order.findIndex(({ layer, head }) => state.method === "raw" && here.layerOf(state) === layer && here.headOf(state) === head);
+    [...this.buttons.children].forEach((button, i) => (/** @type {HTMLElement} */ (button).tabIndex = i === Math.max(0, chosen) ? 0 : -1));
+    this.enlarged.draw(this.order[chosen]);
+    this.arrange();
+  }
+
+  /** @param {import("./view.js").Maps} here */
+  drawTexts(here) {
+    const { pinned, state } = this.page;
     const way = state.direction === "to" && state.query !== "pool" ? "tokens that attend to it" : "tokens that it attends to";
-    setText(this.query, `${tokenName(here.index, state.query)}, ${way}`);
+    const sides = pinned && this.comparable ? "; left A, right B" : "";
+    const despite = state.method === "raw" ? "" : `, whatever the method above (${methodPhrase(here.index, state.method)})`;
+    setText(this.query, `raw attention of each head${despite}: ${tokenName(here.index, state.query)}, ${way}${sides}`);
     const { sinks } = here.index;
     const how = sinks?.layers ? `in nine of ten of ${sinks.images} images, ${sinkThreshold(here.tokens)}` : `unknown here: it takes four different images, and ${sinks?.images ?? "none"} ${sinks?.images === 1 ? "was" : "were"} compared`;
     setText(this.sinkNote, ` (${how})`);
-    if (state.query !== "pool" && state.query >= here.tokens) return;
-    this.order = this.sorted();
-    const wrapped = state.sort !== "network";
-    this.cells.classList.toggle("wrapped", wrapped);
-    this.cells.style.setProperty("--heads", String(Math.max(...here.index.heads)));
-    const values = this.order.map(({ layer, head }) => here.small(state, layer, head));
-    const highest = values.map((each) => each.reduce((a, b) => (b > a ? b : a), 0));
-    const most = highest.reduce((a, b) => Math.max(a, b), 0);
-    syncChildren(this.cells, this.order, (i) => this.make(i), (button, cell, i) => {
-      paintSmall(/** @type {HTMLCanvasElement} */ (button.firstElementChild), values[i], here.grid, scaleTo(state.common ? most : highest[i], true));
-      this.update(button, cell, highest[i], wrapped);
-    });
   }
 
-  /** @param {number} i */
-  make(i) {
-    const choose = () => {
-      const { layer, head } = this.order[i];
-      this.page.store.set({ method: "raw", layer, head });
-    };
-    return h("button", { type: "button", class: "small", onclick: choose },
-      h("canvas", { "aria-hidden": "true" }), h("span", { class: "name" }), h("span", { class: "flag" }));
+  /** Whether A has the same patches, so that its small maps can stand beside those of B. */
+  get comparable() {
+    const { here, pinned } = this.page;
+    return Boolean(here && pinned && pinned.gridName === here.gridName);
   }
 
-  /** @param {HTMLElement} button @param {Cell} cell @param {number} highest @param {boolean} wrapped */
-  update(button, { layer, head, measures }, highest, wrapped) {
+  /** Small maps of a head: that of A where two are compared, and the one that is shown. @param {number} layer @param {number} head @returns {(Float32Array | null)[]} */
+  maps(layer, head) {
+    const { here, pinned, stage, state } = this.page;
+    if (!here) return [];
+    const own = here.small(state, layer, head);
+    if (!pinned || !this.comparable) return [own];
+    const there = (pinned.layers[layer]?.heads ?? 0) > head;
+    return [there ? pinned.small({ ...state, query: stage?.queryIn(pinned) ?? state.query }, layer, head) : null, own];
+  }
+
+  /** @param {Cell} cell */
+  choose({ layer, head }) {
+    const { here, state, store } = this.page;
+    if (!here) return;
+    if (state.method !== "raw") this.page.say(`The method is now raw attention, of layer ${layer + 1}, head ${head + 1}; it was ${methodPhrase(here.index, state.method)}.`);
+    this.enlarged.open(state.method);
+    store.set({ method: "raw", layer, head });
+    this.draw(); // the head may have been chosen before
+    this.enlarged.figures[1].element.scrollIntoView({ block: "nearest" });
+  }
+
+  /** Give each cell its place, by layers and heads or one after another, over the whole width. */
+  arrange() {
     const { here, state } = this.page;
     if (!here) return;
-    const chosen = state.method === "raw" && here.layerOf(state) === layer && here.headOf(state) === head;
-    const flag = measures.uniform ? "uniform" : !measures.concentrated ? "" : here.isSink(layer, head, measures.sinkToken) ? "sink" : "concentrated";
-    const numbers = { network: "", entropy: measures.entropy.toFixed(2), distance: `${measures.distance.toFixed(1)} px`, sink: format(measures.sink, true) };
-    setText(button.children[1], wrapped ? `${layer + 1}·${head + 1}  ${numbers[state.sort]}` : head === 0 ? `layer ${layer + 1} · 1` : `${head + 1}`);
-    setText(button.children[2], flag);
-    button.className = `small ${flag}`;
-    button.children[2].className = `flag ${flag}`;
-    button.style.gridColumn = wrapped ? "" : String(head + 1);
-    button.style.gridRow = wrapped ? "" : String(layer + 1);
-    const words = `layer ${layer + 1}, head ${head + 1}: entropy ${measures.entropy.toFixed(2)} nats, ${format(measures.normalisedEntropy, true)} of the largest; ` +
-      `distance ${measures.distance.toFixed(1)} pixels; largest fraction of its attention ${format(measures.sink, true)}, on ${tokenName(here.index, measures.sinkToken)}; ` +
-      `largest value here ${format(highest, true)}${flag ? `; ${flag}` : ""}`;
-    setAttribute(button, "aria-label", words);
-    setAttribute(button, "title", words);
-    setAttribute(button, "aria-pressed", chosen);
-    const first = this.order[0]?.layer === layer && this.order[0]?.head === head;
-    const anyChosen = state.method === "raw" && typeof here.headOf(state) === "number";
-    button.tabIndex = (anyChosen ? chosen : first) ? 0 : -1;
+    const wrapped = state.sort !== "network";
+    this.cells.classList.toggle("wrapped", wrapped);
+    this.cells.classList.toggle("two", this.comparable);
+    const opened = this.enlarged.element.hidden ? undefined : this.enlarged.cell;
+    const layout = arrangement(here.index.heads, this.element.clientWidth, this.comparable, opened?.layer);
+    this.cells.style.gridTemplateColumns = wrapped ? "" : layout.columns;
+    this.cells.style.maxWidth = wrapped ? "" : `${layout.width}px`;
+    const title = (/** @type {string} */ text) => h("span", {}, text);
+    syncChildren(this.columns, wrapped ? [] : layout.heads, () => title(""), (label, { text, area }) => { setText(label, text); label.style.gridArea = area; });
+    syncChildren(this.rows, wrapped ? [] : layout.layers, () => title(""), (label, { text, area }) => { setText(label, text); label.style.gridArea = area; });
+    this.order.forEach(({ layer, head }, i) => {
+      const button = /** @type {HTMLElement} */ (this.buttons.children[i]);
+      button.style.gridArea = wrapped ? "" : layout.cell(layer, head);
+      button.style.order = String(i);
+    });
+    const at = this.order.findIndex(({ layer, head }) => layer === opened?.layer && head === opened?.head);
+    this.enlarged.element.style.gridRow = wrapped ? "" : layout.enlarged;
+    this.enlarged.element.style.order = String(at);
   }
 }

@@ -1,12 +1,13 @@
 // @ts-check
 /** The pictures side by side: the image, its map or the two that are compared, and the matrix. */
 
-import { format, scaleTo } from "./colour.js";
-import { compare, sameTokens } from "./compare.js";
+import { format, mapScale, probability } from "./colour.js";
+import { compare, mostOf, sameTokens } from "./compare.js";
 import { h, setText } from "./dom.js";
 import { Figure } from "./figure.js";
 import { Matrix } from "./matrix.js";
 import { isByLayer, isClassSpecific, methodLabel } from "./methods.js";
+import { runLabels } from "./names.js";
 import { regionsOf } from "./regions.js";
 import { imageNumber, rankOf, tokenName } from "./view.js";
 
@@ -31,6 +32,8 @@ export class Stage {
     this.shown = null;
     /** @type {Shown | null} */
     this.shownA = null;
+    /** @type {import("./colour.js").Scale | null} of both sides */
+    this.scale = null;
     /** @type {import("./compare.js").Comparison | null} */
     this.comparison = null;
   }
@@ -47,8 +50,9 @@ export class Stage {
     this.shownA = pinned && !obstacleA ? pinned.show(stateA, left) : null;
     this.problem.hidden = !obstacle && !obstacleA;
     setText(this.problem, obstacle || (obstacleA && `A: ${obstacleA}`));
-    const most = Math.max(this.shown?.max ?? 0, this.shownA?.max ?? 0);
-    const scale = scaleTo(most, !isClassSpecific(here.index, state.method));
+    const most = Math.max(mostOf(here, this.shown), pinned ? mostOf(pinned, this.shownA) : 0);
+    const scale = mapScale(most, !isClassSpecific(here.index, state.method), here.tokens);
+    this.scale = scale;
     this.drawImage(here);
     this.map.draw({ maps: here, title: pinned ? "B" : "Map", detail: pinned ? distinction(here, pinned) : describe(here, state), shown: this.shown, scale: this.shown && scale });
     this.figures.classList.toggle("compare", Boolean(pinned));
@@ -71,9 +75,11 @@ export class Stage {
 
   /** @param {Maps} here */
   drawImage(here) {
-    const [best, chance] = here.about.top[0];
-    const others = here.about.top.slice(1, 3).filter(([, each]) => (each ?? 0) >= 0.001).map(([name, each]) => `${name} ${format(each ?? NaN, true)}`).join(", ");
-    this.image.draw({ maps: here, title: here.about.label, detail: `${here.about.right ? "✓" : "✗"} predicted ${best} ${format(chance ?? NaN, true)}${others ? `, ${others}` : ""}`, shown: null, scale: null });
+    const { about, index, place } = here;
+    const [best, chance] = about.top[0];
+    const others = about.top.slice(1, 3).filter(([, each]) => (each ?? 0) >= 0.001).map(([name, each]) => `${name} ${probability(each)}`).join(", ");
+    const detail = `label: ${about.label} · predicted: ${best} ${probability(chance)} ${about.right ? "✓" : "✗"}${others ? `, then ${others}` : ""}`;
+    this.image.draw({ maps: here, title: `Image ${imageNumber(index, place.image)}`, detail, shown: null, scale: null });
   }
 
   /** Query, key and value that are pointed at; -1 stands for the pooled row. */
@@ -105,7 +111,7 @@ export class Stage {
     const column = this.column;
     const chosen = state.query === "pool" ? -1 : state.query;
     const { query, key } = pointed ?? (column ? { query: -1, key: chosen } : { query: chosen, key: -1 });
-    for (const figure of [this.image, this.a, this.map, this.change]) {
+    for (const figure of [this.image, this.a, this.map, this.change, ...(this.page.sheet?.enlarged.figures ?? [])]) {
       if (figure.element.hidden || !figure.content) continue;
       const { maps } = figure.content;
       const { grid, about } = maps;
@@ -130,8 +136,7 @@ export class Stage {
     const percent = !isClassSpecific(here.index, state.method);
     const name = (/** @type {number} */ token) => (token < 0 ? "pooled row" : tokenName(here.index, token));
     if (!pointed || !this.shown) {
-      const way = this.column ? "tokens that attend to it" : "tokens that it attends to";
-      return setText(this.readout, `Query: ${tokenName(here.index, state.query)}, ${way}. Point at a patch for its value; click it to make it the query.`);
+      return setText(this.readout, "Point at a patch for its value.");
     }
     const { query, key, value } = pointed;
     const parts = [`${name(query)} → ${name(key)}: ${format(value, percent)}`];
@@ -154,8 +159,9 @@ export function describe(maps, state) {
   return `rollout, layers 1–${layer}, ${head} of heads`;
 }
 
-/** How one side of a comparison differs from the other. @param {Maps} maps @param {Maps} other */
+/** Step of one side of a comparison, and what else differs from the other. @param {Maps} maps @param {Maps} other */
 function distinction({ place, layers, index }, { place: other, layers: others }) {
-  const parts = [layers.length === others.length ? "" : `${layers.length} layers`, place.run === other.run ? "" : place.run, place.step === other.step ? "" : `step ${place.step.toLocaleString("en")}`, place.image === other.image ? "" : `image ${imageNumber(index, place.image)}`];
-  return parts.filter(Boolean).join(", ") || "the same";
+  const run = place.run === other.run ? "" : runLabels([place.run, other.run])[0];
+  const parts = [`step ${place.step.toLocaleString("en")}`, run, layers.length === others.length ? "" : `${layers.length} layers`, place.image === other.image ? "" : `image ${imageNumber(index, place.image)}`];
+  return parts.filter(Boolean).join(" · ");
 }

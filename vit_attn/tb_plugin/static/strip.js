@@ -1,7 +1,7 @@
 // @ts-check
 /** The probe images, small, with label, prediction, and whether it is right. */
 
-import { format } from "./colour.js";
+import { probability } from "./colour.js";
 import { h, setAttribute, setText, syncChildren } from "./dom.js";
 import { imageNumber } from "./view.js";
 
@@ -9,8 +9,9 @@ export class Strip {
   /** @param {import("./page.js").Page} page */
   constructor(page) {
     this.page = page;
-    this.element = h("div", { class: "strip", role: "radiogroup", "aria-label": "Probe images" });
-    this.element.addEventListener("keydown", (event) => this.key(event));
+    this.list = h("div", { class: "strip", role: "radiogroup", "aria-label": "Probe images" });
+    this.list.addEventListener("keydown", (event) => this.key(event));
+    this.element = h("section", { class: "images", "aria-label": "Images" }, this.list);
     /** @type {Map<string, string>} */
     this.urls = new Map();
   }
@@ -29,12 +30,12 @@ export class Strip {
   /** @param {KeyboardEvent} event */
   key(event) {
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    const count = this.element.children.length;
+    const count = this.list.children.length;
     if (!by) return;
     event.preventDefault();
     event.stopPropagation();
     const image = (Math.min(this.page.state.image, count - 1) + by + count) % count;
-    /** @type {HTMLElement} */ (this.element.children[image]).focus();
+    /** @type {HTMLElement} */ (this.list.children[image]).focus();
     this.page.store.set({ image });
   }
 
@@ -43,20 +44,21 @@ export class Strip {
     if (!here) return;
     const chosen = here.place.image;
     syncChildren(
-      this.element,
+      this.list,
       here.index.images,
       (image) =>
         h("button", { type: "button", class: "thumb", role: "radio", onclick: () => this.page.store.set({ image }) },
-          h("img", { alt: "", loading: "lazy" }), h("span", { class: "name" }), h("span", { class: "guess" })),
+          h("img", { alt: "", loading: "lazy" }), h("span", { class: "name" }), h("span", { class: "guess" }, h("span"), " ", h("span", { class: "chance" }))),
       (button, about, image) => {
         const [picture, name, guess] = button.children;
         const [best, chance] = about.top[0];
         setAttribute(picture, "src", this.urlOf(image, about));
-        setText(name, about.label);
-        setText(guess, `${about.right ? "✓" : "✗"} ${about.right ? "" : `${best} `}${format(chance ?? NaN, true)}`);
+        setText(name, `label: ${about.label}`);
+        setText(guess.children[0], `predicted: ${best}`);
+        setText(guess.children[1], `${probability(chance)} ${about.right ? "✓" : "✗"}`);
         guess.classList.toggle("wrong", !about.right);
         setAttribute(button, "aria-checked", image === chosen);
-        const words = `image ${imageNumber(here.index, image)}, ${about.label}, predicted ${best} ${format(chance ?? NaN, true)}, ${about.right ? "right" : "wrong"}`;
+        const words = `image ${imageNumber(here.index, image)}, label: ${about.label} predicted: ${best} ${probability(chance)} ${about.right ? "✓, right" : "✗, wrong"}`;
         setAttribute(button, "aria-label", words);
         setAttribute(button, "title", words);
         button.tabIndex = image === chosen ? 0 : -1;
