@@ -16,8 +16,10 @@ from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.blobs import VERSION, check_maps
 from vit_attn.tb_plugin.crc32c import masked_crc32c
-from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag
+from vit_attn.tb_plugin.index import measures_of_run
+from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag, queries_keys_tag
 from vit_attn.tb_plugin.plugin import read_static
+from vit_attn.tb_plugin.queries_keys import check_queries_keys
 
 HEADER = struct.Struct("<QI")
 """Header of a record: its length, and the masked CRC-32C of the length; that of the record follows it."""
@@ -54,9 +56,10 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -
     Raises:
         UserError: If an image was not logged at a step, or if the log is corrupt.
     """
-    wanted = {(step, tag): blobs for step, tag, blobs in _blobs(run) if step in steps}
-    indices = {step: _index(run, step, blobs) for (step, tag), blobs in wanted.items() if tag == INDEX_TAG}
-    data: dict[str, Any] = {"run": run.resolve().name, "steps": {}}
+    wanted = {(step, tag): blobs for step, tag, blobs in _blobs(run) if step in steps or tag == INDEX_TAG}
+    measures = measures_of_run({step: blobs for (step, tag), blobs in wanted.items() if tag == INDEX_TAG})
+    indices = {step: _index(run, step, wanted[step, INDEX_TAG]) for step in steps if (step, INDEX_TAG) in wanted}
+    data: dict[str, Any] = {"run": run.resolve().name, "steps": {}, "measures": measures}
     for step, index in sorted(indices.items()):
         chosen = list(range(len(index["images"]))) if images is None else images
         if missing := [image + 1 for image in chosen if image >= len(index["images"])]:
@@ -64,7 +67,9 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -
         index["images"] = [index["images"][image] | {"number": image + 1} for image in chosen]
         data["steps"][step] = {"index": index, "images": {}}
         for position, image in enumerate(chosen):
-            data["steps"][step]["images"][position] = _image(run, step, image, wanted.get((step, image_tag(image)), ()))
+            of_image = _image(run, step, image, wanted.get((step, image_tag(image)), ()))
+            of_image |= _queries_keys(wanted.get((step, queries_keys_tag(image)), ()))
+            data["steps"][step]["images"][position] = of_image
     return _page(data)
 
 
@@ -89,6 +94,13 @@ def _image(run: Path, step: int, image: int, found: Sequence[bytes]) -> dict[str
         check_maps(blob)
     png, *layers = (base64.b64encode(blob).decode() for blob in found)
     return {"png": png, "layers": layers}
+
+
+def _queries_keys(found: Sequence[bytes]) -> dict[str, list[str]]:
+    """Encode the queries and keys of an image, a text a layer; nothing where none were written."""
+    for blob in found:
+        check_queries_keys(blob)
+    return {"queries_keys": [base64.b64encode(blob).decode() for blob in found]} if found else {}
 
 
 def _blobs(run: Path) -> Iterator[tuple[int, str, Sequence[bytes]]]:

@@ -1,21 +1,38 @@
 """Writing snapshots for the Attention tab, within a run's budget of bytes."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from vit_attn.attention_maps.methods.registry import AttributionMethod, find_method
+from vit_attn.attention_maps.methods.measures import MEASURES
+from vit_attn.attention_maps.methods.registry import find_method
+from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
+from vit_attn.callbacks.attention_logger.scalars import HeadMeasures
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
-from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE
-from vit_attn.tb_plugin.summary import Faithfulness, MethodRows, TabImages, Tokens, bytes_of_image, write_attention
+from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, HEAD_MEASURES
+from vit_attn.tb_plugin.queries_keys import bytes_of_queries_keys
+from vit_attn.tb_plugin.summary import (
+    Faithfulness,
+    MethodRows,
+    QueriesKeys,
+    TabImages,
+    Tokens,
+    bytes_of_image,
+    write_attention,
+)
 
 MIN_STEPS = 16
 """Steps that must fit into the budget; else fewer images are kept."""
+VECTORS_FRACTION = 1 / 8
+"""Bytes of queries and keys as a fraction of those of the maps; the first image has them even beyond it."""
 
 
 class Budget:
@@ -56,26 +73,27 @@ class AttentionTab:
         self.budget = Budget(int(megabytes * 1e6))
         self.reported = ""
 
-    def write(self, writer: SummaryWriter | Path, snapshot: AttentionSnapshot, class_names: Sequence[str]) -> int:
+    def write(
+        self,
+        writer: SummaryWriter | Path,
+        snapshot: AttentionSnapshot,
+        class_names: Sequence[str],
+        measures: HeadMeasures | None = None,
+    ) -> int:
         """Write a step if the budget has room for it; returns the bytes that were written.
 
         Args:
             writer: Writer of event files, or a folder.
             snapshot: Snapshot of the step.
             class_names: Names of the classes.
+            measures: Measures of each layer and head.
         """
-        recording, images = snapshot.recording, snapshot.probe.images
-        methods = _methods(snapshot)
-        size = bytes_of_image(
-            [layer.calls[0].q.shape[1] for layer in recording],
-            recording.num_tokens,
-            images[0, 0].numel(),
-            snapshot.token_relevance is not None,
-            sum(method.rows is not None for method in methods),
-        )
-        count = max(1, min(len(images), int(self.budget.total // (MIN_STEPS * size))))
-        granted = self.budget.grants(count * size, snapshot.always)
-        note = self._note(count, len(images), count * size)
+        recording, methods = snapshot.recording, _methods(snapshot)
+        images, of_image, of_vectors = len(snapshot.probe.images), *_sizes(snapshot, methods)
+        count, vectors = choose_counts(images, of_image, of_vectors, self.budget.total // MIN_STEPS)
+        size = count * of_image + vectors * of_vectors
+        granted = self.budget.grants(size, snapshot.always)
+        note = self._note(count, images, size)
         if not granted:
             return 0
         return write_attention(
@@ -89,6 +107,8 @@ class AttentionTab:
             [_first(method, count) for method in methods],
             _faithfulness(snapshot, count),
             note,
+            None if measures is None else _head_measures(measures, recording.num_tokens),
+            _queries_keys(recording, vectors) if vectors else None,
         )
 
     def _note(self, kept: int, images: int, size: int) -> str:
@@ -105,30 +125,94 @@ class AttentionTab:
         return note
 
 
+def choose_counts(images: int, of_image: int, of_vectors: int, most: int) -> tuple[int, int]:
+    """Choose how many images are written, and of how many of these the queries and keys.
+
+    Queries and keys are written of all images where these take at most ``VECTORS_FRACTION`` of the maps' bytes, else of
+    as many images as fit into that fraction, at least one. A step that does not fit is of one image, without them.
+
+    Args:
+        images: Images of the step.
+        of_image: Bytes of an image.
+        of_vectors: Bytes of the queries and keys of an image.
+        most: Bytes that a step may take.
+    """
+    for count in range(images, 0, -1):
+        vectors = max(1, min(count, int(VECTORS_FRACTION * count * of_image / of_vectors)))
+        if count * of_image + vectors * of_vectors <= most:
+            return count, vectors
+    return 1, 0
+
+
+def _sizes(snapshot: AttentionSnapshot, methods: Sequence[MethodRows]) -> tuple[int, int]:
+    """Return the bytes of an image, and those of its queries and keys."""
+    calls, tokens = [layer.calls[0] for layer in snapshot.recording], snapshot.recording.num_tokens
+    rows = sum(method.rows is not None for method in methods)
+    rows += sum(method.target_rows.shape[1] for method in methods if method.target_rows is not None)
+    of_image = bytes_of_image(
+        [call.q.shape[1] for call in calls],
+        tokens,
+        snapshot.probe.images[0, 0].numel(),
+        snapshot.token_relevance is not None,
+        rows,
+    )
+    return of_image, sum(bytes_of_queries_keys(call.q.shape[1], tokens, call.q.shape[3]) for call in calls)
+
+
+def _queries_keys(recording: Recording, count: int) -> QueriesKeys:
+    """Return the queries and keys of the first images, as fused attention got them."""
+
+    def first(vectors: Sequence[Tensor]) -> np.ndarray:
+        return torch.cat([each[:count] for each in vectors])[:count].float().cpu().numpy()
+
+    layers = [(first([call.q for call in layer.calls]), first([call.k for call in layer.calls])) for layer in recording]
+    # an additive score is no product: its queries and keys are zeros
+    scales = [
+        layer.calls[0].scale if queries.any() and keys.any() else None
+        for layer, (queries, keys) in zip(recording, layers, strict=True)
+    ]
+    return QueriesKeys(layers, scales)
+
+
+def _head_measures(measures: HeadMeasures, tokens: int) -> dict[str, list[list[float]]]:
+    """Return measures as the index names them, with entropy as a fraction of ln N."""
+    shown = dict(zip(HEAD_MEASURES, (measures[name] for name in MEASURES), strict=True))
+    shown["entropy"] = shown["entropy"] / max(math.log(tokens), 1e-30)
+    return {name: by_layer.tolist() for name, by_layer in shown.items()}
+
+
 def _methods(snapshot: AttentionSnapshot) -> list[MethodRows]:
     """Return the methods that the page computes, and the maps of the snapshot's others."""
-    computed = [_method(find_method(name)) for name in COMPUTED_BY_PAGE]
-    others = {method: rows for method, rows in snapshot.rows.items() if method.name not in COMPUTED_BY_PAGE}
-    return computed + [_method(method, rows) for method, rows in others.items()]
-
-
-def _method(method: AttributionMethod, rows: np.ndarray | None = None) -> MethodRows:
-    return MethodRows(method.name, method.label, method.reference, method.class_specific, method.has_query, rows)
+    methods = dict.fromkeys(find_method(name) for name in COMPUTED_BY_PAGE) | snapshot.rows | snapshot.tab_rows
+    return [
+        MethodRows(
+            method.name,
+            method.label,
+            method.reference,
+            method.class_specific,
+            method.has_query,
+            None if method.name in COMPUTED_BY_PAGE else rows,
+            snapshot.target_rows.get(method),
+        )
+        for method, rows in methods.items()
+    ]
 
 
 def _first(method: MethodRows, count: int) -> MethodRows:
-    return method if method.rows is None else dataclasses.replace(method, rows=method.rows[:count])
+    rows, by_target = (None if each is None else each[:count] for each in (method.rows, method.target_rows))
+    return dataclasses.replace(method, rows=rows, target_rows=by_target)
 
 
 def _images(snapshot: AttentionSnapshot, class_names: Sequence[str], count: int) -> TabImages:
     pixels = snapshot.probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     pixels = np.ascontiguousarray(crop_to_patches(pixels, snapshot.recording))
     labels = snapshot.probe.labels[:count].tolist()
+    targets = None if snapshot.targets is None else snapshot.targets[:count]
     if snapshot.ground_truth is None:
-        return TabImages(pixels, labels, class_names)
+        return TabImages(pixels, labels, class_names, targets=targets)
     truths = snapshot.ground_truth[:count]
     regions, answers = [truth.regions for truth in truths], [truth.answer for truth in truths]
-    return TabImages(pixels, labels, class_names, regions, answers)
+    return TabImages(pixels, labels, class_names, regions, answers, targets)
 
 
 def _tokens(snapshot: AttentionSnapshot, count: int) -> Tokens:
