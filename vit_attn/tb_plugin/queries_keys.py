@@ -15,7 +15,7 @@ HEADER = struct.Struct("<4sHHII")
 Vectors = Float[np.ndarray, "H N D"]
 
 
-def encode_queries_keys(queries: Vectors, keys: Vectors) -> bytes:
+def encode_queries_keys(queries: Vectors, keys: Float[np.ndarray, "_ _ _"]) -> bytes:
     """Encode a layer's queries and keys: header, then of both each vector's largest magnitude and its codes.
 
     Every channel is exact to 0.4 % of its vector's largest magnitude, which is NaN for a vector that is not finite.
