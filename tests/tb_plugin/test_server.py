@@ -27,7 +27,7 @@ def logdir(tmp_path_factory, write_step, damage):
     for step, blobs in enumerate(([], [b"[" * 100_000, b"odd"], [b'{"version": [1]}']), start=1):
         write_blobs(str(folder / "hostile"), step, {image_tag(0): blobs, metadata.INDEX_TAG: blobs})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metadata, "VERSION", 2)
+        patch.setattr(metadata, "VERSION", 3)
         write_step(folder / "newer", 0)
     return folder
 
@@ -54,7 +54,7 @@ def test_every_step_stays_step_0_included(routes):
 def test_runs_are_listed_and_one_of_another_version_says_so(routes):
     runs = {run["name"]: run["problem"] for run in json.loads(routes("runs")[1])["runs"]}
     assert runs["good/a"] == runs["damaged"] == ""
-    assert runs["newer"] == "format version 2; this version of vit_attn reads 1"
+    assert runs["newer"] == "format version 3; this version of vit_attn reads 2"
 
 
 def test_maps_are_what_was_written(routes, write_step, tmp_path):

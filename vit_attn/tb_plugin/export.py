@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-module-attribute]
 
 from vit_attn.errors import UserError
-from vit_attn.tb_plugin.blobs import VERSION, check_maps
+from vit_attn.tb_plugin.blobs import READABLE, VERSION, check_maps
 from vit_attn.tb_plugin.crc32c import masked_crc32c
 from vit_attn.tb_plugin.index import measures_of_run
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag, queries_keys_tag
@@ -80,7 +80,7 @@ def _index(run: Path, step: int, blobs: Sequence[bytes]) -> dict[str, Any]:
         version, images = index["version"], index["images"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{run}, step {step}: corrupt index ({type(error).__name__})") from error
-    if version != VERSION:
+    if version not in READABLE:
         raise UserError(f"{run} is of format version {version}; this version reads {VERSION}")
     if not isinstance(images, list) or not all(isinstance(each, dict) for each in images):
         raise UserError(f"{run}, step {step}: corrupt index (images are no list of objects)")

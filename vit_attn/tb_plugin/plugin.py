@@ -13,7 +13,7 @@ from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 
 from vit_attn.errors import UserError, one_line
-from vit_attn.tb_plugin.blobs import VERSION, check_maps
+from vit_attn.tb_plugin.blobs import READABLE, VERSION, check_maps
 from vit_attn.tb_plugin.index import measures_of_run
 from vit_attn.tb_plugin.metadata import (
     INDEX_TAG,
@@ -117,7 +117,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
             index = found[name].get(INDEX_TAG)
             version = version_of(index.plugin_content) if index else None
             problem = ""
-            if version != VERSION:
+            if version not in READABLE:
                 problem = f"format version {version}; this version of vit_attn reads {VERSION}"
             if not index:
                 problem = "no step is complete yet"
@@ -137,7 +137,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
             version = index["version"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"corrupt index: {error}") from error
-        if version != VERSION:
+        if version not in READABLE:
             raise UserError(f"index of format version {version}; this version of vit_attn reads {VERSION}")
         return blob, "application/json"
 

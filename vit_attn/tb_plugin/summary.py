@@ -1,16 +1,18 @@
 """Writing a step for the Attention tab, from numpy arrays alone."""
 
+import functools
 import io
 import json
 from collections.abc import Iterable, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from vit_attn.errors import UserError, did_you_mean
-from vit_attn.tb_plugin.blobs import HEADER, encode_maps
+from vit_attn.tb_plugin.blobs import BYTES_BEYOND_CODES, encode_maps
 from vit_attn.tb_plugin.event_file import write_blobs
 from vit_attn.tb_plugin.index import add_details, build_index
 from vit_attn.tb_plugin.inputs import (
@@ -31,6 +33,10 @@ from vit_attn.tb_plugin.sinks import describe_sinks, often_attended
 __all__ = ["Faithfulness", "MethodRows", "QueriesKeys", "TabImages", "Tokens", "bytes_of_image", "write_attention"]
 
 
+WORKERS = 2
+"""Threads that encode: numpy and zlib leave the interpreter to others, and training needs cores, too."""
+
+
 def write_attention(  # noqa: PLR0913  a step has that much
     writer: Any,
     step: int,
@@ -44,6 +50,7 @@ def write_attention(  # noqa: PLR0913  a step has that much
     note: str = "",
     head_measures: HeadMeasures | None = None,
     queries_keys: QueriesKeys | None = None,
+    max_bits: float = 8,
 ) -> int:
     """Write one step for the Attention tab; returns the bytes of all blobs.
 
@@ -60,12 +67,13 @@ def write_attention(  # noqa: PLR0913  a step has that much
         note: What was left out, stated on the page.
         head_measures: Entropy, distance, sink and prefix mass of each layer and head, mean over images.
         queries_keys: Queries and keys of the first images.
+        max_bits: Mean bits of a weight; maps that deflate to more are written in fewer levels, with a larger error.
 
     Raises:
         UserError: If the arrays do not fit together.
     """
     _check(images, probabilities, tokens, relevance, methods, faithfulness)
-    blobs, heads, sinks = _encode(images, maps, tokens.count, relevance)
+    blobs, heads, sinks = _encode(images, maps, tokens.count, relevance, max_bits)
     _check_details(heads, tokens.count, len(blobs), head_measures, queries_keys)
     index = build_index(images, probabilities, tokens, heads, methods, faithfulness)
     index |= {"relevance": relevance is not None, "note": note, "sinks": sinks}
@@ -79,7 +87,9 @@ def write_attention(  # noqa: PLR0913  a step has that much
     return sum(len(blob) for of_tag in series.values() for blob in of_tag)
 
 
-def bytes_of_image(heads: Sequence[int], tokens: int, pixels: int, relevance: bool = False, rows: int = 0) -> int:
+def bytes_of_image(
+    heads: Sequence[int], tokens: int, pixels: int, relevance: bool = False, rows: int = 0, max_bits: float = 8
+) -> int:
     """Return an upper bound of the bytes that one image takes a step: its maps, its pixels, its part of the index.
 
     Queries and keys come on top, as :func:`~vit_attn.tb_plugin.queries_keys.bytes_of_queries_keys` says.
@@ -90,11 +100,13 @@ def bytes_of_image(heads: Sequence[int], tokens: int, pixels: int, relevance: bo
         pixels: Height times width of the image.
         relevance: Whether its relevance is written.
         rows: Maps of the pooled row that are written: one a method, or one a target class of a method.
+        max_bits: Mean bits of a weight.
     """
     maps = sum(heads) + relevance
     text = 2500 + 20 * tokens + rows * (300 + 12 * tokens)  # classes, measures and two rows; a method's are more
     text += 4 * 12 * sum(heads)  # measures of the heads
-    return (len(heads) + relevance) * HEADER.size + maps * tokens * (4 + tokens) + 3 * pixels + text
+    weights = int(maps * tokens * (4 + tokens * min(8, max_bits) / 8)) + (len(heads) + relevance) * BYTES_BEYOND_CODES
+    return weights + 3 * pixels + text
 
 
 def _encode(
@@ -102,23 +114,22 @@ def _encode(
     maps: Iterable[Float[np.ndarray, "B _ N N"]],
     tokens: int,
     relevance: Float[np.ndarray, "B N N"] | None,
+    max_bits: float,
 ) -> tuple[list[list[bytes]], list[int], dict[str, Any]]:
-    """Return the blobs of each image, the heads of each layer, and the sinks."""
-    blobs: list[list[bytes]] = [[_png(pixels)] for pixels in images.pixels]
+    """Return the blobs of each image, the heads of each layer, and the sinks; images are encoded side by side."""
     heads, attended = [], []
-    for layer in maps:
-        heads.append(_check_layer(layer, len(heads), len(blobs), tokens))
-        attended.append(_append_layer(blobs, layer))
-    if relevance is not None:
-        _append_layer(blobs, relevance[:, None])
+    with ThreadPoolExecutor(WORKERS, "vit_attn_encode") as pool:
+        blobs: list[list[bytes]] = [[png] for png in pool.map(_png, images.pixels)]
+        for layer in maps:
+            heads.append(_check_layer(layer, len(heads), len(blobs), tokens))
+            encoded = pool.map(functools.partial(encode_maps, max_bits=max_bits), layer)
+            attended.append(often_attended(layer))
+            for of_image, blob in zip(blobs, encoded, strict=True):
+                of_image.append(blob)
+        if relevance is not None:
+            for of_image, blob in zip(blobs, pool.map(encode_maps, relevance[:, None]), strict=True):
+                of_image.append(blob)
     return blobs, heads, describe_sinks(attended, [png for png, *_ in blobs])
-
-
-def _append_layer(blobs: list[list[bytes]], layer: Float[np.ndarray, "B H N N"]) -> Bool[np.ndarray, "B _ N"]:
-    """Append a layer's maps to the blobs of their images; returns which tokens get a sink's attention."""
-    for of_image, maps in zip(blobs, layer, strict=True):
-        of_image.append(encode_maps(maps))
-    return often_attended(layer)
 
 
 def _check(

@@ -31,6 +31,8 @@ from vit_attn.tb_plugin.summary import (
 
 MIN_STEPS = 16
 """Steps that must fit into the budget; else fewer images are kept."""
+FEWER_BITS = 3.5
+"""Mean bits of an attention weight where all images do not fit in 8; only then are images left out."""
 VECTORS_FRACTION = 1 / 8
 """Bytes of queries and keys as a fraction of those of the maps; the first image has them even beyond it."""
 
@@ -44,6 +46,8 @@ class Budget:
     >>> budget = Budget(100)
     >>> [step for step in range(40) if budget.grants(10)]
     [0, 1, 2, 3, 4, 6, 8, 10, 12]
+
+    Bytes are those that a step takes at most; what it did not take is given back.
     """
 
     def __init__(self, total: int) -> None:
@@ -52,14 +56,18 @@ class Budget:
 
     def grants(self, size: int, last: bool = False) -> bool:
         """Decide whether a step of ``size`` bytes is written; ``last`` means that no other will come."""
+        while 0 < self.left <= self.total / 2 / self.stride:
+            self.stride *= 2
         due = self.seen % self.stride == 0 or last
         self.seen += 1
         if not due or self.left < (size if last else 2 * size):  # room is kept for the last step
             return False
         self.left -= size
-        while 0 < self.left <= self.total / 2 / self.stride:
-            self.stride *= 2
         return True
+
+    def give_back(self, size: int) -> None:
+        """Add bytes that a granted step did not take."""
+        self.left += size
 
 
 class AttentionTab:
@@ -89,14 +97,18 @@ class AttentionTab:
             measures: Measures of each layer and head.
         """
         recording, methods = snapshot.recording, _methods(snapshot)
-        images, of_image, of_vectors = len(snapshot.probe.images), *_sizes(snapshot, methods)
-        count, vectors = choose_counts(images, of_image, of_vectors, self.budget.total // MIN_STEPS)
+        images, most = len(snapshot.probe.images), self.budget.total // MIN_STEPS
+        for bits in (8, FEWER_BITS):
+            of_image, of_vectors = _sizes(snapshot, methods, bits)
+            count, vectors = choose_counts(images, of_image, of_vectors, most)
+            if count == images:
+                break
         size = count * of_image + vectors * of_vectors
         granted = self.budget.grants(size, snapshot.always)
-        note = self._note(count, images, size)
+        note = self._note(count, images, size, bits)
         if not granted:
             return 0
-        return write_attention(
+        written = write_attention(
             writer,
             snapshot.step,
             _images(snapshot, class_names, count),
@@ -109,11 +121,15 @@ class AttentionTab:
             note,
             None if measures is None else _head_measures(measures, recording.num_tokens),
             _queries_keys(recording, vectors) if vectors else None,
+            bits,
         )
+        self.budget.give_back(size - written)
+        return written
 
-    def _note(self, kept: int, images: int, size: int) -> str:
+    def _note(self, kept: int, images: int, size: int, bits: float) -> str:
         """Describe what is left out, for the page; a change is also reported in the terminal."""
-        parts = [f"{kept} of {images} images"] if kept < images else []
+        parts = [f"at most {bits:g} bits a weight"] if bits < 8 else []
+        parts += [f"{kept} of {images} images"] if kept < images else []
         if size > self.budget.total:
             parts = [f"no step fits: one takes {size / 1e6:.0f} MB"]
         elif self.budget.stride > 1:
@@ -144,7 +160,7 @@ def choose_counts(images: int, of_image: int, of_vectors: int, most: int) -> tup
     return 1, 0
 
 
-def _sizes(snapshot: AttentionSnapshot, methods: Sequence[MethodRows]) -> tuple[int, int]:
+def _sizes(snapshot: AttentionSnapshot, methods: Sequence[MethodRows], bits: float) -> tuple[int, int]:
     """Return the bytes of an image, and those of its queries and keys."""
     calls, tokens = [layer.calls[0] for layer in snapshot.recording], snapshot.recording.num_tokens
     rows = sum(method.rows is not None for method in methods)
@@ -155,6 +171,7 @@ def _sizes(snapshot: AttentionSnapshot, methods: Sequence[MethodRows]) -> tuple[
         snapshot.probe.images[0, 0].numel(),
         snapshot.token_relevance is not None,
         rows,
+        bits,
     )
     return of_image, sum(bytes_of_queries_keys(call.q.shape[1], tokens, call.q.shape[3]) for call in calls)
 
