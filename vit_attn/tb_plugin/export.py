@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +32,63 @@ page.start();
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
 
 
-def find_steps(run: Path) -> list[int]:
-    """Find the steps of a run that can be shown.
+@dataclass(frozen=True)
+class StepSize:
+    """Bytes that a step takes in an exported page.
+
+    Args:
+        images: Bytes of each image: its picture, maps and part of the index.
+        queries_keys: Bytes of its queries and keys; 0 where they were not logged.
+    """
+
+    images: list[int]
+    queries_keys: list[int]
+
+    def total(self, images: Sequence[int], queries_keys: bool) -> int:
+        """Sum the bytes of some images."""
+        chosen = [image for image in images if image < len(self.images)]
+        of_vectors = sum(self.queries_keys[image] for image in chosen) if queries_keys else 0
+        return sum(self.images[image] for image in chosen) + of_vectors
+
+
+def measure_steps(run: Path) -> dict[int, StepSize]:
+    """Measure what each step of a run takes in an exported page.
 
     Raises:
-        UserError: If the folder has none.
+        UserError: If the folder has no steps, or if the log is corrupt.
     """
     if not run.is_dir():
         raise UserError(f"no such folder: {run}")
-    steps = sorted({step for step, tag, _ in _blobs(run) if tag == INDEX_TAG})
-    if not steps:
+    sizes: dict[tuple[int, str], int] = {}
+    indices: dict[int, Sequence[bytes]] = {}
+    for step, tag, blobs in _blobs(run):
+        sizes[step, tag] = sum(4 * (len(blob) // 3 + 1) + 3 for blob in blobs)  # base64, quoted
+        if tag == INDEX_TAG:
+            indices[step] = blobs
+    if not indices:
         raise UserError(f"no attention was logged in {run}: name the folder that holds the run's event files")
-    return steps
+    found = {}
+    for step, blobs in sorted(indices.items()):
+        count = len(_index(run, step, blobs)["images"])
+        text = len(blobs[0]) // max(1, count) + 100
+        images = [text + sizes.get((step, image_tag(image)), 0) for image in range(count)]
+        found[step] = StepSize(images, [sizes.get((step, queries_keys_tag(image)), 0) for image in range(count)])
+    return found
 
 
-def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -> str:
+def page_size() -> int:
+    """Return the bytes of a page without data."""
+    return len(_page({"run": "", "steps": {}, "measures": measures_of_run({})}).encode())
+
+
+def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None = None, queries_keys: bool = True) -> str:
     """Build the page with the data inside.
 
     Args:
         run: Folder of event files.
         steps: Steps that it contains.
         images: Indices of the probe images, from 0; all by default.
+        queries_keys: Whether it contains queries and keys, where they were logged.
 
     Raises:
         UserError: If an image was not logged at a step, or if the log is corrupt.
@@ -68,7 +105,9 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -
         data["steps"][step] = {"index": index, "images": {}}
         for position, image in enumerate(chosen):
             of_image = _image(run, step, image, wanted.get((step, image_tag(image)), ()))
-            of_image |= _queries_keys(wanted.get((step, queries_keys_tag(image)), ()))
+            of_image |= _queries_keys(wanted.get((step, queries_keys_tag(image)), ()) if queries_keys else ())
+            if "queries_keys" in index["images"][position]:
+                index["images"][position]["queries_keys"] = "queries_keys" in of_image
             data["steps"][step]["images"][position] = of_image
     return _page(data)
 
