@@ -19,6 +19,8 @@ LENGTH = struct.Struct("<I")
 """Bytes of the deflated codes; between header and maxima in version 2, which the checksum does not cover."""
 LEVELS = 255
 """Levels of a code above 0, unless ``max_bits`` asks for fewer."""
+SPARE_BITS = 0.02
+"""Bits a cell that an estimate of the size may be wrong by without another try."""
 BYTES_BEYOND_CODES = HEADER.size + LENGTH.size + 128
 """Bytes of a layer on top of its maxima and codes: headers, and what a deflated stream takes however random it is."""
 
@@ -47,7 +49,7 @@ def encode_maps(maps: Float[np.ndarray, "H N N"], max_bits: float = 8) -> bytes:
         roots = np.sqrt(np.multiply(maps, factor), dtype=np.float32)
     if not known.all():
         roots[~known[..., 0]] = 0
-    codes = _fit(roots, max_bits) if max_bits < 8 else _deflate(_quantise(roots, LEVELS))
+    codes = _deflate(roots, max_bits)
     body = np.where(known, peaks, np.nan).astype("<f4").tobytes() + codes
     heads, tokens = maps.shape[:2]
     return HEADER.pack(MAGIC, VERSION, heads, tokens, zlib.crc32(body)) + LENGTH.pack(len(codes)) + body
@@ -63,32 +65,25 @@ def _quantise(roots: Float[np.ndarray, "H N N"], levels: int) -> UInt8[np.ndarra
     return codes.astype(np.uint8)
 
 
-def _fit(roots: Float[np.ndarray, "H N N"], max_bits: float) -> bytes:
-    """Deflate the codes in as many levels as stay within these bits a cell."""
-    codes = _quantise(roots, LEVELS)
-    counts = np.bincount(codes.reshape(-1), minlength=1)
-    chances = counts[counts > 0] / max(1, codes.size)
-    entropy = -(chances * np.log2(chances)).sum()
-    levels, most = LEVELS, codes.size * max_bits / 8 + BYTES_BEYOND_CODES - HEADER.size - LENGTH.size
-    if entropy > max_bits + 2:  # repeats, which only deflating finds, save less
-        levels = int(LEVELS * 2 ** (max_bits - entropy + 0.5))
-    while len(deflated := _deflate(codes if levels == LEVELS else _quantise(roots, levels))) > most:
-        excess = 8 * (len(deflated) - most) / codes.size
-        levels = max(1, min(levels - 1, int(levels * 2**-excess)))
-    return deflated
+def _deflate(roots: Float[np.ndarray, "H N N"], max_bits: float) -> bytes:
+    """Deflate codes in as many levels as stay within these bits a cell; the first head says what to expect."""
+    first = _quantise(roots[:1], LEVELS)
+    sizes = {strategy: len(_compress(first, strategy)) for strategy in (zlib.Z_HUFFMAN_ONLY, zlib.Z_DEFAULT_STRATEGY)}
+    strategy = min(sizes, key=lambda each: sizes[each])  # where nothing repeats, searching costs time and bytes
+    levels, most = LEVELS, roots.size * max_bits / 8 + BYTES_BEYOND_CODES - HEADER.size - LENGTH.size
+    excess = 8 * sizes[strategy] / max(1, first.size) - max_bits
+    while True:
+        if max_bits < 8 and excess > 0:
+            levels = max(1, min(levels - 1, int(levels * 2 ** -(excess + SPARE_BITS))))
+        deflated = _compress(_quantise(roots, levels), strategy)
+        if max_bits >= 8 or levels == 1 or len(deflated) <= most:
+            return deflated
+        excess = 8 * (len(deflated) - most) / roots.size
 
 
-def _deflate(codes: UInt8[np.ndarray, "H N N"]) -> bytes:
-    """Deflate without the search for repeats, unless that is smaller for the first head."""
-    first = codes[:1].tobytes()
-    if len(_compress(first, zlib.Z_HUFFMAN_ONLY)) <= len(_compress(first, zlib.Z_DEFAULT_STRATEGY)):
-        return _compress(codes.tobytes(), zlib.Z_HUFFMAN_ONLY)
-    return _compress(codes.tobytes(), zlib.Z_DEFAULT_STRATEGY)
-
-
-def _compress(data: bytes, strategy: int) -> bytes:
+def _compress(codes: UInt8[np.ndarray, "H N N"], strategy: int) -> bytes:
     stream = zlib.compressobj(1, zlib.DEFLATED, 15, 9, strategy)  # the fastest level
-    return stream.compress(data) + stream.flush()
+    return stream.compress(codes.tobytes()) + stream.flush()
 
 
 def check_maps(blob: bytes) -> tuple[int, int]:

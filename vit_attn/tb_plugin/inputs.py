@@ -85,6 +85,10 @@ class MethodRows:
     target_rows: Float[np.ndarray, "B T N"] | None = None
 
 
+Vectors = Float[np.ndarray, "_ _ _ _"]
+"""Queries or keys of a layer, (B, H, N, D); layers may differ in heads and channels."""
+
+
 @dataclass(frozen=True)
 class QueriesKeys:
     """Queries and keys of the first images of a step.
@@ -95,7 +99,7 @@ class QueriesKeys:
             none where the score is no such product.
     """
 
-    layers: Sequence[tuple[Float[np.ndarray, "B H N D"], Float[np.ndarray, "B H N D"]]]
+    layers: Sequence[tuple[Vectors, Vectors]]
     scales: Sequence[float | None]
 
     @property

@@ -165,7 +165,7 @@ def test_a_small_budget_thins_out_images_and_steps_and_says_so(tmp_path):
     assert len(last["images"]) == 2
     assert last["judged"]["images"] == 3
     assert last["note"].startswith(
-        "To stay within 0.8 MB: at most 3.5 bits a weight, 2 of 3 images, from here on one of "
+        "To stay within 0.8 MB: at most 3.4 bits a weight, 2 of 3 images, from here on one of "
     )
 
 

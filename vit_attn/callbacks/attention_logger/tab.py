@@ -31,7 +31,7 @@ from vit_attn.tb_plugin.summary import (
 
 MIN_STEPS = 16
 """Steps that must fit into the budget; else fewer images are kept."""
-FEWER_BITS = 3.5
+FEWER_BITS = 3.4
 """Mean bits of an attention weight where all images do not fit in 8; only then are images left out."""
 VECTORS_FRACTION = 1 / 8
 """Bytes of queries and keys as a fraction of those of the maps; the first image has them even beyond it."""
