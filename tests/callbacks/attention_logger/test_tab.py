@@ -14,9 +14,10 @@ from vit_attn.attention_maps.evaluation.baselines import judge_maps
 from vit_attn.attention_maps.methods.registry import drawn_methods, find_method
 from vit_attn.attention_maps.methods.rollout import raw_rows
 from vit_attn.callbacks import AttentionLogger
+from vit_attn.callbacks.attention_logger.budget import Budget
 from vit_attn.callbacks.attention_logger.scalars import faithfulness
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
-from vit_attn.callbacks.attention_logger.tab import AttentionTab, Budget
+from vit_attn.callbacks.attention_logger.tab import AttentionTab
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
@@ -179,6 +180,14 @@ def test_a_budget_is_never_exceeded(total, size):
     granted = [budget.grants(size, last=step == 9_999) for step in range(10_000)]
     assert size * sum(granted) <= total
     assert granted[-1] == (size <= total)
+
+
+def test_bytes_that_a_step_did_not_take_are_given_back():
+    budget = Budget(100)
+    for step in range(10):
+        assert budget.grants(10)  # counted as 10, but 4 are taken
+        budget.give_back(6)
+        assert budget.left == 96 - 4 * step
 
 
 def test_a_negative_budget_is_refused():

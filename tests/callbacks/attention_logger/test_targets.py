@@ -10,8 +10,9 @@ from vit_attn.attention_maps.precision import exact
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.summary import summarize
 from vit_attn.callbacks import AttentionLogger
+from vit_attn.callbacks.attention_logger.budget import choose_counts
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
-from vit_attn.callbacks.attention_logger.tab import AttentionTab, choose_counts
+from vit_attn.callbacks.attention_logger.tab import AttentionTab
 from vit_attn.callbacks.attention_logger.targets import choose_targets
 from vit_attn.data import ImageData
 from vit_attn.model import VisionTransformer

@@ -45,9 +45,10 @@ class AttentionLogger(AttentionCallback):
     and as histograms. Where the data set has ground truth: the fraction of images in which each method's top-ranked
     patch is in the answer region. Class-agnostic methods, such as rollout, do not know which class was predicted.
 
-    For the Attention tab, where any token can be the query: all heads' maps, relevance between all tokens, predictions,
-    and deletion and insertion of each method and of baselines, as long as the run's budget of bytes lasts; the tab and
-    the terminal state what is left out.
+    For the Attention tab, where any token can be the query: all heads' maps and measures, relevance between all tokens,
+    the pooled row's map by every registered method that takes the network, class-specific ones for up to three classes,
+    queries and keys of some images, predictions, and deletion and insertion of the drawn methods and of baselines, as
+    long as the run's budget of bytes lasts; the tab and the terminal state what is left out.
 
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with what
     :class:`~vit_attn.data_protocol.ProbeData` has. Pictures show the weights that the validation of the same step
@@ -67,7 +68,7 @@ class AttentionLogger(AttentionCallback):
             random orders and centre first, on at most eight of the images, at 140 forwards each (14 more for each
             other method and for a pool by attention); 0 for never.
         tab_megabytes: Budget of a run for the Attention tab, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps it
-            in memory while it shows the run.
+            in memory while it shows the run. Where it is short, maps are written in fewer levels, then of fewer images.
         max_cost: Fraction of the run's time that logging may take, drawing included; beyond it, loggings but the first
             and last are left out.
     """
