@@ -19,7 +19,7 @@ from vit_attn.tb_plugin.blobs import READABLE, VERSION, check_maps
 from vit_attn.tb_plugin.crc32c import masked_crc32c
 from vit_attn.tb_plugin.index import measures_of_run
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag, queries_keys_tag
-from vit_attn.tb_plugin.plugin import read_static
+from vit_attn.tb_plugin.plugin import STATIC, read_static
 from vit_attn.tb_plugin.queries_keys import check_queries_keys
 
 HEADER = struct.Struct("<QI")
@@ -179,12 +179,13 @@ def _events(file: Path) -> Iterator[Event]:
 
 
 def _page(data: dict[str, Any]) -> str:
+    styles = "".join(read_static(name).decode() for name, kind in STATIC.items() if kind == "text/css")
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # no tag can end the script
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">\n'
         f"<title>Attention: {html.escape(data['run'])}</title>\n"
-        f"<style>\n{read_static('style.css').decode()}</style></head><body>\n"
+        f"<style>\n{styles}</style></head><body>\n"
         f'<script type="application/json" id="data">{text}</script>\n'
         f'<script type="module">\n{bundle()}</script></body></html>\n'
     )

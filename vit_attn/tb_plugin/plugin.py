@@ -26,47 +26,14 @@ from vit_attn.tb_plugin.metadata import (
 from vit_attn.tb_plugin.parameters import number_of, range_of, text_of
 from vit_attn.tb_plugin.queries_keys import check_queries_keys
 
-SCRIPTS = (
-    "index.js",
-    "arithmetic.js",
-    "cell.js",
-    "colour.js",
-    "compare.js",
-    "controls.js",
-    "dom.js",
-    "draw.js",
-    "enlarged.js",
-    "faithfulness.js",
-    "figure.js",
-    "grid.js",
-    "guide.js",
-    "guide_page.js",
-    "help.js",
-    "keys.js",
-    "layout.js",
-    "lead.js",
-    "loading.js",
-    "matrix.js",
-    "measures.js",
-    "methods.js",
-    "names.js",
-    "notes.js",
-    "page.js",
-    "regions.js",
-    "save.js",
-    "sentence.js",
-    "sheet.js",
-    "source.js",
-    "stage.js",
-    "state.js",
-    "strip.js",
-    "terms.js",
-    "theme.js",
-    "timeline.js",
-    "view.js",
-)
-"""Modules of the page; a fixed list, so that no path is ever joined from a request."""
-STATIC = {name: "text/javascript" for name in SCRIPTS} | {"style.css": "text/css", "guide.html": "text/html"}
+STATIC_FOLDER = files("vit_attn.tb_plugin") / "static"
+SCRIPTS = tuple(sorted(each.name for each in STATIC_FOLDER.iterdir() if each.name.endswith(".js")))
+"""Modules of the page; listed once, so that no path is ever joined from a request."""
+STATIC = {name: "text/javascript" for name in SCRIPTS} | {
+    "style.css": "text/css",
+    "views.css": "text/css",
+    "guide.html": "text/html",
+}
 """Explicit types, since Windows guesses others."""
 ALL_STEPS = 1_000_000
 """Steps requested of a time series: all that the reader kept."""
@@ -246,7 +213,7 @@ def _static(name: str, kind: str) -> Any:
 
 def read_static(name: str) -> bytes:
     """Read a file of the page; only names of ``STATIC``."""
-    return (files("vit_attn.tb_plugin") / "static" / name).read_bytes()
+    return (STATIC_FOLDER / name).read_bytes()
 
 
 def _first(keys: list[Any]) -> list[Any]:
