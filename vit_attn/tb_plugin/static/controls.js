@@ -51,7 +51,7 @@ export class Controls {
         this.lines.element, this.smooth.element),
       field("Map over image", "", this.opacity),
       field("Compare", "compare", this.pin, this.pinned),
-      field("Take along", "", this.share.element),
+      field("Share and save", "", this.share.element),
     );
     this.fold = h("details", { open: true },
       h("summary", {}, h("b", {}, "Controls"), " ", this.summary),

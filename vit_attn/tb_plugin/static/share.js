@@ -1,5 +1,5 @@
 // @ts-check
-/** Taking the view along: a link, a picture, and its numbers. */
+/** Sharing and saving the view: a link, a picture, and its numbers. */
 
 import { checkbox, h, setText } from "./dom.js";
 import { saveCsv, saveNpz, savePicture } from "./save.js";
@@ -13,7 +13,7 @@ export class Share {
     this.page = page;
     this.link = h("button", { type: "button", title: "Opens this run, step, image, method, layer, head and query", onclick: () => this.copy() }, "Copy link");
     this.withSheet = checkbox("with sheet", (withSheet) => page.store.set({ withSheet }), "Draw the small maps of all heads below the figures");
-    this.element = h("div", { class: "share", role: "group", "aria-label": "Take this view along" },
+    this.element = h("div", { class: "share", role: "group", "aria-label": "Share and save this view" },
       this.link,
       h("button", { type: "button", onclick: () => savePicture(page) }, "Save PNG"), this.withSheet.element,
       h("button", { type: "button", title: "The numbers shown, one line a token", onclick: () => saveCsv(page) }, "CSV"),
