@@ -16,7 +16,7 @@ export class Enlarged {
     /** @type {import("./cell.js").Cell | undefined} */
     this.cell = undefined;
     this.opened = false;
-    this.before = "raw"; // the method before the click
+    this.before = "raw"; // the method before the first click, to go back to
     this.figures = [new Figure(page, "Head of A"), new Figure(page, "Head")];
     this.title = h("h3");
     this.sentence = h("p");
@@ -48,6 +48,7 @@ export class Enlarged {
     this.cell = cell;
     this.opened = this.opened && Boolean(cell);
     this.element.hidden = !this.opened;
+    if (!this.opened) this.before = "raw";
     if (!this.opened || !cell || !here || !stage) return;
     setText(this.title, `Layer ${cell.layer + 1}, head ${cell.head + 1}`);
     setText(this.sentence, sentenceOf(here, state));
