@@ -135,7 +135,7 @@ def test_a_real_training_is_shown_with_every_step_and_image(tab, address):
     slider = frame.get_by_label("Training step")
     assert slider.get_attribute("aria-valuetext") == "step 6, 3 of 3"
     frame.get_by_text("Comparison with baselines of relevance, over 3 images with 8 random orders each").wait_for()
-    frame.get_by_role("radio", name="Rollout").click()
+    frame.get_by_role("radio", name="Rollout", exact=True).click()
     frame.get_by_text("This row sums to 100").wait_for()
     frame.get_by_text("Comparison with baselines of rollout, mean of heads, over 3 images").wait_for()
     frame.get_by_role("checkbox", name="Mark ground truth").check()
