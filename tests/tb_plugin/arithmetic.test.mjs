@@ -1,6 +1,7 @@
 // Run by `node --test tests/tb_plugin/` and by test_arithmetic.py. Numbers that Python must agree with are in test_page.py.
 import assert from "node:assert/strict";
 import test from "node:test";
+import { deflateSync } from "node:zlib";
 
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("arithmetic.js", folder));
@@ -43,22 +44,46 @@ function encode({ heads, tokens, peaks, codes }) {
 
 const near = (a, b, tolerance = 1e-5) => assert.ok(Math.abs(a - b) <= tolerance, `${a} is not ${b}`);
 
-test("layers of one reply are read one after another, whatever their heads", () => {
+/** The same layer as version 2 writes it. */
+function deflate(bytes, version = 2) {
+  const view = new DataView(bytes.buffer);
+  const start = 16 + 4 * view.getUint16(6, true) * view.getUint32(8, true);
+  const codes = deflateSync(bytes.subarray(start));
+  const result = Buffer.concat([bytes.subarray(0, 16), new Uint8Array(Uint32Array.of(codes.length).buffer), bytes.subarray(16, start), codes]);
+  result[4] = version;
+  return new Uint8Array(result);
+}
+
+test("layers of one reply are read one after another, whatever their heads and their version", async () => {
   const layers = [layer(1, 5), layer(3, 5, 2), layer(24, 5, 3)];
-  const buffer = Buffer.concat(layers.map(encode));
-  const read = decodeLayers(new Uint8Array(buffer).buffer);
+  const buffer = Buffer.concat([encode(layers[0]), deflate(encode(layers[1])), deflate(encode(layers[2]))]);
+  const read = await decodeLayers(new Uint8Array(buffer).buffer);
   assert.deepEqual(read.map(({ heads }) => heads), [1, 3, 24]);
   read.forEach((each, i) => assert.deepEqual([...rowOf(each, 0, 2)], [...rowOf(layers[i], 0, 2)]));
 });
 
-test("corrupt bytes and other versions are refused", () => {
+test("corrupt bytes and other versions are refused", async () => {
   const bytes = encode(layer(2, 4));
-  assert.throws(() => decodeLayers(bytes.slice(0, -1).buffer), /corrupt maps/);
-  assert.throws(() => decodeLayers(bytes.slice(0, 9).buffer), /cut off/);
-  bytes[4] = 2;
-  assert.throws(() => decodeLayers(bytes.slice().buffer), /format version 2; this page reads 1/);
+  for (const each of [bytes, deflate(bytes)]) {
+    await assert.rejects(decodeLayers(each.slice(0, -1).buffer), /corrupt maps/);
+    await assert.rejects(decodeLayers(each.slice(0, 9).buffer), /cut off/);
+    await assert.rejects(decodeLayers(each.slice(0, 18).buffer), /corrupt maps/);
+  }
+  await assert.rejects(decodeLayers(deflate(bytes, 3).buffer), /format version 3; this page reads 2/);
   bytes[0] = 0;
-  assert.throws(() => decodeLayers(bytes.slice().buffer), /they begin with/);
+  await assert.rejects(decodeLayers(bytes.slice().buffer), /they begin with/);
+});
+
+test("a stream of more or fewer codes than the header says, or that is none, is refused", async () => {
+  for (const count of [31, 33, 1e6]) {
+    const codes = deflateSync(new Uint8Array(count));
+    const bytes = deflate(encode(layer(2, 4))).slice(0, 20 + 32);
+    new DataView(bytes.buffer).setUint32(16, codes.length, true);
+    await assert.rejects(decodeLayers(new Uint8Array(Buffer.concat([bytes, codes])).buffer), /corrupt maps: .* of 32 codes|corrupt maps: 31 codes instead of 32/);
+  }
+  const bytes = deflate(encode(layer(2, 4)));
+  bytes[20 + 32] ^= 255;
+  await assert.rejects(decodeLayers(bytes.buffer), /corrupt maps: .* after 0 of 32 codes/);
 });
 
 test("rows, columns and mixtures agree with the fused matrix", () => {

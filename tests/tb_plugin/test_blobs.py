@@ -1,8 +1,10 @@
+import zlib
+
 import numpy as np
 import pytest
 
 from vit_attn.errors import UserError
-from vit_attn.tb_plugin.blobs import check_maps, decode_maps, encode_maps
+from vit_attn.tb_plugin.blobs import BYTES_BEYOND_CODES, HEADER, LENGTH, MAGIC, check_maps, decode_maps, encode_maps
 
 
 def rows(heads: int = 3, tokens: int = 17, sink: float = 6.0) -> np.ndarray:
@@ -52,7 +54,8 @@ def test_negative_maps_are_refused():
     [
         (lambda blob: blob[:-1], "corrupt maps: .* bytes instead of"),
         (lambda blob: blob[:-1] + bytes([blob[-1] ^ 1]), "corrupt maps: wrong checksum"),
-        (lambda blob: blob[:4] + b"\x02\x00" + blob[6:], "format version 2; this version of vit_attn reads 1"),
+        (lambda blob: blob[:18], "corrupt maps: 18 bytes instead of"),
+        (lambda blob: blob[:4] + b"\x03\x00" + blob[6:], "format version 3; this version of vit_attn reads 2"),
         (lambda blob: b"", "not a layer of maps: 0 bytes"),
         (lambda blob: b"PNG!" + blob[4:], "not a layer of maps"),
     ],
@@ -60,3 +63,48 @@ def test_negative_maps_are_refused():
 def test_corrupt_bytes_are_refused(damage, message):
     with pytest.raises(UserError, match=message):
         check_maps(damage(encode_maps(rows())))
+
+
+def first_version(maps: np.ndarray) -> bytes:
+    """A layer as version 1 wrote it."""
+    peaks = maps.max(axis=-1, keepdims=True)
+    body = peaks.astype("<f4").tobytes() + np.rint(255 * np.sqrt(maps / peaks)).astype(np.uint8).tobytes()
+    return HEADER.pack(MAGIC, 1, *maps.shape[:2], zlib.crc32(body)) + body
+
+
+def test_maps_of_version_1_are_read_and_version_2_holds_the_same_numbers():
+    maps = rows()
+    assert check_maps(first_version(maps)) == (3, 17)
+    np.testing.assert_array_equal(decode_maps(first_version(maps)), decode_maps(encode_maps(maps)))
+
+
+@pytest.mark.parametrize("bits", [2, 3.5, 6])
+def test_maps_that_deflate_to_more_bits_than_wanted_are_written_in_fewer_levels(bits):
+    maps = rows(6, 197, sink=0)
+    blobs = [encode_maps(maps), encode_maps(maps, bits)]
+    limit = 6 * 197 * (4 + 197 * bits / 8) + BYTES_BEYOND_CODES
+    assert len(blobs[1]) <= limit < len(blobs[0])
+    assert len(blobs[1]) > 0.9 * limit  # no more is given up than needed
+    errors = [(np.abs(decode_maps(blob) - maps) / maps.max(axis=-1, keepdims=True)).max() for blob in blobs]
+    assert errors[0] <= 0.004 < errors[1] < 0.004 * 2 ** (8 - bits)
+
+
+def test_maps_that_deflate_to_fewer_bits_than_wanted_keep_all_levels():
+    maps = np.full((6, 197, 197), 1 / 197, np.float32)
+    assert encode_maps(maps, 1) == encode_maps(maps)
+
+
+@pytest.mark.parametrize("codes", [b"", bytes(3 * 17 * 17 - 1), bytes(10**6)])
+def test_a_stream_of_another_number_of_codes_is_refused(codes):
+    deflated = zlib.compress(codes)
+    body = bytes(4 * 3 * 17) + deflated
+    blob = HEADER.pack(MAGIC, 2, 3, 17, zlib.crc32(body)) + LENGTH.pack(len(deflated)) + body
+    with pytest.raises(UserError, match="codes instead of 867"):
+        decode_maps(blob)
+
+
+def test_a_stream_that_is_none_is_refused():
+    body = bytes(4 * 3 * 17) + b"none"
+    blob = HEADER.pack(MAGIC, 2, 3, 17, zlib.crc32(body)) + LENGTH.pack(4) + body
+    with pytest.raises(UserError, match="corrupt maps: Error -3"):
+        decode_maps(blob)

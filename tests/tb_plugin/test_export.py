@@ -9,9 +9,11 @@ import pytest
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from vit_attn.cli import main
+from vit_attn.commands import export_html
 from vit_attn.tb_plugin import crc32c
 from vit_attn.tb_plugin.event_file import write_blobs
-from vit_attn.tb_plugin.export import bundle
+from vit_attn.tb_plugin.export import StepSize, bundle, export_page, measure_steps, page_size
+from vit_attn.tb_plugin.export_plan import plan_export
 from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
 
 
@@ -62,6 +64,11 @@ def test_no_label_can_end_the_script(run):
         (["--images", "9"], "step 0 has images 1 to 2, not 9"),
         (["--images", "0"], "expected a number from 1, got '0'"),
         (["--pictures", "1"], "unknown option"),
+        (["--max-megabytes", "0"], "max-megabytes must be above 0, got 0.0"),
+        (["--max-megabytes", "many"], "argument --max-megabytes: invalid float value: 'many'"),
+        (["--max-megabytes", "nan"], "max-megabytes must be above 0, got nan"),
+        (["--max-megabytes", "0.01"], "image 1 of step 30 alone would take 0."),
+        (["--steps", "all", "--max-megabytes", "0.01"], "these steps would take 0."),
     ],
 )
 def test_mistakes_cost_one_line(run, capsys, options, message):
@@ -69,6 +76,60 @@ def test_mistakes_cost_one_line(run, capsys, options, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_the_size_is_said_before_the_file_is_written_and_is_that_of_the_file(run, capsys, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        export_html, "export_page", lambda *args: said.append(capsys.readouterr().out) or export_page(*args)
+    )
+    for options in ([], ["--steps", "all"], ["--images", "1"]):
+        assert main(["export-html", str(run), *options]) == 0
+        size = (run / "attention.html").stat().st_size / 1e6
+        assert float(re.search(r"([\d.]+) MB", said[-1])[1]) == pytest.approx(size, rel=0.01, abs=0.051)
+    assert "steps 0, 10, 20, 30, all images" in said[1]
+    assert "Left out" not in said[1]
+    assert "Left out: 1 of 4 steps, 1 of 2 images. For all, " in said[2]
+
+
+def test_what_does_not_fit_is_left_out_and_named(run, capsys):
+    size = page_size() + max(each.total([0, 1], True) for each in measure_steps(run).values())
+    assert main(["export-html", str(run), "--max-megabytes", str(1.02 * size / 1e6)]) == 0
+    out = capsys.readouterr().out
+    assert "attention.html: steps 30, all images, " in out
+    assert "Left out: 3 of 4 steps. For all, " in out
+    assert "--steps=all --images=all --max-megabytes=" in out
+    assert (run / "attention.html").stat().st_size <= 1.02 * size
+
+
+SIZES = {step: StepSize([100] * 8, [50] + [0] * 7) for step in (0, 1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("steps", "images", "limit", "expected"),
+    [
+        (None, None, 2650, ([0, 2, 3], None, True, 2650)),
+        (None, None, 2649, ([0, 2, 3], None, False, 2500)),
+        (None, None, 1300, ([0, 2, 3], [0, 1, 2, 3], False, 1300)),
+        (None, None, 1299, ([0, 3], [0, 1, 2, 3, 4], False, 1100)),
+        (None, None, 899, ([3], [0, 1, 2, 3, 4, 5, 6], False, 800)),
+        (None, None, 499, ([0, 2, 3], [0], False, 400)),
+        (None, None, 299, ([3], [0], False, 200)),
+        (None, [5], 899, ([0, 2, 3], [5], True, 400)),
+        ([1, 2], None, 899, ([1, 2], [0, 1, 2], False, 700)),
+        ([1, 2], [0, 1], 599, ([1, 2], [0, 1], False, 500)),
+    ],
+)
+def test_queries_and_keys_are_left_out_first_then_images_then_steps_and_what_was_named_stays(
+    steps, images, limit, expected
+):
+    plan = plan_export(SIZES, steps, images, page=100, limit=limit)
+    assert (plan.steps, plan.images, plan.queries_keys, plan.size) == expected
+
+
+def test_steps_may_have_fewer_images_than_others():
+    plan = plan_export({0: StepSize([100], [0]), 1: StepSize([100] * 3, [0] * 3)}, None, None, page=0, limit=1000)
+    assert (plan.steps, plan.images, plan.size) == ([0, 1], None, 400)
 
 
 def test_a_folder_without_attention_is_refused(tmp_path, capsys):

@@ -140,7 +140,10 @@ def test_the_tab_names_it(log, serve, page):
     page.goto(f"{address}/#vit_attn")
     frame = page.frame_locator("iframe")
     frame.locator(".small").nth(DEPTH * HEADS - 1).wait_for()
-    cells = {cell.get_attribute("aria-label").partition(":")[0]: cell for cell in frame.locator(".small").all()}
+    cells = {
+        re.match(r"layer \d+, head \d+", cell.get_attribute("aria-label"))[0]: cell
+        for cell in frame.locator(".small").all()
+    }
     assert list(cells) == [f"layer {i}, head {j}" for i in range(1, 1 + DEPTH) for j in range(1, 1 + HEADS)]
     entropy = {
         name: float(re.search(r"entropy ([\d.]+)", cell.get_attribute("aria-label"))[1]) for name, cell in cells.items()

@@ -135,7 +135,7 @@ def test_a_real_training_is_shown_with_every_step_and_image(tab, address):
     slider = frame.get_by_label("Training step")
     assert slider.get_attribute("aria-valuetext") == "step 6, 3 of 3"
     frame.get_by_text("Comparison with baselines of relevance, over 3 images with 8 random orders each").wait_for()
-    frame.get_by_role("radio", name="Rollout").click()
+    frame.locator("select[aria-label=Method]").select_option("rollout")  # of many methods: a menu
     frame.get_by_text("This row sums to 100").wait_for()
     frame.get_by_text("Comparison with baselines of rollout, mean of heads, over 3 images").wait_for()
     frame.get_by_role("checkbox", name="Mark ground truth").check()
@@ -180,9 +180,7 @@ def test_a_comparison_stands_under_its_own_method_alone(tab):
     frame.get_by_text("Class-agnostic: rollout of layers 1 to 2, each ½ the mean of heads + ½ identity.").wait_for()
     assert not re.search("0[.]|better", notes.inner_text())
     marks(frame).click(position=at(marks(frame), 9))
-    frame.get_by_text(
-        "Not compared with baselines: deletion and insertion are measured for the pooled row only"
-    ).wait_for()
+    frame.get_by_text("deletion and insertion are measured for the pooled row and the predicted class only").wait_for()
 
 
 def test_a_method_that_was_logged_is_in_the_menu_and_shows_its_row(tab):

@@ -17,7 +17,7 @@ def logdir(tmp_path_factory, write_step, damage):
             write_step(folder / run, step)
     damage(folder / "damaged")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metadata, "VERSION", 2)
+        patch.setattr(metadata, "VERSION", 3)
         write_step(folder / "newer", 0)
     related = np.random.default_rng(0).random((1, 1025, 1025), np.float32)
     write_step(folder / "thousand", 0, (32, 32), 1, (24, 23), images=1, relevance=related)
@@ -83,9 +83,9 @@ def test_a_corrupt_layer_is_named_and_other_images_are_shown(tab):
 
 
 def test_a_run_of_another_version_says_so(tab):
-    assert tab.get_by_label("Run").locator("option", has_text="format version 2").count() == 1
+    assert tab.get_by_label("Run").locator("option", has_text="format version 3").count() == 1
     tab.get_by_label("Run").select_option("newer")
-    tab.get_by_role("alert").get_by_text("format version 2; this version of vit_attn reads 1").wait_for()
+    tab.get_by_role("alert").get_by_text("format version 3; this version of vit_attn reads 2").wait_for()
     tab.get_by_label("Run").select_option("good")
     tab.get_by_role("alert").wait_for(state="hidden")
 

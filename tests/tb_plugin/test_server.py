@@ -10,24 +10,29 @@ import pytest
 from vit_attn.tb_plugin import metadata
 from vit_attn.tb_plugin.blobs import decode_maps, encode_maps
 from vit_attn.tb_plugin.event_file import write_blobs
+from vit_attn.tb_plugin.inputs import QueriesKeys
 from vit_attn.tb_plugin.metadata import image_tag
 from vit_attn.tb_plugin.plugin import STATIC, AttentionLoader
+from vit_attn.tb_plugin.queries_keys import encode_queries_keys
 
 STEPS = [0, *range(7, 7 * 24, 7)]
 DIGITS = "9" * 5000
+VECTORS = [np.random.default_rng(heads).standard_normal((2, 1, heads, 26, 8)).astype(np.float32) for heads in (2, 3)]
+MEASURES = {name: [[0.5, float("nan")], [1, 2, 3]] for name in ("entropy", "distance", "sink", "prefix")}
+DETAILS = {"queries_keys": QueriesKeys([(q, k) for q, k in VECTORS], [0.5, None]), "head_measures": MEASURES}
 
 
 @pytest.fixture(scope="module")
 def logdir(tmp_path_factory, write_step, damage):
     folder = tmp_path_factory.mktemp("runs")
     for step in STEPS:
-        write_step(folder / "good" / "a", step)
+        write_step(folder / "good" / "a", step, **(DETAILS if step else {}))
     write_step(folder / "damaged", 3)
     damage(folder / "damaged")
     for step, blobs in enumerate(([], [b"[" * 100_000, b"odd"], [b'{"version": [1]}']), start=1):
         write_blobs(str(folder / "hostile"), step, {image_tag(0): blobs, metadata.INDEX_TAG: blobs})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metadata, "VERSION", 2)
+        patch.setattr(metadata, "VERSION", 3)
         write_step(folder / "newer", 0)
     return folder
 
@@ -54,7 +59,7 @@ def test_every_step_stays_step_0_included(routes):
 def test_runs_are_listed_and_one_of_another_version_says_so(routes):
     runs = {run["name"]: run["problem"] for run in json.loads(routes("runs")[1])["runs"]}
     assert runs["good/a"] == runs["damaged"] == ""
-    assert runs["newer"] == "format version 2; this version of vit_attn reads 1"
+    assert runs["newer"] == "format version 3; this version of vit_attn reads 2"
 
 
 def test_maps_are_what_was_written(routes, write_step, tmp_path):
@@ -65,6 +70,23 @@ def test_maps_are_what_was_written(routes, write_step, tmp_path):
     assert body == b"".join(expected)
     np.testing.assert_allclose(decode_maps(expected[0]), written[0][1], atol=0.004)
     assert routes("maps", run="good/a", step=14, image=1, layers="1-1")[1] == expected[1]
+
+
+def test_measures_are_those_of_every_step_and_null_where_there_are_none(routes):
+    found = json.loads(routes("measures", run="good/a")[1])
+    assert (found["steps"], found["layers"], found["heads"]) == (STEPS, ["1", "2"], [2, 3])
+    assert found["measures"][0] is None
+    assert found["measures"][1:] == [{name: [[0.5, None], [1, 2, 3]] for name in MEASURES}] * (len(STEPS) - 1)
+    assert set(json.loads(routes("measures", run="hostile")[1])["measures"]) == {None}
+
+
+def test_queries_and_keys_are_of_the_images_that_have_them(routes):
+    index = json.loads(routes("step", run="good/a", step=7)[1])
+    assert index["score_scale"] == [0.5, None]
+    assert [image["queries_keys"] for image in index["images"]] == [True, False]
+    status, body = routes("queries_keys", run="good/a", step=7, image=0, layer=1)
+    assert status == 200
+    assert body == encode_queries_keys(VECTORS[1][0, 0], VECTORS[1][1, 0])
 
 
 def test_a_step_says_labels_predictions_and_tokens(routes):
@@ -114,6 +136,12 @@ def test_a_corrupt_layer_is_named_and_the_others_are_served(routes):
         ("step", {"run": "hostile", "step": 3}, 422, "index of format version [1]"),
         ("maps", {"run": "hostile", "step": 2, "image": 0}, 422, "layer 1: not a layer of maps"),
         ("maps", {}, 422, "missing parameter"),
+        ("measures", {"run": "gone"}, 404, "run 'gone' has no attention_maps/index"),
+        ("measures", {}, 422, "missing parameter run"),
+        ("queries_keys", {"run": "good/a", "step": 7, "image": 1, "layer": 0}, 404, "no queries and keys of image 2"),
+        ("queries_keys", {"run": "good/a", "step": 0, "image": 0, "layer": 0}, 404, "no queries and keys of image 1"),
+        ("queries_keys", {"run": "good/a", "step": 7, "image": 0, "layer": 2}, 422, "must begin within 0-1, got 2-2"),
+        ("queries_keys", {"run": "good/a", "step": 7, "image": 0}, 422, "missing parameter layer"),
         ("static/../plugin.py", {}, 404, ""),
     ],
 )

@@ -73,7 +73,7 @@ def test_the_index_says_what_is_there(tmp_path):
     index = json.loads(blobs[INDEX_TAG][0])
     first, second = index["images"]
     assert index | {"images": None} == {
-        "version": 1,
+        "version": 2,
         "grid": [2, 2],
         "prefix": ["CLS"],
         "layers": ["1", "2"],

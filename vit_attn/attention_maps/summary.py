@@ -131,16 +131,13 @@ def _summaries_of(
 ) -> list[AttentionSummary]:
     classes = logits.argmax(dim=-1) if target is None else target
     queries = None if query is None else recording.token_indices([query])
-    for_class = relevance(recording, classes, queries)[:, 0]
-    if query is not None or recording.pool is None:
-        for_class = for_class - recording.query_rows(queries)[:, 0]  # without the identity of the product
     heads = head_rows(recording, query)
     pooled = query is None and recording.pool is not None
     rows = {
         "heads": heads,
         "last": recording.query_rows()[:, 0] if pooled else heads[:, -1].mean(dim=1),
         "rollout": rollout(recording, queries)[:, 0],
-        "relevance": for_class.clamp_min(0.0),
+        "relevance": query_relevance(recording, classes, queries),
         "probabilities": logits.float().softmax(dim=-1),
     }
     arrays = {name: tensor.cpu().numpy() for name, tensor in rows.items()}
@@ -157,6 +154,14 @@ def _summaries_of(
         )
         for i in range(len(logits))
     ]
+
+
+def query_relevance(recording: Recording, target: Target, queries: Sequence[int] | None = None) -> Float[Tensor, "B N"]:
+    """Compute the relevance of one query, without its identity; arguments and errors as for :func:`relevance`."""
+    rows = relevance(recording, target, queries)[:, 0]
+    if queries is not None or recording.pool is None:
+        rows = rows - recording.query_rows(queries)[:, 0]  # without the identity of the product
+    return rows.clamp_min(0.0)
 
 
 @in_float32

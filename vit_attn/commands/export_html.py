@@ -1,21 +1,26 @@
 """Write a run's Attention tab as one HTML file."""
 
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.errors import UserError, some_of
-from vit_attn.tb_plugin.export import export_page, find_steps
+from vit_attn.tb_plugin.export import StepSize, export_page, measure_steps, page_size
+from vit_attn.tb_plugin.export_plan import ExportPlan, plan_export
 
 DESCRIPTION = """\
 Write the Attention tab of a run as one HTML file, which any browser opens without TensorBoard.
 """
 MAX_DIGITS = 18
 """Digits of a number: steps have 64 bits."""
+MAX_MEGABYTES = 25.0
+"""What mail servers accept, and what a browser opens without a wait."""
 
 
 def run(command: str, options: list[str]) -> int:
-    """Write the file, and print its path and size.
+    """Print the file's path, contents and size, and write it.
 
     Args:
         command: ``export-html``.
@@ -32,18 +37,55 @@ def run(command: str, options: list[str]) -> int:
     parser.add_argument("--output", type=Path, help="file to write; RUN/attention.html by default")
     parser.add_argument(
         "--steps",
-        default="first,middle,last",
-        help="steps by number, or first, middle, last, all (default: %(default)s)",
+        help="steps by number, or first, middle, last, all (default: first,middle,last, or as many of these as fit)",
     )
-    parser.add_argument("--images", default="all", help="numbers of probe images from 1, or all (default: %(default)s)")
+    parser.add_argument(
+        "--images", help="numbers of probe images from 1, or all (default: the first ones, as many as fit)"
+    )
+    parser.add_argument(
+        "--max-megabytes",
+        type=float,
+        default=MAX_MEGABYTES,
+        metavar="MB",
+        help="largest size of the file in 1e6 bytes (default: %(default)g)",
+    )
     args = parser.parse_args(options)
-    steps = _select_steps(args.steps, find_steps(args.run))
-    images = None if args.images == "all" else [_parse_number(each, 1) - 1 for each in args.images.split(",")]
+    if not 0 < args.max_megabytes < math.inf:
+        raise UserError(f"max-megabytes must be above 0, got {args.max_megabytes}")
+    sizes = measure_steps(args.run)
+    steps = None if args.steps is None else _select_steps(args.steps, list(sizes))
+    images = None if args.images is None else _select_images(args.images, sizes, steps or list(sizes)[-1:])
+    plan = plan_export(sizes, steps, images, page_size(), 1e6 * args.max_megabytes)
     output = args.output or args.run / "attention.html"
-    page = export_page(args.run, steps, images)
-    output.write_text(page, encoding="utf-8")
-    sys.stdout.write(f"{output}: steps {', '.join(map(str, steps))}, {len(page.encode()) / 1e6:.1f} MB\n")
+    sys.stdout.write(f"{output}: {_describe(plan, sizes)}\n")
+    sys.stdout.flush()  # before the file is written
+    output.write_text(export_page(args.run, plan.steps, plan.images, plan.queries_keys), encoding="utf-8")
     return 0
+
+
+def _describe(plan: ExportPlan, sizes: Mapping[int, StepSize]) -> str:
+    """Say what the file has, how large it is, what was left out and how to get it."""
+    most = max(len(each.images) for each in sizes.values())
+    kept = "all images" if plan.images is None else f"images {', '.join(str(image + 1) for image in plan.images)}"
+    parts = []
+    if left := len(sizes) - len(plan.steps):
+        parts.append(f"{left} of {len(sizes)} steps")
+    if plan.images is not None and most > len(plan.images):
+        parts.append(f"{most - len(plan.images)} of {most} images")
+    if not plan.queries_keys and any(any(each.queries_keys) for each in sizes.values()):
+        parts.append("queries and keys")
+    text = f"steps {', '.join(map(str, plan.steps))}, {kept}, {plan.size / 1e6:.1f} MB"
+    if not parts:
+        return text
+    everything = page_size() + sum(each.total(range(most), True) for each in sizes.values())
+    more = f"--steps=all --images=all --max-megabytes={math.ceil(1.02 * everything / 1e6)}"
+    return f"{text}\nLeft out: {', '.join(parts)}. For all, {everything / 1e6:.1f} MB: {more}"
+
+
+def _select_images(text: str, sizes: Mapping[int, StepSize], steps: list[int]) -> list[int] | None:
+    if text == "all":
+        return list(range(max(len(sizes[step].images) for step in steps)))
+    return [_parse_number(each, 1) - 1 for each in text.split(",")]
 
 
 def _select_steps(text: str, logged: list[int]) -> list[int]:

@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.event_pb2 import Event  # pyrefly: ignore[missing-module-attribute]
 
 from vit_attn.errors import UserError
-from vit_attn.tb_plugin.blobs import VERSION, check_maps
+from vit_attn.tb_plugin.blobs import READABLE, VERSION, check_maps
 from vit_attn.tb_plugin.crc32c import masked_crc32c
-from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag
-from vit_attn.tb_plugin.plugin import read_static
+from vit_attn.tb_plugin.index import measures_of_run
+from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag, queries_keys_tag
+from vit_attn.tb_plugin.plugin import STATIC, read_static
+from vit_attn.tb_plugin.queries_keys import check_queries_keys
 
 HEADER = struct.Struct("<QI")
 """Header of a record: its length, and the masked CRC-32C of the length; that of the record follows it."""
@@ -29,34 +32,71 @@ page.start();
 IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
 
 
-def find_steps(run: Path) -> list[int]:
-    """Find the steps of a run that can be shown.
+@dataclass(frozen=True)
+class StepSize:
+    """Bytes that a step takes in an exported page.
+
+    Args:
+        images: Bytes of each image: its picture, maps and part of the index.
+        queries_keys: Bytes of its queries and keys; 0 where they were not logged.
+    """
+
+    images: list[int]
+    queries_keys: list[int]
+
+    def total(self, images: Sequence[int], queries_keys: bool) -> int:
+        """Sum the bytes of some images."""
+        chosen = [image for image in images if image < len(self.images)]
+        of_vectors = sum(self.queries_keys[image] for image in chosen) if queries_keys else 0
+        return sum(self.images[image] for image in chosen) + of_vectors
+
+
+def measure_steps(run: Path) -> dict[int, StepSize]:
+    """Measure what each step of a run takes in an exported page.
 
     Raises:
-        UserError: If the folder has none.
+        UserError: If the folder has no steps, or if the log is corrupt.
     """
     if not run.is_dir():
         raise UserError(f"no such folder: {run}")
-    steps = sorted({step for step, tag, _ in _blobs(run) if tag == INDEX_TAG})
-    if not steps:
+    sizes: dict[tuple[int, str], int] = {}
+    indices: dict[int, Sequence[bytes]] = {}
+    for step, tag, blobs in _blobs(run):
+        sizes[step, tag] = sum(4 * (len(blob) // 3 + 1) + 3 for blob in blobs)  # base64, quoted
+        if tag == INDEX_TAG:
+            indices[step] = blobs
+    if not indices:
         raise UserError(f"no attention was logged in {run}: name the folder that holds the run's event files")
-    return steps
+    found = {}
+    for step, blobs in sorted(indices.items()):
+        count = len(_index(run, step, blobs)["images"])
+        text = len(blobs[0]) // max(1, count) + 100
+        images = [text + sizes.get((step, image_tag(image)), 0) for image in range(count)]
+        found[step] = StepSize(images, [sizes.get((step, queries_keys_tag(image)), 0) for image in range(count)])
+    return found
 
 
-def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -> str:
+def page_size() -> int:
+    """Return the bytes of a page without data."""
+    return len(_page({"run": "", "steps": {}, "measures": measures_of_run({})}).encode())
+
+
+def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None = None, queries_keys: bool = True) -> str:
     """Build the page with the data inside.
 
     Args:
         run: Folder of event files.
         steps: Steps that it contains.
         images: Indices of the probe images, from 0; all by default.
+        queries_keys: Whether it contains queries and keys, where they were logged.
 
     Raises:
         UserError: If an image was not logged at a step, or if the log is corrupt.
     """
-    wanted = {(step, tag): blobs for step, tag, blobs in _blobs(run) if step in steps}
-    indices = {step: _index(run, step, blobs) for (step, tag), blobs in wanted.items() if tag == INDEX_TAG}
-    data: dict[str, Any] = {"run": run.resolve().name, "steps": {}}
+    wanted = {(step, tag): blobs for step, tag, blobs in _blobs(run) if step in steps or tag == INDEX_TAG}
+    measures = measures_of_run({step: blobs for (step, tag), blobs in wanted.items() if tag == INDEX_TAG})
+    indices = {step: _index(run, step, wanted[step, INDEX_TAG]) for step in steps if (step, INDEX_TAG) in wanted}
+    data: dict[str, Any] = {"run": run.resolve().name, "steps": {}, "measures": measures}
     for step, index in sorted(indices.items()):
         chosen = list(range(len(index["images"]))) if images is None else images
         if missing := [image + 1 for image in chosen if image >= len(index["images"])]:
@@ -64,7 +104,11 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None) -
         index["images"] = [index["images"][image] | {"number": image + 1} for image in chosen]
         data["steps"][step] = {"index": index, "images": {}}
         for position, image in enumerate(chosen):
-            data["steps"][step]["images"][position] = _image(run, step, image, wanted.get((step, image_tag(image)), ()))
+            of_image = _image(run, step, image, wanted.get((step, image_tag(image)), ()))
+            of_image |= _queries_keys(wanted.get((step, queries_keys_tag(image)), ()) if queries_keys else ())
+            if "queries_keys" in index["images"][position]:
+                index["images"][position]["queries_keys"] = "queries_keys" in of_image
+            data["steps"][step]["images"][position] = of_image
     return _page(data)
 
 
@@ -75,7 +119,7 @@ def _index(run: Path, step: int, blobs: Sequence[bytes]) -> dict[str, Any]:
         version, images = index["version"], index["images"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{run}, step {step}: corrupt index ({type(error).__name__})") from error
-    if version != VERSION:
+    if version not in READABLE:
         raise UserError(f"{run} is of format version {version}; this version reads {VERSION}")
     if not isinstance(images, list) or not all(isinstance(each, dict) for each in images):
         raise UserError(f"{run}, step {step}: corrupt index (images are no list of objects)")
@@ -89,6 +133,13 @@ def _image(run: Path, step: int, image: int, found: Sequence[bytes]) -> dict[str
         check_maps(blob)
     png, *layers = (base64.b64encode(blob).decode() for blob in found)
     return {"png": png, "layers": layers}
+
+
+def _queries_keys(found: Sequence[bytes]) -> dict[str, list[str]]:
+    """Encode the queries and keys of an image, a text a layer; nothing where none were written."""
+    for blob in found:
+        check_queries_keys(blob)
+    return {"queries_keys": [base64.b64encode(blob).decode() for blob in found]} if found else {}
 
 
 def _blobs(run: Path) -> Iterator[tuple[int, str, Sequence[bytes]]]:
@@ -128,12 +179,13 @@ def _events(file: Path) -> Iterator[Event]:
 
 
 def _page(data: dict[str, Any]) -> str:
+    styles = "".join(read_static(name).decode() for name, kind in STATIC.items() if kind == "text/css")
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # no tag can end the script
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">\n'
         f"<title>Attention: {html.escape(data['run'])}</title>\n"
-        f"<style>\n{read_static('style.css').decode()}</style></head><body>\n"
+        f"<style>\n{styles}</style></head><body>\n"
         f'<script type="application/json" id="data">{text}</script>\n'
         f'<script type="module">\n{bundle()}</script></body></html>\n'
     )

@@ -1,6 +1,7 @@
 """Index of a step: everything but pixels and maps, as JSON. Described in docs/format.md."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from vit_attn.tb_plugin.blobs import VERSION
-from vit_attn.tb_plugin.inputs import Faithfulness, Measures, MethodRows, TabImages, Tokens
+from vit_attn.tb_plugin.inputs import Faithfulness, HeadMeasures, Measures, MethodRows, QueriesKeys, TabImages, Tokens
 
 TOP_CLASSES = 5
 """Classes whose probability is kept."""
@@ -79,8 +80,59 @@ def _image(
         "answer_region": None if images.answers is None else images.answers[number],
     }
     if rows := {each.name: each.rows[number] for each in methods if each.rows is not None}:
-        image["rows"] = {name: [_significant(float(value)) for value in row] for name, row in rows.items()}
+        image["rows"] = {name: _significant_row(row) for name, row in rows.items()}
+    if images.targets is not None:
+        image["targets"] = [images.class_names[target] for target in images.targets[number]]
+        by_target = {each.name: each.target_rows[number] for each in methods if each.target_rows is not None}
+        image["target_rows"] = {name: list(map(_significant_row, rows)) for name, rows in by_target.items()}
     return image
+
+
+def add_details(index: dict[str, Any], measures: HeadMeasures | None, queries_keys: QueriesKeys | None) -> None:
+    """Add the heads' measures, and which images have queries and keys.
+
+    Args:
+        index: Index of a step.
+        measures: Measures of each layer and head.
+        queries_keys: Queries and keys of the first images.
+    """
+    if measures is not None:
+        index["head_measures"] = {
+            name: [_significant_row(heads) for heads in by_layer] for name, by_layer in measures.items()
+        }
+    if queries_keys is not None:
+        index["score_scale"] = [None if scale is None else float(scale) for scale in queries_keys.scales]
+        for i, image in enumerate(index["images"]):
+            image["queries_keys"] = i < queries_keys.images
+
+
+def measures_of_run(indices: Mapping[int, Sequence[bytes]]) -> dict[str, Any]:
+    """Collect the heads' measures of all steps, with the layers and heads of the last step.
+
+    Args:
+        indices: Blobs of the index of each step; one that cannot be read has no measures.
+    """
+    steps = sorted(indices)
+    found = [_parse(indices[step]) for step in steps]
+    last = found[-1] if found else {}
+    return {
+        "steps": steps,
+        "measures": [index.get("head_measures") for index in found],
+        "layers": last.get("layers", []),
+        "heads": last.get("heads", []),
+    }
+
+
+def _parse(blobs: Sequence[bytes]) -> dict[str, Any]:
+    try:
+        index = json.loads(blobs[0])
+    except (ValueError, LookupError, RecursionError):
+        return {}
+    return index if isinstance(index, dict) else {}
+
+
+def _significant_row(row: Sequence[float] | np.ndarray) -> list[float | None]:
+    return [_significant(float(value)) for value in row]
 
 
 def _number(value: float) -> float | None:

@@ -24,6 +24,7 @@ class TabImages:
         ground_truth: Known regions of each image, by name, such as ``{"object": [12, 13], "context": [40]}``; patches
             are numbered row by row from 0.
         answers: Name of the region of each image that tells its class.
+        targets: Classes that class-specific maps are for: the same number for each image, the predicted class first.
     """
 
     pixels: UInt8[np.ndarray, "B height width 3"]
@@ -31,6 +32,7 @@ class TabImages:
     class_names: Sequence[str]
     ground_truth: Sequence[Mapping[str, Sequence[int]]] | None = None
     answers: Sequence[str] | None = None
+    targets: Sequence[Sequence[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class MethodRows:
         class_specific: Whether the map is for the predicted class.
         has_query: Whether the method has a map for any query token, not only for the pooled row.
         rows: Map of the pooled row of each image; none for the methods that the page computes.
+        target_rows: Map of the pooled row of each image for each of its ``targets``, of a class-specific method.
     """
 
     name: str
@@ -79,7 +82,36 @@ class MethodRows:
     class_specific: bool = False
     has_query: bool = True
     rows: Float[np.ndarray, "B N"] | None = None
+    target_rows: Float[np.ndarray, "B T N"] | None = None
 
+
+Vectors = Float[np.ndarray, "_ _ _ _"]
+"""Queries or keys of a layer, (B, H, N, D); layers may differ in heads and channels."""
+
+
+@dataclass(frozen=True)
+class QueriesKeys:
+    """Queries and keys of the first images of a step.
+
+    Args:
+        layers: Queries and keys of each layer; of fewer images than the step has, or of all.
+        scales: Factor of each layer by which the product of a query and a key becomes a score, before a mask is added;
+            none where the score is no such product.
+    """
+
+    layers: Sequence[tuple[Vectors, Vectors]]
+    scales: Sequence[float | None]
+
+    @property
+    def images(self) -> int:
+        """Number of images, the first of the step."""
+        return len(self.layers[0][0]) if self.layers else 0
+
+
+HeadMeasures = Mapping[str, Sequence[Sequence[float]]]
+"""Measures of each layer and head, mean over images, by the names of ``HEAD_MEASURES``."""
+HEAD_MEASURES = ("entropy", "distance", "sink", "prefix")
+"""Entropy as a fraction of ln N, distance in pixels, sink and prefix mass as fractions of attention."""
 
 Measures = Mapping[str, Mapping[str, Sequence[float]]]
 """By label of the method and by ``deletion`` and ``insertion``: value, mean of the random orders, margin above which a

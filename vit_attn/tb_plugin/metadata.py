@@ -16,14 +16,21 @@ def image_tag(image: int) -> str:
     return f"attention_maps/image_{image}"
 
 
+def queries_keys_tag(image: int) -> str:
+    """Tag of the queries and keys of one probe image by its index, from 0: a blob a layer."""
+    return f"attention_maps/queries_keys_{image}"
+
+
 def name_of_tag(tag: str) -> str:
     """Name of a time series in messages, where images are numbered from 1.
 
     >>> name_of_tag("attention_maps/image_0"), name_of_tag("attention_maps/index")
     ('image 1', 'attention_maps/index')
     """
-    number = tag.removeprefix(image_tag(0)[:-1])
-    return f"image {int(number) + 1}" if number.isdecimal() else tag
+    for name, of_first in (("image", image_tag(0)), ("queries and keys of image", queries_keys_tag(0))):
+        if (number := tag.removeprefix(of_first[:-1])).isdecimal():
+            return f"{name} {int(number) + 1}"
+    return tag
 
 
 def summary_metadata() -> SummaryMetadata:

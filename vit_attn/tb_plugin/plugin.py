@@ -1,7 +1,8 @@
 """Server of the Attention tab: a fixed table of routes over the logged data."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -12,53 +13,28 @@ from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 
 from vit_attn.errors import UserError, one_line
-from vit_attn.tb_plugin.blobs import VERSION, check_maps
-from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag, version_of
-
-SCRIPTS = (
-    "index.js",
-    "arithmetic.js",
-    "cell.js",
-    "colour.js",
-    "compare.js",
-    "controls.js",
-    "dom.js",
-    "draw.js",
-    "enlarged.js",
-    "faithfulness.js",
-    "figure.js",
-    "grid.js",
-    "guide.js",
-    "guide_page.js",
-    "help.js",
-    "keys.js",
-    "layout.js",
-    "lead.js",
-    "loading.js",
-    "matrix.js",
-    "measures.js",
-    "methods.js",
-    "names.js",
-    "notes.js",
-    "page.js",
-    "regions.js",
-    "save.js",
-    "sentence.js",
-    "sheet.js",
-    "source.js",
-    "stage.js",
-    "state.js",
-    "strip.js",
-    "terms.js",
-    "theme.js",
-    "timeline.js",
-    "view.js",
+from vit_attn.tb_plugin.blobs import READABLE, VERSION, check_maps
+from vit_attn.tb_plugin.index import measures_of_run
+from vit_attn.tb_plugin.metadata import (
+    INDEX_TAG,
+    PLUGIN_NAME,
+    image_tag,
+    name_of_tag,
+    queries_keys_tag,
+    version_of,
 )
-"""Modules of the page; a fixed list, so that no path is ever joined from a request."""
-STATIC = {name: "text/javascript" for name in SCRIPTS} | {"style.css": "text/css", "guide.html": "text/html"}
+from vit_attn.tb_plugin.parameters import number_of, range_of, text_of
+from vit_attn.tb_plugin.queries_keys import check_queries_keys
+
+STATIC_FOLDER = files("vit_attn.tb_plugin") / "static"
+SCRIPTS = tuple(sorted(each.name for each in STATIC_FOLDER.iterdir() if each.name.endswith(".js")))
+"""Modules of the page; listed once, so that no path is ever joined from a request."""
+STATIC = {name: "text/javascript" for name in SCRIPTS} | {
+    "style.css": "text/css",
+    "views.css": "text/css",
+    "guide.html": "text/html",
+}
 """Explicit types, since Windows guesses others."""
-MOST_DIGITS = 18
-"""Digits of a number in a request: steps have 64 bits."""
 ALL_STEPS = 1_000_000
 """Steps requested of a time series: all that the reader kept."""
 
@@ -93,6 +69,8 @@ class AttentionPlugin(base_plugin.TBPlugin):
             "/step": self._step,
             "/image": self._image,
             "/maps": self._maps,
+            "/measures": self._measures,
+            "/queries_keys": self._queries_keys,
         }
         routes = {route: _application(reply) for route, reply in replies.items()}
         return routes | {f"/static/{name}": _static(name, kind) for name, kind in STATIC.items()}
@@ -117,7 +95,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
             index = found[name].get(INDEX_TAG)
             version = version_of(index.plugin_content) if index else None
             problem = ""
-            if version != VERSION:
+            if version not in READABLE:
                 problem = f"format version {version}; this version of vit_attn reads {VERSION}"
             if not index:
                 problem = "no step is complete yet"
@@ -126,7 +104,7 @@ class AttentionPlugin(base_plugin.TBPlugin):
 
     def _steps(self, request: Request) -> tuple[Any, str]:
         """Logged steps of ``run``."""
-        steps = self._read_keys(request, _text(request, "run"), INDEX_TAG)
+        steps = self._read_keys(request, text_of(request, "run"), INDEX_TAG)
         return {"steps": sorted(steps)}, "application/json"
 
     def _step(self, request: Request) -> tuple[Any, str]:
@@ -137,22 +115,22 @@ class AttentionPlugin(base_plugin.TBPlugin):
             version = index["version"]
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"corrupt index: {error}") from error
-        if version != VERSION:
+        if version not in READABLE:
             raise UserError(f"index of format version {version}; this version of vit_attn reads {VERSION}")
         return blob, "application/json"
 
     def _image(self, request: Request) -> tuple[Any, str]:
         """The picture of ``image``."""
-        return self._blobs(request, image_tag(_number(request, "image")), _first)[0], "image/png"
+        return self._blobs(request, image_tag(number_of(request, "image")), _first)[0], "image/png"
 
     def _maps(self, request: Request) -> tuple[Any, str]:
         """Maps of ``image``, the blobs of ``layers`` (``first-last``, all by default) one after another."""
-        first, last = _range(request)
+        first, last = range_of(request)
         if last is None:
-            blobs = self._blobs(request, image_tag(_number(request, "image")), lambda keys: keys[1:])
+            blobs = self._blobs(request, image_tag(number_of(request, "image")), lambda keys: keys[1:])
         else:
             blobs = self._blobs(
-                request, image_tag(_number(request, "image")), lambda keys: _part(keys[1:], first, last)
+                request, image_tag(number_of(request, "image")), lambda keys: _part(keys[1:], first, last)
             )
         for i, blob in enumerate(blobs):
             try:
@@ -161,20 +139,38 @@ class AttentionPlugin(base_plugin.TBPlugin):
                 raise UserError(f"layer {first + i + 1}: {error}") from error
         return b"".join(blobs), "application/octet-stream"
 
+    def _measures(self, request: Request) -> tuple[Any, str]:
+        """Measures of all layers and heads at every step of ``run``; null where a step has none or is corrupt."""
+        found = {}
+        for step, keys in self._read_keys(request, text_of(request, "run"), INDEX_TAG).items():
+            with contextlib.suppress(errors.NotFoundError, KeyError):
+                found[step] = self._read(request, keys[:1])
+        return measures_of_run(found), "application/json"
+
+    def _queries_keys(self, request: Request) -> tuple[Any, str]:
+        """Queries and keys of ``image`` in ``layer``, from 0."""
+        layer, tag = number_of(request, "layer"), queries_keys_tag(number_of(request, "image"))
+        (blob,) = self._blobs(request, tag, lambda keys: _part(keys, layer, layer))
+        check_queries_keys(blob)
+        return blob, "application/octet-stream"
+
     def _blobs(self, request: Request, tag: str, choose: Callable[[list[Any]], list[Any]]) -> list[bytes]:
-        run, step = _text(request, "run"), _number(request, "step")
+        run, step = text_of(request, "run"), number_of(request, "step")
         series = (plugin_util.experiment_id(request.environ), run, tag)
         keys = self._keys.get(series, {}).get(step)
         if keys is None:
             keys = self._read_keys(request, run, tag).get(step)
         if keys is None:
             raise errors.NotFoundError(f"run {run!r} has no {name_of_tag(tag)} at step {step}")
-        context = plugin_util.context(request.environ)
         try:
-            return [self._data.read_blob(context, blob_key=key.blob_key) for key in choose(list(keys))]
+            return self._read(request, choose(list(keys)))
         except (errors.NotFoundError, KeyError) as error:
             self._keys.pop(series, None)
             raise errors.NotFoundError(f"run {run!r} no longer has {name_of_tag(tag)} at step {step}") from error
+
+    def _read(self, request: Request, keys: Sequence[Any]) -> list[bytes]:
+        context = plugin_util.context(request.environ)
+        return [self._data.read_blob(context, blob_key=key.blob_key) for key in keys]
 
     def _read_keys(self, request: Request, run: str, tag: str) -> dict[int, Any]:
         experiment = plugin_util.experiment_id(request.environ)
@@ -217,26 +213,7 @@ def _static(name: str, kind: str) -> Any:
 
 def read_static(name: str) -> bytes:
     """Read a file of the page; only names of ``STATIC``."""
-    return (files("vit_attn.tb_plugin") / "static" / name).read_bytes()
-
-
-def _text(request: Request, name: str) -> str:
-    value = request.args.get(name)
-    if value is None:
-        raise UserError(f"missing parameter {name}")
-    return value
-
-
-def _number(request: Request, name: str) -> int:
-    value = _text(request, name)
-    if not _is_number(value):
-        raise UserError(f"{name} must be a number, got {value!r}")
-    return int(value)
-
-
-def _is_number(text: str) -> bool:
-    """Test for digits, no more than a step can have: Python refuses to convert some thousands of them."""
-    return text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS
+    return (STATIC_FOLDER / name).read_bytes()
 
 
 def _first(keys: list[Any]) -> list[Any]:
@@ -249,13 +226,3 @@ def _part(layers: list[Any], first: int, last: int) -> list[Any]:
     if first >= len(layers):  # a page may ask for more than there are, as it goes from one network to another
         raise UserError(f"layers must begin within 0-{len(layers) - 1}, got {first}-{last}")
     return layers[first : last + 1]
-
-
-def _range(request: Request) -> tuple[int, int | None]:
-    value = request.args.get("layers")
-    if value is None:
-        return 0, None
-    first, dash, last = value.partition("-")
-    if not (dash and _is_number(first) and _is_number(last) and int(first) <= int(last)):
-        raise UserError(f"layers must be first-last, got {value!r}")
-    return int(first), int(last)

@@ -1,23 +1,40 @@
 """Writing a step for the Attention tab, from numpy arrays alone."""
 
+import functools
 import io
 import json
 from collections.abc import Iterable, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from vit_attn.errors import UserError, did_you_mean
-from vit_attn.tb_plugin.blobs import HEADER, encode_maps
+from vit_attn.tb_plugin.blobs import BYTES_BEYOND_CODES, encode_maps
 from vit_attn.tb_plugin.event_file import write_blobs
-from vit_attn.tb_plugin.index import build_index
-from vit_attn.tb_plugin.inputs import POOLED_LAYER, Faithfulness, Measures, MethodRows, TabImages, Tokens
-from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
+from vit_attn.tb_plugin.index import add_details, build_index
+from vit_attn.tb_plugin.inputs import (
+    HEAD_MEASURES,
+    POOLED_LAYER,
+    Faithfulness,
+    HeadMeasures,
+    Measures,
+    MethodRows,
+    QueriesKeys,
+    TabImages,
+    Tokens,
+)
+from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag, queries_keys_tag
+from vit_attn.tb_plugin.queries_keys import encode_queries_keys
 from vit_attn.tb_plugin.sinks import describe_sinks, often_attended
 
-__all__ = ["Faithfulness", "MethodRows", "TabImages", "Tokens", "bytes_of_image", "write_attention"]
+__all__ = ["Faithfulness", "MethodRows", "QueriesKeys", "TabImages", "Tokens", "bytes_of_image", "write_attention"]
+
+
+WORKERS = 2
+"""Threads that encode: numpy and zlib leave the interpreter to others, and training needs cores, too."""
 
 
 def write_attention(  # noqa: PLR0913  a step has that much
@@ -31,6 +48,9 @@ def write_attention(  # noqa: PLR0913  a step has that much
     methods: Sequence[MethodRows] = (),
     faithfulness: Faithfulness | None = None,
     note: str = "",
+    head_measures: HeadMeasures | None = None,
+    queries_keys: QueriesKeys | None = None,
+    max_bits: float = 8,
 ) -> int:
     """Write one step for the Attention tab; returns the bytes of all blobs.
 
@@ -45,33 +65,48 @@ def write_attention(  # noqa: PLR0913  a step has that much
         methods: Attribution methods with their labels, and the maps of those that the page does not compute.
         faithfulness: Deletion and insertion of the methods' maps, of random orders and of centre first.
         note: What was left out, stated on the page.
+        head_measures: Entropy, distance, sink and prefix mass of each layer and head, mean over images.
+        queries_keys: Queries and keys of the first images.
+        max_bits: Mean bits of a weight; maps that deflate to more are written in fewer levels, with a larger error.
 
     Raises:
         UserError: If the arrays do not fit together.
     """
     _check(images, probabilities, tokens, relevance, methods, faithfulness)
-    blobs, heads, sinks = _encode(images, maps, tokens.count, relevance)
+    blobs, heads, sinks = _encode(images, maps, tokens.count, relevance, max_bits)
+    _check_details(heads, tokens.count, len(blobs), head_measures, queries_keys)
     index = build_index(images, probabilities, tokens, heads, methods, faithfulness)
     index |= {"relevance": relevance is not None, "note": note, "sinks": sinks}
+    add_details(index, head_measures, queries_keys)
     series = {image_tag(i): of_image for i, of_image in enumerate(blobs)}
+    if queries_keys is not None:
+        for i in range(queries_keys.images):
+            series[queries_keys_tag(i)] = [encode_queries_keys(q[i], k[i]) for q, k in queries_keys.layers]
     series[INDEX_TAG] = [json.dumps(index).encode()]  # last: a step that is listed is complete
     write_blobs(writer, step, series)
     return sum(len(blob) for of_tag in series.values() for blob in of_tag)
 
 
-def bytes_of_image(heads: Sequence[int], tokens: int, pixels: int, relevance: bool = False, rows: int = 0) -> int:
+def bytes_of_image(
+    heads: Sequence[int], tokens: int, pixels: int, relevance: bool = False, rows: int = 0, max_bits: float = 8
+) -> int:
     """Return an upper bound of the bytes that one image takes a step: its maps, its pixels, its part of the index.
+
+    Queries and keys come on top, as :func:`~vit_attn.tb_plugin.queries_keys.bytes_of_queries_keys` says.
 
     Args:
         heads: Heads of each layer.
         tokens: Prefix tokens and patches.
         pixels: Height times width of the image.
         relevance: Whether its relevance is written.
-        rows: Methods whose map of the image is written.
+        rows: Maps of the pooled row that are written: one a method, or one a target class of a method.
+        max_bits: Mean bits of a weight.
     """
     maps = sum(heads) + relevance
     text = 2500 + 20 * tokens + rows * (300 + 12 * tokens)  # classes, measures and two rows; a method's are more
-    return (len(heads) + relevance) * HEADER.size + maps * tokens * (4 + tokens) + 3 * pixels + text
+    text += 4 * 12 * sum(heads)  # measures of the heads
+    weights = int(maps * tokens * (4 + tokens * min(8, max_bits) / 8)) + (len(heads) + relevance) * BYTES_BEYOND_CODES
+    return weights + 3 * pixels + text
 
 
 def _encode(
@@ -79,23 +114,22 @@ def _encode(
     maps: Iterable[Float[np.ndarray, "B _ N N"]],
     tokens: int,
     relevance: Float[np.ndarray, "B N N"] | None,
+    max_bits: float,
 ) -> tuple[list[list[bytes]], list[int], dict[str, Any]]:
-    """Return the blobs of each image, the heads of each layer, and the sinks."""
-    blobs: list[list[bytes]] = [[_png(pixels)] for pixels in images.pixels]
+    """Return the blobs of each image, the heads of each layer, and the sinks; images are encoded side by side."""
     heads, attended = [], []
-    for layer in maps:
-        heads.append(_check_layer(layer, len(heads), len(blobs), tokens))
-        attended.append(_append_layer(blobs, layer))
-    if relevance is not None:
-        _append_layer(blobs, relevance[:, None])
+    with ThreadPoolExecutor(WORKERS, "vit_attn_encode") as pool:
+        blobs: list[list[bytes]] = [[png] for png in pool.map(_png, images.pixels)]
+        for layer in maps:
+            heads.append(_check_layer(layer, len(heads), len(blobs), tokens))
+            encoded = pool.map(functools.partial(encode_maps, max_bits=max_bits), layer)
+            attended.append(often_attended(layer))
+            for of_image, blob in zip(blobs, encoded, strict=True):
+                of_image.append(blob)
+        if relevance is not None:
+            for of_image, blob in zip(blobs, pool.map(encode_maps, relevance[:, None]), strict=True):
+                of_image.append(blob)
     return blobs, heads, describe_sinks(attended, [png for png, *_ in blobs])
-
-
-def _append_layer(blobs: list[list[bytes]], layer: Float[np.ndarray, "B H N N"]) -> Bool[np.ndarray, "B _ N"]:
-    """Append a layer's maps to the blobs of their images; returns which tokens get a sink's attention."""
-    for of_image, maps in zip(blobs, layer, strict=True):
-        of_image.append(encode_maps(maps))
-    return often_attended(layer)
 
 
 def _check(
@@ -120,6 +154,7 @@ def _check(
         if values is not None and len(values) != count:
             raise UserError(f"{name} must be one an image, got {len(values)} {name} for {count} images")
     _check_tokens(images, tokens, methods)
+    _check_targets(images, tokens, methods)
     if faithfulness is not None:
         for measures in (faithfulness.overall, *faithfulness.by_image):
             _check_measures(measures, {POOLED_LAYER, *(method.label for method in methods)})
@@ -139,6 +174,39 @@ def _check_tokens(images: TabImages, tokens: Tokens, methods: Sequence[MethodRow
         for name, region in regions.items():
             if outside := [patch for patch in region if not 0 <= patch < patches]:
                 raise UserError(f"patches of {name} must be in 0..{patches - 1}, got {outside[0]}")
+
+
+def _check_targets(images: TabImages, tokens: Tokens, methods: Sequence[MethodRows]) -> None:
+    count, targets = len(images.pixels), images.targets or [[]] * len(images.pixels)
+    if len(targets) != count or len({len(of_image) for of_image in targets}) > 1:
+        raise UserError(f"targets must be equally many classes for each of {count} images, got {targets}")
+    for method in methods:
+        expected = (count, len(targets[0]), tokens.count)
+        if method.target_rows is not None and method.target_rows.shape != expected:
+            raise UserError(f"target_rows of {method.name} must be {expected}, got {method.target_rows.shape}")
+
+
+def _check_details(
+    heads: Sequence[int], tokens: int, images: int, measures: HeadMeasures | None, queries_keys: QueriesKeys | None
+) -> None:
+    if measures is not None:
+        found = {name: [len(of_layer) for of_layer in by_layer] for name, by_layer in measures.items()}
+        if found != {name: list(heads) for name in HEAD_MEASURES}:
+            raise UserError(f"head_measures must be {', '.join(HEAD_MEASURES)} of heads {list(heads)}, got {found}")
+    if queries_keys is None:
+        return
+    if not len(queries_keys.layers) == len(queries_keys.scales) == len(heads) or queries_keys.images > images:
+        raise UserError(
+            f"queries_keys must be of {len(heads)} layers and at most {images} images, got {len(queries_keys.layers)} "
+            f"layers, {len(queries_keys.scales)} scales and {queries_keys.images} images"
+        )
+    for number, (layer, expected) in enumerate(zip(queries_keys.layers, heads, strict=True), 1):
+        for vectors in layer:
+            if vectors.shape[:3] != (queries_keys.images, expected, tokens):
+                raise UserError(
+                    f"queries and keys of layer {number} must be ({queries_keys.images}, {expected}, {tokens}, "
+                    f"channels), got {vectors.shape}"
+                )
 
 
 def _check_measures(measures: Measures, labels: set[str]) -> None:

@@ -14,15 +14,16 @@ from vit_attn.attention_maps.evaluation.baselines import judge_maps
 from vit_attn.attention_maps.methods.registry import drawn_methods, find_method
 from vit_attn.attention_maps.methods.rollout import raw_rows
 from vit_attn.callbacks import AttentionLogger
+from vit_attn.callbacks.attention_logger.budget import Budget
 from vit_attn.callbacks.attention_logger.scalars import faithfulness
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
-from vit_attn.callbacks.attention_logger.tab import AttentionTab, Budget
+from vit_attn.callbacks.attention_logger.tab import AttentionTab
 from vit_attn.data import ImageData
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
 from vit_attn.task import Classifier
 from vit_attn.tb_plugin.blobs import decode_maps
-from vit_attn.tb_plugin.export import _blobs, find_steps
+from vit_attn.tb_plugin.export import _blobs, measure_steps
 from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
 
 pytestmark = pytest.mark.slow  # judges networks
@@ -145,24 +146,28 @@ def test_a_training_logs_every_epoch_and_step_0(tmp_path: Path):
         log_every_n_steps=1, callbacks=[AttentionLogger(num_images=2, max_cost=1.0)],
     )  # fmt: skip
     trainer.fit(task, datamodule=ImageData("coins", batch_size=16))
-    assert find_steps(tmp_path / "a" / "b") == [0, 2, 4]
+    assert list(measure_steps(tmp_path / "a" / "b")) == [0, 2, 4]
 
 
 def test_a_small_budget_thins_out_images_and_steps_and_says_so(tmp_path):
-    tab = AttentionTab(0.8)  # one image takes 29 kB, so 16 steps leave room for one image
+    tab = AttentionTab(
+        0.8
+    )  # in fewer levels, two images and the first one's queries and keys take less than 0.8 MB / 16
     snapshot, names = snapshot_of(compared=True)
     written = 0
     for step in range(100):
         written += tab.write(tmp_path, dataclasses.replace(snapshot, step=step, always=step == 99), names)
     assert written <= 0.8e6
-    steps = find_steps(tmp_path)
+    steps = list(measure_steps(tmp_path))
     assert steps[:9] == list(range(9))
     assert steps[-1] == 99
     assert 16 <= len(steps) < 40
     last = json.loads(next(found for step, tag, found in _blobs(tmp_path) if tag == INDEX_TAG and step == 99)[0])
-    assert len(last["images"]) == 1
+    assert len(last["images"]) == 2
     assert last["judged"]["images"] == 3
-    assert last["note"].startswith("To stay within 0.8 MB: 1 of 3 images, from here on one of ")
+    assert last["note"].startswith(
+        "To stay within 0.8 MB: at most 3.4 bits a weight, 2 of 3 images, from here on one of "
+    )
 
 
 def test_a_budget_that_no_step_fits_writes_nothing(tmp_path):
@@ -175,6 +180,14 @@ def test_a_budget_is_never_exceeded(total, size):
     granted = [budget.grants(size, last=step == 9_999) for step in range(10_000)]
     assert size * sum(granted) <= total
     assert granted[-1] == (size <= total)
+
+
+def test_bytes_that_a_step_did_not_take_are_given_back():
+    budget = Budget(100)
+    for step in range(10):
+        assert budget.grants(10)  # counted as 10, but 4 are taken
+        budget.give_back(6)
+        assert budget.left == 96 - 4 * step
 
 
 def test_a_negative_budget_is_refused():

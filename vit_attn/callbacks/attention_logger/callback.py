@@ -1,6 +1,6 @@
 """Callback that logs attention to TensorBoard, from step 0 to the end of training."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import lightning as L
@@ -10,7 +10,13 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.attention_maps.evaluation.ground_truth import why_ground_truth_is_unused
-from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod, drawn_methods, find_method
+from vit_attn.attention_maps.methods.registry import (
+    AttributionInput,
+    AttributionMethod,
+    attribution_methods,
+    drawn_methods,
+    find_method,
+)
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.recording.record import record
@@ -27,6 +33,7 @@ from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, Snap
 from vit_attn.callbacks.attention_logger.tab import AttentionTab
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.errors import UserError
+from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE
 
 
 class AttentionLogger(AttentionCallback):
@@ -38,9 +45,10 @@ class AttentionLogger(AttentionCallback):
     and as histograms. Where the data set has ground truth: the fraction of images in which each method's top-ranked
     patch is in the answer region. Class-agnostic methods, such as rollout, do not know which class was predicted.
 
-    For the Attention tab, where any token can be the query: all heads' maps, relevance between all tokens, predictions,
-    and deletion and insertion of each method and of baselines, as long as the run's budget of bytes lasts; the tab and
-    the terminal state what is left out.
+    For the Attention tab, where any token can be the query: all heads' maps and measures, relevance between all tokens,
+    the pooled row's map by every registered method that takes the network, class-specific ones for up to three classes,
+    queries and keys of some images, predictions, and deletion and insertion of the drawn methods and of baselines, as
+    long as the run's budget of bytes lasts; the tab and the terminal state what is left out.
 
     It needs a TensorBoard logger, a task with its network as ``net``, and a data module with what
     :class:`~vit_attn.data_protocol.ProbeData` has. Pictures show the weights that the validation of the same step
@@ -60,7 +68,7 @@ class AttentionLogger(AttentionCallback):
             random orders and centre first, on at most eight of the images, at 140 forwards each (14 more for each
             other method and for a pool by attention); 0 for never.
         tab_megabytes: Budget of a run for the Attention tab, in 1e6 bytes; 0 leaves the tab out. TensorBoard keeps it
-            in memory while it shows the run.
+            in memory while it shows the run. Where it is short, maps are written in fewer levels, then of fewer images.
         max_cost: Fraction of the run's time that logging may take, drawing included; beyond it, loggings but the first
             and last are left out.
     """
@@ -176,9 +184,14 @@ class AttentionLogger(AttentionCallback):
     def snapshot_options(self, net: nn.Module, last: bool) -> SnapshotOptions:
         """Choose what the next snapshot has: maps are compared with baselines every ``faithfulness_every`` loggings."""
         every = self.faithfulness_every
-        methods = dict.fromkeys([*(self.methods or ()), *_supported(net)])
+        methods = dict.fromkeys([*(self.methods or ()), *_supported(net, drawn_methods())])
         comparison = every > 0 and (self.loggings % every == 0 or last)
-        return SnapshotOptions(self.num_images, tuple(methods), self.tab_megabytes > 0, comparison)
+        if not self.tab_megabytes:
+            return SnapshotOptions(self.num_images, tuple(methods), comparison=comparison)
+        computed = {find_method(name) for name in COMPUTED_BY_PAGE}
+        others = [each for each in _supported(net, attribution_methods().values()) if each not in methods]
+        others = tuple(each for each in others if each not in computed)
+        return SnapshotOptions(self.num_images, tuple(methods), True, comparison, others, targets=True)
 
     def _report(self, message: str) -> None:
         """Log a message in the terminal once."""
@@ -190,17 +203,17 @@ class AttentionLogger(AttentionCallback):
         """Write a snapshot's scalars, figures and tab, in the background."""
         with self.meter.spending(continued=True):
             layers = self._layer_indices(len(snapshot.recording))
-            write_scalars(writers, snapshot, layers)
+            measures = write_scalars(writers, snapshot, layers)
             for tag, picture in figures(snapshot, class_names, self.methods, layers):
                 for writer in writers:
                     add_picture(writer, tag, picture, snapshot.step)
             if self.tab_megabytes:
-                self.tab.write(writers[0], snapshot, class_names)
+                self.tab.write(writers[0], snapshot, class_names, measures)
 
     def _layer_indices(self, depth: int) -> list[int]:
         """Return the layers that are drawn, as indices from 0."""
         return [range(depth)[layer - 1 if layer > 0 else layer] for layer in self.layers or range(1, depth + 1)]
 
 
-def _supported(net: nn.Module) -> list[AttributionMethod]:
-    return [method for method in drawn_methods() if method.supports(net)]
+def _supported(net: nn.Module, methods: Iterable[AttributionMethod]) -> list[AttributionMethod]:
+    return [method for method in methods if method.supports(net)]

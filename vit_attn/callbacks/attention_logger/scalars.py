@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -10,9 +11,12 @@ from vit_attn.attention_maps.methods.measures import measure
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
 
+HeadMeasures = dict[str, Float[Tensor, "layers heads"]]
+"""Measures of each layer and head, mean over the images, by the names of ``MEASURES``."""
 
-def write_scalars(writers: Sequence[SummaryWriter], snapshot: AttentionSnapshot, layers: Sequence[int]) -> None:
-    """Write all scalars and histograms of a step.
+
+def write_scalars(writers: Sequence[SummaryWriter], snapshot: AttentionSnapshot, layers: Sequence[int]) -> HeadMeasures:
+    """Write all scalars and histograms of a step; returns the measures of all heads.
 
     Args:
         writers: Writers of event files.
@@ -29,6 +33,7 @@ def write_scalars(writers: Sequence[SummaryWriter], snapshot: AttentionSnapshot,
                 writer.add_histogram(f"attention_{name}_of_heads/layer_{layer + 1}", heads, snapshot.step)
         for name, value in scalars.items():
             writer.add_scalar(name, value, snapshot.step)
+    return measures
 
 
 def pointing(snapshot: AttentionSnapshot) -> dict[str, float]:

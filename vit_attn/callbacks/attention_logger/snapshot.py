@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.tokens import prefix_names
 from vit_attn.attention_maps.summary import AttentionSummary, method_rows, summaries_of
 from vit_attn.callbacks.attention_callback import evaluating, net_of
+from vit_attn.callbacks.attention_logger.targets import Rows, choose_targets, rows_by_target, rows_where_supported
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, POOLED_LAYER
 
@@ -28,7 +29,6 @@ MAX_COMPARED = 8
 """Images on which maps are compared with baselines, at most 1,232 forwards of one image with the default methods."""
 
 Precision = Callable[[], contextlib.AbstractContextManager[object]]
-Rows = Float[np.ndarray, "B N"]
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,16 @@ class SnapshotOptions:
         methods: Attribution methods whose maps it has.
         token_relevance: Whether it has the relevance of every token to every other.
         comparison: Whether the maps are compared with baselines by deletion and insertion.
+        tab_methods: Other methods, whose maps the tab alone shows; those that refuse the network are left out.
+        targets: Whether class-specific maps are computed for several target classes.
     """
 
     num_images: int
     methods: tuple[AttributionMethod, ...]
     token_relevance: bool = False
     comparison: bool = False
+    tab_methods: tuple[AttributionMethod, ...] = ()
+    targets: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class AttentionSnapshot:
         ground_truth: Known regions of each image in patches of the network; none if unknown or if they do not fit.
         prefix_names: Names of the tokens before the patches, such as CLS and R1.
         always: Whether it is the first or the last snapshot, which is written whatever the budget.
+        tab_rows: Maps of other methods, which the tab alone shows.
+        targets: Target classes of each image, the predicted class first.
+        target_rows: Maps of class-specific methods for each target class.
     """
 
     step: int
@@ -78,6 +85,9 @@ class AttentionSnapshot:
     ground_truth: list[GroundTruth] | None
     prefix_names: list[str]
     always: bool
+    tab_rows: dict[AttributionMethod, Rows] = field(default_factory=dict)
+    targets: list[list[int]] | None = None
+    target_rows: dict[AttributionMethod, Float[np.ndarray, "B T N"]] = field(default_factory=dict)
 
     @classmethod
     def take(
@@ -111,10 +121,28 @@ class AttentionSnapshot:
             summaries = summaries_of(recording, logits)
             inputs = AttributionInput(net, images.to(parameter.dtype), recording, logits.argmax(dim=-1))
             rows = {method: method_rows(method, inputs, summaries) for method in options.methods}
+            more = rows_where_supported(options.tab_methods, inputs)
+            targets = choose_targets(logits, probe.labels) if options.targets else None
+            by_target = {} if targets is None else rows_by_target(rows | more, inputs, targets)
             related = token_relevance(recording, logits) if options.token_relevance else None
             compared = compare_with_baselines(inputs, summaries, rows, precision) if options.comparison else None
         truth, names = ground_truth_in_patches(probe, recording), prefix_names(net, recording.num_prefix_tokens)
-        return cls(step, recording, logits, summaries, rows, related, compared, probe, truth, names, always)
+        return cls(
+            step,
+            recording,
+            logits,
+            summaries,
+            rows,
+            related,
+            compared,
+            probe,
+            truth,
+            names,
+            always,
+            more,
+            None if targets is None else targets.tolist(),
+            by_target,
+        )
 
     def on_host(self) -> "AttentionSnapshot":
         """Copy what is on a device to the host's memory, as writing in the background needs it."""

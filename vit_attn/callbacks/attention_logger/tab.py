@@ -1,48 +1,34 @@
 """Writing snapshots for the Attention tab, within a run's budget of bytes."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from vit_attn.attention_maps.methods.registry import AttributionMethod, find_method
+from vit_attn.attention_maps.methods.measures import MEASURES
+from vit_attn.attention_maps.methods.registry import find_method
+from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
+from vit_attn.callbacks.attention_logger.budget import FEWER_BITS, MIN_STEPS, Budget, choose_counts
+from vit_attn.callbacks.attention_logger.scalars import HeadMeasures
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
-from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE
-from vit_attn.tb_plugin.summary import Faithfulness, MethodRows, TabImages, Tokens, bytes_of_image, write_attention
-
-MIN_STEPS = 16
-"""Steps that must fit into the budget; else fewer images are kept."""
-
-
-class Budget:
-    """Selection of the steps that are written, when their number is not known and the bytes are limited.
-
-    Every step until half of the budget is used, every second one until half of what is left is used, and so on: dense
-    where networks change fastest, never over the budget, and with room for the last step.
-
-    >>> budget = Budget(100)
-    >>> [step for step in range(40) if budget.grants(10)]
-    [0, 1, 2, 3, 4, 6, 8, 10, 12]
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total = self.left = total
-        self.stride, self.seen = 1, 0
-
-    def grants(self, size: int, last: bool = False) -> bool:
-        """Decide whether a step of ``size`` bytes is written; ``last`` means that no other will come."""
-        due = self.seen % self.stride == 0 or last
-        self.seen += 1
-        if not due or self.left < (size if last else 2 * size):  # room is kept for the last step
-            return False
-        self.left -= size
-        while 0 < self.left <= self.total / 2 / self.stride:
-            self.stride *= 2
-        return True
+from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, HEAD_MEASURES
+from vit_attn.tb_plugin.queries_keys import bytes_of_queries_keys
+from vit_attn.tb_plugin.summary import (
+    Faithfulness,
+    MethodRows,
+    QueriesKeys,
+    TabImages,
+    Tokens,
+    bytes_of_image,
+    write_attention,
+)
 
 
 class AttentionTab:
@@ -56,29 +42,34 @@ class AttentionTab:
         self.budget = Budget(int(megabytes * 1e6))
         self.reported = ""
 
-    def write(self, writer: SummaryWriter | Path, snapshot: AttentionSnapshot, class_names: Sequence[str]) -> int:
+    def write(
+        self,
+        writer: SummaryWriter | Path,
+        snapshot: AttentionSnapshot,
+        class_names: Sequence[str],
+        measures: HeadMeasures | None = None,
+    ) -> int:
         """Write a step if the budget has room for it; returns the bytes that were written.
 
         Args:
             writer: Writer of event files, or a folder.
             snapshot: Snapshot of the step.
             class_names: Names of the classes.
+            measures: Measures of each layer and head.
         """
-        recording, images = snapshot.recording, snapshot.probe.images
-        methods = _methods(snapshot)
-        size = bytes_of_image(
-            [layer.calls[0].q.shape[1] for layer in recording],
-            recording.num_tokens,
-            images[0, 0].numel(),
-            snapshot.token_relevance is not None,
-            sum(method.rows is not None for method in methods),
-        )
-        count = max(1, min(len(images), int(self.budget.total // (MIN_STEPS * size))))
-        granted = self.budget.grants(count * size, snapshot.always)
-        note = self._note(count, len(images), count * size)
+        recording, methods = snapshot.recording, _methods(snapshot)
+        images, most = len(snapshot.probe.images), self.budget.total // MIN_STEPS
+        for bits in (8, FEWER_BITS):
+            of_image, of_vectors = _sizes(snapshot, methods, bits)
+            count, vectors = choose_counts(images, of_image, of_vectors, most)
+            if count == images:
+                break
+        size = count * of_image + vectors * of_vectors
+        granted = self.budget.grants(size, snapshot.always)
+        note = self._note(count, images, size, bits)
         if not granted:
             return 0
-        return write_attention(
+        written = write_attention(
             writer,
             snapshot.step,
             _images(snapshot, class_names, count),
@@ -89,11 +80,17 @@ class AttentionTab:
             [_first(method, count) for method in methods],
             _faithfulness(snapshot, count),
             note,
+            None if measures is None else _head_measures(measures, recording.num_tokens),
+            _queries_keys(recording, vectors) if vectors else None,
+            bits,
         )
+        self.budget.give_back(size - written)
+        return written
 
-    def _note(self, kept: int, images: int, size: int) -> str:
+    def _note(self, kept: int, images: int, size: int, bits: float) -> str:
         """Describe what is left out, for the page; a change is also reported in the terminal."""
-        parts = [f"{kept} of {images} images"] if kept < images else []
+        parts = [f"at most {bits:g} bits a weight"] if bits < 8 else []
+        parts += [f"{kept} of {images} images"] if kept < images else []
         if size > self.budget.total:
             parts = [f"no step fits: one takes {size / 1e6:.0f} MB"]
         elif self.budget.stride > 1:
@@ -105,30 +102,76 @@ class AttentionTab:
         return note
 
 
+def _sizes(snapshot: AttentionSnapshot, methods: Sequence[MethodRows], bits: float) -> tuple[int, int]:
+    """Return the bytes of an image, and those of its queries and keys."""
+    calls, tokens = [layer.calls[0] for layer in snapshot.recording], snapshot.recording.num_tokens
+    rows = sum(method.rows is not None for method in methods)
+    rows += sum(method.target_rows.shape[1] for method in methods if method.target_rows is not None)
+    of_image = bytes_of_image(
+        [call.q.shape[1] for call in calls],
+        tokens,
+        snapshot.probe.images[0, 0].numel(),
+        snapshot.token_relevance is not None,
+        rows,
+        bits,
+    )
+    return of_image, sum(bytes_of_queries_keys(call.q.shape[1], tokens, call.q.shape[3]) for call in calls)
+
+
+def _queries_keys(recording: Recording, count: int) -> QueriesKeys:
+    """Return the queries and keys of the first images, as fused attention got them."""
+
+    def first(vectors: Sequence[Tensor]) -> np.ndarray:
+        return torch.cat([each[:count] for each in vectors])[:count].float().cpu().numpy()
+
+    layers = [(first([call.q for call in layer.calls]), first([call.k for call in layer.calls])) for layer in recording]
+    # an additive score is no product: its queries and keys are zeros
+    scales = [
+        layer.calls[0].scale if queries.any() and keys.any() else None
+        for layer, (queries, keys) in zip(recording, layers, strict=True)
+    ]
+    return QueriesKeys(layers, scales)
+
+
+def _head_measures(measures: HeadMeasures, tokens: int) -> dict[str, list[list[float]]]:
+    """Return measures as the index names them, with entropy as a fraction of ln N."""
+    shown = dict(zip(HEAD_MEASURES, (measures[name] for name in MEASURES), strict=True))
+    shown["entropy"] = shown["entropy"] / max(math.log(tokens), 1e-30)
+    return {name: by_layer.tolist() for name, by_layer in shown.items()}
+
+
 def _methods(snapshot: AttentionSnapshot) -> list[MethodRows]:
     """Return the methods that the page computes, and the maps of the snapshot's others."""
-    computed = [_method(find_method(name)) for name in COMPUTED_BY_PAGE]
-    others = {method: rows for method, rows in snapshot.rows.items() if method.name not in COMPUTED_BY_PAGE}
-    return computed + [_method(method, rows) for method, rows in others.items()]
-
-
-def _method(method: AttributionMethod, rows: np.ndarray | None = None) -> MethodRows:
-    return MethodRows(method.name, method.label, method.reference, method.class_specific, method.has_query, rows)
+    methods = dict.fromkeys(find_method(name) for name in COMPUTED_BY_PAGE) | snapshot.rows | snapshot.tab_rows
+    return [
+        MethodRows(
+            method.name,
+            method.label,
+            method.reference,
+            method.class_specific,
+            method.has_query,
+            None if method.name in COMPUTED_BY_PAGE else rows,
+            snapshot.target_rows.get(method),
+        )
+        for method, rows in methods.items()
+    ]
 
 
 def _first(method: MethodRows, count: int) -> MethodRows:
-    return method if method.rows is None else dataclasses.replace(method, rows=method.rows[:count])
+    rows, by_target = (None if each is None else each[:count] for each in (method.rows, method.target_rows))
+    return dataclasses.replace(method, rows=rows, target_rows=by_target)
 
 
 def _images(snapshot: AttentionSnapshot, class_names: Sequence[str], count: int) -> TabImages:
     pixels = snapshot.probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     pixels = np.ascontiguousarray(crop_to_patches(pixels, snapshot.recording))
     labels = snapshot.probe.labels[:count].tolist()
+    targets = None if snapshot.targets is None else snapshot.targets[:count]
     if snapshot.ground_truth is None:
-        return TabImages(pixels, labels, class_names)
+        return TabImages(pixels, labels, class_names, targets=targets)
     truths = snapshot.ground_truth[:count]
     regions, answers = [truth.regions for truth in truths], [truth.answer for truth in truths]
-    return TabImages(pixels, labels, class_names, regions, answers)
+    return TabImages(pixels, labels, class_names, regions, answers, targets)
 
 
 def _tokens(snapshot: AttentionSnapshot, count: int) -> Tokens:

@@ -6,17 +6,17 @@
 
 const HEADER = 16;
 const MAGIC = "VATN";
-export const VERSION = 1;
+export const VERSION = 2; // and 1, whose codes are not deflated
 
 /** Fraction of its row's maximum that a code stands for. */
 export const FRACTIONS = Float32Array.from({ length: 256 }, (_, code) => (code / 255) ** 2);
 
 /**
- * Layers of a reply, one after another; each is a header, its rows' maxima and its codes.
+ * Layers of a reply, one after another; each is a header, its rows' maxima and its codes, deflated since version 2.
  * @param {ArrayBuffer} buffer
- * @returns {Layer[]}
+ * @returns {Promise<Layer[]>}
  */
-export function decodeLayers(buffer) {
+export async function decodeLayers(buffer) {
   const layers = [];
   const view = new DataView(buffer);
   for (let at = 0; at < buffer.byteLength; ) {
@@ -24,17 +24,39 @@ export function decodeLayers(buffer) {
     const magic = String.fromCharCode(...new Uint8Array(buffer, at, 4));
     if (magic !== MAGIC) throw new Error(`corrupt maps: they begin with ${JSON.stringify(magic)}`);
     const version = view.getUint16(at + 4, true);
-    if (version !== VERSION) throw new Error(`maps of format version ${version}; this page reads ${VERSION}`);
+    if (version !== 1 && version !== VERSION) throw new Error(`maps of format version ${version}; this page reads ${VERSION}`);
     const heads = view.getUint16(at + 6, true);
     const tokens = view.getUint32(at + 8, true);
-    const peaks = at + HEADER;
+    const deflated = version > 1;
+    const peaks = at + HEADER + (deflated ? 4 : 0);
     const codes = peaks + 4 * heads * tokens;
-    at = codes + heads * tokens * tokens;
+    const count = heads * tokens * tokens;
+    at = codes + (deflated && peaks <= buffer.byteLength ? view.getUint32(peaks - 4, true) : count);
     if (at > buffer.byteLength) throw new Error(`corrupt maps: ${buffer.byteLength} bytes instead of ${at}`);
     const copy = buffer.slice(peaks, codes); // aligned to four bytes
-    layers.push({ heads, tokens, peaks: new Float32Array(copy), codes: new Uint8Array(buffer, codes, at - codes) });
+    const bytes = new Uint8Array(buffer, codes, at - codes);
+    layers.push({ heads, tokens, peaks: new Float32Array(copy), codes: deflated ? inflate(bytes, count) : bytes });
   }
-  return layers;
+  return Promise.all(layers.map(async (layer) => ({ ...layer, codes: await layer.codes })));
+}
+
+/** As many bytes from a deflated stream, and no more whatever it holds. @param {Uint8Array<ArrayBuffer>} bytes @param {number} count */
+async function inflate(bytes, count) {
+  const codes = new Uint8Array(count);
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate")).getReader();
+  let at = 0;
+  try {
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      if (at + part.value.length > count) throw new Error("too many");
+      codes.set(part.value, at);
+      at += part.value.length;
+    }
+  } catch (error) {
+    reader.cancel().catch(() => {});
+    throw new Error(`corrupt maps: ${error instanceof Error ? error.message : error} after ${at} of ${count} codes`);
+  }
+  if (at < count) throw new Error(`corrupt maps: ${at} codes instead of ${count}`);
+  return codes;
 }
 
 /**

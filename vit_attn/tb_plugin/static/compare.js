@@ -23,7 +23,7 @@ export function obstacleTo(a, b, state) {
   if (!sameTokens(a, b)) return `they have other tokens: ${tokensOf(a)} in A, ${tokensOf(b)} in B`;
   if (a.about.label !== b.about.label) return `they have other classes: the image is ${a.about.label} in A, ${b.about.label} in B`;
   if (state.query === "pool" && !samePool(a, b)) return "what the network pools is not the same: choose a token";
-  const [targetA, targetB] = [a.about.top[0][0], b.about.top[0][0]];
+  const [targetA, targetB] = [a, b].map((maps) => maps.possible(state).target || maps.about.top[0][0]);
   if (isClassSpecific(b.index, state.method) && targetA !== targetB) return `${methodLabel(b.index, state.method)} is of other classes: ${targetA} in A, ${targetB} in B`;
   return isByLayer(state.method) ? otherHead(a, b, state) : "";
 }

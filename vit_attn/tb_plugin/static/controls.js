@@ -9,6 +9,8 @@ import { hasMethod, isByLayer, methodChoices, methodGroups } from "./methods.js"
 import { runLabels } from "./names.js";
 import { regionsOf } from "./regions.js";
 import { methodPhrase } from "./sentence.js";
+import { Share } from "./share.js";
+import { TargetChoice } from "./target.js";
 import { placeName } from "./view.js";
 
 export class Controls {
@@ -30,6 +32,9 @@ export class Controls {
     this.theme = h("select", { "aria-label": "Light or dark", onchange: () => set({ theme: /** @type {any} */ (this.theme.value) }) },
       h("option", { value: "auto" }, "auto"), h("option", { value: "light" }, "light"), h("option", { value: "dark" }, "dark"));
     this.layerLabel = h("span", {}, "Layer");
+    this.smooth = checkbox("Smooth (interpolate)", (smooth) => set({ smooth }), "Interpolate between patch centres; the figure and the saved picture say so");
+    this.target = new TargetChoice(page);
+    this.share = new Share(page);
     this.summary = h("span", { class: "now" });
     this.element = this.build();
   }
@@ -37,14 +42,16 @@ export class Controls {
   build() {
     this.live = h("div", { class: "live", hidden: true },
       field("Method", "method", this.method.element),
+      this.target.element,
       h("div", { class: "pair" }, field(this.layerLabel, "layer", this.layer), field("Heads", "fusion", this.head)),
       field("Query", "query", this.direction.element),
       h("div", { class: "field checks" },
         h("div", { class: "with-help" }, this.hide.element, helpButton("sinks")),
         h("div", { class: "with-help" }, this.groundTruth.element, helpButton("truth")),
-        this.lines.element),
+        this.lines.element, this.smooth.element),
       field("Map over image", "", this.opacity),
       field("Compare", "compare", this.pin, this.pinned),
+      field("Share and save", "", this.share.element),
     );
     this.fold = h("details", { open: true },
       h("summary", {}, h("b", {}, "Controls"), " ", this.summary),
@@ -52,7 +59,6 @@ export class Controls {
         field("Run", "", this.run),
         this.live,
         h("div", { class: "field foot" },
-          h("button", { type: "button", onclick: () => this.page.save() }, "Save PNG"),
           h("button", { type: "button", onclick: showKeys }, "Keys"),
           guideLink(this.page.source),
           this.theme,
@@ -91,6 +97,9 @@ export class Controls {
     this.groundTruth.input.checked = state.groundTruth;
     /** @type {HTMLElement} */ (this.groundTruth.element.parentElement).hidden = !regionsOf(here.about).length;
     this.lines.input.checked = state.grid;
+    this.smooth.input.checked = state.smooth;
+    this.target.draw();
+    this.share.draw();
     this.opacity.valueAsNumber = state.opacity;
     setText(this.pin, state.pin ? "Unpin A" : "Pin this as A");
     const { pinned } = this.page;

@@ -2,6 +2,7 @@
 /** Drawing on canvases: a map over its image, marks, a matrix, a small map, a colour bar. */
 
 import { colourAt } from "./colour.js";
+import { bilinear } from "./smooth.js";
 
 /** @typedef {import("./colour.js").Scale} Scale */
 /** @typedef {{rows: number, cols: number, prefix: number, height: number, width: number}} Grid */
@@ -12,9 +13,9 @@ function density() {
   return Math.min(window.devicePixelRatio || 1, 2);
 }
 
-/** Give a canvas the pixels of its place on the screen. @param {HTMLCanvasElement} canvas @param {number} aspect width over height */
+/** Give a canvas the pixels of its place on the screen; one that is in no page keeps its width. @param {HTMLCanvasElement} canvas @param {number} aspect width over height */
 export function fit(canvas, aspect) {
-  const width = Math.max(1, Math.round(canvas.clientWidth * density()));
+  const width = canvas.isConnected ? Math.max(1, Math.round(canvas.clientWidth * density())) : canvas.width;
   const height = Math.max(1, Math.round(width / aspect));
   if (canvas.width !== width || canvas.height !== height) {
     canvas.width = width;
@@ -38,10 +39,13 @@ function picture(values, cols, scale, hidden = () => false) {
   return image;
 }
 
+/** Pixels a side in which values are interpolated; more are not seen and take long. */
+const SMOOTH_PIXELS = 320;
+
 const scratch = document.createElement("canvas");
 
 /** @param {CanvasRenderingContext2D} context @param {ImageData} image */
-function stretch(context, image) {
+export function stretch(context, image) {
   scratch.width = image.width;
   scratch.height = image.height;
   scratch.getContext("2d")?.putImageData(image, 0, 0);
@@ -53,7 +57,7 @@ function stretch(context, image) {
  * @param {HTMLCanvasElement} canvas
  * @param {Grid} grid
  * @param {HTMLImageElement | null} image
- * @param {{values: Float32Array, hidden: Set<number>, scale: Scale, opacity: number} | null} map values of patches
+ * @param {{values: Float32Array, hidden: Set<number>, scale: Scale, opacity: number, smooth?: boolean} | null} map values of patches
  * @param {boolean} lines
  */
 export function paintImage(canvas, grid, image, map, lines) {
@@ -66,11 +70,23 @@ export function paintImage(canvas, grid, image, map, lines) {
   }
   if (map) {
     context.globalAlpha = map.opacity;
-    stretch(context, picture(map.values, grid.cols, map.scale, (patch) => map.hidden.has(patch + grid.prefix)));
+    const hidden = (/** @type {number} */ patch) => map.hidden.has(patch + grid.prefix);
+    if (map.smooth) stretchSmoothly(context, grid, map.values, map.scale, hidden);
+    else stretch(context, picture(map.values, grid.cols, map.scale, hidden));
     context.globalAlpha = 1;
     for (const token of map.hidden) if (token >= grid.prefix) crossOut(context, cell(canvas, grid, token - grid.prefix));
   }
   if (lines) paintLines(context, grid);
+}
+
+/** Values, not colours, are interpolated. @param {CanvasRenderingContext2D} context @param {Grid} grid @param {Float32Array} values @param {Scale} scale @param {(patch: number) => boolean} hidden */
+function stretchSmoothly(context, { rows, cols }, values, scale, hidden) {
+  const { width, height } = context.canvas;
+  const less = Math.min(1, SMOOTH_PIXELS / Math.max(width, height));
+  const [fineRows, fineCols] = [Math.max(rows, Math.round(less * height)), Math.max(cols, Math.round(less * width))];
+  context.imageSmoothingEnabled = true;
+  stretch(context, picture(bilinear(values, rows, cols, fineRows, fineCols, hidden), fineCols, scale));
+  context.imageSmoothingEnabled = false;
 }
 
 /** @param {CanvasRenderingContext2D} context @param {Grid} grid */

@@ -23,7 +23,7 @@ const UNFAITHFUL = "A map that is not better than both has shown nothing.";
 
 /** Label under which the map of a state is compared with baselines; null if it never is. @param {Maps} maps @param {State} state */
 export function comparedAs(maps, state) {
-  if (state.query !== "pool") return null;
+  if (state.query !== "pool" || state.target) return null;
   if (state.method === "relevance") return "relevance";
   const logged = loggedMethod(maps.index, state.method);
   if (logged) return logged.label;
@@ -46,7 +46,7 @@ export function faithfulnessNotes(maps, state) {
   const label = comparedAs(maps, state);
   const { judged } = maps.index;
   const earlier = maps.about.verdict;
-  if (!label) return ["Not compared with baselines: deletion and insertion are measured for the pooled row only, by relevance, by the last layer's mean of heads, by rollout through all layers, and by methods that were logged."];
+  if (!label) return ["Not compared with baselines: deletion and insertion are measured for the pooled row and the predicted class only, by relevance, by the last layer's mean of heads, by rollout through all layers, and by methods that were logged."];
   if (!judged && earlier && label === "relevance") return [earlierComparison(earlier)];
   const overall = judged?.methods[label];
   const name = SENTENCE_NAMES[label] ?? label;

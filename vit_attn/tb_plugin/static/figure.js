@@ -4,6 +4,7 @@
 import { cssColour, format, isLight } from "./colour.js";
 import { h, setAttribute, setText, syncChildren } from "./dom.js";
 import { paintBar, paintImage, paintMarks } from "./draw.js";
+import { INTERPOLATED } from "./smooth.js";
 import { tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
@@ -87,11 +88,11 @@ export class Figure {
     this.base.style.visibility = this.marks.style.visibility = missing ? "hidden" : "";
     setText(this.missing, missing);
     setText(this.title, content.title);
-    setText(this.detail, content.detail);
     const aspect = String(maps.grid.width / maps.grid.height);
     if (this.base.style.aspectRatio !== aspect) this.base.style.aspectRatio = this.marks.style.aspectRatio = aspect;
     const { state, pictures } = this.page;
-    const map = shown && scale && { values: shown.values.subarray(maps.grid.prefix), hidden: shown.hidden, scale, opacity: state.opacity };
+    setText(this.detail, `${content.detail}${state.smooth && shown && scale ? `, ${INTERPOLATED}` : ""}`);
+    const map = shown && scale && { values: shown.values.subarray(maps.grid.prefix), hidden: shown.hidden, scale, opacity: state.opacity, smooth: state.smooth };
     paintImage(this.base, maps.grid, pictures.get(maps) ?? null, map, state.grid);
     setAttribute(this.marks, "aria-label", `${this.name}: ${content.title}, ${maps.grid.rows} rows of ${maps.grid.cols} patches. Arrow keys move, Enter makes a patch the query.`);
     this.drawTiles();

@@ -8,9 +8,9 @@ import { Store } from "./state.js";
 
 /** Build the page; TensorBoard calls it. */
 export async function render() {
-  const style = h("link", { rel: "stylesheet", href: new URL("style.css", import.meta.url).href });
-  const styled = new Promise((resolve) => style.addEventListener("load", resolve));
-  document.head.append(style);
+  const styles = ["style.css", "views.css"].map((name) => h("link", { rel: "stylesheet", href: new URL(name, import.meta.url).href }));
+  const styled = Promise.all(styles.map((style) => new Promise((resolve) => style.addEventListener("load", resolve))));
+  document.head.append(...styles);
   document.documentElement.lang = "en";
   document.title = "Attention";
   await styled; // a page without its style would jump

@@ -2,6 +2,8 @@
 /** Keys that work everywhere on the page, and their list. */
 
 import { h } from "./dom.js";
+import { nextImage } from "./predictions.js";
+import { savePicture } from "./save.js";
 
 /** @type {[string, string, (page: import("./page.js").Page) => void][]} key, what it does, how */
 const KEYS = [
@@ -19,7 +21,12 @@ const KEYS = [
   ["a", "mark the ground truth", (page) => page.store.set({ groundTruth: !page.state.groundTruth })],
   ["q", "back to the pooled row", (page) => page.store.set({ query: "pool" })],
   ["c", "compare: pin as A, or unpin", (page) => page.controls?.togglePin()],
-  ["s", "save the view as PNG", (page) => page.save()],
+  ["v", "next of the further views, then none", (page) => page.research?.next()],
+  ["t", "next class that the map is for", (page) => page.controls?.target.next()],
+  ["i", "smooth: interpolate between patches", (page) => page.store.set({ smooth: !page.state.smooth })],
+  ["w", "wrong predictions only", (page) => page.store.set({ wrong: !page.state.wrong })],
+  ["l", "copy a link to this view", (page) => page.controls?.share.copy()],
+  ["s", "save the view as PNG", savePicture],
   ["Escape", "close the enlarged head", (page) => page.sheet?.enlarged.close()],
   ["?", "these keys", () => showKeys()],
 ];
@@ -36,8 +43,7 @@ export function onKey(page, event) {
 
 /** @param {import("./page.js").Page} page @param {number} by */
 function moveImage(page, by) {
-  const count = page.here?.index.images.length ?? 1;
-  page.store.set({ image: (Math.min(page.state.image, count - 1) + by + count) % count });
+  if (page.here) page.store.set({ image: nextImage(page.here.index, page.state.wrong, page.state.image, by) });
 }
 
 /** @param {import("./page.js").Page} page @param {number} by */

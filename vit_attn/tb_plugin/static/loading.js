@@ -29,7 +29,7 @@ export async function loadMaps(source, place, index, state, everything) {
   const all = bytes <= LOAD_BYTES || everything;
   const only = maps.possible(state).method === "relevance" ? count : maps.layerOf(state);
   const [first, last] = all ? [0, count] : [only, only];
-  const layers = decodeLayers(await source.maps(place, first, last));
+  const layers = await decodeLayers(await source.maps(place, first, last));
   const expected = all ? count + Number(index.relevance) : 1;
   if (layers.length !== expected || layers.some((layer) => layer.tokens !== tokens)) {
     throw new Error(`Corrupt maps of image ${imageNumber(index, place.image)} at step ${place.step}: ${layers.length} of ${expected} layers, ${layers[0]?.tokens} of ${tokens} tokens.`);

@@ -6,7 +6,7 @@ import { h, setAttribute, setText } from "./dom.js";
 import { paintCross, paintMatrix } from "./draw.js";
 import { barElement } from "./figure.js";
 import { helpButton } from "./help.js";
-import { isClassSpecific, loggedMethod } from "./methods.js";
+import { isClassSpecific } from "./methods.js";
 
 export class Matrix {
   /** @param {import("./page.js").Page} page */
@@ -14,6 +14,10 @@ export class Matrix {
     this.page = page;
     /** @type {Float32Array | null} */
     this.values = null;
+    /** @type {import("./colour.js").Scale | null} */
+    this.scale = null;
+    /** @type {Set<number>} */
+    this.left = new Set();
     this.cursor = [0, 0];
     this.detail = h("span", { class: "detail" });
     this.base = h("canvas", { class: "base square", "aria-hidden": "true" });
@@ -63,18 +67,18 @@ export class Matrix {
     if (!here) return;
     this.values = here.obstacle({ ...state, query: "pool" }) ? null : here.matrix(state);
     this.missing.hidden = Boolean(this.values);
-    this.base.style.visibility = this.values ? "" : "hidden";
-    const logged = loggedMethod(here.index, state.method);
-    if (logged) setText(this.missing, `${logged.label} was logged for the pooled row only, so it has no matrix.`);
-    else setText(this.missing, this.values ? "" : `The rollout of all ${here.tokens} tokens at once is not computed; each one is, when you click it.`);
+    this.base.style.visibility = this.marks.style.visibility = this.values ? "" : "hidden";
+    setText(this.missing, this.values ? "" : here.matrixObstacle(state) || here.obstacle(state));
     setText(this.detail, `${here.tokens} × ${here.tokens}`);
     setAttribute(this.marks, "aria-label", `Matrix of ${here.tokens} queries by ${here.tokens} keys. Arrow keys move, Enter makes the row the query.`);
+    this.scale = null;
+    this.left = hidden;
     if (!this.values) return this.bar.draw(null);
     let most = 0;
     for (let i = 0; i < this.values.length; i++) if (this.values[i] > most && !hidden.has(i % here.tokens)) most = this.values[i];
-    const scale = mapScale(most, !isClassSpecific(here.index, state.method), here.tokens);
-    paintMatrix(this.base, this.values, scale, hidden);
-    this.bar.draw(scale);
+    this.scale = mapScale(most, !isClassSpecific(here.index, state.method), here.tokens);
+    paintMatrix(this.base, this.values, this.scale, hidden);
+    this.bar.draw(this.scale);
   }
 
   /** @param {number} query @param {number} key @param {string} accent */

@@ -4,6 +4,8 @@
 /** @typedef {{name: string, label: string, reference: string, class_specific: boolean, has_query: boolean, rows: boolean}} Method rows: whether each image has its map */
 /** @typedef {{methods?: Method[], relevance: boolean}} Logged part of the index */
 
+/** @typedef {{targets?: string[], target_rows?: Record<string, (number | null)[][]>}} Targets classes of an image, the predicted one first, and the maps of the pooled row for each, by method */
+
 /** @type {[string, string][]} name and text of what the page computes */
 const COMPUTED = [["relevance", "Relevance"], ["raw", "Raw"], ["rollout", "Rollout"]];
 
@@ -37,6 +39,25 @@ export function isByLayer(name) {
 /** Whether a method's maps are for the predicted class; they have no unit, while others are fractions of attention. @param {Logged} index @param {string} name */
 export function isClassSpecific(index, name) {
   return name === "relevance" || Boolean(loggedMethod(index, name)?.class_specific);
+}
+
+/** Position of a state's target class among those that were logged for an image and method: 0 is the predicted class; -1 if it was not logged. @param {Logged} index @param {Targets} about @param {string} method @param {string} target */
+export function targetRow(index, about, method, target) {
+  if (!target || !isClassSpecific(index, method)) return 0;
+  const row = about.targets?.indexOf(target) ?? -1;
+  return about.target_rows?.[method]?.[row] ? row : -1;
+}
+
+/** Classes that a method's map of an image can be for, the predicted one first. @param {Logged} index @param {Targets & {top: [string, number | null][]}} about @param {string} method @returns {string[]} */
+export function targetChoices(index, about, method) {
+  if (!isClassSpecific(index, method)) return [];
+  const others = (about.targets ?? []).slice(1).filter((name) => targetRow(index, about, method, name) > 0);
+  return [about.top[0][0], ...others];
+}
+
+/** What a class-specific map is for, in a sentence. @param {string} target as it is shown */
+export function targetWords(target) {
+  return target ? `the class ${target}` : "the predicted class";
 }
 
 /** How a method is named in a sentence. @param {Logged} index @param {string} name */

@@ -6,12 +6,16 @@ import { h, setText, syncChildren } from "./dom.js";
 import { faithfulnessNotes } from "./faithfulness.js";
 import { helpButton } from "./help.js";
 import { sinkThreshold } from "./measures.js";
-import { isClassSpecific, loggedMethod } from "./methods.js";
+import { isClassSpecific, loggedMethod, targetRow, targetWords } from "./methods.js";
 import { regionsOf } from "./regions.js";
+import { INTERPOLATED } from "./smooth.js";
 import { placeName, rankOf, tokenName } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
+
+/** Beginning of the note on what is loaded, which is of the page and not of the view. */
+export const HELD = "The page holds";
 
 export class Notes {
   /** @param {import("./page.js").Page} page */
@@ -29,6 +33,8 @@ export class Notes {
     const notes = [...(shown ? sums(here, shown, state) : []), method(here, state, store.state.method), ...faithfulnessNotes(here, state)];
     if (state.groundTruth && shown) notes.push(groundTruth(here, shown, state));
     if (shown && stage?.scale) notes.push(scaleNote(here, stage.scale, shown));
+    notes.push(missingTarget(here, store.state));
+    if (state.smooth) notes.push(`The map is ${INTERPOLATED}: the network has one value a patch, and what is finer is not measured.`);
     if (here.index.note) notes.push(here.index.note);
     const message = pinned && stage?.comparison?.message;
     if (message) notes.push(`A is ${placeName(pinned)}. B − A: ${message}.`);
@@ -67,7 +73,7 @@ export function sums(here, shown, state) {
 
 /** How the method computes its map, and what it ignores. @param {Maps} here @param {import("./state.js").State} state @param {string} chosen method, which this step may not have */
 function method(here, state, chosen) {
-  const target = `the predicted class, ${here.about.top[0][0]}${here.about.right ? "" : ` (the true label is ${here.about.label})`}`;
+  const target = `${state.target ? targetWords(state.target) : `the predicted class, ${here.about.top[0][0]}`}${here.about.right || state.target === here.about.label ? "" : ` (the true label is ${here.about.label})`}`;
   const logged = loggedMethod(here.index, state.method);
   if (logged) return `${logged.class_specific ? `Class-specific: ${logged.label} for ${target}` : `Class-agnostic: ${logged.label}`}${logged.reference && ` (${logged.reference})`}. It was logged for the pooled row only.`;
   if (state.method === "relevance") {
@@ -82,6 +88,12 @@ function method(here, state, chosen) {
   const missing = chosen === "relevance" ? "relevance" : `map by ${chosen}`;
   const instead = chosen === state.method ? "" : `No ${missing} was logged at this step, so raw attention is shown. `;
   return `${instead}Class-agnostic: ${state.method === "raw" ? raw : rolled}. It does not depend on the predicted class, and a patch that is attended to need not be the reason for it.`;
+}
+
+/** That a class was chosen for which this image has no map. @param {Maps} here @param {import("./state.js").State} chosen */
+function missingTarget({ index, about }, { method: chosen, target }) {
+  if (!target || target === about.top[0][0] || !isClassSpecific(index, chosen) || targetRow(index, about, chosen, target) > 0) return "";
+  return `No map for ${target} was logged for this image, so that for the predicted class is shown.`;
 }
 
 /** @param {Maps} here @param {Shown} shown @param {import("./state.js").State} state */
@@ -109,5 +121,5 @@ function loadedNote(here, pinned, complete) {
   const bytes = here.bytes + (pinned && pinned !== here ? pinned.bytes : 0);
   const loaded = here.layers.some(Boolean) ? `One layer of ${here.layers.length}` : "Relevance only";
   const missing = complete ? "" : ` ${loaded} is loaded; all layers are ${megabytes(here.whole)}. Rollout and heads of other layers need them.`;
-  return `The page holds ${megabytes(bytes)} of maps. Values have 8 bits: they are exact to 0.4 % of the largest of their row.${missing}`;
+  return `${HELD} ${megabytes(bytes)} of maps. Values have 8 bits: they are exact to 0.4 % of the largest of their row.${missing}`;
 }

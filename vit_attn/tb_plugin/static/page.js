@@ -1,6 +1,7 @@
 // @ts-check
 /** The page: it loads what a change of the state needs, and has its parts drawn. */
 
+import { Address } from "./address.js";
 import { Controls } from "./controls.js";
 import { h, setText } from "./dom.js";
 import { onKey } from "./keys.js";
@@ -8,12 +9,12 @@ import { followWidth, takeFocus } from "./layout.js";
 import { Lead } from "./lead.js";
 import { loadImage, loadMaps, nearestStep } from "./loading.js";
 import { Notes } from "./notes.js";
-import { savePicture } from "./save.js";
 import { Sheet } from "./sheet.js";
 import { Stage } from "./stage.js";
 import { Strip } from "./strip.js";
 import { followTheme } from "./theme.js";
 import { Timeline } from "./timeline.js";
+import { Views } from "./views.js";
 
 /** @typedef {import("./state.js").Place} Place */
 /** @typedef {import("./view.js").Maps} Maps */
@@ -57,21 +58,23 @@ export class Page {
   /** @param {HTMLElement} root */
   build(root) {
     this.root = root;
+    this.address = new Address(this);
     this.controls = new Controls(this);
     this.lead = new Lead(this);
     this.strip = new Strip(this);
     this.timeline = new Timeline(this);
     this.stage = new Stage(this);
     this.sheet = new Sheet(this);
+    this.research = new Views(this);
     this.notes = new Notes(this);
     /** What is drawn of the maps, from top to bottom. @type {{element: HTMLElement, draw: () => void}[]} */
-    this.views = [this.strip, this.timeline, this.stage, this.sheet, this.notes];
+    this.views = [this.strip, this.timeline, this.stage, this.research, this.sheet, this.notes];
     this.alertText = h("span");
     this.alert = h("div", { class: "alert", role: "alert", hidden: true }, this.alertText, h("button", { type: "button", onclick: () => this.retry() }, "Try again"));
     this.empty = h("p", { class: "empty", hidden: true });
     this.parts = h("div", { class: "parts", hidden: true }, ...this.views.map(({ element }) => element));
     this.message = h("p", { class: "toast", role: "status" });
-    const main = h("main", { tabindex: -1 }, this.alert, this.lead.element, this.empty, this.parts, this.message);
+    const main = h("main", { tabindex: -1 }, this.alert, this.address.notice, this.lead.element, this.empty, this.parts, this.message);
     root.replaceChildren(h("div", { class: "app" }, this.controls.element, main));
     root.addEventListener("keydown", (event) => onKey(this, event));
     new ResizeObserver(() => requestAnimationFrame(() => this.resized())).observe(main);
@@ -107,12 +110,14 @@ export class Page {
       await this.settle();
       if (generation !== this.generation || !this.stepsOf) return;
       const here = await this.load(this.state, this.here, this.pinned);
-      const pinned = this.state.pin && (await this.load(this.state.pin, this.pinned, here));
+      const { pin } = this.state;
+      const pinned = pin && (await this.load(pin, this.pinned, here).catch((error) => this.address?.endComparison(pin, error) ?? null));
       if (generation !== this.generation) return;
       if (here.gridName !== this.here?.gridName) this.hover = null;
       [this.here, this.pinned] = [here, pinned];
       for (const maps of this.pictures.keys()) if (maps !== here && maps !== pinned) this.pictures.delete(maps);
       this.report("");
+      this.address?.check();
     } catch (error) {
       if (generation !== this.generation) return;
       this.report(error instanceof Error ? error.message : String(error), true);
@@ -221,6 +226,7 @@ export class Page {
   resized() {
     this.stage?.draw();
     this.sheet?.arrange();
+    this.drawView();
   }
 
   draw() {
@@ -237,12 +243,13 @@ export class Page {
     if (!performance.getEntriesByName("first view").length) performance.mark("first view"); // for scripts/bench_plugin.py
   }
 
+  /** Draw the open one of the further views, when its own data has come. */
+  drawView() {
+    if (this.here) this.research?.draw();
+  }
+
   drawAround() {
     this.controls?.draw();
     if (this.here) this.timeline?.draw();
-  }
-
-  save() {
-    savePicture(this);
   }
 }

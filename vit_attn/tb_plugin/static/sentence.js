@@ -6,9 +6,9 @@ import { isClassSpecific, loggedMethod, methodLabel } from "./methods.js";
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./state.js").State} State */
 
-/** Class whose logit a class-specific map explains. @param {Maps} maps @param {State} _state */
-export function targetOf(maps, _state) {
-  return maps.about.top[0][0];
+/** Class whose logit a class-specific map explains. @param {Maps} maps @param {State} state */
+export function targetOf(maps, state) {
+  return state.target || maps.about.top[0][0];
 }
 
 /** A method's name in a sentence. @param {import("./view.js").Index} index @param {string} method */

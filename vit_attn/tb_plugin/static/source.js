@@ -64,9 +64,21 @@ export class ServerSource {
     const url = this.url("maps", { run, step, image, layers: `${first}-${last}` });
     return (await this.fetch(url)).arrayBuffer();
   }
+
+  /** Measures of the heads at every step. @param {string} run @returns {Promise<RunMeasures>} */
+  async measures(run) {
+    return (await this.fetch(this.url("measures", { run }))).json();
+  }
+
+  /** Queries and keys of a layer. @param {import("./state.js").Place} place @param {number} layer */
+  async queriesKeys({ run, step, image }, layer) {
+    return (await this.fetch(this.url("queries_keys", { run, step, image, layer }))).arrayBuffer();
+  }
 }
 
-/** @typedef {{run: string, steps: Record<string, {index: import("./view.js").Index, images: Record<string, {png: string, layers: string[]}>}>}} Embedded */
+/** @typedef {{steps: number[], measures: (Record<string, (number | null)[][]> | null)[], layers: string[], heads: number[]}} RunMeasures by step; then by measure, layer and head */
+/** @typedef {{png: string, layers: string[], queries_keys?: string[]}} EmbeddedImage */
+/** @typedef {{run: string, measures?: RunMeasures, steps: Record<string, {index: import("./view.js").Index, images: Record<string, EmbeddedImage>}>}} Embedded */
 
 /** Reads what `vit-attn export-html` wrote into the page. */
 export class EmbeddedSource {
@@ -85,8 +97,9 @@ export class EmbeddedSource {
     return Object.keys(this.data.steps).map(Number).sort((a, b) => a - b);
   }
 
-  /** @param {string} _run @param {number} step */
-  async step(_run, step) {
+  /** @param {string} run @param {number} step */
+  async step(run, step) {
+    if (run !== this.data.run || !this.data.steps[step]) throw new RequestError(`${run}, step ${step}`, 404, "this file does not have it");
     return this.data.steps[step].index;
   }
 
@@ -102,5 +115,18 @@ export class EmbeddedSource {
     let at = 0;
     for (const blob of blobs) for (let i = 0; i < blob.length; i++) bytes[at++] = blob.charCodeAt(i);
     return bytes.buffer;
+  }
+
+  /** @param {string} run @returns {Promise<RunMeasures>} */
+  async measures(run) {
+    const steps = await this.steps(run);
+    return this.data.measures ?? { steps, measures: steps.map(() => null), layers: [], heads: [] };
+  }
+
+  /** @param {import("./state.js").Place} place @param {number} layer */
+  async queriesKeys({ step, image }, layer) {
+    const blob = this.data.steps[step].images[image].queries_keys?.[layer];
+    if (!blob) throw new Error("queries and keys of this image are not in this file");
+    return Uint8Array.from(atob(blob), (letter) => letter.charCodeAt(0)).buffer;
   }
 }

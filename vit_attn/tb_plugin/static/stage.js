@@ -6,7 +6,7 @@ import { compare, mostOf, sameTokens } from "./compare.js";
 import { h, setText } from "./dom.js";
 import { Figure } from "./figure.js";
 import { Matrix } from "./matrix.js";
-import { isByLayer, isClassSpecific, methodLabel } from "./methods.js";
+import { isByLayer, isClassSpecific, methodLabel, targetWords } from "./methods.js";
 import { runLabels } from "./names.js";
 import { regionsOf } from "./regions.js";
 import { imageNumber, rankOf, tokenName } from "./view.js";
@@ -154,7 +154,7 @@ export function describe(maps, state) {
   const layer = maps.layerOf(state) + 1;
   const head = maps.headOf(state);
   const heads = typeof head === "number" ? `head ${head + 1}` : `${head} of ${maps.index.heads[layer - 1]} heads`;
-  if (!isByLayer(state.method)) return `${methodLabel(maps.index, state.method)}${isClassSpecific(maps.index, state.method) ? " for the predicted class" : ""}`;
+  if (!isByLayer(state.method)) return `${methodLabel(maps.index, state.method)}${isClassSpecific(maps.index, state.method) ? ` for ${targetWords(state.target)}` : ""}`;
   if (state.method === "raw") return `layer ${layer}, ${heads}`;
   return `rollout, layers 1–${layer}, ${head} of heads`;
 }

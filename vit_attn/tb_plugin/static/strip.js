@@ -2,7 +2,8 @@
 /** The probe images, small, with label, prediction, and whether it is right. */
 
 import { probability } from "./colour.js";
-import { h, setAttribute, setText, syncChildren } from "./dom.js";
+import { checkbox, h, setAttribute, setText, syncChildren } from "./dom.js";
+import { nextImage, wrongCount } from "./predictions.js";
 import { imageNumber } from "./view.js";
 
 export class Strip {
@@ -11,7 +12,9 @@ export class Strip {
     this.page = page;
     this.list = h("div", { class: "strip", role: "radiogroup", "aria-label": "Probe images" });
     this.list.addEventListener("keydown", (event) => this.key(event));
-    this.element = h("section", { class: "images", "aria-label": "Images" }, this.list);
+    this.wrong = checkbox("wrong only", (wrong) => page.store.set({ wrong }), "Only images that are predicted wrong, and the chosen one");
+    this.counted = this.wrong.element.lastElementChild;
+    this.element = h("section", { class: "images strip-box", "aria-label": "Images" }, this.wrong.element, this.list);
     /** @type {Map<string, string>} */
     this.urls = new Map();
   }
@@ -30,19 +33,23 @@ export class Strip {
   /** @param {KeyboardEvent} event */
   key(event) {
     const by = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    const count = this.list.children.length;
-    if (!by) return;
+    const { here, state } = this.page;
+    if (!by || !here) return;
     event.preventDefault();
     event.stopPropagation();
-    const image = (Math.min(this.page.state.image, count - 1) + by + count) % count;
+    const image = nextImage(here.index, state.wrong, state.image, by);
     /** @type {HTMLElement} */ (this.list.children[image]).focus();
     this.page.store.set({ image });
   }
 
   draw() {
-    const { here } = this.page;
+    const { here, state } = this.page;
     if (!here) return;
     const chosen = here.place.image;
+    const wrong = wrongCount(here.index);
+    this.wrong.input.checked = state.wrong;
+    this.wrong.input.disabled = !wrong && !state.wrong;
+    if (this.counted) setText(this.counted, `wrong only (${wrong} of ${here.index.images.length})`);
     syncChildren(
       this.list,
       here.index.images,
@@ -56,6 +63,7 @@ export class Strip {
         setText(name, `label: ${about.label}`);
         setText(guess.children[0], `predicted: ${best}`);
         setText(guess.children[1], `${probability(chance)} ${about.right ? "✓" : "✗"}`);
+        button.hidden = state.wrong && about.right && image !== chosen;
         guess.classList.toggle("wrong", !about.right);
         setAttribute(button, "aria-checked", image === chosen);
         const words = `image ${imageNumber(here.index, image)}, label: ${about.label} predicted: ${best} ${probability(chance)} ${about.right ? "✓, right" : "✗, wrong"}`;

@@ -3,13 +3,13 @@
 
 import { columnOf, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } from "./arithmetic.js";
 import { findSinks, measure } from "./measures.js";
-import { hasMethod, isByLayer, loggedMethod } from "./methods.js";
+import { hasMethod, isByLayer, loggedMethod, targetRow } from "./methods.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {import("./state.js").State} State */
-/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], ground_truth?: Record<string, number[]> | null, answer_region?: string | null, answer?: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./faithfulness.js").Measures, rows?: Record<string, (number | null)[]>, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number}} About answer, verdict: of earlier versions; rows: maps of the pooled row by method; picture: hash of the pixels */
+/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], ground_truth?: Record<string, number[]> | null, answer_region?: string | null, answer?: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./faithfulness.js").Measures, rows?: Record<string, (number | null)[]>, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number, queries_keys?: boolean} & import("./methods.js").Targets} About answer, verdict: of earlier versions; rows: maps of the pooled row by method; picture: hash of the pixels */
 /** @typedef {{images: number, layers: {heads: number[][], mean: number[]}[] | null}} Sinks tokens that are sinks, by layer and head, over that many images */
-/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, methods?: import("./methods.js").Method[], sinks?: Sinks, judged?: {orders: number, images: number, methods: import("./faithfulness.js").Measures}, images: About[]}} Index */
+/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, methods?: import("./methods.js").Method[], sinks?: Sinks, score_scale?: (number | null)[], judged?: {orders: number, images: number, methods: import("./faithfulness.js").Measures}, images: About[]}} Index */
 /** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
 
 /** Above this many tokens the matrix of a rollout is not computed: it costs N³ a layer. */
@@ -64,10 +64,11 @@ export class Maps {
     return [this.grid.prefix, this.grid.rows, this.grid.cols].join(" ");
   }
 
-  /** A state as it can be shown here: the query at its place in the image, raw attention for a method that was not logged. @param {State} state @returns {State} */
+  /** A state as it can be shown here: the query at its place in the image, raw attention for a method that was not logged, the predicted class for another without a map. @param {State} state @returns {State} */
   possible(state) {
-    const here = { ...state, query: this.tokenAt(state.query, state.queryGrid), queryGrid: this.gridName };
-    return hasMethod(this.index, state.method) ? here : { ...here, method: "raw" };
+    const method = hasMethod(this.index, state.method) ? state.method : "raw";
+    const target = targetRow(this.index, this.about, method, state.target) > 0 ? state.target : "";
+    return { ...state, query: this.tokenAt(state.query, state.queryGrid), queryGrid: this.gridName, method, target };
   }
 
   /** The token at the place of one that was chosen in another grid of patches. @template {number | "pool"} T @param {T} token @param {string} gridName of that grid, or "" if it is this one @returns {T | number} */
@@ -125,6 +126,7 @@ export class Maps {
   obstacle(state) {
     if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens, fewer than the one in which the query was chosen: choose another.`;
     if (state.method === "relevance" && !this.relevance) return this.index.relevance ? "The relevance is not loaded." : "No relevance was logged for this step.";
+    if (state.target && state.query !== "pool") return `For ${state.target}, which is not the predicted class, the map of the pooled row was logged only. Choose the pooled row, or the predicted class.`;
     const logged = loggedMethod(this.index, state.method);
     if (logged && state.query !== "pool") return `${logged.label} was logged for the pooled row only${logged.has_query ? "" : ": the method has no query"}. Choose the pooled row, or another method.`;
     if (state.method === "rollout" && !this.complete) return "Rollout needs all layers, and not all are loaded.";
@@ -132,18 +134,26 @@ export class Maps {
     return "";
   }
 
+  /** Why there is no matrix, or nothing. @param {State} state */
+  matrixObstacle(state) {
+    const label = loggedMethod(this.index, state.method)?.label ?? (state.target && `The map for ${state.target}`);
+    if (label) return `${label} was logged for the pooled row only, so it has no matrix.`;
+    return state.method === "rollout" && this.tokens > MATRIX_TOKENS ? `The rollout of all ${this.tokens} tokens at once is not computed; each one is, when you click it.` : "";
+  }
+
   /** The N × N map behind the view; `null` where only a row was logged, or where it would take too long. @param {State} state */
   matrix(state) {
+    if (this.matrixObstacle(state)) return null;
     if (state.method === "relevance") return this.remember("relevance", "", () => fuse(/** @type {Layer} */ (this.relevance), 0));
     if (state.method === "raw") return this.matrixOfLayer(state);
-    if (this.tokens > MATRIX_TOKENS || loggedMethod(this.index, state.method)) return null;
     return this.remember("rolled", `${this.headOf(state)} ${this.layerOf(state)}`, () => rollMatrix(this.fused(state)));
   }
 
   /** A value for every token. @param {State} state */
   values(state) {
     const column = state.direction === "to" && state.query !== "pool";
-    const { pooled_relevance: pooled, rows } = this.about;
+    const { pooled_relevance: pooled, rows, target_rows: others } = this.about;
+    if (state.target) return Float32Array.from(others?.[state.method][targetRow(this.index, this.about, state.method, state.target)] ?? [], (value) => value ?? NaN);
     if (loggedMethod(this.index, state.method)) return Float32Array.from(rows?.[state.method] ?? [], (value) => value ?? NaN);
     if (state.method === "relevance" && state.query === "pool" && pooled) return Float32Array.from(pooled);
     if (state.method === "rollout") {
