@@ -116,7 +116,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
         "command": "vit-attn fit -c configs/quickstart.yaml",
         "seed": 0,
         "steps": last_step(run),
-        "val_accuracy": result(run, "final/best_val_accuracy"),
+        "val_accuracy": result(run, "vit_final/best_val_accuracy"),
         "patches": recording.grid_size[0] * recording.grid_size[1],
         "pictured": PICTURED,
         "figure": FIGURE,

@@ -103,8 +103,8 @@ def test_the_results_are_those_of_the_run_and_of_its_test(runs: Path):
     for folder in runs.glob("*/*"):
         events = EventAccumulator(str(folder)).Reload()
         scalars = {tag: [each.value for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-        assert scalars["final/best_val_accuracy"] == [max(scalars["val/accuracy"])]
-        assert scalars["final/val_loss"] == scalars["val/loss"][-1:]
+        assert scalars["vit_final/best_val_accuracy"] == [max(scalars["val/accuracy"])]
+        assert scalars["vit_final/val_loss"] == scalars["val/loss"][-1:]
         assert "hp_metric" not in scalars
 
 

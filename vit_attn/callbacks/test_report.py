@@ -12,8 +12,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.callbacks.attention_logger.figures import add_picture
 from vit_attn.errors import UserError, printable
-from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.confusion import draw_confusion
+from vit_attn.plotting.scale import Picture
 from vit_attn.reports.classification_metrics import ClassificationMetrics
 from vit_attn.reports.report_files import REPORT, ReportFiles, find_data_difference, name_report_files
 from vit_attn.reports.report_text import describe_images, report_text

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from vit_attn.plotting.canvas import Box, Canvas, Picture, Scale
+from vit_attn.plotting.canvas import Box, Canvas
+from vit_attn.plotting.scale import Picture, Scale
 
 MOST_LABEL = 1.7
 """Largest width of a class name in inches."""

@@ -13,8 +13,9 @@ from torch import Tensor
 from vit_attn.attention_maps.evaluation.report import BASELINES
 from vit_attn.attention_maps.methods.registry import attribution_methods
 from vit_attn.errors import UserError
-from vit_attn.plotting.canvas import Colour, Picture
+from vit_attn.plotting.canvas import Colour
 from vit_attn.plotting.checks import check_values
+from vit_attn.plotting.scale import Picture
 
 Curves = Mapping[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]]
 

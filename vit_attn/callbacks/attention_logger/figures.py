@@ -17,10 +17,15 @@ from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.callbacks.attention_logger.snapshot import MAX_MATRIX_TOKENS, AttentionSnapshot
-from vit_attn.plotting.canvas import Picture
+from vit_attn.callbacks.tags import ATTENTION as GROUP
+from vit_attn.plotting.canvas import DPI
+from vit_attn.plotting.matrices import draw_matrices
 from vit_attn.plotting.method_maps import method_map
-from vit_attn.plotting.overlay import Mark, draw_matrices, draw_overlays, draw_sheet
+from vit_attn.plotting.overlay import Mark, draw_overlays, draw_sheet
+from vit_attn.plotting.scale import Picture
 from vit_attn.tb_plugin.event_file import use_fast_checksums
+
+POOLED = "what the network pools"
 
 
 def figures(
@@ -28,6 +33,7 @@ def figures(
     class_names: Sequence[str],
     methods: Sequence[AttributionMethod] | None = None,
     layers: Sequence[int] | None = None,
+    run: str = "",
 ) -> Iterator[tuple[str, Picture]]:
     """Draw each figure of a snapshot, with its tag, which numbers images from 1.
 
@@ -36,17 +42,23 @@ def figures(
         class_names: Names of the classes.
         methods: Methods that are drawn over the images; all of the snapshot by default.
         layers: Indices of the layers that are drawn; all by default.
+        run: Name of the run.
     """
     layers = tuple(range(len(snapshot.recording))) if layers is None else tuple(layers)
+    depth = len(snapshot.recording)
+    drawn = "" if len(layers) == depth else f" (layers {', '.join(str(layer + 1) for layer in layers)} of {depth})"
     matrices = _matrices(snapshot.recording, layers)
     for i, summary in enumerate(snapshot.summaries):
-        yield f"attention/image_{i + 1}", overlay(snapshot, i, class_names, methods)
-        title, prefix = _title(snapshot, i, class_names, " "), summary.num_prefix_tokens
+        tag, heading = f"{GROUP}/image_{i + 1}", _heading(snapshot, i, class_names, run)
+        yield tag, overlay(snapshot, i, class_names, methods, run=run)
+        prefix = summary.num_prefix_tokens
         heads = summary.heads[list(layers)]
         on_prefix = heads[..., :prefix].sum(axis=-1) if prefix else None
-        yield f"attention_heads/image_{i + 1}", draw_sheet(summary.patches(heads), title, on_prefix, numbers=layers)
+        title = f"{heading}\nattention of {POOLED}, by layer and head{drawn}"
+        yield f"{tag}_heads", draw_sheet(summary.patches(heads), title, on_prefix, numbers=layers)
         if matrices is not None:
-            yield f"attention_matrices/image_{i + 1}", draw_matrices(matrices[i], prefix, title, numbers=layers)
+            title = f"{heading}\nattention from every token to every token, mean of heads{drawn}"
+            yield f"{tag}_matrices", draw_matrices(matrices[i], prefix, title, numbers=layers)
 
 
 def overlay(
@@ -54,7 +66,8 @@ def overlay(
     index: int,
     class_names: Sequence[str],
     methods: Sequence[AttributionMethod] | None = None,
-    dpi: int = 100,
+    dpi: int = DPI,
+    run: str = "",
 ) -> Picture:
     """Draw an image, and over it the pooled row's map by each method, on one numeric scale.
 
@@ -63,7 +76,8 @@ def overlay(
         index: Index of the image.
         class_names: Names of the classes.
         methods: Methods that are drawn; all of the snapshot by default.
-        dpi: Pixels an inch; 100 is for TensorBoard.
+        dpi: Pixels per inch.
+        run: Name of the run.
     """
     summary = snapshot.summaries[index]
     maps = [
@@ -71,7 +85,8 @@ def overlay(
         for method in methods or snapshot.rows
     ]
     pixels = visible_pixels(snapshot.probe.images[index], snapshot.recording)
-    return draw_overlays(pixels, _title(snapshot, index, class_names, "\n"), maps, _marks(snapshot, index), dpi)
+    heading = f"{_heading(snapshot, index, class_names, run)}\nattention of {POOLED}, by method"
+    return draw_overlays(pixels, heading, maps, _marks(snapshot, index), dpi)
 
 
 def add_picture(writer: SummaryWriter, tag: str, picture: Picture, step: int) -> None:
@@ -85,9 +100,14 @@ def add_picture(writer: SummaryWriter, tag: str, picture: Picture, step: int) ->
     files.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
-def prediction_title(label: str, predicted: str, correct: bool, separator: str) -> str:
-    """Return the title of an image: its label, and the class that was predicted."""
-    return f"{label}{separator}→ {predicted} {'✓' if correct else '✗'}"
+def figure_heading(run: str, step: int, network: str) -> str:
+    """Return the first lines of a figure: the run, unless it has no name, the step of its training, and the network."""
+    return f"{run}{', ' if run else ''}step {step:,}\n{network}"
+
+
+def prediction_line(label: str, predicted: str, correct: bool) -> str:
+    """Return the label and the prediction of an image, as such."""
+    return f"label: {label}; prediction: {predicted} {'✓' if correct else '✗'}"
 
 
 def visible_pixels(
@@ -124,9 +144,10 @@ def _matrices(recording: Recording, layers: Sequence[int]) -> Float[np.ndarray, 
     return np.stack([fuse(recording[layer].weights()).cpu().numpy() for layer in layers], axis=1)
 
 
-def _title(snapshot: AttentionSnapshot, index: int, class_names: Sequence[str], separator: str) -> str:
+def _heading(snapshot: AttentionSnapshot, index: int, class_names: Sequence[str], run: str) -> str:
     label, predicted = int(snapshot.probe.labels[index]), snapshot.summaries[index].predicted
-    return prediction_title(class_names[label], class_names[predicted], predicted == label, separator)
+    prediction = prediction_line(class_names[label], class_names[predicted], predicted == label)
+    return f"{figure_heading(run, snapshot.step, snapshot.network)}\n{prediction}"
 
 
 def _marks(snapshot: AttentionSnapshot, index: int) -> list[Mark]:

@@ -18,7 +18,7 @@ from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.tokens import prefix_names
 from vit_attn.attention_maps.summary import AttentionSummary, method_rows, summaries_of
-from vit_attn.callbacks.attention_callback import evaluating, net_of
+from vit_attn.callbacks.attention_callback import evaluating, net_of, network_name
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, POOLED_LAYER
 
@@ -65,6 +65,7 @@ class AttentionSnapshot:
         ground_truth: Known regions of each image in patches of the network; none if unknown or if they do not fit.
         prefix_names: Names of the tokens before the patches, such as CLS and R1.
         always: Whether it is the first or the last snapshot, which is written whatever the budget.
+        network: Name of the network.
     """
 
     step: int
@@ -78,6 +79,7 @@ class AttentionSnapshot:
     ground_truth: list[GroundTruth] | None
     prefix_names: list[str]
     always: bool
+    network: str = ""
 
     @classmethod
     def take(
@@ -114,7 +116,8 @@ class AttentionSnapshot:
             related = token_relevance(recording, logits) if options.token_relevance else None
             compared = compare_with_baselines(inputs, summaries, rows, precision) if options.comparison else None
         truth, names = ground_truth_in_patches(probe, recording), prefix_names(net, recording.num_prefix_tokens)
-        return cls(step, recording, logits, summaries, rows, related, compared, probe, truth, names, always)
+        taken = step, recording, logits, summaries, rows, related, compared, probe, truth, names, always
+        return cls(*taken, network_name(task))
 
     def on_host(self) -> "AttentionSnapshot":
         """Copy what is on a device to the host's memory, as writing in the background needs it."""

@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
@@ -166,9 +165,7 @@ class VitAttnCLI(LightningCLI):
         checkpoint.dirpath = str(folder / "checkpoints")
         options: dict[str, Any] = {"default_root_dir": str(folder)}
         if logger in (None, True):
-            location = str(folder.parent.parent), folder.parent.name, folder.name
-            purge: dict[str, Any] = {} if self.folder is None else {"purge_step": self._first_step()}
-            options["logger"] = TensorBoardLogger(*location, default_hp_metric=False, **purge)
+            options["logger"] = run_callbacks.run_logger(folder, None if self.folder is None else self._first_step())
         return options
 
     def _first_step(self) -> int:
