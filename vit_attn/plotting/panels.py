@@ -50,7 +50,9 @@ class Grid:
     below: float = 0.0
 
 
-def layout(heading: str, grid: Grid, dpi: int, width: float = WIDTH) -> tuple[Canvas, list[Box], Box]:
+def layout(
+    heading: str, grid: Grid, dpi: int, width: float = WIDTH, has_bar: bool = True
+) -> tuple[Canvas, list[Box], Box]:
     """Make a canvas with its heading, its panels, row by row, and the box of the colour bar.
 
     Args:
@@ -58,12 +60,13 @@ def layout(heading: str, grid: Grid, dpi: int, width: float = WIDTH) -> tuple[Ca
         grid: The panels.
         dpi: Pixels per inch.
         width: Width of the figure in inches.
+        has_bar: Whether there is room for the colour bar.
     """
     lines = Canvas(1, 1, dpi).wrap(heading, width - 2 * EDGE) if heading else ""
     top = EDGE + (LINE * (1 + lines.count("\n")) + EDGE if lines else 0.0) + grid.above
     down = grid.rows * grid.panel[1] + (grid.rows - 1) * grid.gap[1]
     bar = Box(EDGE, top + down + grid.below + 0.08, width - 2 * EDGE, BAR_HEIGHT)
-    canvas = Canvas(width, bar.top + BAR_HEIGHT + BAR_TEXT, dpi)
+    canvas = Canvas(width, bar.top + (BAR_HEIGHT + BAR_TEXT if has_bar else 0.0), dpi)
     canvas.write(lines, EDGE, EDGE, anchor="lt")
     panels = [
         Box(

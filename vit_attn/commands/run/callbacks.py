@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from vit_attn.callbacks import (
     AttentionLogger,
+    ChartLayout,
     FinetuneComparison,
     HParams,
     LearningRates,
@@ -18,10 +19,12 @@ from vit_attn.callbacks import (
     ResumeCheck,
     RunCheckpoint,
     RunControl,
+    RunCurves,
     RunLogger,
     StopBeforeStep,
     TestReport,
     Throughput,
+    TrainingBatch,
     select_hparams,
 )
 from vit_attn.commands.run.slurm import requeue
@@ -58,7 +61,8 @@ def fit_callbacks(
     if stored is not None:
         callbacks.append(ResumeCheck(stored, [str(change) for change in changes]))
     if config["trainer"]["logger"] is not False:
-        callbacks += [LearningRates(), HParams(select_hparams(config), resumed)]
+        callbacks += [LearningRates(), TrainingBatch(), ChartLayout(), HParams(select_hparams(config), resumed)]
+        callbacks.append(RunCurves())
     return callbacks
 
 
