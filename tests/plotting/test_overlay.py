@@ -109,7 +109,7 @@ def test_every_name_is_in_the_legend_once_and_two_short_ones_share_a_line():
         *(("any other coin", 0.05, 0.18), ("hand", 0.05, 0.36)),
     ]
     assert draw_overlays(IMAGE, "cat", [AttentionMap("a", one_patch(0, 0))], [Mark("a", 1), Mark("a", 9)]).shape == (
-        draw_overlays(IMAGE, "cat", [AttentionMap("a", one_patch(0, 0))]).shape
+        draw_overlays(IMAGE, "cat", [AttentionMap("a", one_patch(0, 0))], [Mark("a", 1)]).shape
     )
 
 

@@ -115,9 +115,10 @@ class TestReport(L.Callback):
             **measured,
         }
         heading = f"{'/'.join(self.folder.parts[-2:])}, step {self.step:,}\n{describe_images(report)}"
-        pictures = {"confusion": _draw(report, data.class_names)}
         if self.worst is not None:
             heading = f"{heading}\n{network_name(pl_module)}"
+        pictures = {"confusion": _draw(report, data.class_names, heading)}
+        if self.worst is not None:
             pictures["errors"] = self.worst.draw(data.class_names, heading, trainer.world_size == 1)
         drawn = {name: picture for name, picture in pictures.items() if picture is not None}
         written = _write(report, drawn, files)
@@ -136,11 +137,11 @@ class TestReport(L.Callback):
                 add_picture(writer, f"test/{name}", picture, self.step)
 
 
-def _draw(report: dict[str, Any], class_names: tuple[str, ...]) -> Picture | None:
+def _draw(report: dict[str, Any], class_names: tuple[str, ...], heading: str) -> Picture | None:
     """Draw the confusion matrix, if the report has one."""
     if report["confusion"] is None:
         return None
-    title = f"{describe_images(report)}, top-1 accuracy {report['top1']:.2%}"
+    title = f"{heading}\ntop-1 accuracy {report['top1']:.2%}"
     return draw_confusion(np.array(report["confusion"]), class_names, title)
 
 

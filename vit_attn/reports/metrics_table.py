@@ -51,7 +51,7 @@ class MetricsTable:
                 return
             new = [name for row in pending.values() for name in row if name not in self.columns]
             if new or not self.last or min(pending) < int(self.last["step"]):
-                self.columns += dict.fromkeys(new)
+                self.columns = [*FIRST_COLUMNS, *sorted({*self.columns, *new} - {*FIRST_COLUMNS})]
                 rows = self._read()
                 for step, row in pending.items():
                     rows[step] = rows.get(step, {"step": str(step)}) | row
