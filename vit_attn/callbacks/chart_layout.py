@@ -24,13 +24,14 @@ NAMES = {
     "sink_mass": "attention on the strongest key, fraction, by layer",
     "prefix_mass": "attention on prefix tokens, fraction, by layer",
 }
+DIVERGENCE = "divergence from the source, nats, by layer"
 ATTENTION_CHARTS: Layout = {
     "attention": {
         **{NAMES[measure]: [rf"{ATTENTION}/{tag}/layer_\d+"] for measure, tag in UNITS.items()},
         "pointing game, fraction of images, by method": [rf"{ATTENTION}/pointing_fraction/.*"],
         "deletion, area (low is good), by method": [rf"{ATTENTION}/deletion_area/.*"],
         "insertion, area (high is good), by method": [rf"{ATTENTION}/insertion_area/.*"],
-        "divergence from the source, nats, by layer": [rf"{ATTENTION}/divergence_nats/layer_\d+"],
+        DIVERGENCE: [rf"{ATTENTION}/divergence_nats/layer_\d+"],
     }
 }
 
@@ -38,13 +39,19 @@ ATTENTION_CHARTS: Layout = {
 class ChartLayout(L.Callback):
     """Writes the layout of *Custom Scalars*, in which a chart has a measure of all layers, or of all methods.
 
-    TensorBoard merges equal layouts, and shows the charts of those tags that a run has.
+    Charts of what the run does not log are left out: of prefix tokens that the network does not have, and of a source
+    where it starts from random weights. TensorBoard merges the layouts of all runs.
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the layout."""
+        left_out = set()
+        if getattr(getattr(pl_module, "net", None), "num_prefix_tokens", None) == 0:
+            left_out.add(NAMES["prefix_mass"])
+        if not getattr(pl_module, "start", None):
+            left_out.add(DIVERGENCE)
         layout = {
-            category: {title: ["Multiline", tags] for title, tags in charts.items()}
+            category: {title: ["Multiline", tags] for title, tags in charts.items() if title not in left_out}
             for category, charts in (TRAINING | ATTENTION_CHARTS).items()
         }
         for writer in tensorboard_writers(trainer):

@@ -14,6 +14,9 @@ MOST_LABEL = 1.2
 """Largest width of a class name in inches."""
 MOST_SIDE = 14.0
 """Side of the matrix of very many classes in inches."""
+SCALE = Scale(100, root=True, colourmap="Blues")
+MOST_PIXELS = 1710
+"""Largest width of a figure in pixels."""
 AXIS = 0.22
 """Inches for the name of an axis."""
 
@@ -60,13 +63,15 @@ def draw_confusion(
         counts: Number of images by true class (row) and predicted class (column).
         names: Names of the classes.
         title: Title of the figure.
-        dpi: Pixels per inch.
+        dpi: Pixels per inch; fewer where the figure would be more than 1,700 pixels wide.
     """
     classes, measure = len(names), Canvas(1, 1, dpi)
     label = min(MOST_LABEL, 0.08 + max(measure.length(name) for name in names)) if classes <= 120 else 0.4
     style = style_of(classes, label)
     side = classes * style.cell
     width = max(WIDTH, 2 * EDGE + AXIS + label + side)
+    dpi = min(dpi, int(MOST_PIXELS / width))
+    measure = Canvas(1, 1, dpi)
     points = POINTS * width / WIDTH  # so that it is legible in TensorBoard, however wide the figure is
     line = LINE * width / WIDTH
     heading = measure.wrap(title, width - 2 * EDGE, points=points)
@@ -76,16 +81,13 @@ def draw_confusion(
     below = bar.top + BAR_HEIGHT + BAR_TEXT + 0.06
     canvas = Canvas(width, below + line * (1 + len(worst)) + EDGE, dpi)
     canvas.write(heading, EDGE, EDGE, points, "lt")
-    scale = Scale(100, root=True, colourmap="Blues")
     percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    canvas.place(scale.colours(percent), matrix)
+    canvas.place(SCALE.colours(percent), matrix)
     canvas.outline(matrix, "#8a8a8a", 0.5)
     if style.numbers:
         _numbers(canvas, matrix, percent, style)
     _names(canvas, matrix, names, style, label)
-    canvas.write_upward("true class", EDGE + AXIS / 2, matrix.top + side / 2)
-    canvas.write("predicted class", matrix.centre, matrix.top + side + label + 0.04)
-    canvas.scale_bar(scale, bar, "% of the true class")
+    canvas.scale_bar(SCALE, bar, "% of the true class")
     text = [f"{counts[row, col]:,} of {names[row]} as {names[col]}" for row, col in worst]
     shown = ["most frequent mistakes:", *text] if worst else ["no mistakes"]
     canvas.write("\n".join(shown), EDGE, below, points, "lt", width - 2 * EDGE)
@@ -113,7 +115,7 @@ def _numbers(canvas: Canvas, matrix: Box, percent: Float[np.ndarray, "classes cl
 
 
 def _names(canvas: Canvas, matrix: Box, names: Sequence[str], style: Style, label: float) -> None:
-    """Write names beside rows and below columns, or indices at intervals where there are too many classes."""
+    """Write names of axes and of classes, or indices at intervals where there are too many classes."""
     side, bottom = len(names), matrix.top + matrix.height
     step, points = (1, style.points) if style.points else (100 if side > 400 else 20, 8.0)
     for index in range(0, side, step):
@@ -121,3 +123,5 @@ def _names(canvas: Canvas, matrix: Box, names: Sequence[str], style: Style, labe
         cell = matrix.part(index, index, side, side)
         canvas.write(text, matrix.left - 0.06, cell.top + cell.height / 2, points, "rm")
         canvas.write_upward(text, cell.centre, bottom + 0.06, points, top=True)
+    canvas.write_upward("true class", EDGE + AXIS / 2, matrix.top + matrix.height / 2)
+    canvas.write("predicted class", matrix.centre, bottom + label + 0.04)
