@@ -117,6 +117,6 @@ def test_a_test_is_shown_beside_the_training_of_its_run(runs: Path):
     assert (accuracy.step, accuracy.value) == (2, pytest.approx(report["top1"]))
     (loss,) = events.Scalars("test/loss")
     assert loss.value == pytest.approx(report["loss"])
-    assert [events.Images(f"test/{name}")[0].width for name in ("confusion", "errors")] == [760, 760]
+    assert [events.Images(f"test/{name}")[0].width for name in ("confusion", "errors")] == [700, 700]
     assert report["checkpoint"].endswith("best.ckpt")
     assert report["dataset"] == "coins"

@@ -143,11 +143,11 @@ HEADING = "quickstart/20260101-120000-abcd, step 300\nvit_attn_tiny_patch4_32\nl
 
 
 @pytest.mark.parametrize("name", figures())
-def test_text_is_13_pixels_high_where_tensorboard_draws_a_figure_380_pixels_wide(monkeypatch, name: str):
+def test_text_is_13_pixels_high_where_tensorboard_draws_a_figure_350_pixels_wide(monkeypatch, name: str):
     texts = written(monkeypatch)
     picture = figures()[name]()
-    assert picture.shape[1] == 760
-    assert min(points for _, points in texts) * 200 / 72 * 380 / picture.shape[1] >= 13
+    assert picture.shape[1] == 700
+    assert min(points for _, points in texts) * 200 / 72 * 350 / picture.shape[1] >= 13
 
 
 @pytest.mark.parametrize("name", figures())

@@ -18,7 +18,7 @@ Colour = str
 
 INK = "#1a1a1a"
 POINTS = 9.5
-"""Font size of figures; TensorBoard draws a figure about 100 pixels an inch, where this is 13 pixels."""
+"""Font size of figures; TensorBoard draws a figure with 100 pixels an inch, where this is 13 pixels."""
 DPI = 200
 """Pixels per inch of figures: twice those that TensorBoard draws."""
 

@@ -27,7 +27,7 @@ def draw_side_by_side(
         image: Pixels; any size, the patches divide it evenly.
         heading: Text above the image.
         networks: Maps by the network's name, with the same titles and patches for each.
-        dpi: Pixels per inch; the figure is 3.8 inches wide.
+        dpi: Pixels per inch; the figure is 3.5 inches wide.
 
     Raises:
         UserError: If the image is no picture, if there is no map, or if the networks have other maps or patches.
@@ -68,7 +68,7 @@ def draw_heads(values: Float[np.ndarray, "L H"], heading: str, label: str, dpi: 
         values: Numbers by layer and head, at least 0.
         heading: Text above the table, to which is added that all are 0 where they are.
         label: Quantity and unit of the scale.
-        dpi: Pixels per inch; the figure is 3.8 inches wide.
+        dpi: Pixels per inch; the figure is 3.5 inches wide.
     """
     check_values(values, 2)
     down, across = values.shape

@@ -19,7 +19,7 @@ def draw_gallery(images: Sequence[Picture], captions: Sequence[str], heading: st
         images: Pixels of one size.
         captions: Text below each image, wrapped to its width.
         heading: Text above the images.
-        dpi: Pixels per inch; the figure is 3.8 inches wide.
+        dpi: Pixels per inch; the figure is 3.5 inches wide.
 
     Raises:
         UserError: If there is no image, or if an image is no picture.

@@ -26,7 +26,7 @@ def draw_matrices(
         layers: Attention by layer, heads fused.
         num_prefix_tokens: Tokens before the patches, set off by a line.
         heading: Text above the panels.
-        dpi: Pixels per inch; the figure is 3.8 inches wide.
+        dpi: Pixels per inch; the figure is 3.5 inches wide.
         numbers: Indices of the layers, from 0; by default counted on.
     """
     check_values(layers, 3, "layers")

@@ -88,7 +88,7 @@ def draw_overlays(
         heading: Text above the panels: image, network, label and prediction.
         maps: At least one map.
         marks: Patches to outline in every panel.
-        dpi: Pixels per inch; the figure is 3.8 inches wide with two panels a row.
+        dpi: Pixels per inch; the figure is 3.5 inches wide with two panels a row.
         across: Panels a row; more than two are too small for TensorBoard.
 
     Raises:

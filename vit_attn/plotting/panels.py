@@ -1,7 +1,7 @@
 """Layout of figures: a heading, panels in rows and columns, titles, captions, a legend and a colour bar.
 
-TensorBoard draws a picture about 380 pixels wide and scales a larger one down without smoothing. So a figure is 3.8
-inches wide, with few panels a row, and has twice the pixels.
+TensorBoard draws a picture 350 pixels wide, and leaves out pixels of a larger one without smoothing. So a figure is 3.5
+inches wide, with few panels a row, and has exactly twice the pixels.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 
 from vit_attn.plotting.canvas import POINTS, Box, Canvas, text_width
 
-WIDTH = 3.8
+WIDTH = 3.5
 """Width of a figure in inches."""
 LINE = 1.25 * POINTS / 72
 """Height of a line of text in inches."""
