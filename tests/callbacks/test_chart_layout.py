@@ -1,8 +1,10 @@
 import re
 from types import SimpleNamespace
 
+import lightning as L
 import pytest
 from tensorboard.plugins.custom_scalar import layout_pb2
+from torch import nn
 
 from vit_attn.callbacks import ChartLayout, chart_layout
 
@@ -19,8 +21,11 @@ def charts(monkeypatch: pytest.MonkeyPatch, prefix: int, start: str | None) -> d
     written = []
     writer = SimpleNamespace(add_custom_scalars=written.append)
     monkeypatch.setattr(chart_layout, "tensorboard_writers", lambda trainer: [writer])
-    task = SimpleNamespace(net=SimpleNamespace(num_prefix_tokens=prefix), start=start)
-    ChartLayout().on_train_start(SimpleNamespace(), task)
+    task = L.LightningModule()
+    task.net, task.start = nn.Identity(), start
+    task.net.num_prefix_tokens = prefix
+    quiet = {"enable_checkpointing": False, "enable_progress_bar": False}
+    ChartLayout().on_train_start(L.Trainer(accelerator="cpu", logger=False, **quiet), task)
     (layout,) = written
     return {title: tags for category in layout.values() for title, (_, tags) in category.items()}
 

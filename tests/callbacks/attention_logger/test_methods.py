@@ -76,7 +76,7 @@ def test_a_method_of_ones_own_is_drawn_pointed_compared_and_in_the_tab(own_metho
     for name in ("first_layer", "last_layer", "rollout", "relevance"):
         assert f"vit_attention/pointing_fraction/{name}" in scalars
     for measure in ("deletion", "insertion"):
-        assert f"attention_{measure}/first_layer" in scalars
+        assert f"vit_attention/{measure}_area/first_layer" in scalars
     index = json.loads(next(found for _, tag, found in _blobs(tmp_path / "a" / "b") if tag == INDEX_TAG)[0])
     labels = {each["label"]: each["rows"] for each in index["methods"]}
     computed = ["relevance", "last layer", "rollout, mean", "rollout, max", "rollout, min"]
