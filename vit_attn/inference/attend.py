@@ -32,7 +32,7 @@ from vit_attn.plotting.panels import WIDTH
 STEM_BYTES = 200
 """Longest beginning of a file name that is kept, of the 255 bytes that a file system allows."""
 POOLED = "what the network pools"
-ACROSS = 3
+ACROSS = 4
 """Panels a row of a figure, which is seen larger than one in TensorBoard."""
 
 

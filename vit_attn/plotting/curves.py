@@ -103,7 +103,7 @@ def _draw_panel(panel: Axes, title: str, curves: Mapping[str, np.ndarray], error
         percent = np.linspace(0, 100, len(values))
         if method in errors:
             band = NORMAL_95 * errors[method]
-            panel.fill_between(percent, values - band, values + band, color=colour, alpha=0.12, linewidth=0)
+            panel.fill_between(percent, values - band, values + band, color=colour, alpha=0.08, linewidth=0)
         panel.plot(percent, values, color=colour, linestyle=dashes, linewidth=width, label=method, clip_on=False)
     panel.set_title(title, fontsize=9)
     panel.set(xlim=(0, 100), ylim=(0, 1))
