@@ -67,6 +67,7 @@ def overlay(
     methods: Sequence[AttributionMethod] | None = None,
     dpi: int = DPI,
     run: str = "",
+    across: int = 2,
 ) -> Picture:
     """Draw an image, and over it the pooled row's map by each method, on one numeric scale.
 
@@ -77,6 +78,7 @@ def overlay(
         methods: Methods that are drawn; all of the snapshot by default.
         dpi: Pixels per inch.
         run: Name of the run.
+        across: Panels a row; two for TensorBoard.
     """
     summary = snapshot.summaries[index]
     maps = [
@@ -85,7 +87,7 @@ def overlay(
     ]
     pixels = visible_pixels(snapshot.probe.images[index], snapshot.recording)
     heading = f"{_heading(snapshot, index, class_names, run)}\nattention of {POOLED}, by method"
-    return draw_overlays(pixels, heading, maps, _marks(snapshot, index), dpi)
+    return draw_overlays(pixels, heading, maps, _marks(snapshot, index), dpi, across)
 
 
 def add_picture(writer: SummaryWriter, tag: str, picture: Picture, step: int) -> None:
