@@ -58,8 +58,11 @@ def read(folder: Path, name: str = "last") -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
-TIMED = ("vit_final/images_per_second", "vit_final/minutes")
-"""Scalars of a run's end that no other run has."""
+TIMED = (
+    *("vit_final/images_per_second", "vit_final/minutes"),
+    *(f"vit_epoch/{name}" for name in ("images_per_second", "seconds", "input_fraction")),
+)
+"""Scalars of a run's time that no other run has."""
 
 
 def curves(folder: Path, timed: bool = False) -> dict[str, list[tuple[int, float]]]:
