@@ -59,8 +59,8 @@ def finetune_numbers(work: Path, images: Path) -> dict[str, Any]:
         "command": "docs/finetune.md, from scripts/example_images.py on",
         "steps": last_step(run),
         "val_images": data.fingerprint()["images"]["val"],
-        "tuned": [result(each, "final/best_val_accuracy") for each in tuned],
-        "scratch": [result(each, "final/best_val_accuracy") for each in scratch],
+        "tuned": [result(each, "vit_final/best_val_accuracy") for each in tuned],
+        "scratch": [result(each, "vit_final/best_val_accuracy") for each in scratch],
         "scratch_options": "`" + " ".join(SCRATCH) + "`",
         "report": report_lines(report),
         "predictions": rows,
@@ -96,7 +96,7 @@ def divergence_of(run: Path, data: ImageData) -> list[list[float]]:
         recordings.append(recording)
     apart = divergence(*recordings)
     for layer, heads in enumerate(apart, start=1):
-        logged = result(run, f"attention_divergence/layer_{layer}")
+        logged = result(run, f"vit_attention/divergence_nats/layer_{layer}")
         if abs(logged - float(heads.mean())) > 0.002:
             raise SystemExit(f"layer {layer} moved by {heads.mean():.4f} nats, but the run says {logged}")
     return [[round(value, 4) for value in heads] for heads in apart.tolist()]
@@ -105,6 +105,6 @@ def divergence_of(run: Path, data: ImageData) -> list[list[float]]:
 def draw_changed(run: Path, picture: Path) -> None:
     """Draw the change by fine-tuning from the last logged step of a run."""
     log = events(run)
-    tags = (f"attention_source_and_tuned/image_{IMAGE}", "attention_divergence/heads")
+    tags = (f"vit_attention/image_{IMAGE}_source_and_tuned", "vit_attention/divergence_of_heads")
     last = [Image.open(io.BytesIO(log.Images(tag)[-1].encoded_image_string)).convert("RGB") for tag in tags]
     Image.fromarray(stack([np.asarray(each) for each in last])).save(picture, optimize=True)

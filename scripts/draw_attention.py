@@ -30,8 +30,8 @@ from vit_attn.model import Attention, VisionTransformer
 from vit_attn.model.attention import hard_weights
 from vit_attn.model.positions import local_attn_mask
 from vit_attn.model.scores import AFFINITIES, Scores, keep_top_k
-from vit_attn.plotting.canvas import COLOURMAP
 from vit_attn.plotting.overlay import MARK_COLOUR
+from vit_attn.plotting.scale import COLOURMAP
 
 ROOT = Path(__file__).parent.parent
 WIDTH = 8.3

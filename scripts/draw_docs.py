@@ -100,7 +100,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
     ).on_host()
     probe: Any = snapshot.probe
     recording, views = snapshot.recording, snapshot.summaries
-    drawn = [overlay(snapshot, i, data.class_names, dpi=180) for i in range(PICTURED)]
+    drawn = [overlay(snapshot, i, data.class_names, dpi=150, across=4) for i in range(PICTURED)]
     Image.fromarray(np.concatenate(drawn)).save(IMAGES / "quickstart.png", optimize=True)
     save(patches(checkpoint, FIGURE), IMAGES / "attention_patches.png")
     images = [numbers_of(view, truth) for view, truth in zip(views, probe.ground_truth, strict=True)]
@@ -116,7 +116,7 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
         "command": "vit-attn fit -c configs/quickstart.yaml",
         "seed": 0,
         "steps": last_step(run),
-        "val_accuracy": result(run, "final/best_val_accuracy"),
+        "val_accuracy": result(run, "vit_final/best_val_accuracy"),
         "patches": recording.grid_size[0] * recording.grid_size[1],
         "pictured": PICTURED,
         "figure": FIGURE,

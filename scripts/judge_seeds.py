@@ -85,7 +85,9 @@ def judge_all(args: argparse.Namespace) -> None:
             knockout_file.flush()
             if seed == 0:
                 title = f"{args.dataset}, one network (seed 0), {args.images} validation images"
-                Image.fromarray(draw_curves(report.curves, title)).save(IMAGES / f"{args.name}.png", optimize=True)
+                Image.fromarray(draw_curves(report.curves, title, errors=report.curve_errors)).save(
+                    IMAGES / f"{args.name}.png", optimize=True
+                )
             seconds = time.perf_counter() - start
             print(f"{weights}: accuracy {report.accuracy:.4f}, {seconds:.0f} s", file=sys.stderr, flush=True)
 

@@ -3,7 +3,7 @@
 
 The first validation that reaches an accuracy counts. *Seconds* are those since the start of the run with all that it
 did, compilation and validations included; *training* are those of training steps alone, without compilation, which only
-runs with an ``epochs.csv`` know.
+runs with an ``metrics.csv`` know.
 
     .venv/bin/python scripts/ladder.py runs/cifar10_cpu/20260101-120000-abcd --accuracies 0.5 0.6 0.7 0.75 0.8
 """

@@ -43,9 +43,9 @@ def result(run: Path, tag: str) -> float:
 
 def last_step(run: Path) -> int:
     """The step at whose end the run's result was logged."""
-    return events(run).Scalars("final/best_val_accuracy")[-1].step
+    return events(run).Scalars("vit_final/best_val_accuracy")[-1].step
 
 
 def finished(run: Path) -> bool:
     """Whether a run came to its end and wrote its result."""
-    return "final/best_val_accuracy" in events(run).scalars.Keys()
+    return "vit_final/best_val_accuracy" in events(run).scalars.Keys()

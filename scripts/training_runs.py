@@ -19,6 +19,8 @@ from typing import Any
 
 import yaml
 
+from vit_attn.reports.metrics_table import read_metrics
+
 ROOT = Path(__file__).parent.parent
 QUIET = ("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false")
 FINAL = ("--data.train_split=train+val", "--trainer.limit_val_batches=0")
@@ -140,27 +142,38 @@ def tested_accuracy(run: FinishedRun) -> float:
 
 
 def read_epochs(run: Path) -> list[Epoch]:
-    """Epochs of a run, from its ``epochs.csv``, or from its event files if it has none.
+    """Epochs of a run, from its ``metrics.csv``, or from its event files if it has none.
 
     Args:
         run: Folder of the run.
     """
-    table = run / "epochs.csv"
-    return _from_table(table, _batch_size(run)) if table.is_file() else _from_events(run)
+    rows = _epoch_rows(run)
+    return _from_events(run) if rows is None else _from_rows(rows, _batch_size(run))
 
 
-def _from_table(table: Path, batch_size: int | None) -> list[Epoch]:
+def _epoch_rows(run: Path) -> list[dict[str, float]] | None:
+    """Rows of a run's epochs, in the steps that they took; None of a run without a table."""
+    if (table := run / "metrics.csv").is_file():
+        names = {"epoch": "epoch", "val/accuracy": "val_accuracy"}
+        names |= {f"vit_epoch/{name}": name for name in ("seconds", "images_per_second")}
+        rows = [row for row in read_metrics(table) if "vit_epoch/seconds" in row]
+        return [{"step": row["step"] + 1} | {names[key]: row[key] for key in names if key in row} for row in rows]
+    if (table := run / "epochs.csv").is_file():  # of an older run
+        with table.open(newline="", encoding="utf-8") as file:
+            return [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+    return None
+
+
+def _from_rows(rows: list[dict[str, float]], batch_size: int | None) -> list[Epoch]:
     epochs: list[Epoch] = []
     wall, training, steps = 0.0, 0.0, 0
-    with table.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            wall += float(row["seconds"])
-            rate, step = row.get("images_per_second"), int(row["step"])
-            images = (step - steps) * batch_size if batch_size else None
-            training = training + images / float(rate) if rate and images else training
-            accuracy = float(row["val_accuracy"]) if row.get("val_accuracy") else None
-            epochs.append(Epoch(int(row["epoch"]), step, accuracy, wall, training or None))
-            steps = step
+    for row in rows:
+        wall += row["seconds"]
+        rate, step = row.get("images_per_second"), int(row["step"])
+        images = (step - steps) * batch_size if batch_size else None
+        training = training + images / rate if rate and images else training
+        epochs.append(Epoch(int(row["epoch"]), step, row.get("val_accuracy"), wall, training or None))
+        steps = step
     return epochs
 
 
@@ -178,11 +191,7 @@ def _from_events(run: Path) -> list[Epoch]:
 
 def images_per_second(run: Path) -> float | None:
     """Training images per second of a run, median over its epochs, the first left out where there are others."""
-    table = run / "epochs.csv"
-    if not table.is_file():
-        return None
-    with table.open(newline="", encoding="utf-8") as file:
-        rates = [float(row["images_per_second"]) for row in csv.DictReader(file) if row.get("images_per_second")]
+    rates = [row["images_per_second"] for row in _epoch_rows(run) or () if "images_per_second" in row]
     return statistics.median(rates[1:] or rates) if rates else None
 
 

@@ -58,8 +58,11 @@ def read(folder: Path, name: str = "last") -> dict[str, Any]:
     return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
-TIMED = ("final/images_per_second", "final/minutes")
-"""Scalars of a run's end that no other run has."""
+TIMED = (
+    *("vit_final/images_per_second", "vit_final/minutes"),
+    *(f"vit_epoch/{name}" for name in ("images_per_second", "seconds", "input_fraction")),
+)
+"""Scalars of a run's time that no other run has."""
 
 
 def curves(folder: Path, timed: bool = False) -> dict[str, list[tuple[int, float]]]:
@@ -72,7 +75,9 @@ def curves(folder: Path, timed: bool = False) -> dict[str, list[tuple[int, float
     events.Reload()
     scalars = {tag: sorted(events.Scalars(tag), key=lambda each: each.wall_time) for tag in events.Tags()["scalars"]}
     if not timed:
-        scalars = {tag: each for tag, each in scalars.items() if tag not in TIMED and not tag.startswith("throughput/")}
+        scalars = {
+            tag: each for tag, each in scalars.items() if tag not in TIMED and not tag.startswith("vit_throughput/")
+        }
     return {tag: [(each.step, each.value) for each in values] for tag, values in scalars.items()}
 
 

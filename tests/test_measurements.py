@@ -67,12 +67,20 @@ def test_only_a_final_run_tests_and_trains_on_all_images(ablate, cifar10_root, t
     assert json.loads(report.read_text())["top1"] == results["rows"][0]["accuracy"]
 
 
-def test_the_ladder_counts_the_first_epoch_that_reaches_an_accuracy(script, tmp_path):
+TABLES = {
+    "metrics.csv": "step,epoch,train/loss,vit_epoch/images_per_second,vit_epoch/seconds,val/accuracy\n"
+    "4,1,2.5,,,\n9,1,,50,9,0.4\n19,2,,50,3,0.61\n29,3,,50,3,0.59\n",
+    "epochs.csv": "epoch,step,val_accuracy,images_per_second,seconds\n"  # of an older run
+    "1,10,0.4,50,9\n2,20,0.61,50,3\n3,30,0.59,50,3\n",
+}
+
+
+@pytest.mark.parametrize(("name", "content"), TABLES.items())
+def test_the_ladder_counts_the_first_epoch_that_reaches_an_accuracy(script, tmp_path, name, content):
     run = tmp_path / "net" / "run"
     run.mkdir(parents=True)
     (run / "config.yaml").write_text("data: {batch_size: 10}\n")
-    columns = "epoch,step,val_accuracy,images_per_second,seconds\n"
-    (run / "epochs.csv").write_text(columns + "1,10,0.4,50,9\n2,20,0.61,50,3\n3,30,0.59,50,3\n")
+    (run / name).write_text(content)
     ladder = script("ladder")
     epochs = script("training_runs").read_epochs(run)
     assert "| net | 12.0; training 4.0 | not reached | 0.5900 |" in ladder.table({"net": [epochs]}, [0.6, 0.7])

@@ -1,6 +1,5 @@
 """Runs of a small task on a clock that passes when it is told to, for tests of times and speeds."""
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ class Recorder(Logger):
         """Keep none."""
 
     def of(self, name: str) -> list[float]:
-        return [value for _, value in self.values.get(f"throughput/{name}", [])]
+        return [value for _, value in self.values.get(f"vit_throughput/{name}", [])]
 
 
 class Run:
@@ -99,7 +98,7 @@ class Run:
 
     def __init__(self, folder: Path, batches: int = 6, sized: bool = True, callbacks: Any = (), **options: Any) -> None:
         self.time, self.recorder = Seconds(), Recorder()
-        self.callback = Throughput(folder, resumed="ckpt_path" in options, now=self.time)
+        self.callback = Throughput(resumed="ckpt_path" in options, now=self.time)
         path = options.pop("ckpt_path", None)
         settings = {"max_epochs": 2, "log_every_n_steps": 2, "limit_val_batches": 1, "num_sanity_val_steps": 0}
         self.trainer = L.Trainer(
@@ -112,10 +111,13 @@ class Run:
         loaders = [DataLoader(Batches(self.time, batches, sized), batch_size=None) for _ in range(2)]
         self.trainer.fit(self.task, *loaders, ckpt_path=path)
 
-
-def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "epochs.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    def epochs(self) -> list[dict[str, float]]:
+        """What was logged of each epoch, with the steps until its end."""
+        found: dict[int, dict[str, float]] = {}
+        for tag, values in self.recorder.values.items():
+            for step, value in values if tag.startswith("vit_epoch/") else ():
+                found.setdefault(step, {"step": step + 1})[tag.removeprefix("vit_epoch/")] = value
+        return [found[step] for step in sorted(found)]
 
 
 class SaveAt(L.Callback):

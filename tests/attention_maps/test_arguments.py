@@ -29,7 +29,7 @@ from vit_attn.attention_maps.evaluation import batch, faithfulness, knockouts, r
 from vit_attn.attention_maps.methods import flow, measures
 from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.errors import UserError
-from vit_attn.plotting import comparison, curves, overlay
+from vit_attn.plotting import comparison, curves, matrices, overlay
 
 NET, POOLS = built("ours"), built("ours, pool by attention")
 with record(NET, gradients=True) as SEEN:
@@ -309,7 +309,7 @@ FUNCTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "draw_overlays, picture": ("picture", lambda x: overlay.draw_overlays(x, "a", [MAP])),
     "draw_overlays, maps": ("pictures of maps", lambda x: overlay.draw_overlays(PICTURE, "a", x)),
     "draw_overlays, marks": ("count", lambda x: overlay.draw_overlays(PICTURE, "a", [MAP], [overlay.Mark("b", x)])),
-    "draw_matrices": ("values", lambda x: overlay.draw_matrices(None if x is None else x[None], 0, "a")),
+    "draw_matrices": ("values", lambda x: matrices.draw_matrices(None if x is None else x[None], 0, "a")),
     "draw_sheet": ("values", lambda x: overlay.draw_sheet(None if x is None else x[None, None], "a")),
     "stack": ("picture", lambda x: overlay.stack([x])),
     "stack of none": ("count", lambda x: overlay.stack([])),

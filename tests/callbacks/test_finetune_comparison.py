@@ -81,15 +81,15 @@ def test_divergence_begins_at_0_and_ends_as_that_of_the_two_networks(tmp_path, d
     log = events(tmp_path)
     expected = divergence_from_source(task, data, weights)
     for layer in (1, 2):
-        curve = log.Scalars(f"attention_divergence/layer_{layer}")
+        curve = log.Scalars(f"vit_attention/divergence_nats/layer_{layer}")
         assert [event.step for event in curve] == [0, 3, 6]
         assert curve[0].value == 0
         assert curve[-1].value == pytest.approx(expected[layer - 1].mean().item(), rel=1e-4)
         assert 1e-4 < curve[-1].value < math.log(2)
-        assert f"attention_divergence_of_heads/layer_{layer}" in log.Tags()["histograms"]
-    assert {f"attention_source_and_tuned/image_{i}" for i in (1, 2, 3)} | {"attention_divergence/heads"} == set(
-        log.Tags()["images"]
-    )
+        assert f"vit_attention/divergence_nats_of_heads/layer_{layer}" in log.Tags()["histograms"]
+    assert {f"vit_attention/image_{i}_source_and_tuned" for i in (1, 2, 3)} | {
+        "vit_attention/divergence_of_heads"
+    } == set(log.Tags()["images"])
 
 
 def test_a_run_with_coarse_patches_is_compared_with_the_source_of_the_same_patches(tmp_path, data, weights):
@@ -98,7 +98,7 @@ def test_a_run_with_coarse_patches_is_compared_with_the_source_of_the_same_patch
     task, _ = fit(tmp_path, data, [callback], weights=weights, **coarse)  # logged at steps 0 and 3, changed, and at 6
     expected = divergence_from_source(task, data, weights)
     for layer in (1, 2):
-        curve = events(tmp_path).Scalars(f"attention_divergence/layer_{layer}")
+        curve = events(tmp_path).Scalars(f"vit_attention/divergence_nats/layer_{layer}")
         assert [event.step for event in curve] == [0, 3, 6]
         assert curve[0].value == 0
         assert curve[-1].value == pytest.approx(expected[layer - 1].mean().item(), rel=1e-4)
@@ -149,9 +149,11 @@ def test_a_resumed_run_is_compared_with_the_source_of_the_first_and_trains_as_wi
     watched, _ = fit(tmp_path / "second", data, [again], ckpt_path=tmp_path / "a.ckpt")
     plain, _ = fit(None, data, [FinetuneComparison(num_images=0)], ckpt_path=tmp_path / "a.ckpt")
     assert_states_equal(plain.state_dict(), watched.state_dict())
-    curve = events(tmp_path / "second").Scalars("attention_divergence/layer_1")
+    curve = events(tmp_path / "second").Scalars("vit_attention/divergence_nats/layer_1")
     assert [event.step for event in curve] == [6]
-    assert curve[0].value > events(tmp_path / "first").Scalars("attention_divergence/layer_1")[-1].value / 2 > 0
+    assert (
+        curve[0].value > events(tmp_path / "first").Scalars("vit_attention/divergence_nats/layer_1")[-1].value / 2 > 0
+    )
 
 
 def assert_states_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
@@ -160,7 +162,7 @@ def assert_states_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> N
 
 def test_what_costs_too_much_is_left_out_but_the_first_and_the_last(tmp_path, data, weights):
     fit(tmp_path, data, [FinetuneComparison(num_images=1, max_cost=1e-9)], epochs=3, weights=weights)
-    assert [event.step for event in events(tmp_path).Images("attention_divergence/heads")] == [0, 9]
+    assert [event.step for event in events(tmp_path).Images("vit_attention/divergence_of_heads")] == [0, 9]
 
 
 def test_a_network_that_cannot_be_recorded_is_trained_without_and_told(tmp_path, data):

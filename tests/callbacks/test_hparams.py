@@ -103,8 +103,8 @@ def test_the_results_are_those_of_the_run_and_of_its_test(runs: Path):
     for folder in runs.glob("*/*"):
         events = EventAccumulator(str(folder)).Reload()
         scalars = {tag: [each.value for each in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-        assert scalars["final/best_val_accuracy"] == [max(scalars["val/accuracy"])]
-        assert scalars["final/val_loss"] == scalars["val/loss"][-1:]
+        assert scalars["vit_final/best_val_accuracy"] == [max(scalars["val/accuracy"])]
+        assert scalars["vit_final/val_loss"] == scalars["val/loss"][-1:]
         assert "hp_metric" not in scalars
 
 
@@ -117,6 +117,6 @@ def test_a_test_is_shown_beside_the_training_of_its_run(runs: Path):
     assert (accuracy.step, accuracy.value) == (2, pytest.approx(report["top1"]))
     (loss,) = events.Scalars("test/loss")
     assert loss.value == pytest.approx(report["loss"])
-    assert events.Images("test/confusion")[0].width > 500
+    assert [events.Images(f"test/{name}")[0].width for name in ("confusion", "errors")] == [700, 700]
     assert report["checkpoint"].endswith("best.ckpt")
     assert report["dataset"] == "coins"

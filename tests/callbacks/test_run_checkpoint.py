@@ -87,7 +87,7 @@ def test_the_best_accuracy_is_reported_whichever_metrics_other_checkpoints_monit
     assert "best validation accuracy: 0.9000 (step 10, epoch 2)" in output
     assert f"checkpoint: {run}/checkpoints/best.ckpt (step 10)\n" in output
     assert read(run, "other")["global_step"] == 15
-    assert curves(run)["final/best_val_accuracy"] == [(15, pytest.approx(0.9))]
+    assert curves(run)["vit_final/best_val_accuracy"] == [(15, pytest.approx(0.9))]
 
 
 def test_the_report_names_another_monitored_metric(tmp_path: Path, accuracies: list[float], capsys):

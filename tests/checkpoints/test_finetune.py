@@ -56,8 +56,8 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
     last = run / "checkpoints" / "last.ckpt"
     assert card_from_state(torch.load(last, weights_only=True)).mean == pytest.approx([0.25] * 3)  # that of coins
     tags = EventAccumulator(str(run)).Reload().Tags()  # the comparison is on by itself
-    assert "attention_divergence/layer_2" in tags["scalars"]
-    assert "attention_source_and_tuned/image_4" in tags["images"]
+    assert "vit_attention/divergence_nats/layer_2" in tags["scalars"]
+    assert "vit_attention/image_4_source_and_tuned" in tags["images"]
     quiet = "--trainer.enable_progress_bar=false"
     for verb in ("test", "validate", "predict"):
         assert main([verb, f"--ckpt_path={last}", quiet]) == 0

@@ -90,8 +90,8 @@ def test_a_resumed_run_is_not_whitened_again(tmp_path: Path):
 
 
 def test_ground_truth_is_measured_only_with_patches_that_fit_it(run: Path):
-    assert [step for step, _ in curves(run)["attention_pointing/relevance"]] == [10, 15]
-    assert [step for step, _ in curves(run)["attention_entropy/layer_1"]] == [0, 5, 10, 15]
+    assert [step for step, _ in curves(run)["vit_attention/pointing_fraction/relevance"]] == [10, 15]
+    assert [step for step, _ in curves(run)["vit_attention/entropy_nats/layer_1"]] == [0, 5, 10, 15]
 
 
 def test_the_checkpoint_says_nothing_of_patches_without_coarse_ones(tmp_path: Path):

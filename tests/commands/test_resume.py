@@ -171,8 +171,8 @@ def test_a_finished_run_trains_longer_and_logs_its_learning_rate(tmp_path: Path,
     assert "changed: trainer.max_epochs 3 -> 5" in output
     assert "as in a run of 25 steps, and to 0 at the last; it was 0, as in one of 15" in output
     assert read(run)["global_step"] == 25
-    rates = dict(curves(run)["lr-Muon/pg1"])
-    longer = dict(curves(fit(tmp_path / "longer", "--trainer.max_epochs=5"))["lr-Muon/pg1"])
+    rates = dict(curves(run)["train/learning_rate"])
+    longer = dict(curves(fit(tmp_path / "longer", "--trainer.max_epochs=5"))["train/learning_rate"])
     assert [rates[step] for step in range(15, 25)] == [longer[step] for step in range(15, 25)]
     settings = yaml.safe_load((run / "config.yaml").read_text())
     assert (settings["trainer"]["max_epochs"], settings["ckpt_path"], settings["resume"]) == (5, None, None)

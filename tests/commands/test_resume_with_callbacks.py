@@ -116,7 +116,7 @@ def test_a_run_that_starts_from_a_checkpoint_has_its_own_best(tmp_path: Path):
     assert main(["fit", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}", *longer]) == 0
     (branch,) = set(run.parent.iterdir()) - known
     logged = curves(branch)
-    assert logged["final/best_val_accuracy"][0][1] == max(value for _, value in logged["val/accuracy"])
+    assert logged["vit_final/best_val_accuracy"][0][1] == max(value for _, value in logged["val/accuracy"])
 
 
 def test_a_callback_whose_state_cannot_be_read_back_is_found_at_the_first_write(tmp_path: Path, monkeypatch, capsys):

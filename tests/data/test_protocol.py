@@ -75,7 +75,9 @@ def test_a_data_module_of_the_protocols_members_alone_trains_and_draws_attention
     trainer.fit(task, datamodule=data)
     assert any(not torch.equal(a, b) for a, b in zip(before, task.net.parameters(), strict=True))
     images = (
-        EventAccumulator(str(tmp_path / "a" / "b"), size_guidance={"images": 0}).Reload().Images("attention/image_1")
+        EventAccumulator(str(tmp_path / "a" / "b"), size_guidance={"images": 0})
+        .Reload()
+        .Images("vit_attention/image_1")
     )
     assert [event.step for event in images] == [0, 4, 8]
 

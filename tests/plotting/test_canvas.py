@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from vit_attn.plotting.canvas import INK, Box, Canvas, Scale
+from vit_attn.plotting.canvas import INK, Box, Canvas
+from vit_attn.plotting.scale import Scale
 
 RED = (255, 0, 0)
 
@@ -94,14 +95,29 @@ def test_values_beyond_the_scale_take_its_ends_and_nothing_divides_by_zero():
 
 
 def test_the_bar_shows_each_colour_where_its_number_stands():
-    scale, canvas, box = Scale(10.0, root=True), Canvas(1, 2, dpi=100), Box(0.2, 0.2, 0.1, 1.6)
+    scale, canvas, box = Scale(10.0, root=True), Canvas(2, 1, dpi=100), Box(0.2, 0.2, 1.6, 0.1)
     canvas.scale_bar(scale, box, "%")
     drawn = canvas.pixels().astype(int)
     for value in (2.0, 6.0, 9.0):
-        y = round(100 * (box.top + box.height * (1 - scale.position(np.array([value]))[0])))
-        assert np.abs(drawn[y, 25] - scale.colours(np.array([[value]]))[0, 0]).max() <= 6
+        x = round(100 * (box.left + box.width * scale.position(np.array([value]))[0]))
+        assert np.abs(drawn[25, x] - scale.colours(np.array([[value]]))[0, 0]).max() <= 6
     dark = np.argwhere((drawn == np.array([int(INK[i : i + 2], 16) for i in (1, 3, 5)])).all(axis=-1))
-    assert dark[:, 1].max() > 32  # ticks and numbers beside the bar
+    assert dark[:, 0].max() > 32  # ticks and numbers below the bar
+
+
+@pytest.mark.parametrize("text", ["a b c d e f g h i j k l m n", "runs/of/a/deep/folder/name", "x" * 40, "a\nb c d"])
+def test_wrapped_text_keeps_all_characters_within_the_width(text: str):
+    canvas = Canvas(1, 1, dpi=100)
+    wrapped = canvas.wrap(text, 0.8)
+    assert wrapped.replace("\n", "").replace(" ", "") == text.replace("\n", "").replace(" ", "")
+    assert max(map(canvas.length, wrapped.split("\n"))) <= 0.8
+    assert len(wrapped.split("\n")) > 1
+
+
+def test_text_of_too_many_lines_ends_in_an_ellipsis():
+    wrapped = Canvas(1, 1, dpi=100).wrap("a b c d e f g h i j k l m n", 0.5, lines=2)
+    assert wrapped.count("\n") == 1
+    assert wrapped.endswith("…")
 
 
 def test_a_map_lies_over_a_grey_image_in_the_parts_that_it_speaks_of():

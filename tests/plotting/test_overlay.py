@@ -1,8 +1,14 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
-from vit_attn.plotting.overlay import AttentionMap, Mark, draw_matrices, draw_overlays
-from vit_attn.plotting.panels import place_legend
+from vit_attn.plotting.canvas import POINTS, Canvas
+from vit_attn.plotting.comparison import draw_heads, draw_side_by_side
+from vit_attn.plotting.matrices import draw_matrices
+from vit_attn.plotting.overlay import AttentionMap, Mark, draw_overlays, draw_sheet
+from vit_attn.plotting.panels import BAR_HEIGHT, BAR_TEXT, place_legend
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
 YELLOW = np.array([253, 231, 37])  # the top of viridis
@@ -17,7 +23,7 @@ def one_patch(row: int, col: int) -> np.ndarray:
 def yellow(picture: np.ndarray) -> np.ndarray:
     """Where a picture is closest to the top of the colours, as the mean (x, y) of the strongest hundredth."""
     distance = np.abs(picture.astype(float) - YELLOW).sum(axis=-1)
-    distance[:, -124:] = 1e9  # the colour bar
+    distance[-120:] = 1e9  # the colour bar
     ys, xs = np.nonzero(distance <= np.quantile(distance, 0.005))
     return np.array([xs.mean(), ys.mean()])
 
@@ -40,7 +46,7 @@ def test_marks_prefix_and_every_map_change_the_picture():
     assert not np.array_equal(plain, draw_overlays(IMAGE, "cat", maps, [Mark("buyer", 3, "dotted")]))
     told = [AttentionMap("last layer", one_patch(1, 1), prefix=0.4), maps[1]]
     assert not np.array_equal(plain, draw_overlays(IMAGE, "cat", told))
-    assert draw_overlays(IMAGE, "cat", maps[:1]).shape[1] < plain.shape[1]
+    assert draw_overlays(IMAGE, "cat", maps[:1]).shape[0] < plain.shape[0]
 
 
 def test_maps_beside_each_other_share_one_scale():
@@ -48,15 +54,15 @@ def test_maps_beside_each_other_share_one_scale():
     weak = AttentionMap("weak", one_patch(1, 1) / 2)
     alone = draw_overlays(IMAGE, "cat", [weak], dpi=200)
     beside = draw_overlays(IMAGE, "cat", [weak, AttentionMap("strong", one_patch(1, 1))], dpi=200)
-    x = slice(260, 470)  # within the weak map's panel
-    assert not np.array_equal(alone[80:220, x], beside[80:220, x])
+    x = slice(400, 740)  # within the weak map's panel
+    assert not np.array_equal(alone[120:280, x], beside[120:280, x])
 
 
 def test_every_layer_has_its_matrix():
     layers = np.random.default_rng(0).dirichlet(np.ones(9), (6, 9))
     picture = draw_matrices(layers, 1, "cat")
     assert picture.dtype == np.uint8
-    assert draw_matrices(layers[:3], 1, "cat").shape[0] < picture.shape[0]
+    assert draw_matrices(layers[:2], 1, "cat").shape[0] < picture.shape[0]
     changed = layers.copy()
     changed[5, 3] = np.eye(9)[0]
     assert not np.array_equal(picture, draw_matrices(changed, 1, "cat"))
@@ -70,14 +76,16 @@ def test_a_mark_of_several_patches_is_one_outline_around_them():
     )
 
     def outlined(picture: np.ndarray) -> np.ndarray:
-        ys, xs = np.nonzero((picture != plain).any(axis=-1)[:200, :230])  # of the image alone, above the legend
+        ys, xs = np.nonzero(
+            (picture[:300, :370] != plain[:300, :370]).any(axis=-1)
+        )  # of the image alone, above the legend
         return np.array([np.ptp(ys), np.ptp(xs)])
 
     line = 6
     assert (np.abs(outlined(block) - outlined(one) * np.array([2, 3])) <= 2 * line).all()
 
 
-@pytest.mark.parametrize("dpi", [100, 180])
+@pytest.mark.parametrize("dpi", [100, 200])
 @pytest.mark.parametrize(
     "names", [["bought", "buyer"], ["object", "left wing", "right wing", "a", "b"], ["x" * 60, "y"]]
 )
@@ -87,19 +95,89 @@ def test_a_legend_stays_below_its_image(names: list[str], dpi: int):
         [Mark(name, 7, "dotted") for name in names],
     )
     plain, marked = draw_overlays(IMAGE, "cat", maps, dpi=dpi), draw_overlays(IMAGE, "cat", maps, marks, dpi=dpi)
-    foot, panel = round((0.36 + 1.15 * 2 / 3 + 0.02) * dpi), round((0.04 + 1.15 + 0.06) * dpi)
-    added = marked[foot:, panel : -round(0.6 * dpi)]
-    assert np.array_equal(added[: len(plain) - foot], plain[foot:, panel : -round(0.6 * dpi)])
-    assert (added[len(plain) - foot :] == 255).all()
-    assert (marked[-2:] == 255).all()
+    bar = round((BAR_HEIGHT + BAR_TEXT) * dpi)
+    assert np.array_equal(marked[-bar:], plain[-bar:])
+    legend = marked[len(plain) - bar - 2 : len(marked) - bar - round(0.04 * dpi)]
+    assert (legend != 255).any()
+    assert (legend[:, -2:] == 255).all()
 
 
 def test_every_name_is_in_the_legend_once_and_two_short_ones_share_a_line():
-    entries = place_legend(["bought", "buyer", "any coin", "hand"], 1.19, 100)
-    assert [(entry.name, entry.left, entry.top) for entry in entries] == [
-        *(("bought", 0.05, 0.0), ("buyer", 0.65, 0.0)),
-        *(("any coin", 0.05, 0.15), ("hand", 0.05, 0.3)),
+    entries = place_legend(["bought", "buyer", "any other coin", "hand"], 1.7, 100)
+    assert [(entry.name, round(entry.left, 6), round(entry.top, 6)) for entry in entries] == [
+        *(("bought", 0.05, 0.0), ("buyer", 0.85, 0.0)),
+        *(("any other coin", 0.05, 0.18), ("hand", 0.05, 0.36)),
     ]
     assert draw_overlays(IMAGE, "cat", [AttentionMap("a", one_patch(0, 0))], [Mark("a", 1), Mark("a", 9)]).shape == (
-        draw_overlays(IMAGE, "cat", [AttentionMap("a", one_patch(0, 0))]).shape
+        draw_overlays(IMAGE, "cat", [AttentionMap("a", one_patch(0, 0))], [Mark("a", 1)]).shape
     )
+
+
+def written(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float]]:
+    """Texts that are written from now on, with their font size."""
+    found: list[tuple[str, float]] = []
+    original = Canvas.write
+
+    def write(self: Canvas, text: str, x: float, y: float, points: float = POINTS, *args: Any, **options: Any) -> None:
+        found.append((text, points))
+        original(self, text, x, y, points, *args, **options)
+
+    monkeypatch.setattr(Canvas, "write", write)
+    return found
+
+
+def figures() -> dict[str, Callable[[], np.ndarray]]:
+    rng = np.random.default_rng(0)
+    maps = [AttentionMap(f"method {i}", one_patch(1, 1), note="for a class") for i in range(5)]
+    return {
+        "overlays": lambda: draw_overlays(IMAGE, HEADING, maps, [Mark("a", 1), Mark("b", 2)]),
+        "matrices": lambda: draw_matrices(rng.dirichlet(np.ones(9), (12, 9)), 1, HEADING),
+        "sheet": lambda: draw_sheet(rng.random((3, 4, 4, 4)), HEADING, rng.random((3, 4))),
+        "sheet of ViT-B": lambda: draw_sheet(rng.random((12, 12, 4, 4)), HEADING, rng.random((12, 12))),
+        "heads": lambda: draw_heads(rng.random((12, 6)), HEADING, "nats"),
+        "side by side": lambda: draw_side_by_side(IMAGE, HEADING, {"source": maps, "tuned": maps}),
+    }
+
+
+HEADING = "quickstart/20260101-120000-abcd, step 300\nvit_attn_tiny_patch4_32\nlabel: a; prediction: b ✗"
+
+
+@pytest.mark.parametrize("name", figures())
+def test_text_is_13_pixels_high_where_tensorboard_draws_a_figure_350_pixels_wide(monkeypatch, name: str):
+    texts = written(monkeypatch)
+    picture = figures()[name]()
+    assert picture.shape[1] == 700
+    assert min(points for _, points in texts) * 200 / 72 * 350 / picture.shape[1] >= 13
+
+
+@pytest.mark.parametrize("name", figures())
+def test_a_heading_is_wrapped_and_never_cut(monkeypatch, name: str):
+    texts = written(monkeypatch)
+    monkeypatch.setattr("tests.plotting.test_overlay.HEADING", HEADING + "; of the class " + "longname " * 20)
+    figures()[name]()
+    (heading,) = [text for text, _ in texts if text.startswith("quickstart/")]
+    assert heading.count("longname") == 20
+    assert "…" not in heading
+    assert max(map(len, heading.split("\n"))) < 60
+
+
+def test_layers_are_rows_and_heads_are_columns_whichever_are_more(monkeypatch):
+    for shape in ((2, 6), (6, 2)):
+        texts = written(monkeypatch)
+        maps = np.full((*shape, 4, 4), 0.01)
+        maps[1, 0, 0, 0] = 1.0  # layer 2, head 1
+        strongest = np.argwhere((draw_sheet(maps, "")[:-120] == YELLOW).all(axis=-1)).mean(axis=0)
+        maps[1, 0, 0, 0], maps[0, 1, 0, 0] = 0.01, 1.0
+        other = np.argwhere((draw_sheet(maps, "")[:-120] == YELLOW).all(axis=-1)).mean(axis=0)
+        assert strongest[0] > other[0] + 20  # below
+        assert strongest[1] < other[1] - 20  # at its left
+        assert "head" in [text for text, _ in texts]
+
+
+def test_a_scale_by_the_square_root_is_labelled_as_such(monkeypatch):
+    texts = written(monkeypatch)
+    draw_sheet(np.random.default_rng(0).random((2, 2, 4, 4)), "")
+    draw_matrices(np.random.default_rng(0).dirichlet(np.ones(9), (2, 9)), 1, "")
+    assert len([text for text, _ in texts if text.endswith("square-root scale")]) == 2
+    draw_overlays(IMAGE, "", [AttentionMap("a", one_patch(0, 0))])
+    assert texts[-1][0] == "% per patch"

@@ -18,7 +18,6 @@ from vit_attn.callbacks.attention_logger.callback import AttentionLogger
 from vit_attn.callbacks.attention_logger.figures import figures
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
 from vit_attn.model import VisionTransformer
-from vit_attn.plotting import overlay
 from vit_attn.plotting.canvas import Canvas
 from vit_attn.plotting.overlay import draw_sheet
 from vit_attn.reports.faithfulness import knockout_table, knockouts
@@ -108,31 +107,30 @@ def test_judge_names_the_head_that_counts(net, pixels):
 def test_the_curves_and_pictures_of_tensorboard_name_it(log, net, pixels):
     events = EventAccumulator(str(log / "one_head_of_all"), size_guidance={"images": 0}).Reload()
     tags = events.Tags()
-    entropies = {int(tag[-1]): events.Scalars(tag)[0].value for tag in tags["scalars"] if "entropy/layer_" in tag}
+    entropies = {int(tag[-1]): events.Scalars(tag)[0].value for tag in tags["scalars"] if "entropy_nats/layer_" in tag}
     assert set(entropies) == {1, 2}
     assert entropies[1] == pytest.approx(np.log(17), abs=1e-4)  # which looks everywhere alike
     assert entropies[LAYER] < entropies[1] - 0.1
-    assert {f"attention/image_{i}" for i in (1, 2)} == {tag for tag in tags["images"] if tag.startswith("attention/")}
+    assert {f"vit_attention/image_{i}" for i in (1, 2)} == {tag for tag in tags["images"] if tag[-1].isdecimal()}
     drawn = dict(figures(snapshot_of(net, pixels, [0, 1]), Data.class_names))
     alone = dict(figures(snapshot_of(net, pixels[1:], [1]), Data.class_names))
-    only = alone["attention/image_1"]
-    assert (drawn["attention/image_2"] == only).all()
+    only = alone["vit_attention/image_1"]
+    assert (drawn["vit_attention/image_2"] == only).all()
 
 
 @pytest.mark.parametrize("numbers", [None, [1]])
 def test_the_figures_write_its_number_beside_its_map(net, pixels, monkeypatch, numbers):
     placed, words = [], []
     monkeypatch.setattr(Canvas, "place", lambda self, picture, box: placed.append((picture, box)))
-    monkeypatch.setattr(overlay, "title_above", lambda page, text, panel: words.append((text, panel)))
-    monkeypatch.setattr(Canvas, "write_upward", lambda self, text, x, y, *_: words.append((text, y)))
+    monkeypatch.setattr(Canvas, "write", lambda self, text, x, y, *_, **__: words.append((text, x, y)))
     summary = snapshot_of(net, pixels, [0, 1]).summaries[0]
     heads = summary.patches(summary.heads)
     draw_sheet(heads if numbers is None else heads[numbers], "", numbers=numbers)
     boxes = [box for picture, box in placed if len(np.unique(picture.reshape(-1, 3), axis=0)) > 3]
     (box,) = boxes[:1]
-    across = next(text for text, panel in words if not isinstance(panel, float) and panel.left == box.left)
-    down = next(text for text, y in words if isinstance(y, float) and y == pytest.approx(box.top + box.height / 2))
-    assert {across, down} == {f"layer {LAYER}", f"head {HEAD}"}
+    (head,) = [text for text, x, _ in words if abs(x - box.centre) < 0.05 and text.isdecimal()]
+    (layer,) = [text for text, _, y in words if abs(y - box.top - box.height / 2) < 0.05 and text.isdecimal()]
+    assert (layer, head) == (str(LAYER), str(HEAD))
 
 
 def test_the_tab_names_it(log, serve, page):

@@ -4,6 +4,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any, ParamSpec
 
 import lightning as L
@@ -154,6 +155,16 @@ def tensorboard_writers(trainer: L.Trainer) -> list[SummaryWriter]:
     if not trainer.is_global_zero:
         return []
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def run_name(writer: SummaryWriter) -> str:
+    """Return the name of a run: the last two folders of its path, such as ``quickstart/20260101-120000-abcd``."""
+    return "/".join(Path(writer.log_dir).parts[-2:])
+
+
+def network_name(task: nn.Module) -> str:
+    """Return the name of a task's network in timm's registry, or of its class."""
+    return str(getattr(task, "hparams", {}).get("arch") or type(net_of(task)).__name__)
 
 
 def probe_data(data: object, user: str) -> ProbeData:

@@ -20,16 +20,19 @@ from vit_attn.callbacks.attention_callback import (
     AttentionCallback,
     evaluating,
     net_of,
+    network_name,
     probe_data,
+    run_name,
     tensorboard_writers,
 )
-from vit_attn.callbacks.attention_logger.figures import add_picture, prediction_title, visible_pixels
+from vit_attn.callbacks.attention_logger.figures import add_picture, figure_heading, prediction_line, visible_pixels
 from vit_attn.callbacks.cost_meter import CostMeter
+from vit_attn.callbacks.tags import ATTENTION as GROUP
 from vit_attn.data_protocol import ProbeData, ProbeImages
 from vit_attn.errors import UserError
-from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.comparison import draw_heads, draw_side_by_side
 from vit_attn.plotting.method_maps import weights_map
+from vit_attn.plotting.scale import Picture
 from vit_attn.training.patch_schedule import match_patches
 
 WITHOUT_COARSE_PATCHES = {"coarse_patch_size": None, "coarse_until": 0.0}
@@ -39,11 +42,11 @@ WITHOUT_COARSE_PATCHES = {"coarse_patch_size": None, "coarse_until": 0.0}
 class FinetuneComparison(AttentionCallback):
     """Compares attention before and after fine-tuning, on the same images.
 
-    ``attention_divergence/layer_1`` and so on are the Jensen–Shannon divergence between the attention of the source and
-    of the tuned network, in nats, from 0 where both attend alike to ln 2 = 0.69. A picture shows it for each head;
-    others show the last layer and the rollout of both over the images. The callback is active where a run starts from
-    weights, and inactive where only the head trains, since attention does not change then. The source is recorded once,
-    as the run starts; a resumed run records it from its weights again, if they still exist. Training itself is
+    ``vit_attention/divergence_nats/layer_1`` and so on are the Jensen–Shannon divergence between the attention of the
+    source and of the tuned network, in nats, from 0 where both attend alike to ln 2 = 0.69. A picture shows it for each
+    head; others show the last layer and the rollout of both over the images. The callback is active where a run starts
+    from weights, and inactive where only the head trains, since attention does not change then. The source is recorded
+    once, as the run starts; a resumed run records it from its weights again, if they still exist. Training itself is
     unchanged.
 
     Args:
@@ -138,7 +141,8 @@ class FinetuneComparison(AttentionCallback):
             if writers and self.before is not None:
                 step, names, predicted = trainer.global_step, _data(trainer).class_names, logits.argmax(dim=-1).tolist()
                 networks = self.before, after.on_host()
-                self.background.submit(step, self._write, writers, step, networks, predicted, probe, names)
+                found = networks, predicted, probe, names, network_name(pl_module)
+                self.background.submit(step, self._write, writers, step, *found)
 
     def _write(
         self,
@@ -148,19 +152,22 @@ class FinetuneComparison(AttentionCallback):
         predicted: Sequence[int],
         probe: ProbeImages,
         class_names: Sequence[str],
+        network: str,
     ) -> None:
         """Draw and write a step's attention before and after, in the background."""
         before, after = networks
         with self.meter.spending(continued=True):
             divergences = divergence(before, after).cpu()
-            heads = draw_heads(divergences.numpy(), "divergence from the source", "nats")
-            pictures = {"attention_divergence/heads": heads}
-            for i, picture in enumerate(_side_by_side(before, after, probe, predicted, class_names)):
-                pictures[f"attention_source_and_tuned/image_{i + 1}"] = picture
+            heading = figure_heading(run_name(writers[0]), step, network)
+            title = f"{heading}\ndivergence of attention from the source's"
+            heads = draw_heads(divergences.numpy(), title, "Jensen-Shannon divergence, nats")
+            pictures = {f"{GROUP}/divergence_of_heads": heads}
+            for i, picture in enumerate(_side_by_side(before, after, probe, predicted, class_names, heading)):
+                pictures[f"{GROUP}/image_{i + 1}_source_and_tuned"] = picture
             for writer in writers:
                 for layer, of_heads in enumerate(divergences):
-                    writer.add_scalar(f"attention_divergence/layer_{layer + 1}", of_heads.mean(), step)
-                    writer.add_histogram(f"attention_divergence_of_heads/layer_{layer + 1}", of_heads, step)
+                    writer.add_scalar(f"{GROUP}/divergence_nats/layer_{layer + 1}", of_heads.mean(), step)
+                    writer.add_histogram(f"{GROUP}/divergence_nats_of_heads/layer_{layer + 1}", of_heads, step)
                 for tag, picture in pictures.items():
                     add_picture(writer, tag, picture, step)
 
@@ -170,7 +177,12 @@ def _data(trainer: L.Trainer) -> ProbeData:
 
 
 def _side_by_side(
-    before: Recording, after: Recording, probe: ProbeImages, predicted: Sequence[int], class_names: Sequence[str]
+    before: Recording,
+    after: Recording,
+    probe: ProbeImages,
+    predicted: Sequence[int],
+    class_names: Sequence[str],
+    heading: str,
 ) -> list[Picture]:
     networks = {"source": _rows(before), "tuned": _rows(after)}
     pictures = []
@@ -179,7 +191,7 @@ def _side_by_side(
             network: [weights_map(name, row[i], before) for name, row in rows.items()]
             for network, rows in networks.items()
         }
-        title = prediction_title(class_names[label], class_names[guess], guess == label, "\n")
+        title = f"{heading}\n{prediction_line(class_names[label], class_names[guess], guess == label)}"
         pictures.append(draw_side_by_side(visible_pixels(probe.images[i], after), title, maps))
     return pictures
 

@@ -8,12 +8,13 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
+from vit_attn.callbacks.tags import FINAL
 from vit_attn.callbacks.throughput import MINUTES, SPEED
 
 API: Any = api_pb2
 DATA: Any = plugin_data_pb2  # generated modules, in which a type checker finds no names
 Value = float | str | None
-BEST_ACCURACY, LAST_LOSS = "final/best_val_accuracy", "final/val_loss"
+BEST_ACCURACY, LAST_LOSS = f"{FINAL}/best_val_accuracy", f"{FINAL}/val_loss"
 METRICS = {
     BEST_ACCURACY: "best val accuracy",
     LAST_LOSS: "last val loss",
@@ -70,7 +71,8 @@ class HParams(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the results of a resumed run; a new run that starts from its state has its own."""
-        self.results = dict(state_dict) if self.resumed else {}
+        current = {f"{FINAL}/{tag.partition('/')[2]}": value for tag, value in state_dict.items()}  # once final/…
+        self.results = current if self.resumed else {}
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the best accuracy, whichever metric chooses checkpoints, and the last loss."""

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
+from vit_attn.callbacks.attention_callback import network_name
 from vit_attn.callbacks.attention_logger.figures import add_picture
+from vit_attn.callbacks.worst_errors import WorstErrors
+from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import UserError, printable
-from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.confusion import draw_confusion
+from vit_attn.plotting.scale import Picture
 from vit_attn.reports.classification_metrics import ClassificationMetrics
 from vit_attn.reports.report_files import REPORT, ReportFiles, find_data_difference, name_report_files
 from vit_attn.reports.report_text import describe_images, report_text
@@ -26,7 +30,9 @@ TAGS = {
 
 
 class TestReport(L.Callback):
-    """Measures a test and writes ``test.json`` and ``confusion.png``, replacing those of an earlier test of its kind.
+    """Measures a test and writes ``test.json``, ``confusion.png`` and ``errors.png``, replacing those of its kind.
+
+    ``errors.png`` shows the most confident wrong predictions: image, label, prediction and its probability.
 
     A limited test, one on other images than the run's, and one of another checkpoint have other file names
     (:func:`~vit_attn.reports.report_files.name_report_files`); the first two are not shown in TensorBoard.
@@ -51,6 +57,7 @@ class TestReport(L.Callback):
         self.folder, self.log_to_tensorboard, self.step = folder, log_to_tensorboard, 0
         self.data_difference: str | None = None
         self.metrics: ClassificationMetrics | None = None
+        self.worst: WorstErrors | None = None
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Read the training step from the checkpoint, and compare its images with those of the test."""
@@ -59,7 +66,9 @@ class TestReport(L.Callback):
 
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Create the metrics."""
-        self.metrics = ClassificationMetrics(_data(trainer).num_classes, pl_module.device)
+        data = _data(trainer)
+        self.metrics = ClassificationMetrics(data.num_classes, pl_module.device)
+        self.worst = WorstErrors(data) if isinstance(data, ProbeData) else None
 
     def on_test_batch_end(
         self,
@@ -83,11 +92,15 @@ class TestReport(L.Callback):
             )
         if self.metrics is not None:
             self.metrics.update(logits, labels)
+        if self.worst is not None:
+            self.worst.update(batch[0], logits, labels)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compute the metrics over all devices; print and write them on the first."""
         data = _data(trainer)
         measured = self.metrics.compute(data.class_names) if self.metrics is not None else {}
+        if self.worst is not None:
+            self.worst.gather(pl_module)
         if not trainer.is_global_zero:
             return
         limit = data.limit("test") if hasattr(data, "limit") else None
@@ -101,39 +114,46 @@ class TestReport(L.Callback):
             "limited": limit and limit.setting,
             **measured,
         }
-        picture = _draw(report, data.class_names)
-        written = _write(report, picture, files)
+        heading = f"{'/'.join(self.folder.parts[-2:])}, step {self.step:,}\n{describe_images(report)}"
+        if self.worst is not None:
+            heading = f"{heading}\n{network_name(pl_module)}"
+        pictures = {"confusion": _draw(report, data.class_names, heading)}
+        if self.worst is not None:
+            pictures["errors"] = self.worst.draw(data.class_names, heading, trainer.world_size == 1)
+        drawn = {name: picture for name, picture in pictures.items() if picture is not None}
+        written = _write(report, drawn, files)
         if self.log_to_tensorboard and files.of_run:
-            self._log(report, picture)
+            self._log(report, drawn)
         reasons = "".join(f"\nnot {REPORT}: {reason}" for reason in files.reasons)
         paths = ", ".join(map(str, written))
         sys.stdout.write(report_text(report) + printable(f"{reasons}\nwritten: {paths}\n", keep="\n"))
 
-    def _log(self, report: dict[str, Any], picture: Picture | None) -> None:
+    def _log(self, report: dict[str, Any], pictures: Mapping[str, Picture]) -> None:
         with SummaryWriter(str(self.folder), filename_suffix=".test") as writer:
             for name, tag in TAGS.items():
                 if name in report:
                     writer.add_scalar(f"test/{tag}", report[name], self.step)
-            if picture is not None:
-                add_picture(writer, "test/confusion", picture, self.step)
+            for name, picture in pictures.items():
+                add_picture(writer, f"test/{name}", picture, self.step)
 
 
-def _draw(report: dict[str, Any], class_names: tuple[str, ...]) -> Picture | None:
+def _draw(report: dict[str, Any], class_names: tuple[str, ...], heading: str) -> Picture | None:
     """Draw the confusion matrix, if the report has one."""
     if report["confusion"] is None:
         return None
-    title = f"{describe_images(report)}, top-1 accuracy {report['top1']:.2%}"
+    title = f"{heading}\ntop-1 accuracy {report['top1']:.2%}"
     return draw_confusion(np.array(report["confusion"]), class_names, title)
 
 
-def _write(report: dict[str, Any], picture: Picture | None, files: ReportFiles) -> list[Path]:
+def _write(report: dict[str, Any], pictures: Mapping[str, Picture], files: ReportFiles) -> list[Path]:
     """Write the files and return their paths."""
     files.report.parent.mkdir(parents=True, exist_ok=True)
     files.report.write_text(json.dumps(report, ensure_ascii=False, indent=1) + "\n", "utf-8", "backslashreplace")
-    if picture is None:
-        return [files.report]
-    Image.fromarray(picture).save(files.picture, optimize=True)
-    return [files.report, files.picture]
+    files.picture.with_name(files.picture.name.replace("confusion", "errors", 1)).unlink(missing_ok=True)
+    paths = {name: files.picture.with_name(files.picture.name.replace("confusion", name, 1)) for name in pictures}
+    for name, picture in pictures.items():
+        Image.fromarray(picture).save(paths[name], optimize=True)
+    return [files.report, *paths.values()]
 
 
 def _data(trainer: L.Trainer) -> Any:

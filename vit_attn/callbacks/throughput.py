@@ -2,42 +2,39 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from vit_attn.callbacks.run_meter import RunMeter
+from vit_attn.callbacks.tags import EPOCH, FINAL, THROUGHPUT
 from vit_attn.callbacks.trainer_state import (
     ends_within_epoch,
     is_accumulating,
     is_fitting,
     is_logging_point,
-    is_trial,
     logging_step,
     print_line,
 )
-from vit_attn.reports.epoch_log import FILE_NAME, EpochLog, EpochRow, format_line
+from vit_attn.reports.epoch_log import EpochRow, format_line
 from vit_attn.training.metrics import show_on_progress_bar
 from vit_attn.training.throughput import Usage, peak_memory, wait_for_device
 
 TRAIN_METRICS = ("train/loss", "train/accuracy")
 VAL_METRICS = ("val/loss", "val/accuracy")
-SPEED, MINUTES = "final/images_per_second", "final/minutes"
+SPEED, MINUTES = f"{FINAL}/images_per_second", f"{FINAL}/minutes"
 """Scalars of the whole run, at its end."""
 
 
 class Throughput(L.Callback):
-    """Measures the speed of a run, as scalars, in one line per epoch on the terminal, and in ``epochs.csv``.
+    """Measures the speed of a run, as scalars, and in one line per epoch on the terminal.
 
-    Every ``log_every_n_steps`` steps, for the window since the last time: ``throughput/images_per_second`` of all
-    devices (training steps with their input, without validation, logging and checkpoints), ``throughput/mfu`` (model
-    FLOP utilisation; for GPUs whose peak is known), ``throughput/input_fraction`` (fraction of the training time in
-    which the loop waited for a batch or launched its preparation); for the run so far:
-    ``throughput/logging_fraction`` (attention and comparisons, drawing in the background included),
-    ``throughput/validation_fraction``, ``throughput/checkpoint_fraction`` and ``throughput/peak_memory_gb``; and
-    ``throughput/seconds_left``, where the length of the run is known.
+    Every ``log_every_n_steps`` steps, under ``vit_throughput/``, for the window since the last time:
+    ``images_per_second`` of all devices (training steps with their input, without validation, logging and checkpoints),
+    ``mfu`` (model FLOP utilisation; for GPUs whose peak is known), ``input_fraction`` (fraction of the training time in
+    which the loop waited for a batch or launched its preparation); for the run so far: ``logging_fraction`` (attention
+    and comparisons, drawing in the background included), ``validation_fraction``, ``checkpoint_fraction`` and
+    ``peak_memory_gb``; and ``seconds_left``, where the length of the run is known.
 
     On a GPU the host launches work ahead of the device, so the time of a single step says nothing. Windows begin and
     end where the values of the step are logged, validations begin where their metrics are needed: there the host waits
@@ -46,18 +43,18 @@ class Throughput(L.Callback):
     else (other tokens, other trained parts), since that is where it is compiled. Several devices are taken to be as
     fast as the first one, so nothing is exchanged.
 
-    It must come before callbacks that log or save, so that an epoch's row is written before its checkpoint.
+    At the end of an epoch, of all of it: ``vit_epoch/train_loss`` and ``vit_epoch/train_accuracy`` (means over the
+    logged steps), ``vit_epoch/images_per_second``, ``vit_epoch/mfu``, ``vit_epoch/seconds`` and
+    ``vit_epoch/input_fraction``.
+
+    It must come before callbacks that log or save, so that an epoch's scalars are written before its checkpoint.
 
     Args:
-        folder: Folder of ``epochs.csv``; None writes none.
-        resumed: Whether the run is resumed, so that its file and figures are continued.
+        resumed: Whether the run is resumed, so that its counts are continued.
         now: Time in seconds, from any start.
     """
 
-    def __init__(
-        self, folder: Path | None = None, resumed: bool = False, now: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.epoch_log = None if folder is None else EpochLog(folder / FILE_NAME)
+    def __init__(self, resumed: bool = False, now: Callable[[], float] = time.monotonic) -> None:
         self.resumed, self.meter = resumed, RunMeter(now)
         self.memory: float | None = None
         """Peak memory in GB at the end of the run."""
@@ -65,8 +62,6 @@ class Throughput(L.Callback):
         self.sums: dict[str, list[float]] = {}
         """Sum and number of the logged values of the epoch so far, by metric."""
         self.validated: dict[str, float] = {}
-        self.last_row: int | None = None
-        """Step of the last row that was written."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return counts and times of the run and of its current epoch."""
@@ -75,7 +70,6 @@ class Throughput(L.Callback):
             "epoch_start": self.epoch_start.state(),
             "sums": {name: list(each) for name, each in self.sums.items()},
             "validated": dict(self.validated),
-            "last_row": self.last_row,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -84,7 +78,6 @@ class Throughput(L.Callback):
             self.meter.restore(Usage(**state_dict["run"]))
             self.epoch_start = Usage(**state_dict["epoch_start"])
             self.sums, self.validated = state_dict["sums"], state_dict["validated"]
-            self.last_row = state_dict["last_row"]
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Time what the trainer does."""
@@ -96,9 +89,7 @@ class Throughput(L.Callback):
         self.meter.detach()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock, and drop rows of ``epochs.csv`` that the run will write again."""
-        if self._writes(trainer) and self.epoch_log is not None:
-            self.epoch_log.drop_after(-1 if self.last_row is None else self.last_row)
+        """Start the clock."""
         self.meter.start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -119,7 +110,7 @@ class Throughput(L.Callback):
         if not is_logging_point(trainer):
             return
         values = self.meter.end_window(trainer, pl_module)
-        scalars = {f"throughput/{name}": value for name, value in values.items() if value is not None}
+        scalars = {f"{THROUGHPUT}/{name}": value for name, value in values.items() if value is not None}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, logging_step(trainer))
         if (speed := values["images_per_second"]) is not None:
@@ -158,7 +149,7 @@ class Throughput(L.Callback):
             self.sums[name] = [total + value, count + 1]
 
     def _end_epoch(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Print and write the epoch, unless that is done, and begin the next."""
+        """Print and log the epoch, unless that is done, and begin the next."""
         if self.meter.done.batches == self.epoch_start.batches:
             return
         if not self.sums:  # no logging point was in the epoch
@@ -166,16 +157,14 @@ class Throughput(L.Callback):
             self._add_train_metrics(trainer)
         usage = self.meter.usage()
         row = self._row(trainer, usage - self.epoch_start)
-        self.epoch_start, self.sums, self.validated, self.last_row = usage, {}, {}, trainer.global_step
+        self.epoch_start, self.sums, self.validated = usage, {}, {}
         if not trainer.is_global_zero:
             return
         epochs = trainer.max_epochs if trainer.max_steps == -1 and (trainer.max_epochs or -1) > 0 else None
         print_line(trainer, format_line(row, epochs))
-        if self._writes(trainer) and self.epoch_log is not None:
-            try:
-                self.epoch_log.append(row)
-            except OSError as error:
-                rank_zero_warn(f"{self.epoch_log.path} could not be written: {error.strerror}; the training goes on")
+        scalars = {f"{EPOCH}/{name}": value for name, value in row.scalars().items()} | {"epoch": row.epoch - 1}
+        for logger in trainer.loggers:
+            logger.log_metrics(scalars, trainer.global_step - 1)  # the step of the validation's metrics
 
     def _row(self, trainer: L.Trainer, epoch: Usage) -> EpochRow:
         means = {name: total / count for name, (total, count) in self.sums.items()}
@@ -190,9 +179,6 @@ class Throughput(L.Callback):
             input_fraction=epoch.input_fraction,
             seconds_left=self.meter.seconds_left(trainer),
         )
-
-    def _writes(self, trainer: L.Trainer) -> bool:
-        return trainer.is_global_zero and not is_trial(trainer)
 
 
 def _read(trainer: L.Trainer, names: tuple[str, ...]) -> dict[str, float]:

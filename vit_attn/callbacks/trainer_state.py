@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 
+from vit_attn.reports.run_log import note
 from vit_attn.training.metrics import is_logging_step
 
 
@@ -59,7 +60,8 @@ def logging_step(trainer: L.Trainer) -> int:
 
 
 def print_line(trainer: L.Trainer, line: str) -> None:
-    """Print a line above the progress bar, if there is one."""
+    """Print a line above the progress bar, if there is one, and write it to the log of the run."""
+    note(line)
     bar: Any = trainer.progress_bar_callback
     if bar is not None and bar.is_enabled:
         bar.print(line)

@@ -52,7 +52,7 @@ def judge(args: argparse.Namespace) -> int:
     faithfulness.write_comparisons(comparisons, report)
     faithfulness.write_knockouts(knockouts, report)
     title = f"{name}: {dataset}, {len(batch.images)} images"
-    Image.fromarray(draw_curves(report.curves, title)).save(curves, optimize=True)
+    Image.fromarray(draw_curves(report.curves, title, errors=report.curve_errors)).save(curves, optimize=True)
     sys.stdout.write(f"{title}, accuracy {report.accuracy:.4f}; mean over the images ± standard error\n\n")
     tables = (faithfulness.method_table, faithfulness.comparison_table, faithfulness.knockout_table)
     sys.stdout.write("\n".join(table(report) for table in tables))

@@ -27,10 +27,13 @@ from vit_attn.errors import printable, shortened
 from vit_attn.inference.network import TrainedNetwork
 from vit_attn.plotting.method_maps import method_map
 from vit_attn.plotting.overlay import Mark, draw_overlays, draw_sheet, stack
+from vit_attn.plotting.panels import WIDTH
 
 STEM_BYTES = 200
 """Longest beginning of a file name that is kept, of the 255 bytes that a file system allows."""
 POOLED = "what the network pools"
+ACROSS = 4
+"""Panels a row of a figure, which is seen larger than one in TensorBoard."""
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,9 @@ def save_attention(
     """
     summary = attention.summary
     prediction = f"{_title(network, summary.predicted)} ({summary.probabilities[summary.predicted]:.0%})"
+    heading = f"{shortened(printable(path.name), 80)}\n{network.card.architecture}\nprediction: {prediction}"
     picture, numbers = (base.with_name(f"{base.name}.attention.{ending}") for ending in ("png", "npz"))
-    drawn = draw_attention(image, attention, prediction, _title(network, summary.target))
+    drawn = draw_attention(image, attention, heading, _title(network, summary.target))
     Image.fromarray(drawn).save(picture, optimize=True)
     others = {f"rows_{each.name}": row for each, row in attention.rows.items() if each.name not in SUMMARY_FIELDS}
     arrays: dict[str, Any] = vars(summary) | others
@@ -149,13 +153,13 @@ def _title(network: TrainedNetwork, index: int) -> str:
     return shortened(printable(network.class_name(index)), 80)
 
 
-def draw_attention(image: np.ndarray, attention: ImageAttention, prediction: str, target: str) -> np.ndarray:
+def draw_attention(image: np.ndarray, attention: ImageAttention, heading: str, target: str) -> np.ndarray:
     """Draw the image with its maps on one scale, above a sheet of all layers and heads.
 
     Args:
         image: Pixels (height, width, channels).
         attention: Its attention.
-        prediction: The prediction, for the title.
+        heading: Text above the picture: file, network and prediction.
         target: Name of the class that class-specific maps are for.
     """
     summary, prefix = attention.summary, attention.summary.num_prefix_tokens
@@ -164,7 +168,9 @@ def draw_attention(image: np.ndarray, attention: ImageAttention, prediction: str
     marks = [Mark("query", patch)] if patch >= 0 else []
     visible = crop_to_patches(image, summary)
     rgb = visible.repeat(3, axis=2) if visible.shape[2] == 1 else visible
-    top = draw_overlays(rgb, prediction, maps, marks, dpi=150)
+    of = f"attention of {attention.query}"
+    top = draw_overlays(rgb, f"{heading}\n{of}, by method", maps, marks, dpi=150, across=ACROSS)
     of_heads = summary.heads[..., :prefix].sum(axis=-1) if prefix else None
-    title = f"{attention.query}, in each layer and head"
-    return stack([top, draw_sheet(summary.patches(summary.heads), title, of_heads, dpi=150)])
+    width = WIDTH * ACROSS / 2
+    sheet = draw_sheet(summary.patches(summary.heads), f"{of}, by layer and head", of_heads, dpi=150, width=width)
+    return stack([top, sheet])

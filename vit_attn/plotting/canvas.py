@@ -4,22 +4,23 @@ For the many small pictures of a run: matplotlib takes 10 ms per axes, which was
 """
 
 import functools
-from dataclasses import dataclass
+import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
-from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 
-Picture = UInt8[np.ndarray, "_ _ 3"]
-Values = Float[np.ndarray, "rows cols"]
+from vit_attn.plotting.scale import Picture, Scale
+
 Colour = str
 
-COLOURMAP = "viridis"
 INK = "#1a1a1a"
+POINTS = 9.5
+"""Font size of figures; TensorBoard draws a figure with 100 pixels an inch, where this is 13 pixels."""
+DPI = 200
+"""Pixels per inch of figures: twice those that TensorBoard draws."""
 
 
 class Box(NamedTuple):
@@ -39,44 +40,6 @@ class Box(NamedTuple):
         """Cell of a grid that divides the box, ``by`` cells wide and high."""
         width, height = self.width / cols, self.height / rows
         return Box(self.left + col * width, self.top + row * height, by * width, by * height)
-
-
-@dataclass(frozen=True)
-class Scale:
-    """Colour scale from 0 to ``most``.
-
-    Args:
-        most: The largest number.
-        root: Whether colours follow the square root, so that small numbers can be distinguished.
-        opacity: Opacity of the colours over a grey image, in [0, 1]; the colour bar lies over middle grey.
-        colourmap: Name of a colour map of matplotlib's.
-    """
-
-    most: float
-    root: bool = False
-    opacity: float = 1.0
-    colourmap: str = COLOURMAP
-
-    def position(self, values: np.ndarray) -> np.ndarray:
-        """Positions of values on the scale, from 0 to 1."""
-        fractions = np.clip(np.asarray(values, dtype=float) / max(self.most, 1e-30), 0, 1)
-        return np.sqrt(fractions) if self.root else fractions
-
-    def colours(self, values: Values) -> Picture:
-        """Colours of the values."""
-        return _lookup_table(self.colourmap)[(255 * self.position(values)).round().astype(int)]
-
-    def over(self, grey: Float[np.ndarray, "height width 1"], values: Values) -> Picture:
-        """Colours of the values over a grey image, each over its cell of the image."""
-        (height, width, _), (rows, cols) = grey.shape, values.shape
-        spread = self.colours(values)[np.arange(height) * rows // height][:, np.arange(width) * cols // width]
-        return (self.opacity * spread + (1 - self.opacity) * grey).round().astype(np.uint8)
-
-    def ticks(self) -> list[float]:
-        """About five round numbers on the scale."""
-        return [
-            tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.most) if tick <= self.most
-        ]
 
 
 class Canvas:
@@ -110,7 +73,7 @@ class Canvas:
         text: str,
         x: float,
         y: float,
-        points: float = 8.0,
+        points: float = POINTS,
         anchor: str = "mt",
         most: float | None = None,
         colour: Colour = INK,
@@ -135,20 +98,35 @@ class Canvas:
         for number, line in enumerate(lines):
             self.pen.text((x * self.dpi, first + number * step), line, colour, font, kind)
 
-    def write_upward(self, text: str, x: float, y: float, points: float = 8.0, top: bool = False) -> None:
+    def write_upward(self, text: str, x: float, y: float, points: float = POINTS, top: bool = False) -> None:
         """Write text that runs upward, with its middle at (x, y), or its upper end if ``top``."""
         mask = _upward_mask(text, points * self.dpi / 72)
         y += mask.height / 2 / self.dpi if top else 0.0
         corner = (round(x * self.dpi - mask.width / 2), round(y * self.dpi - mask.height / 2))
         self.image.paste(Image.new("RGB", mask.size, INK), corner, mask)
 
-    def length(self, text: str, points: float = 8.0) -> float:
+    def length(self, text: str, points: float = POINTS) -> float:
         """Width of a line of text in inches."""
         return text_width(text, points, self.dpi)
 
-    def cut(self, text: str, most: float, points: float = 8.0) -> str:
+    def cut(self, text: str, most: float, points: float = POINTS) -> str:
         """Cut a line of text to this width in inches; a cut line ends in an ellipsis."""
         return _cut(text, _font(points * self.dpi / 72), most * self.dpi)
+
+    def wrap(self, text: str, most: float, lines: int | None = None, points: float = POINTS) -> str:
+        """Break text into lines of at most this width in inches, at spaces, slashes and hyphens where there are any.
+
+        Args:
+            text: The text; its own line breaks stay.
+            most: Largest width of a line in inches.
+            lines: Largest number of lines; the last one is cut, and ends in an ellipsis. By default any number.
+            points: Font size.
+        """
+        font, width = _font(points * self.dpi / 72), most * self.dpi
+        broken = [piece for line in text.split("\n") for piece in _break(line, font, width)]
+        if lines is not None and len(broken) > lines:
+            broken[lines - 1 :] = [_cut(" ".join(broken[lines - 1 :]), font, width)]
+        return "\n".join(broken)
 
     def outline(self, box: Box, colour: Colour, points: float, line: Literal["solid", "dotted"] = "solid") -> None:
         """Draw the outline of a box."""
@@ -165,21 +143,29 @@ class Canvas:
                 self._dot(x, top + start, width, min(width, bottom - top - start), colour)
 
     def scale_bar(self, scale: Scale, box: Box, label: str) -> None:
-        """Draw a colour bar in the box, with ticks and a label in the 0.45 inches to its right."""
-        steps = np.linspace(1, 0, max(2, round(box.height * self.dpi)))
+        """Draw a horizontal colour bar in the box, with ticks and a label in the 0.37 inches below it.
+
+        Args:
+            scale: The scale; where it is by the square root, the label says so.
+            box: Box of the colours.
+            label: Quantity and unit.
+        """
+        steps = np.linspace(0, 1, max(2, round(box.width * self.dpi)))
         values = scale.most * (steps**2 if scale.root else steps)
-        self.place(scale.over(np.full((len(steps), 1, 1), 128.0), values[:, None]), box)
+        self.place(scale.over(np.full((1, len(steps), 1), 128.0), values[None]), box)
         self.outline(box, INK, 0.5)
-        right, free = box.left + box.width, box.top + box.height + 1.0
+        bottom, free = box.top + box.height, -1.0
         ticks = scale.ticks()
         for tick, position in zip(ticks, scale.position(np.array(ticks)), strict=True):
-            y = box.top + box.height * (1 - position)
-            if free - y < 0.1:  # the square root crowds ticks at the bottom
+            text, x = f"{tick:g}", box.left + box.width * position
+            half = self.length(text) / 2
+            centre = min(max(x, box.left + half), box.left + box.width - half)
+            if centre - half < free:  # the square root crowds ticks at the left
                 continue
-            free = y
-            self._line(right, y, right + 0.03, y)
-            self.write(f"{tick:g}", right + 0.05, y, 7, "lm")
-        self.write_upward(label, right + 0.38, box.top + box.height / 2, 7.5)
+            free = centre + half + 0.06
+            self._line(x, bottom, x, bottom + 0.03)
+            self.write(text, centre, bottom + 0.04)
+        self.write(scale.label(label), box.centre, bottom + 0.2)
 
     def _line(self, x: float, y: float, x_end: float, y_end: float) -> None:
         self.pen.line(
@@ -198,11 +184,6 @@ class Canvas:
 def text_width(text: str, points: float, dpi: int) -> float:
     """Width of a line of text in inches."""
     return _font(points * dpi / 72).getlength(text) / dpi
-
-
-@functools.lru_cache(maxsize=4)
-def _lookup_table(name: str) -> UInt8[np.ndarray, "256 3"]:
-    return (255 * matplotlib.colormaps[name](np.arange(256))[:, :3]).round().astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=32)
@@ -226,3 +207,14 @@ def _cut(line: str, font: ImageFont.FreeTypeFont, most: float) -> str:
         return line
     kept = next((n for n in range(len(line) - 1, 0, -1) if font.getlength(line[:n].rstrip() + "…") <= most), 0)
     return line[:kept].rstrip() + "…"
+
+
+def _break(line: str, font: ImageFont.FreeTypeFont, most: float) -> list[str]:
+    """Break a line into lines of at most a width in pixels."""
+    lines = [""]
+    for word in re.findall(r"[^\s/-]*[\s/-]*", line):
+        for part in [word] if font.getlength(word.rstrip()) <= most else word:  # a longer word breaks anywhere
+            if lines[-1] and font.getlength((lines[-1] + part).rstrip()) > most:
+                lines.append("")
+            lines[-1] += part
+    return [each.rstrip() for each in lines]

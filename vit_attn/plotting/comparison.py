@@ -6,10 +6,11 @@ import numpy as np
 from jaxtyping import Float
 
 from vit_attn.errors import UserError
-from vit_attn.plotting.canvas import INK, Box, Picture, Scale
+from vit_attn.plotting.canvas import DPI, INK
 from vit_attn.plotting.checks import check_maps, check_picture, check_values
 from vit_attn.plotting.overlay import AttentionMap, grey_of
-from vit_attn.plotting.panels import caption, layout, title_above
+from vit_attn.plotting.panels import GAP, LINE, Grid, axis_names, caption, layout, panel_width, title_above
+from vit_attn.plotting.scale import Picture, Scale
 
 SMALLEST_SCALE = 0.01
 """Smallest top of a scale of divergence, in nats: less is no difference, and should not look like one."""
@@ -18,15 +19,15 @@ LEAST_SHOWN = 0.005
 
 
 def draw_side_by_side(
-    image: Picture, title: str, networks: Mapping[str, Sequence[AttentionMap]], dpi: int = 100
+    image: Picture, heading: str, networks: Mapping[str, Sequence[AttentionMap]], dpi: int = DPI
 ) -> Picture:
-    """Draw the image, and a row of its maps for each network, all on one colour scale from 0.
+    """Draw the image, and below it each map of every network side by side, all on one colour scale from 0.
 
     Args:
         image: Pixels; any size, the patches divide it evenly.
-        title: Title above the image.
+        heading: Text above the image.
         networks: Maps by the network's name, with the same titles and patches for each.
-        dpi: Pixels per inch; a panel is 1.15 inches wide.
+        dpi: Pixels per inch; the figure is 3.5 inches wide.
 
     Raises:
         UserError: If the image is no picture, if there is no map, or if the networks have other maps or patches.
@@ -35,29 +36,21 @@ def draw_side_by_side(
     overlaid = [network_map for maps in networks.values() for network_map in maps]
     _check_same_maps(networks)
     check_maps(overlaid, image)
-    height, width, _ = image.shape
-    rows = list(networks.values())
-    canvas, panels, bar = layout(
-        (len(rows), 1 + len(rows[0])),
-        (1.15, 1.15 * height / width),
-        gap=(0.22, 0.22),
-        margin=(0.04, 0.2, 0.36),
-        dpi=dpi,
-    )
+    cols, down = max(2, len(networks)), len(next(iter(networks.values())))
+    side = panel_width(cols, GAP)
+    size, above = (side, side * image.shape[0] / image.shape[1]), LINE + 0.03
+    grid = Grid(1 + down, cols, size, (GAP, above + LINE + 0.05), above=above, below=LINE)
+    canvas, panels, bar = layout(heading, grid, dpi)
     canvas.place(image, panels[0])
-    title_above(canvas, title, panels[0])
+    title_above(canvas, "image", panels[0])
     scale = Scale(100 * max(float(network_map.patches.max()) for network_map in overlaid), opacity=0.6)
     grey = grey_of(image)
-    across = 1 + len(rows[0])
-    for number, (name, maps) in enumerate(networks.items()):
-        for panel, network_map in zip(panels[number * across + 1 :], maps, strict=False):
+    for col, (name, maps) in enumerate(networks.items()):
+        for panel, network_map in zip(panels[cols + col :: cols], maps, strict=False):
             canvas.place(scale.over(grey, 100 * network_map.patches), panel)
-            if number == 0:
-                title_above(canvas, network_map.title, panel)
+            title_above(canvas, f"{network_map.title}, {name}", panel)
             if network_map.prefix > 0:
                 caption(canvas, f"+ {network_map.prefix:.0%} on prefix", panel)
-        first = panels[number * across + 1]
-        canvas.write_upward(name, first.left - 0.11, first.top + first.height / 2)
     canvas.scale_bar(scale, bar, "% per patch")
     return canvas.pixels()
 
@@ -68,46 +61,33 @@ def _check_same_maps(networks: Mapping[str, Sequence[AttentionMap]]) -> None:
         raise UserError(f"maps of the same patches are drawn side by side, got {shown}")
 
 
-def draw_heads(values: Float[np.ndarray, "L H"], title: str, label: str, dpi: int = 100) -> Picture:
-    """Draw a number per head as a coloured table on a scale from 0; the title says so where all are 0.
+def draw_heads(values: Float[np.ndarray, "L H"], heading: str, label: str, dpi: int = DPI) -> Picture:
+    """Draw a number per layer (row) and head (column) as a coloured table on a scale from 0.
 
     Args:
         values: Numbers by layer and head, at least 0.
-        title: Title of the figure.
-        label: Quantity and unit, beside the scale.
-        dpi: Pixels per inch; the figure is up to 5 inches wide.
+        heading: Text above the table, to which is added that all are 0 where they are.
+        label: Quantity and unit of the scale.
+        dpi: Pixels per inch; the figure is 3.5 inches wide.
     """
     check_values(values, 2)
-    names = ("layer", "head")
-    if values.shape[1] < len(values):  # the longer side goes across
-        values, names = values.T, ("head", "layer")
     down, across = values.shape
-    side = min(0.6, 4.2 / across)
-    canvas, (table,), bar = layout(
-        (1, 1), (side * across, max(side * down, 0.9)), gap=(0.0, 0.0), margin=(0.42, 0.08, 0.58), dpi=dpi
-    )
+    side = min(0.6, panel_width(across, 0.0, 0.42))
+    if float(values.max()) < LEAST_SHOWN:
+        heading += ": no difference"
+    grid = Grid(1, 1, (side * across, down * min(side, max(0.2, 8 / down))), left=0.42, above=0.4)
+    canvas, (table,), bar = layout(heading, grid, dpi)
     scale = Scale(max(float(values.max()), SMALLEST_SCALE))
-    all_zero = float(values.max()) < LEAST_SHOWN
-    canvas.write(f"{title}: no difference" if all_zero else title, table.left, 0.05, 8, "lt")
-    canvas.write(names[1], table.centre, table.top - 0.2, 7.5, "mb")
-    canvas.write_upward(names[0], table.left - 0.3, table.top + table.height / 2, 7.5)
+    axis_names(canvas, table, (down, across), range(down))
     canvas.place(scale.colours(values), table)
     heights = scale.position(values)
-    for row, col in np.ndindex(down, across):
+    for row, col in np.ndindex(down, across) if side > 0.36 else ():
         cell = table.part(row, col, down, across)
-        if col == 0:
-            canvas.write(str(row + 1), cell.left - 0.07, _middle(cell), 7.5, "rm")
-        if row == 0:
-            canvas.write(str(col + 1), cell.centre, cell.top - 0.05, 7.5, "mb")
-        if side > 0.33:
-            ink = INK if heights[row, col] > 0.6 else "white"
-            canvas.write(_short(float(values[row, col])), cell.centre, _middle(cell), 7, "mm", colour=ink)
+        ink = INK if heights[row, col] > 0.6 else "white"
+        text = _short(float(values[row, col]))
+        canvas.write(text, cell.centre, cell.top + cell.height / 2, anchor="mm", colour=ink)
     canvas.scale_bar(scale, bar, label)
     return canvas.pixels()
-
-
-def _middle(box: Box) -> float:
-    return box.top + box.height / 2
 
 
 def _short(value: float) -> str:

@@ -6,16 +6,19 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from vit_attn.plotting.canvas import Box, Canvas, Picture, Scale
+from vit_attn.plotting.canvas import DPI, POINTS, Box, Canvas
+from vit_attn.plotting.panels import BAR_HEIGHT, BAR_TEXT, EDGE, LINE, WIDTH
+from vit_attn.plotting.scale import Picture, Scale
 
-MOST_LABEL = 1.7
+MOST_LABEL = 1.2
 """Largest width of a class name in inches."""
 MOST_SIDE = 14.0
 """Side of the matrix of very many classes in inches."""
-SIDE_LIST = 2.6
-"""Width of the list of mistakes in inches."""
-TITLE = 0.45
-"""Height of the title in inches."""
+SCALE = Scale(100, root=True, colourmap="Blues")
+MOST_PIXELS = 1710
+"""Largest width of a figure in pixels."""
+AXIS = 0.22
+"""Inches for the name of an axis."""
 
 
 class Style(NamedTuple):
@@ -24,60 +27,70 @@ class Style(NamedTuple):
     Args:
         cell: Side of a cell in inches.
         points: Font size of class names; 0 for no names.
-        numbers: Font size of numbers in cells; 0 for no numbers.
-        percent: Whether cells show percentages in addition to counts.
+        numbers: Whether cells have numbers.
     """
 
     cell: float
     points: float
-    numbers: float
-    percent: bool
+    numbers: bool
 
 
-def style_of(classes: int) -> Style:
-    """Choose a style: few classes have numbers and names, more have names only, very many have neither."""
+def style_of(classes: int, label: float) -> Style:
+    """Choose a style: few classes have numbers and names, more have names only, very many have neither.
+
+    Args:
+        classes: Number of classes.
+        label: Inches for the longest name.
+    """
     if classes <= 12:
-        return Style(0.56 if classes > 4 else 0.8, 9, 8, True)
+        return Style((WIDTH - 2 * EDGE - AXIS - label) / classes, POINTS, True)
     if classes <= 25:
-        return Style(0.36, 8, 7, False)
+        return Style(0.36, POINTS, True)
     if classes <= 120:
-        return Style(0.15, 7.5, 0, False)
-    return Style(MOST_SIDE / classes, 0, 0, False)
+        return Style(0.16, 8, False)
+    return Style(MOST_SIDE / classes, 0, False)
 
 
 def draw_confusion(
-    counts: Int[np.ndarray, "classes classes"], names: Sequence[str], title: str, dpi: int = 110
+    counts: Int[np.ndarray, "classes classes"], names: Sequence[str], title: str, dpi: int = DPI
 ) -> Picture:
-    """Draw a confusion matrix: rows are true classes, columns predicted ones, colours per cent of a row.
+    """Draw a confusion matrix: rows are true classes, columns predicted ones, colours and numbers per cent of a row.
 
-    Colours follow the square root, so that rare mistakes are visible beside a strong diagonal.
+    Colours follow the square root, so that rare mistakes are visible beside a strong diagonal. Up to 12 classes are
+    legible in TensorBoard; of more, the heading and the list of the most frequent mistakes below the matrix are.
 
     Args:
         counts: Number of images by true class (row) and predicted class (column).
         names: Names of the classes.
         title: Title of the figure.
-        dpi: Pixels per inch.
+        dpi: Pixels per inch; fewer where the figure would be more than 1,700 pixels wide.
     """
-    classes, style = len(names), style_of(len(names))
-    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    worst = most_confused(counts, 24 if classes > 25 else 10 if classes > 4 else 4)
+    classes, measure = len(names), Canvas(1, 1, dpi)
+    label = min(MOST_LABEL, 0.08 + max(measure.length(name) for name in names)) if classes <= 120 else 0.4
+    style = style_of(classes, label)
+    side = classes * style.cell
+    width = max(WIDTH, 2 * EDGE + AXIS + label + side)
+    dpi = min(dpi, int(MOST_PIXELS / width))
     measure = Canvas(1, 1, dpi)
-    label = min(MOST_LABEL, max(measure.length(name, style.points) for name in names)) if style.points else 0.4
-    matrix = Box(0.4 + label, TITLE, classes * style.cell, classes * style.cell)
-    width, bottom = matrix.left + matrix.width + 0.95 + SIDE_LIST, matrix.top + matrix.height
-    canvas = Canvas(width, max(bottom + label + 0.45, TITLE + 0.55 + 0.19 * len(worst)), dpi)
-    canvas.write(title, matrix.left, 0.12, 11, "lt", width - matrix.left - 0.1)
-    scale = Scale(100, root=True, colourmap="Blues")
-    canvas.place(scale.colours(percent), matrix)
+    points = POINTS * width / WIDTH  # so that it is legible in TensorBoard, however wide the figure is
+    line = LINE * width / WIDTH
+    heading = measure.wrap(title, width - 2 * EDGE, points=points)
+    worst = most_confused(counts, 10)
+    matrix = Box(EDGE + AXIS + label, EDGE + line * (1 + heading.count("\n")) + EDGE, side, side)
+    bar = Box(EDGE, matrix.top + side + label + AXIS + 0.1, width - 2 * EDGE, BAR_HEIGHT)
+    below = bar.top + BAR_HEIGHT + BAR_TEXT + 0.06
+    canvas = Canvas(width, below + line * (1 + len(worst)) + EDGE, dpi)
+    canvas.write(heading, EDGE, EDGE, points, "lt")
+    percent = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    canvas.place(SCALE.colours(percent), matrix)
     canvas.outline(matrix, "#8a8a8a", 0.5)
     if style.numbers:
-        _numbers(canvas, matrix, counts, percent, style)
+        _numbers(canvas, matrix, percent, style)
     _names(canvas, matrix, names, style, label)
-    canvas.write_upward("true class", 0.16, matrix.top + matrix.height / 2, 9)
-    canvas.write("predicted class", matrix.centre, bottom + label + 0.16, 9, "mt")
-    bar = Box(matrix.left + matrix.width + 0.2, matrix.top, 0.14, min(matrix.height, 3.0))
-    canvas.scale_bar(scale, bar, "% of the true class")
-    _worst(canvas, bar.left + 0.8, matrix.top, worst, names, counts)
+    canvas.scale_bar(SCALE, bar, "% of the true class")
+    text = [f"{counts[row, col]:,} of {names[row]} as {names[col]}" for row, col in worst]
+    shown = ["most frequent mistakes:", *text] if worst else ["no mistakes"]
+    canvas.write("\n".join(shown), EDGE, below, points, "lt", width - 2 * EDGE)
     return canvas.pixels()
 
 
@@ -89,26 +102,20 @@ def most_confused(counts: Int[np.ndarray, "classes classes"], most: int) -> list
     return [(row, col) for row, col in pairs if wrong[row, col] > 0]
 
 
-def _numbers(
-    canvas: Canvas,
-    matrix: Box,
-    counts: Int[np.ndarray, "classes classes"],
-    percent: Float[np.ndarray, "classes classes"],
-    style: Style,
-) -> None:
-    """Write counts, and per cent where there is room; cells of zero stay empty."""
-    side = len(counts)
-    for row, col in np.argwhere(counts).tolist():
+def _numbers(canvas: Canvas, matrix: Box, percent: Float[np.ndarray, "classes classes"], style: Style) -> None:
+    """Write per cent; cells of zero stay empty."""
+    side = len(percent)
+    points = min(POINTS, 72 * style.cell / 2.2)
+    for row, col in np.argwhere(percent).tolist():
         cell = matrix.part(row, col, side, side)
         colour = "white" if percent[row, col] > 35 else "#1a1a1a"  # by the square root, half-way is a quarter
-        text = f"{counts[row, col]}"
-        if style.percent:
-            text = f"{percent[row, col]:.3g}%\n{text}"
-        canvas.write(text, cell.centre, cell.top + cell.height / 2, style.numbers, "mm", colour=colour)
+        value = percent[row, col]
+        text = f"{value:.1f}" if style.cell > 0.45 else "<1" if value < 0.5 else f"{value:.0f}"
+        canvas.write(text, cell.centre, cell.top + cell.height / 2, points, "mm", colour=colour)
 
 
 def _names(canvas: Canvas, matrix: Box, names: Sequence[str], style: Style, label: float) -> None:
-    """Write names beside rows and below columns, or indices at intervals where there are too many classes."""
+    """Write names of axes and of classes, or indices at intervals where there are too many classes."""
     side, bottom = len(names), matrix.top + matrix.height
     step, points = (1, style.points) if style.points else (100 if side > 400 else 20, 8.0)
     for index in range(0, side, step):
@@ -116,22 +123,5 @@ def _names(canvas: Canvas, matrix: Box, names: Sequence[str], style: Style, labe
         cell = matrix.part(index, index, side, side)
         canvas.write(text, matrix.left - 0.06, cell.top + cell.height / 2, points, "rm")
         canvas.write_upward(text, cell.centre, bottom + 0.06, points, top=True)
-
-
-def _worst(
-    canvas: Canvas,
-    left: float,
-    top: float,
-    worst: Sequence[tuple[int, int]],
-    names: Sequence[str],
-    counts: Int[np.ndarray, "classes classes"],
-) -> None:
-    """List the most frequent mistakes."""
-    if not worst:
-        canvas.write("no mistakes", left, top, 9, "lt")
-        return
-    canvas.write("most frequent mistakes: true → predicted", left, top, 9, "lt", SIDE_LIST)
-    for line, (row, col) in enumerate(worst):
-        y = top + 0.24 + 0.19 * line
-        canvas.write(str(counts[row, col]), left + 0.4, y, 8, "rt")
-        canvas.write(f"{names[row]} → {names[col]}", left + 0.5, y, 8, "lt", SIDE_LIST - 0.55)
+    canvas.write_upward("true class", EDGE + AXIS / 2, matrix.top + matrix.height / 2)
+    canvas.write("predicted class", matrix.centre, bottom + label + 0.04)

@@ -1,8 +1,4 @@
-"""Figures of maps: over their image, as sheets of heads, or as matrices of tokens by tokens.
-
-TensorBoard shows a picture about 400 pixels wide and scales a larger one down without smoothing, so the figures are
-made for that width; a higher ``dpi`` is for paper and web pages.
-"""
+"""Figures of maps: over their image, and as sheets of heads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +8,28 @@ import numpy as np
 from jaxtyping import Float
 
 from vit_attn.errors import UserError
-from vit_attn.plotting.canvas import Box, Canvas, Picture, Scale
+from vit_attn.plotting.canvas import DPI, Box, Canvas
 from vit_attn.plotting.checks import check_maps, check_picture, check_values
-from vit_attn.plotting.panels import LEGEND_TEXT, caption, layout, numbered_title, place_legend, title_above
+from vit_attn.plotting.panels import (
+    EDGE,
+    GAP,
+    LEGEND_LINE,
+    LEGEND_TEXT,
+    LINE,
+    WIDTH,
+    Grid,
+    axis_names,
+    caption,
+    layout,
+    panel_width,
+    place_legend,
+    title_above,
+)
+from vit_attn.plotting.scale import Picture, Scale
 
 MARK_COLOUR = "#ff2d55"
-PANEL_WIDTH = 1.15
+MOST_HEIGHT = 5.5
+"""Height of a sheet of heads in inches, up to which heads fill the width; TensorBoard shows 10 without scrolling."""
 
 
 @dataclass(frozen=True)
@@ -62,16 +74,22 @@ class Mark:
 
 
 def draw_overlays(
-    image: Picture, title: str, maps: Sequence[AttentionMap], marks: Sequence[Mark] = (), dpi: int = 100
+    image: Picture,
+    heading: str,
+    maps: Sequence[AttentionMap],
+    marks: Sequence[Mark] = (),
+    dpi: int = DPI,
+    across: int = 2,
 ) -> Picture:
-    """Draw the image, and beside it each map over the image in grey, all on one colour scale from 0.
+    """Draw the image, and each map over the image in grey, all on one colour scale from 0.
 
     Args:
         image: Pixels; any size, the patches divide it evenly.
-        title: Title above the image.
+        heading: Text above the panels: image, network, label and prediction.
         maps: At least one map.
         marks: Patches to outline in every panel.
-        dpi: Pixels per inch; a panel is 1.15 inches wide.
+        dpi: Pixels per inch; the figure is 3.5 inches wide with two panels a row.
+        across: Panels a row; more than two are too small for TensorBoard.
 
     Raises:
         UserError: If the image is no picture, if there is no map, or if a mark is no patch.
@@ -81,35 +99,42 @@ def draw_overlays(
     patches = range(maps[0].patches.size)
     if outside := [mark.patch for mark in marks if mark.patch not in patches]:
         raise UserError(f"marks must be patches in 0..{patches[-1]}, got {outside}")
-    height, width, _ = image.shape
+    figure_width = WIDTH * across / 2
+    side = panel_width(across, GAP, width=figure_width)
     named = {mark.name: mark for mark in marks}  # a region may have several outlines
-    legend = place_legend(list(named), PANEL_WIDTH + 0.04, dpi)
-    bottom = 0.2 + max((entry.top for entry in legend), default=0.0)
-    canvas, panels, bar = layout(
-        (1, 1 + len(maps)),
-        (PANEL_WIDTH, PANEL_WIDTH * height / width),
-        gap=(0.06, 0.0),
-        margin=(0.04, bottom, 0.36),
-        dpi=dpi,
-    )
+    legend = place_legend(list(named), figure_width - 2 * EDGE, dpi)
+    below = 0.02 + LINE + (legend[-1].top + LEGEND_LINE if legend else 0.0)
+    size = (side, side * image.shape[0] / image.shape[1])
+    titles = Canvas(1, 1, dpi)
+    above = 0.03 + LINE * max(1 + titles.wrap(overlaid.title, side, 2).count("\n") for overlaid in maps)
+    grid = Grid(-(-(1 + len(maps)) // across), across, size, (GAP, LINE + above + 0.05), above=above, below=below)
+    canvas, panels, bar = layout(heading, grid, dpi, figure_width)
     scale = Scale(100 * max(float(overlaid.patches.max()) for overlaid in maps), opacity=0.6)
-    grey = grey_of(image)
     canvas.place(image, panels[0])
-    title_above(canvas, title, panels[0])
-    for panel, overlaid in zip(panels[1:], maps, strict=True):
-        canvas.place(scale.over(grey, 100 * overlaid.patches), panel)
-        title_above(canvas, overlaid.title, panel)
-        below = f"+ {overlaid.prefix:.0%} on prefix" if overlaid.prefix > 0 else overlaid.note
-        caption(canvas, canvas.cut(below, panel.width, 7.5), panel)
-    for panel in panels:
+    title_above(canvas, "image", panels[0])
+    _place_maps(canvas, panels[1:], maps, scale, grey_of(image))
+    for panel in panels[: 1 + len(maps)]:
         for mark in marks:
             _outline(canvas, mark, maps[0].patches.shape, panel)
     for entry in legend:
-        left, top = panels[0].left + entry.left, panels[0].top + panels[0].height + entry.top
-        canvas.outline(Box(left, top + 0.05, 0.12, 0.1), MARK_COLOUR, 1.3, named[entry.name].line)
-        canvas.write(entry.name, left + LEGEND_TEXT, top + 0.1, 7.5, "lm", entry.text_width)
+        left, top = EDGE + entry.left, bar.top - 0.08 - legend[-1].top - LEGEND_LINE + entry.top
+        canvas.outline(Box(left, top + 0.03, 0.14, 0.12), MARK_COLOUR, 1.3, named[entry.name].line)
+        canvas.write(entry.name, left + LEGEND_TEXT, top + 0.09, anchor="lm", most=entry.text_width)
     canvas.scale_bar(scale, bar, "% per patch")
     return canvas.pixels()
+
+
+def _place_maps(
+    canvas: Canvas,
+    panels: Sequence[Box],
+    maps: Sequence[AttentionMap],
+    scale: Scale,
+    grey: Float[np.ndarray, "height width 1"],
+) -> None:
+    for panel, overlaid in zip(panels, maps, strict=False):
+        canvas.place(scale.over(grey, 100 * overlaid.patches), panel)
+        title_above(canvas, overlaid.title, panel)
+        caption(canvas, f"+ {overlaid.prefix:.0%} on prefix" if overlaid.prefix > 0 else overlaid.note, panel)
 
 
 def grey_of(image: Picture) -> Float[np.ndarray, "height width 1"]:
@@ -117,80 +142,47 @@ def grey_of(image: Picture) -> Float[np.ndarray, "height width 1"]:
     return (image @ np.array([0.299, 0.587, 0.114]))[..., None]
 
 
-def draw_matrices(
-    layers: Float[np.ndarray, "L N N"],
-    num_prefix_tokens: int,
-    title: str,
-    dpi: int = 100,
-    numbers: Sequence[int] | None = None,
-) -> Picture:
-    """Draw attention from every token to every token as a matrix per layer, rows are queries and columns keys.
-
-    All are on one colour scale, by the square root, so that a single strong key does not darken the rest.
-
-    Args:
-        layers: Attention by layer, heads fused.
-        num_prefix_tokens: Tokens before the patches, set off by a line.
-        title: Title of the figure.
-        dpi: Pixels per inch; a panel is 1.15 inches wide.
-        numbers: Indices of the layers, from 0; by default counted on.
-    """
-    check_values(layers, 3, "layers")
-    cols = min(len(layers), 3)
-    rows = -(-len(layers) // cols)
-    canvas, panels, bar = layout((rows, cols), (1.15, 1.15), gap=(0.16, 0.4), margin=(0.2, 0.2, 0.42), dpi=dpi)
-    canvas.write(title, panels[0].left, 0.05, 8, "lt")
-    scale = Scale(100 * float(layers.max()), root=True)
-    for number, layer, panel in zip(numbers or range(len(layers)), layers, panels, strict=False):
-        canvas.place(_ruled(scale.colours(100 * layer), num_prefix_tokens), panel)
-        title_above(canvas, f"layer {number + 1}", panel)
-        caption(canvas, "key", panel)
-        canvas.write_upward("query", panel.left - 0.08, panel.top + panel.height / 2, 7.5)
-    canvas.scale_bar(scale, bar, "% of attention")
-    return canvas.pixels()
-
-
 def draw_sheet(
     maps: Float[np.ndarray, "L H rows cols"],
-    title: str,
+    heading: str,
     prefix: Float[np.ndarray, "L H"] | None = None,
-    dpi: int = 100,
+    dpi: int = DPI,
     numbers: Sequence[int] | None = None,
+    width: float = WIDTH,
 ) -> Picture:
-    """Draw a query's attention in every layer and head, on one colour scale from 0.
+    """Draw a query's attention in every layer (row) and head (column), on one colour scale from 0.
 
     Colours follow the square root, so that a head with all attention on one patch does not darken the rest.
 
     Args:
         maps: Fraction of the attention on each patch.
-        title: Title of the figure.
-        prefix: Fraction of the attention on prefix tokens, stated below each map.
-        dpi: Pixels per inch; the sheet is about 5 inches wide.
+        heading: Text above the sheet.
+        prefix: Fraction of the attention on prefix tokens: stated below each map where it has room, else their range.
+        dpi: Pixels per inch.
         numbers: Indices of the layers, from 0; by default counted on.
+        width: Width of the figure in inches.
     """
     check_values(maps, 4, "maps")
     if prefix is not None and prefix.shape != maps.shape[:2]:
         raise UserError(f"prefix must be of layers and heads {maps.shape[:2]}, got {prefix.shape}")
-    names, indices = ("layer", "head"), (numbers or range(len(maps)), range(maps.shape[1]))
-    if maps.shape[1] < len(maps):  # the longer side goes across
-        maps, names, indices = maps.swapaxes(0, 1), ("head", "layer"), indices[::-1]
-        prefix = None if prefix is None else prefix.T
     down, across, rows, cols = maps.shape
-    width = min(1.0, 4.6 / across)
-    size, gap = (width, width * rows / cols), (0.05, 0.05 if prefix is None else 0.17)
-    canvas, panels, bar = layout((down, across), size, gap=gap, margin=(0.22, 0.24, 0.42), dpi=dpi)
-    canvas.write(title, panels[0].left, 0.05, 8, "lt")
+    side = min(panel_width(across, 0.04, 0.42, width), max(0.3, MOST_HEIGHT / down) * cols / rows)
+    has_captions = prefix is not None and side > 0.55
+    if has_captions and side <= 1:
+        heading += "\nbelow each: + % on prefix"
+    elif prefix is not None and not has_captions:
+        heading += f"\n+ {prefix.min():.0%} to {prefix.max():.0%} on prefix"
+    size, gap = (side, side * rows / cols), (0.04, LINE + 0.02 if has_captions else 0.04)
+    grid = Grid(down, across, size, gap, left=0.42, above=0.4, below=LINE if has_captions else 0.0)
+    canvas, panels, bar = layout(heading, grid, dpi, width)
     scale = Scale(100 * float(maps.max()), root=True)
+    first, last = panels[0], panels[-1]
+    table = Box(first.left, first.top, last.left + side + gap[0] - first.left, last.top + size[1] + gap[1] - first.top)
+    axis_names(canvas, table, (down, across), numbers or range(down))
     for panel, (row, col) in zip(panels, np.ndindex(down, across), strict=True):
         canvas.place(scale.colours(100 * maps[row, col]), panel)
-        if prefix is not None:
-            caption(canvas, f"+ {prefix[row, col]:.0%}", panel)
-        if row == 0:
-            title_above(canvas, numbered_title(names[1], indices[1][col], width), panel)
-        if col == 0:
-            canvas.write_upward(
-                numbered_title(names[0], indices[0][row], size[1]), panel.left - 0.1, panel.top + panel.height / 2, 7.5
-            )
+        if prefix is not None and has_captions:
+            caption(canvas, f"+ {prefix[row, col]:.0%} on prefix" if side > 1 else f"+ {prefix[row, col]:.0%}", panel)
     canvas.scale_bar(scale, bar, "% per patch")
     return canvas.pixels()
 
@@ -210,17 +202,6 @@ def stack(pictures: Sequence[Picture]) -> Picture:
         np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0)), constant_values=255) for picture in pictures
     ]
     return np.concatenate(padded)
-
-
-def _ruled(matrix: Picture, after: int) -> Picture:
-    """Draw a white line after the first tokens of a matrix."""
-    if not after:
-        return matrix
-    side = max(1, -(-200 // len(matrix)))  # pixels per token, so that the line is thinner than one
-    large = matrix.repeat(side, axis=0).repeat(side, axis=1)
-    large[after * side - 1 : after * side + 1] = 255
-    large[:, after * side - 1 : after * side + 1] = 255
-    return large
 
 
 def _outline(canvas: Canvas, mark: Mark, grid: tuple[int, ...], panel: Box) -> None:

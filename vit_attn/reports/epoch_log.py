@@ -1,18 +1,14 @@
-"""Log of a run's epochs: one line each for the terminal, and one row each in ``epochs.csv``."""
+"""Epochs of a run: one line each for the terminal, and their scalars."""
 
-import csv
-import io
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 
-from vit_attn.files import whole_file
-
-FILE_NAME = "epochs.csv"
+LOGGED = ("train_loss", "train_accuracy", "images_per_second", "mfu", "seconds", "input_fraction")
+"""Fields of an epoch that are logged; the others are logged elsewhere."""
 
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch of a run; None is an empty cell.
+    """One epoch of a run; None is not known.
 
     Args:
         epoch: Number of the epoch, from 1.
@@ -40,8 +36,9 @@ class EpochRow:
     input_fraction: float | None = None
     seconds_left: float | None = None
 
-
-COLUMNS = [each.name for each in fields(EpochRow)]
+    def scalars(self) -> dict[str, float]:
+        """Return what is logged of the epoch as a whole, as far as it is known."""
+        return {name: getattr(self, name) for name in LOGGED if getattr(self, name) is not None}
 
 
 def format_line(row: EpochRow, max_epochs: int | None = None) -> str:
@@ -92,48 +89,6 @@ def format_rate(rate: float) -> str:
     ('12,346', '7.2')
     """
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
-
-
-class EpochLog:
-    """Rows of the epochs in a CSV file.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def drop_after(self, step: int) -> None:
-        """Drop rows after a step, which a resumed run writes again, and a row that was not written to its end."""
-        if not self.path.is_file():
-            return
-        content = self.path.read_text("utf-8", "replace")
-        kept = [row for row in csv.DictReader(io.StringIO(content)) if _is_whole(row) and int(row["step"]) <= step]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(kept)
-        if text.getvalue() != content:
-            with whole_file(self.path, "log of epochs") as file:
-                file.write(text.getvalue().encode())
-
-    def append(self, row: EpochRow) -> None:
-        """Append a row."""
-        new = not self.path.is_file()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if new:
-                writer.writerow(COLUMNS)
-            writer.writerow([_cell(getattr(row, name)) for name in COLUMNS])
-
-
-def _is_whole(row: dict[str, str]) -> bool:
-    return None not in row and None not in row.values() and (row.get("step") or "").isdecimal()
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def _number(name: str, value: float | None) -> str | None:

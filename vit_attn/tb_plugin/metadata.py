@@ -8,7 +8,7 @@ from vit_attn.tb_plugin.blobs import VERSION
 
 PLUGIN_NAME = "vit_attn"
 INDEX_TAG = "attention_maps/index"
-"""One JSON text a step: everything but pixels and maps. A tag belongs to one plugin: ``attention/…`` are pictures."""
+"""One JSON text a step: everything but pixels and maps. A tag has one plugin; ``vit_attention/…`` are pictures."""
 
 
 def image_tag(image: int) -> str:

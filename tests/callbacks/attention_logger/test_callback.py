@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import lightning as L
@@ -5,6 +6,7 @@ import pytest
 import timm
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vit_attn.attention_maps.precision import NotFinite
@@ -15,7 +17,7 @@ from vit_attn.errors import UserError
 from vit_attn.task import Classifier
 from vit_attn.training.ema import EMA
 
-KINDS = ("attention", "attention_heads", "attention_matrices")
+KINDS = ("", "_heads", "_matrices")
 SMALL = {"embed_dim": 32, "depth": 2, "num_heads": 2}
 
 
@@ -47,14 +49,14 @@ def events(folder: Path) -> EventAccumulator:
 def test_every_probe_image_has_its_pictures_at_every_step_from_0(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=2, max_cost=1.0)], epochs=2)
     log = events(tmp_path)
-    expected = {f"{kind}/image_{i}" for kind in KINDS for i in (1, 2)}
+    expected = {f"vit_attention/image_{i}{kind}" for kind in KINDS for i in (1, 2)}
     assert set(log.Tags()["images"]) == expected
-    assert [event.step for event in log.Images("attention/image_1")] == [0, 3, 6]
+    assert [event.step for event in log.Images("vit_attention/image_1")] == [0, 3, 6]
 
 
 def test_epochs_can_be_left_out(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=1, every_n_epochs=2, max_cost=1.0)], epochs=3)
-    assert [event.step for event in events(tmp_path).Images("attention/image_1")] == [0, 6, 9]  # the last one too
+    assert [event.step for event in events(tmp_path).Images("vit_attention/image_1")] == [0, 6, 9]  # the last one too
 
 
 def test_data_without_ground_truth_is_drawn_too(tmp_path: Path, cifar10_root: Path):
@@ -66,7 +68,7 @@ def test_data_without_ground_truth_is_drawn_too(tmp_path: Path, cifar10_root: Pa
         root=str(cifar10_root),
         download=False,
     )
-    picture = events(tmp_path).Images("attention/image_1")[0]
+    picture = events(tmp_path).Images("vit_attention/image_1")[0]
     assert picture.width > 400
 
 
@@ -100,11 +102,18 @@ def test_no_images_and_no_tensorboard_mean_no_work(tmp_path: Path):
     fit(None, [AttentionLogger(num_images=1, max_cost=1.0)], epochs=1)
 
 
+def _below_the_heading(png: bytes) -> bytes:
+    """The lower half of a figure, without the step in its heading."""
+    with Image.open(io.BytesIO(png)) as image:
+        return image.crop((0, image.height // 2, image.width, image.height)).tobytes()
+
+
 @pytest.mark.parametrize("order", [1, -1])
 def test_pictures_show_the_averaged_weights_that_are_validated(tmp_path: Path, order: int):
     def pictures_of_two_epochs(name: str, decay: float) -> list[bytes]:
         fit(tmp_path / name, [EMA(decay), AttentionLogger(num_images=1, max_cost=1.0)][::order], epochs=2)
-        return [event.encoded_image_string for event in events(tmp_path / name).Images("attention/image_1")[1:]]
+        images = events(tmp_path / name).Images("vit_attention/image_1")[1:]
+        return [_below_the_heading(event.encoded_image_string) for event in images]
 
     first, second = pictures_of_two_epochs("still", decay=1.0)  # stays what the first step made it
     assert first == second
@@ -124,32 +133,36 @@ def test_curves_and_histograms_of_the_heads_and_pointing_are_logged(tmp_path: Pa
     fit(tmp_path, [AttentionLogger(num_images=2, max_cost=1.0)], epochs=1)
     log = events(tmp_path)
     scalars, histograms = set(log.Tags()["scalars"]), set(log.Tags()["histograms"])
-    for name in ("entropy", "distance", "sink_mass", "prefix_mass"):
+    for name in ("entropy_nats", "distance_pixels", "sink_mass_fraction", "prefix_mass_fraction"):
         for layer in (1, 2):
-            assert f"attention_{name}/layer_{layer}" in scalars
-            assert f"attention_{name}_of_heads/layer_{layer}" in histograms
-    assert {f"attention_pointing/{name}" for name in ("last_layer", "rollout", "relevance", "chance")} <= scalars
-    assert 3 < log.Scalars("attention_entropy/layer_1")[0].value < 4.2  # an untrained network looks everywhere: ln 65
+            assert f"vit_attention/{name}/layer_{layer}" in scalars
+            assert f"vit_attention/{name}_of_heads/layer_{layer}" in histograms
+    assert {
+        f"vit_attention/pointing_fraction/{name}" for name in ("last_layer", "rollout", "relevance", "chance")
+    } <= scalars
+    assert (
+        3 < log.Scalars("vit_attention/entropy_nats/layer_1")[0].value < 4.2
+    )  # an untrained network looks everywhere: ln 65
     methods = ("relevance", "last_layer", "rollout_mean", "rollout_max", "rollout_min", "random", "centre_first")
     for measure in ("deletion", "insertion"):
-        assert {f"attention_{measure}/{name}" for name in methods} <= scalars
-    assert log.Scalars("attention_pointing/chance")[0].value == pytest.approx(1 / 64)
+        assert {f"vit_attention/{measure}_area/{name}" for name in methods} <= scalars
+    assert log.Scalars("vit_attention/pointing_fraction/chance")[0].value == pytest.approx(1 / 64)
 
 
 def test_layers_methods_and_steps_can_be_chosen(tmp_path: Path):
     chosen = AttentionLogger(num_images=1, layers=[-1], methods=["rollout"], every_n_steps=2, max_cost=1.0)
     fit(tmp_path, [chosen], epochs=2)
     log = events(tmp_path)
-    assert [event.step for event in log.Images("attention/image_1")] == [0, 2, 4, 6]
-    assert "attention_entropy/layer_2" in log.Tags()["scalars"]
-    assert "attention_entropy/layer_1" not in log.Tags()["scalars"]
+    assert [event.step for event in log.Images("vit_attention/image_1")] == [0, 2, 4, 6]
+    assert "vit_attention/entropy_nats/layer_2" in log.Tags()["scalars"]
+    assert "vit_attention/entropy_nats/layer_1" not in log.Tags()["scalars"]
 
 
 def test_a_run_that_steps_end_is_logged_at_its_end_and_judged(tmp_path: Path):
     chosen = AttentionLogger(num_images=1, every_n_steps=3, max_cost=1.0)
     fit(tmp_path, [chosen], epochs=2)  # six steps: the last is a step's turn and the last epoch's
     log = events(tmp_path)
-    assert [event.step for event in log.Scalars("attention_deletion/relevance")] == [0, 6]
+    assert [event.step for event in log.Scalars("vit_attention/deletion_area/relevance")] == [0, 6]
     stopped = tmp_path / "stopped"
     task = Classifier(arch_options=SMALL, num_classes=10)
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
@@ -165,7 +178,7 @@ def test_a_run_that_steps_end_is_logged_at_its_end_and_judged(tmp_path: Path):
         **quiet,
     )
     trainer.fit(task, datamodule=ImageData("coins", batch_size=16))
-    assert [event.step for event in events(stopped).Images("attention/image_1")] == [0, 4]
+    assert [event.step for event in events(stopped).Images("vit_attention/image_1")] == [0, 4]
 
 
 def test_a_module_that_says_it_is_elsewhere_is_checked_where_it_is():
@@ -176,7 +189,7 @@ def test_a_module_that_says_it_is_elsewhere_is_checked_where_it_is():
 
 def test_what_costs_too_much_is_left_out_but_the_first_and_the_last(tmp_path: Path):
     fit(tmp_path, [AttentionLogger(num_images=1, max_cost=1e-9)], epochs=4)
-    assert [event.step for event in events(tmp_path).Images("attention/image_1")] == [0, 12]
+    assert [event.step for event in events(tmp_path).Images("vit_attention/image_1")] == [0, 12]
 
 
 def test_a_drawing_that_fails_is_a_warning_and_not_the_end_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -254,4 +267,4 @@ def test_ground_truth_that_is_not_of_whole_patches_is_reported_once_and_left_out
     assert caplog.text.count("it is neither marked nor judged") == times
     log = events(tmp_path)
     assert log.Tags()["images"]
-    assert ("attention_pointing/chance" in log.Tags()["scalars"]) == (not times)
+    assert ("vit_attention/pointing_fraction/chance" in log.Tags()["scalars"]) == (not times)

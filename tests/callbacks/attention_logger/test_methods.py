@@ -74,9 +74,9 @@ def test_a_method_of_ones_own_is_drawn_pointed_compared_and_in_the_tab(own_metho
     assert drawn == [["first layer", "last layer"]] * 4  # two images, at steps 0 and 2
     scalars = EventAccumulator(str(tmp_path / "a" / "b")).Reload().Tags()["scalars"]
     for name in ("first_layer", "last_layer", "rollout", "relevance"):
-        assert f"attention_pointing/{name}" in scalars
+        assert f"vit_attention/pointing_fraction/{name}" in scalars
     for measure in ("deletion", "insertion"):
-        assert f"attention_{measure}/first_layer" in scalars
+        assert f"vit_attention/{measure}_area/first_layer" in scalars
     index = json.loads(next(found for _, tag, found in _blobs(tmp_path / "a" / "b") if tag == INDEX_TAG)[0])
     labels = {each["label"]: each["rows"] for each in index["methods"]}
     computed = ["relevance", "last layer", "rollout, mean", "rollout, max", "rollout, min"]
@@ -114,8 +114,8 @@ def test_the_default_is_what_the_registry_marks_as_drawn():
 def test_every_other_method_of_the_registry_can_be_drawn(name: str, tmp_path: Path):
     fit(tmp_path, AttentionLogger(num_images=1, methods=[name], max_cost=1.0))
     log = EventAccumulator(str(tmp_path / "a" / "b"), size_guidance={"images": 0}).Reload()
-    assert [event.step for event in log.Images("attention/image_1")] == [0, 2]
-    assert f"attention_pointing/{name}" in log.Tags()["scalars"]
+    assert [event.step for event in log.Images("vit_attention/image_1")] == [0, 2]
+    assert f"vit_attention/pointing_fraction/{name}" in log.Tags()["scalars"]
 
 
 def test_a_data_module_without_probe_images_is_refused_with_what_it_lacks():

@@ -23,15 +23,17 @@ def with_truth(snapshot: AttentionSnapshot, truth: GroundTruth) -> AttentionSnap
 @pytest.mark.parametrize(("answer", "method"), [(3, "relevance"), (5, "last_layer"), (7, "rollout")])
 def test_each_method_points_with_its_own_row(snapshot, answer, method):
     scores = {"relevance": 0, "last_layer": 0, "rollout": 0, "chance": 1 / 16} | {method: 1}
-    expected = {f"attention_pointing/{name}": score for name, score in scores.items()}
+    expected = {f"vit_attention/pointing_fraction/{name}": score for name, score in scores.items()}
     assert pointing(with_truth(snapshot, truth(answer, 0))) == expected
 
 
 def test_in_a_finer_grid_each_patch_of_the_answer_region_is_a_hit(snapshot):
     finer = with_truth(snapshot, truth(3, 0, (2, 2)))  # the lower right quarter: 10, 11, 14, 15
     scores = {"relevance": 0, "last_layer": 0, "rollout": 0, "chance": 4 / 16}
-    assert pointing(finer) == {f"attention_pointing/{name}": score for name, score in scores.items()}
-    assert pointing(with_truth(snapshot, truth(0, 3, (2, 2))))["attention_pointing/last_layer"] == 1  # 0, 1, 4, 5
+    assert pointing(finer) == {f"vit_attention/pointing_fraction/{name}": score for name, score in scores.items()}
+    assert (
+        pointing(with_truth(snapshot, truth(0, 3, (2, 2))))["vit_attention/pointing_fraction/last_layer"] == 1
+    )  # 0, 1, 4, 5
 
 
 def test_in_a_coarser_grid_nothing_points(snapshot):
@@ -52,7 +54,7 @@ def test_images_without_the_answer_region_do_not_count(snapshot):
         ground_truth=ground_truth_in_patches(probe, snapshot.recording),
     )
     scores = {"relevance": 1, "last_layer": 0, "rollout": 0, "chance": 1 / 16}
-    assert pointing(found) == {f"attention_pointing/{name}": score for name, score in scores.items()}
+    assert pointing(found) == {f"vit_attention/pointing_fraction/{name}": score for name, score in scores.items()}
     assert pointing(with_truth(snapshot, empty)) == {}
 
 

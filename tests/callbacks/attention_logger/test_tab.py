@@ -217,4 +217,4 @@ def test_of_a_pool_by_attention_last_layer_is_the_pools_row_and_the_tabs_mix_has
             values, abs=1e-5
         )
         scalars = faithfulness(snapshot.comparison)
-        assert scalars[f"attention_{measure}/last_layer"] == pytest.approx(values["last layer"], abs=1e-5)
+        assert scalars[f"vit_attention/{measure}_area/last_layer"] == pytest.approx(values["last layer"], abs=1e-5)

@@ -1,9 +1,9 @@
-import csv
 from pathlib import Path
 
 import pytest
 
 from tests.runs import curves, fit, resume, stop_at
+from vit_attn.reports.metrics_table import read_metrics
 
 
 def test_a_stopped_and_resumed_run_has_a_line_and_a_row_for_each_epoch_and_reports_its_speed(
@@ -15,13 +15,12 @@ def test_a_stopped_and_resumed_run_has_a_line_and_a_row_for_each_epoch_and_repor
     resume(folder)
     lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert lines == [f"epoch {epoch}/3, step {5 * epoch}" for epoch in (1, 2, 3)]
-    with (folder / "epochs.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["epoch"], row["step"]) for row in rows] == [("1", "5"), ("2", "10"), ("3", "15")]
-    assert all(float(row["images_per_second"]) > 0 and 0 <= float(row["val_accuracy"]) <= 1 for row in rows)
-    steps = [step for step, _ in curves(folder, timed=True)["throughput/images_per_second"]]
+    rows = [row for row in read_metrics(folder / "metrics.csv") if "vit_epoch/seconds" in row]
+    assert [(row["epoch"], row["step"]) for row in rows] == [(1, 4), (2, 9), (3, 14)]
+    assert all(row["vit_epoch/images_per_second"] > 0 and 0 <= row["val/accuracy"] <= 1 for row in rows)
+    steps = [step for step, _ in curves(folder, timed=True)["vit_throughput/images_per_second"]]
     assert steps == [1, 2, 3, 4, 5, 6, *range(8, 15)]  # the first step of a process is not timed
-    assert curves(folder, timed=True)["final/images_per_second"][0][1] > 0
+    assert curves(folder, timed=True)["vit_final/images_per_second"][0][1] > 0
 
 
 def test_the_report_has_speed_shares_of_the_time_and_memory(tmp_path: Path, capsys: pytest.CaptureFixture):

@@ -63,6 +63,7 @@ class FaithfulnessReport:
         accuracy: Accuracy on the images, in [0, 1].
         methods: Measures by the method's label.
         curves: Mean probabilities by deletion and by insertion, by the method's label.
+        curve_errors: Standard errors of these means over the images.
         edges: Effects of knocking out edges between ground-truth regions, by the edge's name.
         heads: Effects of ablating a head, by layer and head, both from 0.
         comparisons: By method and measure of ``COMPARED``, the method compared with random orders and centre first.
@@ -71,6 +72,7 @@ class FaithfulnessReport:
     accuracy: float
     methods: dict[str, MetricRow] = field(default_factory=dict)
     curves: dict[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]] = field(default_factory=dict)
+    curve_errors: dict[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]] = field(default_factory=dict)
     edges: dict[str, KnockoutEffect] = field(default_factory=dict)
     heads: dict[tuple[int, int], KnockoutEffect] = field(default_factory=dict)
     comparisons: dict[str, dict[str, Comparison]] = field(default_factory=dict)
@@ -104,7 +106,8 @@ def judge_network(batch: EvalBatch, seed: int = 0, steps: int = 16) -> Faithfuln
         rows[label] = [row for row, _ in found]
         report.methods[label] = _mean_row(rows[label])
         down, up = (torch.stack(points).mean(dim=0) for points in zip(*(curves for _, curves in found), strict=True))
-        report.curves[label] = (down, up)
+        report.curves[label] = (down.mean(dim=0), up.mean(dim=0))
+        report.curve_errors[label] = (_standard_error(down), _standard_error(up))
     report.comparisons = _comparisons(rows)
     report.edges = knock_out_edges(batch, logits, seed) if ground_truth is not None else {}
     report.heads = ablate_heads(batch, logits)
@@ -118,8 +121,8 @@ def _evaluate(
     target: Int64[Tensor, " B"],
     steps: int,
     correlations: Float[Tensor, "2 B"],
-) -> tuple[MetricRow, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]]:
-    """Measures of one map per image, and its mean deletion and insertion curves."""
+) -> tuple[MetricRow, tuple[Float[Tensor, "B points"], Float[Tensor, "B points"]]]:
+    """Measures of one map per image, and its deletion and insertion curves."""
     order = order_of(maps)
     down = deletion(batch.net, batch.images, order, target, steps)
     if label == RANDOM:  # a random order in reverse is a random order
@@ -135,7 +138,12 @@ def _evaluate(
         all_randomised=correlations[1],
         pointing={name: pointing(maps, region) for name, region in regions.items()},
     )
-    return row, (down.probabilities.mean(dim=0), up.probabilities.mean(dim=0))
+    return row, (down.probabilities, up.probabilities)
+
+
+def _standard_error(points: Float[Tensor, "B points"]) -> Float[Tensor, " points"]:
+    """Standard error of the mean over the images."""
+    return points.std(dim=0) / math.sqrt(len(points))
 
 
 def _knock_outs(batch: EvalBatch, order: Int64[Tensor, "B P"]) -> dict[str, Float[Tensor, " B"]]:

@@ -25,6 +25,7 @@ from vit_attn.callbacks.attention_callback import (
     evaluating,
     net_of,
     probe_data,
+    run_name,
     tensorboard_writers,
 )
 from vit_attn.callbacks.attention_logger.figures import add_picture, figures
@@ -204,7 +205,7 @@ class AttentionLogger(AttentionCallback):
         with self.meter.spending(continued=True):
             layers = self._layer_indices(len(snapshot.recording))
             measures = write_scalars(writers, snapshot, layers)
-            for tag, picture in figures(snapshot, class_names, self.methods, layers):
+            for tag, picture in figures(snapshot, class_names, self.methods, layers, run_name(writers[0])):
                 for writer in writers:
                     add_picture(writer, tag, picture, snapshot.step)
             if self.tab_megabytes:

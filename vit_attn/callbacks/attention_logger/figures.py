@@ -1,12 +1,10 @@
 """Figures of a snapshot: maps over their image, all heads, and token-to-token matrices."""
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -17,10 +15,16 @@ from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.callbacks.attention_logger.snapshot import MAX_MATRIX_TOKENS, AttentionSnapshot
-from vit_attn.plotting.canvas import Picture
+from vit_attn.callbacks.tags import ATTENTION as GROUP
+from vit_attn.plotting.canvas import DPI
+from vit_attn.plotting.matrices import draw_matrices
 from vit_attn.plotting.method_maps import method_map
-from vit_attn.plotting.overlay import Mark, draw_matrices, draw_overlays, draw_sheet
+from vit_attn.plotting.overlay import Mark, draw_overlays, draw_sheet
+from vit_attn.plotting.png import encode_png
+from vit_attn.plotting.scale import Picture
 from vit_attn.tb_plugin.event_file import use_fast_checksums
+
+POOLED = "what the network pools"
 
 
 def figures(
@@ -28,6 +32,7 @@ def figures(
     class_names: Sequence[str],
     methods: Sequence[AttributionMethod] | None = None,
     layers: Sequence[int] | None = None,
+    run: str = "",
 ) -> Iterator[tuple[str, Picture]]:
     """Draw each figure of a snapshot, with its tag, which numbers images from 1.
 
@@ -36,17 +41,23 @@ def figures(
         class_names: Names of the classes.
         methods: Methods that are drawn over the images; all of the snapshot by default.
         layers: Indices of the layers that are drawn; all by default.
+        run: Name of the run.
     """
     layers = tuple(range(len(snapshot.recording))) if layers is None else tuple(layers)
+    depth = len(snapshot.recording)
+    drawn = "" if len(layers) == depth else f" (layers {', '.join(str(layer + 1) for layer in layers)} of {depth})"
     matrices = _matrices(snapshot.recording, layers)
     for i, summary in enumerate(snapshot.summaries):
-        yield f"attention/image_{i + 1}", overlay(snapshot, i, class_names, methods)
-        title, prefix = _title(snapshot, i, class_names, " "), summary.num_prefix_tokens
+        tag, heading = f"{GROUP}/image_{i + 1}", _heading(snapshot, i, class_names, run)
+        yield tag, overlay(snapshot, i, class_names, methods, run=run)
+        prefix = summary.num_prefix_tokens
         heads = summary.heads[list(layers)]
         on_prefix = heads[..., :prefix].sum(axis=-1) if prefix else None
-        yield f"attention_heads/image_{i + 1}", draw_sheet(summary.patches(heads), title, on_prefix, numbers=layers)
+        title = f"{heading}\nattention of {POOLED}, by layer and head{drawn}"
+        yield f"{tag}_heads", draw_sheet(summary.patches(heads), title, on_prefix, numbers=layers)
         if matrices is not None:
-            yield f"attention_matrices/image_{i + 1}", draw_matrices(matrices[i], prefix, title, numbers=layers)
+            title = f"{heading}\nattention from every token to every token, mean of heads{drawn}"
+            yield f"{tag}_matrices", draw_matrices(matrices[i], prefix, title, numbers=layers)
 
 
 def overlay(
@@ -54,7 +65,9 @@ def overlay(
     index: int,
     class_names: Sequence[str],
     methods: Sequence[AttributionMethod] | None = None,
-    dpi: int = 100,
+    dpi: int = DPI,
+    run: str = "",
+    across: int = 2,
 ) -> Picture:
     """Draw an image, and over it the pooled row's map by each method, on one numeric scale.
 
@@ -63,7 +76,9 @@ def overlay(
         index: Index of the image.
         class_names: Names of the classes.
         methods: Methods that are drawn; all of the snapshot by default.
-        dpi: Pixels an inch; 100 is for TensorBoard.
+        dpi: Pixels per inch.
+        run: Name of the run.
+        across: Panels a row; two for TensorBoard.
     """
     summary = snapshot.summaries[index]
     maps = [
@@ -71,23 +86,27 @@ def overlay(
         for method in methods or snapshot.rows
     ]
     pixels = visible_pixels(snapshot.probe.images[index], snapshot.recording)
-    return draw_overlays(pixels, _title(snapshot, index, class_names, "\n"), maps, _marks(snapshot, index), dpi)
+    heading = f"{_heading(snapshot, index, class_names, run)}\nattention of {POOLED}, by method"
+    return draw_overlays(pixels, heading, maps, _marks(snapshot, index), dpi, across)
 
 
 def add_picture(writer: SummaryWriter, tag: str, picture: Picture, step: int) -> None:
     """Write a picture to TensorBoard; ``add_image`` would compress it a little more, in longer."""
     use_fast_checksums()
-    png = io.BytesIO()
-    Image.fromarray(picture).save(png, "PNG", compress_level=1)
     height, width, _ = picture.shape
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png.getvalue())
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(picture))
     files: Any = writer._get_file_writer()
     files.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
-def prediction_title(label: str, predicted: str, correct: bool, separator: str) -> str:
-    """Return the title of an image: its label, and the class that was predicted."""
-    return f"{label}{separator}→ {predicted} {'✓' if correct else '✗'}"
+def figure_heading(run: str, step: int, network: str) -> str:
+    """Return the first lines of a figure: the run, unless it has no name, the step of its training, and the network."""
+    return f"{run}{', ' if run else ''}step {step:,}\n{network}"
+
+
+def prediction_line(label: str, predicted: str, correct: bool) -> str:
+    """Return the label and the prediction of an image, as such."""
+    return f"label: {label}; prediction: {predicted} {'✓' if correct else '✗'}"
 
 
 def visible_pixels(
@@ -124,9 +143,10 @@ def _matrices(recording: Recording, layers: Sequence[int]) -> Float[np.ndarray, 
     return np.stack([fuse(recording[layer].weights()).cpu().numpy() for layer in layers], axis=1)
 
 
-def _title(snapshot: AttentionSnapshot, index: int, class_names: Sequence[str], separator: str) -> str:
+def _heading(snapshot: AttentionSnapshot, index: int, class_names: Sequence[str], run: str) -> str:
     label, predicted = int(snapshot.probe.labels[index]), snapshot.summaries[index].predicted
-    return prediction_title(class_names[label], class_names[predicted], predicted == label, separator)
+    prediction = prediction_line(class_names[label], class_names[predicted], predicted == label)
+    return f"{figure_heading(run, snapshot.step, snapshot.network)}\n{prediction}"
 
 
 def _marks(snapshot: AttentionSnapshot, index: int) -> list[Mark]:

@@ -10,6 +10,15 @@ from vit_attn.attention_maps.evaluation.baselines import Judgement
 from vit_attn.attention_maps.methods.measures import measure
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
+from vit_attn.callbacks.tags import ATTENTION as GROUP
+
+UNITS = {
+    "entropy": "entropy_nats",
+    "distance": "distance_pixels",
+    "sink_mass": "sink_mass_fraction",
+    "prefix_mass": "prefix_mass_fraction",
+}
+"""Measures of heads, and their tags, which have the unit."""
 
 HeadMeasures = dict[str, Float[Tensor, "layers heads"]]
 """Measures of each layer and head, mean over the images, by the names of ``MEASURES``."""
@@ -23,14 +32,17 @@ def write_scalars(writers: Sequence[SummaryWriter], snapshot: AttentionSnapshot,
         snapshot: Snapshot of the step.
         layers: Indices of the layers whose heads are measured.
     """
-    measures = measure(snapshot.recording, patch_size(snapshot.probe.images, snapshot.recording))
+    measured = measure(snapshot.recording, patch_size(snapshot.probe.images, snapshot.recording))
+    measures = {UNITS[name]: by_layer for name, by_layer in measured.items()}
+    if not snapshot.recording.num_prefix_tokens:
+        del measures[UNITS["prefix_mass"]]
     scalars = pointing(snapshot) | (faithfulness(snapshot.comparison) if snapshot.comparison else {})
     for writer in writers:
         for layer in layers:
             for name, by_layer in measures.items():
                 heads = by_layer[layer].cpu()
-                writer.add_scalar(f"attention_{name}/layer_{layer + 1}", heads.mean(), snapshot.step)
-                writer.add_histogram(f"attention_{name}_of_heads/layer_{layer + 1}", heads, snapshot.step)
+                writer.add_scalar(f"{GROUP}/{name}/layer_{layer + 1}", heads.mean(), snapshot.step)
+                writer.add_histogram(f"{GROUP}/{name}_of_heads/layer_{layer + 1}", heads, snapshot.step)
         for name, value in scalars.items():
             writer.add_scalar(name, value, snapshot.step)
     return measures
@@ -49,10 +61,10 @@ def pointing(snapshot: AttentionSnapshot) -> dict[str, float]:
     scores = {}
     for method, rows in snapshot.rows.items():
         hits = [int(rows[i, prefix:].argmax()) in answer for i, answer in answers.items()]
-        scores[f"attention_pointing/{method.name}"] = sum(hits) / len(hits)
+        scores[f"{GROUP}/pointing_fraction/{method.name}"] = sum(hits) / len(hits)
     patches = snapshot.recording.num_tokens - prefix
     chance = sum(len(set(answer)) for answer in answers.values()) / len(answers) / patches
-    return scores | {"attention_pointing/chance": chance}
+    return scores | {f"{GROUP}/pointing_fraction/chance": chance}
 
 
 def faithfulness(comparison: Judgement) -> dict[str, float]:
@@ -61,9 +73,9 @@ def faithfulness(comparison: Judgement) -> dict[str, float]:
     for label, measures in comparison.overall.items():
         name = label.replace(", ", "_").replace(" ", "_")
         for measure_name, each in measures.items():
-            scalars[f"attention_{measure_name}/{name}"] = each.value
-            scalars[f"attention_{measure_name}/random"] = each.random
-            scalars[f"attention_{measure_name}/centre_first"] = each.centre
+            scalars[f"{GROUP}/{measure_name}_area/{name}"] = each.value
+            scalars[f"{GROUP}/{measure_name}_area/random"] = each.random
+            scalars[f"{GROUP}/{measure_name}_area/centre_first"] = each.centre
     return scalars
 
 

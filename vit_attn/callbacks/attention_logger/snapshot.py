@@ -18,7 +18,7 @@ from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.tokens import prefix_names
 from vit_attn.attention_maps.summary import AttentionSummary, method_rows, summaries_of
-from vit_attn.callbacks.attention_callback import evaluating, net_of
+from vit_attn.callbacks.attention_callback import evaluating, net_of, network_name
 from vit_attn.callbacks.attention_logger.targets import Rows, choose_targets, rows_by_target, rows_where_supported
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, POOLED_LAYER
@@ -69,6 +69,7 @@ class AttentionSnapshot:
         ground_truth: Known regions of each image in patches of the network; none if unknown or if they do not fit.
         prefix_names: Names of the tokens before the patches, such as CLS and R1.
         always: Whether it is the first or the last snapshot, which is written whatever the budget.
+        network: Name of the network.
         tab_rows: Maps of other methods, which the tab alone shows.
         targets: Target classes of each image, the predicted class first.
         target_rows: Maps of class-specific methods for each target class.
@@ -85,6 +86,7 @@ class AttentionSnapshot:
     ground_truth: list[GroundTruth] | None
     prefix_names: list[str]
     always: bool
+    network: str = ""
     tab_rows: dict[AttributionMethod, Rows] = field(default_factory=dict)
     targets: list[list[int]] | None = None
     target_rows: dict[AttributionMethod, Float[np.ndarray, "B T N"]] = field(default_factory=dict)
@@ -139,6 +141,7 @@ class AttentionSnapshot:
             truth,
             names,
             always,
+            network_name(task),
             more,
             None if targets is None else targets.tolist(),
             by_target,

@@ -6,20 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vit_attn.callbacks import (
     AttentionLogger,
+    ChartLayout,
     FinetuneComparison,
     HParams,
+    LearningRates,
     PredictionWriter,
     ResumeCheck,
     RunCheckpoint,
     RunControl,
+    RunCurves,
+    RunLogger,
     StopBeforeStep,
     TestReport,
     Throughput,
+    TrainingBatch,
     select_hparams,
 )
 from vit_attn.commands.run.slurm import requeue
@@ -52,13 +57,23 @@ def fit_callbacks(
         stored: Information about the run in the checkpoint that this one starts from, if there is one.
         changes: Settings that differ from that checkpoint's.
     """
-    folder = Path(checkpoint.dirpath).parent if checkpoint.dirpath else None
-    callbacks: list[Callback] = [Throughput(folder, resumed), RunControl(checkpoint, on_stop=_requeue_job)]
+    callbacks: list[Callback] = [Throughput(resumed), RunControl(checkpoint, on_stop=_requeue_job)]
     if stored is not None:
         callbacks.append(ResumeCheck(stored, [str(change) for change in changes]))
     if config["trainer"]["logger"] is not False:
-        callbacks += [LearningRateMonitor("step"), HParams(select_hparams(config), resumed)]
+        callbacks += [LearningRates(), TrainingBatch(), ChartLayout(), HParams(select_hparams(config), resumed)]
+        callbacks.append(RunCurves())
     return callbacks
+
+
+def run_logger(folder: Path, first_step: int | None) -> RunLogger:
+    """Make the logger of a run.
+
+    Args:
+        folder: Folder of the run.
+        first_step: First step that a resumed run writes again; None for a new run.
+    """
+    return RunLogger(folder, first_step)
 
 
 def report_callbacks(folder: Path, in_run: bool) -> list[Callback]:

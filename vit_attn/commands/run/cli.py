@@ -9,7 +9,6 @@ from typing import Any, NoReturn
 import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
@@ -25,6 +24,8 @@ from vit_attn.commands.run.name import check_run_name, check_runs_folder
 from vit_attn.commands.run.report import report_end, report_stop
 from vit_attn.commands.run.trainer_checks import check_evaluates_images, check_trainer_settings
 from vit_attn.errors import UserError
+from vit_attn.reports.run_log import FILE_NAME as LOG
+from vit_attn.reports.run_log import RunLog, note
 from vit_attn.training import stopping
 from vit_attn.training.launching import prepare_trainer
 
@@ -166,9 +167,7 @@ class VitAttnCLI(LightningCLI):
         checkpoint.dirpath = str(folder / "checkpoints")
         options: dict[str, Any] = {"default_root_dir": str(folder)}
         if logger in (None, True):
-            location = str(folder.parent.parent), folder.parent.name, folder.name
-            purge: dict[str, Any] = {} if self.folder is None else {"purge_step": self._first_step()}
-            options["logger"] = TensorBoardLogger(*location, default_hp_metric=False, **purge)
+            options["logger"] = run_callbacks.run_logger(folder, None if self.folder is None else self._first_step())
         return options
 
     def _first_step(self) -> int:
@@ -219,14 +218,23 @@ class VitAttnCLI(LightningCLI):
 
     def fit(self, **arguments: Any) -> None:
         """Train; after a stop by a signal, print how to resume."""
-        locks = self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False)
-        try:
-            with lock_run(Path(self.trainer.default_root_dir)) if locks else contextlib.nullcontext():
+        locks = self._writes()
+        with lock_run(Path(self.trainer.default_root_dir)) if locks else contextlib.nullcontext(), self._log():
+            note(f"vit-attn fit {' '.join(self.original_options)}")
+            try:
                 self.trainer.fit(**arguments)
-        except stopping.Stopped as stopped:
-            report_stop(self.trainer, stopped)
-            raise
+            except stopping.Stopped as stopped:
+                report_stop(self.trainer, stopped)
+                raise
 
     def after_fit(self) -> None:
         """Print accuracy, time, checkpoints, and the command that shows the run."""
-        report_end(self.trainer, time.monotonic() - self.started, self.config.fit.runs)
+        with self._log():
+            report_end(self.trainer, time.monotonic() - self.started, self.config.fit.runs)
+
+    def _writes(self) -> bool:
+        return self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False)
+
+    def _log(self) -> contextlib.AbstractContextManager[object]:
+        """Open the log of the run, on the rank that writes it."""
+        return RunLog(Path(self.trainer.default_root_dir, LOG)) if self._writes() else contextlib.nullcontext()

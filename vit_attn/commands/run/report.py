@@ -9,6 +9,7 @@ from vit_attn.commands.run.checkpoint import read_run
 from vit_attn.commands.run.resume import resume_command
 from vit_attn.errors import UserError
 from vit_attn.reports.epoch_log import format_rate, format_seconds
+from vit_attn.reports.run_log import note
 from vit_attn.training.stopping import Stopped
 from vit_attn.training.throughput import Activity
 
@@ -45,7 +46,9 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
         lines.append(f"last state: {_with_step(checkpoint.last_path)}")
     if changes := _patches(trainer):
         lines.append(f"patches: {changes}")
-    sys.stdout.write("\n" + "\n".join([*lines, f"view it: tensorboard --logdir {runs}"]) + "\n")
+    text = "\n".join([*lines, f"view it: tensorboard --logdir {runs}"])
+    sys.stdout.write(f"\n{text}\n")
+    note(text)
 
 
 def report_stop(trainer: Any, stopped: Stopped) -> None:
@@ -59,7 +62,9 @@ def report_stop(trainer: Any, stopped: Stopped) -> None:
         sys.stderr.write(f"vit-attn: {event}: no state is kept\n")
         return
     path = checkpoint.last_path
-    sys.stderr.write(f"vit-attn: {event}: its state is in {path}; to resume: {resume_command(path)}\n")
+    text = f"{event}: its state is in {path}; to resume: {resume_command(path)}"
+    sys.stderr.write(f"vit-attn: {text}\n")
+    note(text)
 
 
 def _time(seconds: float, throughput: Throughput | None) -> str:
