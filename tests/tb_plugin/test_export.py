@@ -1,8 +1,10 @@
+import base64
 import json
 import re
 import shutil
 import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -10,11 +12,14 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 
 from vit_attn.cli import main
 from vit_attn.commands import export_html
-from vit_attn.tb_plugin import crc32c
+from vit_attn.tb_plugin import crc32c, index, metadata, summary
+from vit_attn.tb_plugin.blobs import HEADER, MAGIC
 from vit_attn.tb_plugin.event_file import write_blobs
 from vit_attn.tb_plugin.export import StepSize, bundle, export_page, measure_steps, page_size
 from vit_attn.tb_plugin.export_plan import plan_export
+from vit_attn.tb_plugin.inputs import QueriesKeys
 from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
+from vit_attn.tb_plugin.queries_keys import encode_queries_keys
 
 
 @pytest.fixture
@@ -39,6 +44,43 @@ def test_the_file_shows_the_chosen_steps_and_images_without_a_server(run, page, 
     page.get_by_label("Training step").fill("0")
     page.get_by_text("step 0 · 1/2").wait_for()
     assert {url.split(":")[0] for url in requests} <= {"file", "data", "blob"}
+
+
+def first_version(maps: np.ndarray, max_bits: float = 8) -> bytes:
+    """A layer as version 1 wrote it."""
+    peaks = maps.max(axis=-1, keepdims=True)
+    body = peaks.astype("<f4").tobytes() + np.rint(255 * np.sqrt(maps / peaks)).astype(np.uint8).tobytes()
+    return HEADER.pack(MAGIC, 1, *maps.shape[:2], zlib.crc32(body)) + body
+
+
+def test_a_log_of_version_1_is_exported_and_shown(tmp_path, write_step, page, monkeypatch):
+    monkeypatch.setattr(summary, "encode_maps", first_version)
+    for module in (index, metadata):
+        monkeypatch.setattr(module, "VERSION", 1)
+    write_step(tmp_path / "old", 7)
+    monkeypatch.undo()
+    assert main(["export-html", str(tmp_path / "old")]) == 0
+    page.goto((tmp_path / "old" / "attention.html").as_uri())
+    page.get_by_text("step 7 · 1/1").wait_for()
+    page.locator("figure[data-name=Map] .marks").click(position={"x": 40, "y": 40})
+
+
+def test_an_exported_file_has_the_measures_of_every_step_and_queries_and_keys_where_they_fit(tmp_path, write_step):
+    rng = np.random.default_rng(0)
+    layers = [tuple(rng.standard_normal((2, 1, heads, 26, 4)).astype(np.float32)) for heads in (2, 3)]
+    measures = {name: [[1, 2], [3, 4, 5]] for name in ("entropy", "distance", "sink", "prefix")}
+    for step in (0, 1):
+        write_step(tmp_path, step, queries_keys=QueriesKeys(layers, [0.5, 0.5]), head_measures=measures)
+    for with_vectors in (True, False):
+        text = export_page(tmp_path, [1], None, with_vectors)
+        data = json.loads(re.search(r'id="data">(.*?)</script>', text)[1])
+        assert data["measures"]["steps"] == [0, 1]
+        assert data["measures"]["measures"] == [measures] * 2
+        first, second = (data["steps"]["1"]["images"][image] for image in "01")
+        blobs = [encode_queries_keys(q[0], k[0]) for q, k in layers] if with_vectors else []
+        assert [base64.b64decode(each) for each in first.get("queries_keys", [])] == blobs
+        assert "queries_keys" not in second
+        assert [each["queries_keys"] for each in data["steps"]["1"]["index"]["images"]] == [with_vectors, False]
 
 
 def test_the_modules_fit_into_one():
