@@ -14,7 +14,7 @@ GRID, PREFIX = (4, 6), 2
 TOKENS = PREFIX + GRID[0] * GRID[1]
 STATE = "vit_attn.attention"
 CHECKS = Path(__file__).with_name("accessibility.js")
-OWN = ("legrad", "grad_rollout", "value_weighted")
+OWN = ("legrad", "gradient_rollout", "value_weighted")
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_many_methods_are_a_menu_in_groups(tab):
     groups = menu.locator("optgroup").evaluate_all(
         "groups => groups.map((group) => [...group.children].map(({value}) => value))"
     )
-    assert groups == [["relevance", "legrad", "grad_rollout"], ["raw", "rollout", "value_weighted"]]
+    assert groups == [["relevance", "legrad", "gradient_rollout"], ["raw", "rollout", "value_weighted"]]
     menu.select_option("legrad")
     frame.get_by_role("heading", level=1, name="Which patches speak for the prediction “dog” (legrad)").wait_for()
     assert frame.get_by_text("The method has no query").first.is_visible()

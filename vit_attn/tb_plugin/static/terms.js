@@ -25,7 +25,7 @@ const METHODS = {
     text: "Attention weighted by the gradients of a class's logit, positive parts only, followed through all layers. It has no unit: compare values within one map.",
     papers: [["Chefer 2021", "2103.15679"]],
   },
-  grad_rollout: {
+  gradient_rollout: {
     name: "gradient rollout",
     text: "Attention rollout of attention weighted by the gradients of a class's logit, positive parts only. It has no unit.",
     papers: [["Chefer 2020", "2012.09838"]],
