@@ -4,20 +4,25 @@ from vit_attn.callbacks.attention_logger.callback import AttentionLogger
 from vit_attn.callbacks.finetune_comparison import FinetuneComparison
 from vit_attn.callbacks.hparams import HParams, select_hparams
 from vit_attn.callbacks.prediction_writer import PredictionWriter
+from vit_attn.callbacks.progress import EpochProgressBar, ProgressLines
 from vit_attn.callbacks.resume_check import ResumeCheck
 from vit_attn.callbacks.run_checkpoint import RunCheckpoint
 from vit_attn.callbacks.run_control import RunControl, StopBeforeStep
+from vit_attn.callbacks.run_summary import RunSummary
 from vit_attn.callbacks.test_report import TestReport
 from vit_attn.callbacks.throughput import Throughput
 
 __all__ = [
     "AttentionLogger",
+    "EpochProgressBar",
     "FinetuneComparison",
     "HParams",
     "PredictionWriter",
+    "ProgressLines",
     "ResumeCheck",
     "RunCheckpoint",
     "RunControl",
+    "RunSummary",
     "StopBeforeStep",
     "TestReport",
     "Throughput",

@@ -1,7 +1,6 @@
 """Report of a test: text in the terminal, ``test.json``, and the confusion matrix as a picture."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,8 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.callbacks.attention_logger.figures import add_picture
-from vit_attn.errors import UserError, printable
+from vit_attn.console import CONSOLE
+from vit_attn.errors import UserError
 from vit_attn.plotting.canvas import Picture
 from vit_attn.plotting.confusion import draw_confusion
 from vit_attn.reports.classification_metrics import ClassificationMetrics
@@ -107,7 +107,7 @@ class TestReport(L.Callback):
             self._log(report, picture)
         reasons = "".join(f"\nnot {REPORT}: {reason}" for reason in files.reasons)
         paths = ", ".join(map(str, written))
-        sys.stdout.write(report_text(report) + printable(f"{reasons}\nwritten: {paths}\n", keep="\n"))
+        CONSOLE.say(f"{report_text(report)}{reasons}\nwritten: {paths}")
 
     def _log(self, report: dict[str, Any], picture: Picture | None) -> None:
         with SummaryWriter(str(self.folder), filename_suffix=".test") as writer:

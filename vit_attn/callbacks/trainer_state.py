@@ -1,6 +1,5 @@
 """Position of a trainer within its run, which Lightning keeps in private attributes."""
 
-import sys
 from typing import Any
 
 import lightning as L
@@ -56,16 +55,6 @@ def is_logging_point(trainer: L.Trainer) -> bool:
 def logging_step(trainer: L.Trainer) -> int:
     """Return the step under which values of the step that ends here are logged."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped
-
-
-def print_line(trainer: L.Trainer, line: str) -> None:
-    """Print a line above the progress bar, if there is one."""
-    bar: Any = trainer.progress_bar_callback
-    if bar is not None and bar.is_enabled:
-        bar.print(line)
-    else:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
 
 
 def active_weight_averages(trainer: L.Trainer) -> list[WeightAveraging]:
