@@ -5,7 +5,6 @@ For the many small pictures of a run: matplotlib takes 10 ms per axes, which was
 
 import functools
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import matplotlib
@@ -13,6 +12,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
+
+from vit_attn.plotting.fonts import DEFAULT, load_font, runs, text_length
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Values = Float[np.ndarray, "rows cols"]
@@ -127,13 +128,13 @@ class Canvas:
             most: Largest width in inches; longer lines are cut and end in an ellipsis.
             colour: Colour of the text.
         """
-        font = _font(points * self.dpi / 72)
-        lines = [line if most is None else _cut(line, font, most * self.dpi) for line in text.split("\n")]
+        size = points * self.dpi / 72
+        lines = [line if most is None else _cut(line, size, most * self.dpi) for line in text.split("\n")]
         step = 1.25 * points * self.dpi / 72
         first = y * self.dpi - {"t": 0.0, "m": step * (len(lines) - 1) / 2, "b": step * (len(lines) - 1)}[anchor[1]]
         kind = anchor[0] + {"t": "a", "m": "m", "b": "d"}[anchor[1]]
         for number, line in enumerate(lines):
-            self.pen.text((x * self.dpi, first + number * step), line, colour, font, kind)
+            _draw_line(self.pen, (x * self.dpi, first + number * step), line, size, colour, kind)
 
     def write_upward(self, text: str, x: float, y: float, points: float = 8.0, top: bool = False) -> None:
         """Write text that runs upward, with its middle at (x, y), or its upper end if ``top``."""
@@ -148,7 +149,7 @@ class Canvas:
 
     def cut(self, text: str, most: float, points: float = 8.0) -> str:
         """Cut a line of text to this width in inches; a cut line ends in an ellipsis."""
-        return _cut(text, _font(points * self.dpi / 72), most * self.dpi)
+        return _cut(text, points * self.dpi / 72, most * self.dpi)
 
     def outline(self, box: Box, colour: Colour, points: float, line: Literal["solid", "dotted"] = "solid") -> None:
         """Draw the outline of a box."""
@@ -197,7 +198,7 @@ class Canvas:
 
 def text_width(text: str, points: float, dpi: int) -> float:
     """Width of a line of text in inches."""
-    return _font(points * dpi / 72).getlength(text) / dpi
+    return text_length(text, points * dpi / 72) / dpi
 
 
 @functools.lru_cache(maxsize=4)
@@ -205,24 +206,43 @@ def _lookup_table(name: str) -> UInt8[np.ndarray, "256 3"]:
     return (255 * matplotlib.colormaps[name](np.arange(256))[:, :3]).round().astype(np.uint8)
 
 
-@functools.lru_cache(maxsize=32)
-def _font(size: float) -> ImageFont.FreeTypeFont:
-    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
-
-
 @functools.lru_cache(maxsize=256)
 def _upward_mask(text: str, size: float) -> Image.Image:
     """Mask of text that runs upward."""
-    left, top, right, bottom = _font(size).getbbox(text, anchor="la")
-    mask = Image.new("L", (max(1, round(right - left)), max(1, round(bottom - top))))
-    ImageDraw.Draw(mask).text((-left, -top), text, 255, _font(size), "la")
+    boxes = [font.getbbox(part, anchor="ls") for part, font in runs(text, size)]
+    top, bottom = min(box[1] for box in boxes), max(box[3] for box in boxes)
+    left, length = boxes[0][0], text_length(text, size)
+    width = round(length - left) if len(boxes) > 1 else round(boxes[0][2] - left)
+    mask = Image.new("L", (max(1, width), max(1, round(bottom - top))))
+    _draw_line(ImageDraw.Draw(mask), (-left, -top), text, size, 255, "ls")
     return mask.rotate(90, expand=True)
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont, most: float) -> str:
+def _draw_line(
+    pen: ImageDraw.ImageDraw, place: tuple[float, float], line: str, size: float, colour: Colour | int, anchor: str
+) -> None:
+    """Draw a line of text, whose parts may have several fonts, with a point of it at a place in pixels."""
+    parts = runs(line, size)
+    if len(parts) == 1:
+        pen.text(place, line, colour, parts[0][1], anchor)
+        return
+    length = text_length(line, size)
+    x = place[0] - {"l": 0.0, "m": length / 2, "r": length}[anchor[0]]
+    y = place[1] + _baseline(load_font(DEFAULT, size), anchor[1])
+    for part, font in parts:
+        pen.text((x, y), part, colour, font, "ls")
+        x += font.getlength(part)
+
+
+def _baseline(font: ImageFont.FreeTypeFont, anchor: str) -> float:
+    """Pixels from a point of a line of the main font to its baseline."""
+    ascent, descent = font.getmetrics()
+    return {"a": float(ascent), "m": (ascent - descent) / 2, "d": -float(descent), "s": 0.0}[anchor]
+
+
+def _cut(line: str, size: float, most: float) -> str:
     """Cut a line to a width in pixels, with an ellipsis."""
-    if font.getlength(line) <= most:
+    if text_length(line, size) <= most:
         return line
-    kept = next((n for n in range(len(line) - 1, 0, -1) if font.getlength(line[:n].rstrip() + "…") <= most), 0)
+    kept = next((n for n in range(len(line) - 1, 0, -1) if text_length(line[:n].rstrip() + "…", size) <= most), 0)
     return line[:kept].rstrip() + "…"
