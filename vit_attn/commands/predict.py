@@ -1,18 +1,18 @@
-"""Predict the classes of images, or of a run's test images, as a table."""
+"""Predict the classes of images, or of a run's test images."""
 
-import argparse
 import sys
 from pathlib import Path
 
 from vit_attn.commands.options import add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
+from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
 from vit_attn.commands.start import start_lightning
 from vit_attn.errors import UserError, one_line, printable
 
 DESCRIPTION = """\
 Predict the classes of images: of your own, by any network in timm's registry or a checkpoint of yours,
 
-  vit-attn predict FOLDER cat.jpg --model runs/NAME/RUN/checkpoints/best.ckpt --output predictions.csv
+  vit-attn predict FOLDER cat.jpg --model runs/NAME/RUN/checkpoints/best.ckpt
 
 or of the test images of a run's data set, with the options of `vit-attn test`,
 
@@ -36,7 +36,7 @@ def make_parser() -> CommandParser:
         prog="vit-attn predict",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=ParagraphHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders with their sub-folders")
