@@ -37,9 +37,11 @@ def test_the_summary_names_network_cost_images_and_length(tmp_path: Path, capsys
 
 
 def test_frozen_parameters_are_counted_apart(tmp_path: Path, capsys: pytest.CaptureFixture):
-    fit(tmp_path, "--trainer.max_steps=1", "--model.train=head")
+    weights = f"--model.weights={fit(tmp_path, '--trainer.max_steps=1') / 'checkpoints' / 'last.ckpt'}"
+    capsys.readouterr()
+    fit(tmp_path, "--trainer.max_steps=1", weights, "--model.train=head")
     assert ", of which 170 train" in summary(capsys)["parameters"]
-    fit(tmp_path, "--trainer.max_steps=4", "--model.probe=0.5")
+    fit(tmp_path, "--trainer.max_steps=4", weights, "--model.probe=0.5")
     assert summary(capsys)["parameters"].endswith(", of which 170 train (the head alone until step 2)")
 
 

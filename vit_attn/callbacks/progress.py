@@ -11,13 +11,11 @@ from rich.measure import Measurement
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
-from vit_attn.callbacks.trainer_state import is_limited_by_steps
-from vit_attn.console import CONSOLE
+from vit_attn.callbacks.trainer_state import step_limit
 from vit_attn.reports.epoch_log import format_left, format_rate
+from vit_attn.reports.progress_report import ProgressReport
 from vit_attn.training.metrics import LEFT, SPEED
 
-LINE_SECONDS = 300.0
-"""Most seconds between two lines of progress where there is no bar."""
 SHORTEST_BAR = 6
 """Characters of a bar; numbers that leave less are left out, the last one first."""
 NUMBERS: dict[str, Callable[[float], str]] = {
@@ -66,8 +64,8 @@ class EpochProgressBar(RichProgressBar):
             return progress_line(str(task.description).strip().lower(), task.completed, task.total, parts, width)
         parts = [NUMBERS[name](self._numbers[name][1]) for name in NUMBERS if name in self._numbers]
         trainer = self.trainer
-        if is_limited_by_steps(trainer):
-            return progress_line("step", trainer.global_step, trainer.max_steps, parts, width)
+        if (steps := step_limit(trainer)) is not None:
+            return progress_line("step", trainer.global_step, steps, parts, width)
         return progress_line(str(task.description).strip(), task.completed, task.total, parts, width)
 
     def _init_progress(self, trainer: L.Trainer) -> None:
@@ -81,7 +79,7 @@ class EpochProgressBar(RichProgressBar):
 
 
 class ProgressLines(L.Callback):
-    """Says how far ``validate``, ``test`` or ``predict`` is, every few minutes, where there is no progress bar.
+    """Says how far ``validate``, ``test`` or ``predict`` is, a line a minute, where there is no progress bar.
 
     Training is said by :class:`~vit_attn.callbacks.throughput.Throughput`.
 
@@ -90,11 +88,8 @@ class ProgressLines(L.Callback):
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self.now, self.started, self.last = now, 0.0, 0.0
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Start the clock."""
-        self.started = self.last = self.now()
+        self.now = now
+        self.report: ProgressReport | None = None
 
     def on_validation_batch_end(
         self,
@@ -134,13 +129,11 @@ class ProgressLines(L.Callback):
         self._count(trainer, "predict", batch_idx + 1, trainer.num_predict_batches)
 
     def _count(self, trainer: L.Trainer, command: str, done: int, batches: Sequence[int | float]) -> None:
-        now, total = self.now(), sum(batches)
-        if now - self.last < LINE_SECONDS or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        self.last = now
-        known = total != float("inf")
-        left = f", {format_left((now - self.started) / done * (total - done))}" if known else ""
-        CONSOLE.say(f"{command}: batch {done:,}" + (f"/{total:,}" if known else "") + left)
+        if self.report is None:
+            self.report = ProgressReport(f"{command}: batch", sum(batches), self.now)
+        self.report.advance_to(done)
 
 
 def progress_line(title: str, done: float, total: float | None, parts: Sequence[str], width: int) -> Text:

@@ -8,22 +8,23 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
-from vit_attn.callbacks.progress import LINE_SECONDS
 from vit_attn.callbacks.run_meter import RunMeter
 from vit_attn.callbacks.trainer_state import (
     ends_within_epoch,
     is_accumulating,
     is_fitting,
-    is_limited_by_steps,
     is_logging_point,
     is_trial,
     logging_step,
+    step_limit,
 )
 from vit_attn.console import CONSOLE, is_interactive
 from vit_attn.reports.epoch_log import FILE_NAME, EpochLog, EpochRow, format_line
 from vit_attn.training import metrics
 from vit_attn.training.throughput import Usage, peak_memory, wait_for_device
 
+LINE_SECONDS = 300.0
+"""Seconds between two lines within an epoch, where there is no progress bar."""
 TRAIN_METRICS = ("train/loss", "train/accuracy")
 VAL_METRICS = ("val/loss", "val/accuracy")
 SPEED, MINUTES = "final/images_per_second", "final/minutes"
@@ -214,8 +215,8 @@ class Throughput(L.Callback):
 
 def _position(trainer: L.Trainer, is_epoch_over: bool) -> str:
     """Return the place in the run: a step, an epoch from 1, or in an unfinished one the epochs so far as a decimal."""
-    if is_limited_by_steps(trainer):
-        return f"step {trainer.global_step:,}/{trainer.max_steps:,}"
+    if (steps := step_limit(trainer)) is not None:
+        return f"step {trainer.global_step:,}/{steps:,}"
     epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
     if is_epoch_over:
         return f"epoch {trainer.current_epoch + 1}{epochs}"

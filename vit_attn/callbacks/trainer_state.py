@@ -41,6 +41,11 @@ def is_limited_by_steps(trainer: L.Trainer) -> bool:
     return trainer.max_steps != -1
 
 
+def step_limit(trainer: L.Trainer) -> int | None:
+    """Return the number of steps that ends the run, or None if its epochs are over before, or time limits it."""
+    return trainer.max_steps if -1 < trainer.max_steps <= trainer.estimated_stepping_batches else None
+
+
 def is_validation_next(trainer: L.Trainer) -> bool:
     """Return true if a validation follows this batch."""
     fetcher: Any = trainer.fit_loop._data_fetcher

@@ -63,7 +63,7 @@ def choose_fonts(characters: Iterable[str], paths: Iterable[Path], covers: Cover
 def fonts_for(text: str) -> tuple[Path, ...]:
     """Return the fonts for a text: DejaVu Sans, then those for what it lacks; the system is searched once for each.
 
-    Characters that no font has are reported once.
+    The first characters that no font has are reported, once in a process.
 
     Args:
         text: The text.
@@ -150,19 +150,19 @@ def _fallbacks(missing: frozenset[str]) -> tuple[Path, ...]:
     """Choose fonts for characters, from those that are in use first, and report the characters that no font has."""
     chosen = choose_fonts(missing, _known_fonts())
     known = frozenset().union(*map(coverage, chosen)) if chosen else frozenset()
-    if lost := sorted(each for each in missing if ord(each) not in known and each not in _REPORTED):
-        _REPORTED.update(lost)
-        named = " ".join(lost[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
+    lost = sorted(each for each in missing if ord(each) not in known)
+    if lost and not _REPORTED:
+        _REPORTED.extend(lost)
         CONSOLE.say(
-            f"figures: no font of this system has {named}, drawn as boxes: install one, such as the package "
-            "fonts-noto-cjk",
+            f"figures: no font of this system has {' '.join(lost[:10])}; such characters are drawn as boxes: install "
+            "a font, such as the package fonts-noto-cjk (Chinese, Japanese, Korean) or fonts-noto-core (others)",
             sys.stderr,
         )
     return tuple(chosen)
 
 
-_REPORTED: set[str] = set()
-"""Characters that were reported."""
+_REPORTED: list[str] = []
+"""Characters that were reported; the names of other classes lack the next ones, so one report is enough."""
 
 
 @functools.lru_cache(maxsize=1)

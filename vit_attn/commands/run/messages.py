@@ -44,7 +44,7 @@ def route_messages() -> None:
     logging.getLogger("lightning.fabric.utilities.seed").addFilter(_helps)
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logger = logging.getLogger(name)
-        for handler in [each for each in logger.handlers if type(each) is logging.StreamHandler]:
+        for handler in [each for each in logger.handlers if _writes_to_stderr(each)]:
             logger.removeHandler(handler)
             logger.addHandler(ConsoleHandler(handler.level))
 
@@ -67,6 +67,11 @@ def as_option(text: str) -> str:
     'You can set it by doing --trainer.accelerator=gpu.'
     """
     return TRAINER_OPTION.sub(lambda found: f"--trainer.{found[1]}={found[2].strip(chr(39))}", text)
+
+
+def _writes_to_stderr(handler: logging.Handler) -> bool:
+    """Return true for a handler that writes to this process's standard error, as Lightning's do by default."""
+    return type(handler) is logging.StreamHandler and handler.stream is sys.__stderr__
 
 
 def _helps(record: logging.LogRecord) -> bool:
