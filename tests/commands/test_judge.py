@@ -44,7 +44,7 @@ def test_a_report_is_a_table_three_files_and_a_figure(weights: Path, tmp_path: P
     known = ["--dataset", "coins", "--images", "12", "--out", str(out)]
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 0
     told = capsys.readouterr().out
-    assert max(map(len, told.replace(str(tmp_path), "").splitlines())) <= 80
+    assert max(map(len, told.splitlines()[:-1])) <= 80
     methods, knockouts = rows(out / "methods.csv"), rows(out / "knockouts.csv")
     assert list(methods) == [
         "last layer",

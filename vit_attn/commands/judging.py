@@ -21,6 +21,7 @@ from vit_attn.checkpoints.model_card import DATA_ARGS
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.parsing.yaml_limits import load_yaml
 from vit_attn.commands.run.checkpoint import run_folder
+from vit_attn.commands.run.messages import route_messages
 from vit_attn.commands.run.stored_config import evaluation_settings, read_run_config
 from vit_attn.console import CONSOLE
 from vit_attn.data import ImageData
@@ -45,6 +46,7 @@ def judge(args: argparse.Namespace) -> int:
         raise UserError(f"images must be at least 2, got {args.images}")
     if args.seed < 0:
         raise UserError(f"seed must be at least 0, got {args.seed}")
+    route_messages()
     batch, name, dataset = load(args, str(pick_device(args.device)))
     progress = ProgressReport("judge: part", float("inf"))
     report = judge_network(batch, args.seed, on_progress=progress.advance_to)

@@ -95,7 +95,7 @@ def method_table(report: FaithfulnessReport) -> str:
 def comparison_table(report: FaithfulnessReport) -> str:
     """Table of each method's relations to the baselines, and its legend."""
     shown = next(iter(report.comparisons.values()))
-    rows = [["beside random and centre first", *(HEADINGS[name] for name in shown)]]
+    rows = [["beside random, centre first", *(HEADINGS[name] for name in shown)]]
     for method, measures in report.comparisons.items():
         relations = (measures[name].relations(COMPARED[name]) for name in shown)
         rows.append([method, *(RELATIONS.get(relation, "unknown") for relation in relations)])
@@ -106,7 +106,7 @@ def knockout_table(report: FaithfulnessReport) -> str:
     """Table of the effects of knocked-out edges, and of the change of accuracy without each head."""
     text = ""
     if report.edges:
-        rows = [["edges knocked out in all layers", "logit", "accuracy"]]
+        rows = [["knocked-out edges, all layers", "logit", "accuracy"]]
         rows += [[name, _short(effect.logit), _short(effect.accuracy)] for name, effect in report.edges.items()]
         text = format_table(rows) + "\n"
     layers, heads = (1 + max(key[axis] for key in report.heads) for axis in (0, 1))
