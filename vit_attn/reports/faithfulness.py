@@ -95,7 +95,7 @@ def method_table(report: FaithfulnessReport) -> str:
 def comparison_table(report: FaithfulnessReport) -> str:
     """Table of each method's relations to the baselines, and its legend."""
     shown = next(iter(report.comparisons.values()))
-    rows = [["beside random, centre first", *(HEADINGS[name] for name in shown)]]
+    rows = [["beside random and centre", *(HEADINGS[name] for name in shown)]]
     for method, measures in report.comparisons.items():
         relations = (measures[name].relations(COMPARED[name]) for name in shown)
         rows.append([method, *(RELATIONS.get(relation, "unknown") for relation in relations)])

@@ -7,7 +7,7 @@ from rich.cells import cell_len, set_cell_size
 
 WIDTH = 80
 """Columns of a table at most; its lines are as wide in a file, where a terminal of any width shows them later."""
-CELL = 16
+CELL = 17
 """Columns of a cell at most, but for the first of a row; longer text goes on in the next line, at a space."""
 FIRST = 30
 """Columns of the first cell of a row at most."""
