@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.timed_runs import BATCH, FETCH, SAVE, STEP, VALIDATION, FailAt, Run, SaveAt, rows
+from vit_attn.callbacks import throughput
 from vit_attn.callbacks.throughput import MINUTES, SPEED, Throughput
 
 pytestmark = [
@@ -87,3 +88,27 @@ def test_a_new_run_from_a_checkpoint_has_figures_of_its_own(tmp_path: Path):
     resumed = Throughput(tmp_path, resumed=True)
     resumed.load_state_dict(state)
     assert resumed.meter.usage().batches == 8
+
+
+def positions(capsys: pytest.CaptureFixture) -> list[str]:
+    return [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("epoch", "step"))]
+
+
+def test_a_long_epoch_has_a_line_every_few_minutes_where_there_is_no_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(throughput, "LINE_SECONDS", 2 * (STEP + FETCH))
+    Run(tmp_path, log_every_n_steps=1, max_epochs=1)
+    assert positions(capsys) == ["epoch 0.2/1", "epoch 0.5/1", "epoch 0.8/1", "epoch 1/1"]
+    monkeypatch.setattr(throughput, "is_interactive", lambda: True)
+    Run(tmp_path, log_every_n_steps=1, max_epochs=1)
+    assert positions(capsys) == ["epoch 1/1"]
+
+
+def test_a_validation_within_an_epoch_has_a_line_and_a_run_of_steps_counts_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    Run(tmp_path, val_check_interval=3, max_epochs=-1, max_steps=9)
+    assert positions(capsys) == ["step 3/9", "step 6/9", "step 9/9"]
+    Run(tmp_path, val_check_interval=3, max_epochs=1, max_steps=90)
+    assert positions(capsys) == ["epoch 0.5/1", "epoch 1/1"]
