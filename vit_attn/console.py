@@ -12,6 +12,8 @@ DUMB_TERMINALS = ("dumb", "unknown")
 """Values of ``TERM`` for terminals that cannot move their cursor."""
 INDENT = "  "
 """Beginning of the lines that continue another one."""
+WORD = re.compile(r"\s*(?:\(\w+ [\d,]+\)\S*|\S+)")
+"""What stays in one line: a word, or a number in brackets with its name, such as (step 30)."""
 Listener = Callable[[str], None]
 
 
@@ -86,8 +88,8 @@ def wrap(line: str, width: int) -> list[str]:
 
     >>> wrap("loss 1.5, accuracy 0.25", 14)
     ['loss 1.5,', '  accuracy', '  0.25']
-    >>> wrap("in /a/long/path", 8)
-    ['in', '  /a/long/path']
+    >>> wrap("in /a/long/path (step 30)", 8)
+    ['in', '  /a/long/path', '  (step 30)']
     >>> wrap("类别 名称", 6)
     ['类别', '  名称']
 
@@ -100,7 +102,7 @@ def wrap(line: str, width: int) -> list[str]:
     if cell_len(line) <= width:
         return [line]
     lines, current = [], ""
-    for word in re.findall(r"\s*\S+", line):
+    for word in WORD.findall(line):
         if current.strip() and cell_len(current + word) > width:
             lines.append(current)
             current = INDENT + word.strip()
