@@ -7,6 +7,7 @@ import pytest
 
 from tests.op_counter import OpCounter
 from tests.runs import CONFIGS, curves, main
+from vit_attn.commands.run import callbacks as run_callbacks
 from vit_attn.task import Classifier
 from vit_attn.training import gated_module
 from vit_attn.training.update_gate import UpdateGate
@@ -42,13 +43,15 @@ def count(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> OpCounter:
     return counter
 
 
-@pytest.mark.parametrize("bar", ["TQDMProgressBar", "RichProgressBar"])
+@pytest.mark.parametrize("bar", ["TQDMProgressBar", "RichProgressBar", "ours"])
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_no_step_between_two_logging_points_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bar: str, optimizer: str
 ):
     counter = count(monkeypatch, 2, 8)
-    options = [f"--trainer.callbacks={bar}", f"--model.optimizer={optimizer}", "--trainer.log_every_n_steps=10"]
+    monkeypatch.setattr(run_callbacks, "is_interactive", lambda: True)  # else there is no bar
+    options = [] if bar == "ours" else [f"--trainer.callbacks={bar}"]
+    options += [f"--model.optimizer={optimizer}", "--trainer.log_every_n_steps=10"]
     assert main(["fit", *RUN, *options, f"--runs={tmp_path}"]) == 0
     assert counter.launches > 6 * 300
     assert [place for place in counter.places if not any(name in place for name in ON_THE_HOST)] == []

@@ -23,11 +23,11 @@ commands:
 {{commands}}
 
 `vit-attn COMMAND --help` lists the options of a command. To begin:
-  vit-attn fit -c configs/quickstart.yaml     generated images, two minutes on a CPU
-  vit-attn fit -c configs/cifar10.yaml        CIFAR-10 on a GPU
-  vit-attn fit --resume runs/NAME/RUN         resume a run that was stopped
+  vit-attn fit -c configs/quickstart.yaml   generated images, two minutes on CPU
+  vit-attn fit -c configs/cifar10.yaml      CIFAR-10 on a GPU
+  vit-attn fit --resume runs/NAME/RUN       resume a run that was stopped
   vit-attn test --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
-  vit-attn attend PHOTO.jpg                   attention maps of a trained network
+  vit-attn attend PHOTO.jpg                 attention maps of a trained network
   vit-attn predict FOLDER --model runs/NAME/RUN/checkpoints/best.ckpt
   tensorboard --logdir runs
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.timed_runs import BATCH, FETCH, SAVE, STEP, VALIDATION, FailAt, Run, SaveAt
+from vit_attn.callbacks import throughput
 from vit_attn.callbacks.throughput import MINUTES, SPEED, Throughput
 
 pytestmark = [
@@ -30,8 +31,8 @@ def test_speed_is_that_of_steps_and_input_and_the_rest_of_the_time_is_seen(tmp_p
 def test_each_epoch_is_a_line_and_has_scalars(tmp_path: Path, capsys: pytest.CaptureFixture):
     run = Run(tmp_path)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
-    assert [line.split(":")[0] for line in lines] == ["epoch 1/2, step 6", "epoch 2/2, step 12"]
-    assert "accuracy 3.0000; accuracy 0.7500; 1.0 images/s; 2 min 55 s, 1 min 15 s left" in lines[0]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[0].endswith(", acc 0.7500, 1.0 img/s, 1 min left")
     first, second = run.epochs()
     assert (first["step"], second["step"]) == (6, 12)
     assert (first["train_accuracy"], second["train_accuracy"]) == (3, 9)  # means of steps 2, 4, 6 and so on
@@ -81,3 +82,27 @@ def test_a_new_run_from_a_checkpoint_has_figures_of_its_own(tmp_path: Path):
     resumed = Throughput(resumed=True)
     resumed.load_state_dict(state | {"last_row": 6})  # as a checkpoint of an older version has it
     assert resumed.meter.usage().batches == 8
+
+
+def positions(capsys: pytest.CaptureFixture) -> list[str]:
+    return [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith(("epoch", "step"))]
+
+
+def test_a_long_epoch_has_a_line_every_few_minutes_where_there_is_no_bar(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(throughput, "LINE_SECONDS", 2 * (STEP + FETCH))
+    Run(tmp_path, log_every_n_steps=1, max_epochs=1)
+    assert positions(capsys) == ["epoch 0.2/1", "epoch 0.5/1", "epoch 0.8/1", "epoch 1/1"]
+    monkeypatch.setattr(throughput, "is_interactive", lambda: True)
+    Run(tmp_path, log_every_n_steps=1, max_epochs=1)
+    assert positions(capsys) == ["epoch 1/1"]
+
+
+def test_a_validation_within_an_epoch_has_a_line_and_a_run_of_steps_counts_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    Run(tmp_path, val_check_interval=3, max_epochs=-1, max_steps=9)
+    assert positions(capsys) == ["step 3/9", "step 6/9", "step 9/9"]
+    Run(tmp_path, val_check_interval=3, max_epochs=1, max_steps=90)
+    assert positions(capsys) == ["epoch 0.5/1", "epoch 1/1"]

@@ -44,7 +44,7 @@ def test_a_report_is_a_table_three_files_and_a_figure(weights: Path, tmp_path: P
     known = ["--dataset", "coins", "--images", "12", "--out", str(out)]
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 0
     told = capsys.readouterr().out
-    assert max(map(len, told.replace(str(tmp_path), "").splitlines())) <= 110
+    assert max(map(len, told.splitlines()[:-1])) <= 80
     methods, knockouts = rows(out / "methods.csv"), rows(out / "knockouts.csv")
     assert list(methods) == [
         "last layer",
@@ -59,7 +59,7 @@ def test_a_report_is_a_table_three_files_and_a_figure(weights: Path, tmp_path: P
         "centre first",
     ]
     for method, row in methods.items():
-        (shown,) = re.findall(rf"^{re.escape(method)} +([\d.]+)±", told, re.MULTILINE)
+        shown, *_ = re.findall(rf"^{re.escape(method)} +([\d.]+)±", told, re.MULTILINE)
         assert float(shown) == pytest.approx(float(row["deletion"]), abs=6e-4)
         assert all(row[name] for name in ("insertion", "logit_8", "accuracy_1", "bought", "bought_error"))
         looks = method not in ("random", "centre first")
@@ -194,7 +194,7 @@ def test_coins_are_judged_whatever_patches_the_network_has(
     assert main(["judge", "--arch", "vit_attn_tiny_patch4_32", *given, *known, "--out", str(tmp_path)]) == 0
     told, said = capsys.readouterr()
     row = rows(tmp_path / "methods.csv")["relevance"]
-    assert bool(row.get("bought")) == ("bought " in told.splitlines()[2]) == (patch_size == 2)
+    assert bool(row.get("bought")) == bool(re.search("^method.*bought", told, re.MULTILINE)) == (patch_size == 2)
     assert ("buyer → any coin" in rows(tmp_path / "knockouts.csv")) == (patch_size == 2)
     assert bool(row["logit_8"]) == (patch_size != 16)
     assert ("it is neither marked nor judged" in said) == (patch_size != 2)

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from vit_attn.training import throughput
-from vit_attn.training.throughput import ActivityClock, Usage, count_training_flops, peak_flops, peak_memory
+from vit_attn.training.throughput import ActivityClock, Usage, count_flops, peak_flops, peak_memory
 
 TOKENS, WIDTH, DEPTH, HIDDEN = 65, 32, 2, 64
 
@@ -78,7 +78,7 @@ def test_rates_are_those_of_training_and_its_input():
 def test_operations_are_those_of_a_forward_pass_and_twice_that_for_the_backward():
     parts = forward_flops()
     forward = parts["patches"] + parts["blocks"] + parts["head"]
-    assert count_training_flops(small_vit(), torch.randn(3, 3, 32, 32)) == 3 * forward
+    assert count_flops(small_vit(), torch.randn(3, 3, 32, 32)).training == 3 * forward
 
 
 def test_frozen_parts_have_no_backward():
@@ -87,9 +87,9 @@ def test_frozen_parts_have_no_backward():
     net.requires_grad_(False)
     net.get_submodule("head").requires_grad_()
     images = torch.randn(1, 3, 32, 32)
-    assert count_training_flops(net, images) == forward + 2 * parts["head"]
+    assert count_flops(net, images).training == forward + 2 * parts["head"]
     net.get_submodule("blocks.1").requires_grad_()
-    assert count_training_flops(net, images) == forward + 2 * (parts["head"] + parts["block"])
+    assert count_flops(net, images).training == forward + 2 * (parts["head"] + parts["block"])
 
 
 def test_counting_leaves_the_network_and_the_random_state_as_they_were():
@@ -98,7 +98,7 @@ def test_counting_leaves_the_network_and_the_random_state_as_they_were():
     net[4].weight.grad = torch.ones(2, 4 * 36)
     images = torch.randn(2, 3, 8, 8).requires_grad_()
     state, random = {name: each.clone() for name, each in net.state_dict().items()}, torch.get_rng_state()
-    count_training_flops(net, images)
+    count_flops(net, images)
     assert images.grad is None
     assert all(torch.equal(each, net.state_dict()[name]) for name, each in state.items())
     assert [module.training for module in net] == [True, True, False, True, True]
@@ -124,11 +124,11 @@ def test_a_compiled_network_is_counted_eagerly_and_not_compiled_again():
             return self.head(x.flatten(1))
 
     net, images = Net(), torch.randn(2, 3, 2, 2)
-    eager = count_training_flops(net, images)
+    eager = count_flops(net, images).training
     net.compile(backend=backend, fullgraph=True)
     net(images)
     compiled = len(graphs)
-    assert count_training_flops(net, images) == eager
+    assert count_flops(net, images).training == eager
     net(images)
     assert compiled == len(graphs) == 1
     torch._dynamo.reset()

@@ -6,11 +6,13 @@ from vit_attn.callbacks.finetune_comparison import FinetuneComparison
 from vit_attn.callbacks.hparams import HParams, select_hparams
 from vit_attn.callbacks.learning_rates import LearningRates
 from vit_attn.callbacks.prediction_writer import PredictionWriter
+from vit_attn.callbacks.progress import EpochProgressBar, ProgressLines
 from vit_attn.callbacks.resume_check import ResumeCheck
 from vit_attn.callbacks.run_checkpoint import RunCheckpoint
 from vit_attn.callbacks.run_control import RunControl, StopBeforeStep
 from vit_attn.callbacks.run_curves import RunCurves
 from vit_attn.callbacks.run_logger import RunLogger
+from vit_attn.callbacks.run_summary import RunSummary
 from vit_attn.callbacks.test_report import TestReport
 from vit_attn.callbacks.throughput import Throughput
 from vit_attn.callbacks.training_batch import TrainingBatch
@@ -18,15 +20,18 @@ from vit_attn.callbacks.training_batch import TrainingBatch
 __all__ = [
     "AttentionLogger",
     "ChartLayout",
+    "EpochProgressBar",
     "FinetuneComparison",
     "HParams",
     "LearningRates",
     "PredictionWriter",
+    "ProgressLines",
     "ResumeCheck",
     "RunCheckpoint",
     "RunControl",
     "RunCurves",
     "RunLogger",
+    "RunSummary",
     "StopBeforeStep",
     "TestReport",
     "Throughput",

@@ -1,6 +1,5 @@
 """Table of the predictions for a split of a data module."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import BasePredictionWriter
 
+from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError, printable
 from vit_attn.reports.prediction_table import NOT_FINITE, PredictionTable, check_top_k, prediction_rows, unique_names
 
@@ -76,7 +76,7 @@ class PredictionWriter(BasePredictionWriter):
         data = _data(trainer)
         limit = data.limit("predict") if hasattr(data, "limit") else None
         part = f"the first {table.count:,} of {limit.of:,}" if limit else f"{table.count:,}"
-        sys.stdout.write(printable(f"predictions of {part} images: {self.path}{failed}") + "\n")
+        CONSOLE.say(printable(f"predictions of {part} images: {self.path}{failed}"))
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Keep the rows so far in an unfinished file."""

@@ -15,7 +15,7 @@ from vit_attn.training.throughput import (
     Activity,
     ActivityClock,
     Usage,
-    count_training_flops,
+    count_flops,
     peak_flops,
     peak_memory,
     wait_for_device,
@@ -183,6 +183,6 @@ class RunMeter:
         if isinstance(net, nn.Module):
             self._parameters = list(net.parameters())
             with trainer.precision_plugin.forward_context():
-                self.flops_per_image = count_training_flops(net, images.to(self._parameters[0].dtype))
+                self.flops_per_image = count_flops(net, images.to(self._parameters[0].dtype)).training
         self._computes = images.shape[1:], grid, mixed, sum(each.requires_grad for each in self._parameters)
         return True

@@ -1,7 +1,6 @@
 """Report of a test: text in the terminal, ``test.json``, and the confusion matrix as a picture."""
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from torch.utils.tensorboard import SummaryWriter
 from vit_attn.callbacks.attention_callback import network_name
 from vit_attn.callbacks.attention_logger.figures import add_picture
 from vit_attn.callbacks.worst_errors import WorstErrors
+from vit_attn.console import CONSOLE
 from vit_attn.data_protocol import ProbeData
-from vit_attn.errors import UserError, printable
+from vit_attn.errors import UserError
 from vit_attn.plotting.confusion import draw_confusion
 from vit_attn.plotting.scale import Picture
 from vit_attn.reports.classification_metrics import ClassificationMetrics
@@ -126,7 +126,7 @@ class TestReport(L.Callback):
             self._log(report, drawn)
         reasons = "".join(f"\nnot {REPORT}: {reason}" for reason in files.reasons)
         paths = ", ".join(map(str, written))
-        sys.stdout.write(report_text(report) + printable(f"{reasons}\nwritten: {paths}\n", keep="\n"))
+        CONSOLE.say(f"{report_text(report)}{reasons}\nwritten: {paths}")
 
     def _log(self, report: dict[str, Any], pictures: Mapping[str, Picture]) -> None:
         with SummaryWriter(str(self.folder), filename_suffix=".test") as writer:

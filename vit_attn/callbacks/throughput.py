@@ -14,12 +14,15 @@ from vit_attn.callbacks.trainer_state import (
     is_fitting,
     is_logging_point,
     logging_step,
-    print_line,
+    step_limit,
 )
+from vit_attn.console import CONSOLE, is_interactive
 from vit_attn.reports.epoch_log import EpochRow, format_line
-from vit_attn.training.metrics import show_on_progress_bar
+from vit_attn.training import metrics
 from vit_attn.training.throughput import Usage, peak_memory, wait_for_device
 
+LINE_SECONDS = 300.0
+"""Seconds between two lines within an epoch, where there is no progress bar."""
 TRAIN_METRICS = ("train/loss", "train/accuracy")
 VAL_METRICS = ("val/loss", "val/accuracy")
 SPEED, MINUTES = f"{FINAL}/images_per_second", f"{FINAL}/minutes"
@@ -62,6 +65,8 @@ class Throughput(L.Callback):
         self.sums: dict[str, list[float]] = {}
         """Sum and number of the logged values of the epoch so far, by metric."""
         self.validated: dict[str, float] = {}
+        self.now, self.last_line = now, 0.0
+        """Clock, and its time when a line was last said."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return counts and times of the run and of its current epoch."""
@@ -91,6 +96,7 @@ class Throughput(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
         self.meter.start(trainer, pl_module)
+        self.last_line = self.now()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count what makes the first batch of an epoch, such as the start of workers, as input."""
@@ -114,8 +120,12 @@ class Throughput(L.Callback):
         for logger in trainer.loggers:
             logger.log_metrics(scalars, logging_step(trainer))
         if (speed := values["images_per_second"]) is not None:
-            show_on_progress_bar(trainer, "images/s", speed)
+            metrics.show_on_progress_bar(trainer, metrics.SPEED, speed)
+        if (left := values["seconds_left"]) is not None:
+            metrics.show_on_progress_bar(trainer, metrics.LEFT, left / 60)
         self._add_train_metrics(trainer)
+        if not is_interactive() and self.now() - self.last_line >= LINE_SECONDS:
+            self._say(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the metrics, and end the epoch where it ends with this validation."""
@@ -124,6 +134,8 @@ class Throughput(L.Callback):
         self.validated = _read(trainer, VAL_METRICS)
         if not is_accumulating(trainer) and (trainer.is_last_batch or ends_within_epoch(trainer)):
             self._end_epoch(trainer, pl_module)
+        else:
+            self._say(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """End an epoch that no validation ended."""
@@ -160,11 +172,17 @@ class Throughput(L.Callback):
         self.epoch_start, self.sums, self.validated = usage, {}, {}
         if not trainer.is_global_zero:
             return
-        epochs = trainer.max_epochs if trainer.max_steps == -1 and (trainer.max_epochs or -1) > 0 else None
-        print_line(trainer, format_line(row, epochs))
+        self._say(trainer, row)
         scalars = {f"{EPOCH}/{name}": value for name, value in row.scalars().items()} | {"epoch": row.epoch - 1}
         for logger in trainer.loggers:
             logger.log_metrics(scalars, trainer.global_step - 1)  # the step of the validation's metrics
+
+    def _say(self, trainer: L.Trainer, row: EpochRow | None = None) -> None:
+        """Say an epoch, or what is known of one that has not ended, in a line."""
+        self.last_line = self.now()
+        if trainer.is_global_zero:
+            values = row or self._row(trainer, self.meter.usage() - self.epoch_start)
+            CONSOLE.say(format_line(_position(trainer, row is not None), values))
 
     def _row(self, trainer: L.Trainer, epoch: Usage) -> EpochRow:
         means = {name: total / count for name, (total, count) in self.sums.items()}
@@ -179,6 +197,19 @@ class Throughput(L.Callback):
             input_fraction=epoch.input_fraction,
             seconds_left=self.meter.seconds_left(trainer),
         )
+
+
+def _position(trainer: L.Trainer, is_epoch_over: bool) -> str:
+    """Return the place in the run: a step, an epoch from 1, or in an unfinished one the epochs so far as a decimal."""
+    if (steps := step_limit(trainer)) is not None:
+        return f"step {trainer.global_step:,}/{steps:,}"
+    epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+    if is_epoch_over:
+        return f"epoch {trainer.current_epoch + 1}{epochs}"
+    done, batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready, trainer.num_training_batches
+    if batches == float("inf"):
+        return f"epoch {trainer.current_epoch + 1}{epochs}, step {trainer.global_step:,}"
+    return f"epoch {trainer.current_epoch + done / batches:.1f}{epochs}"
 
 
 def _read(trainer: L.Trainer, names: tuple[str, ...]) -> dict[str, float]:

@@ -1,12 +1,10 @@
 """Position of a trainer within its run, which Lightning keeps in private attributes."""
 
-import sys
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import WeightAveraging
 
-from vit_attn.reports.run_log import note
 from vit_attn.training.metrics import is_logging_step
 
 
@@ -43,6 +41,11 @@ def is_limited_by_steps(trainer: L.Trainer) -> bool:
     return trainer.max_steps != -1
 
 
+def step_limit(trainer: L.Trainer) -> int | None:
+    """Return the number of steps that ends the run, or None if its epochs are over before, or time limits it."""
+    return trainer.max_steps if -1 < trainer.max_steps <= trainer.estimated_stepping_batches else None
+
+
 def is_validation_next(trainer: L.Trainer) -> bool:
     """Return true if a validation follows this batch."""
     fetcher: Any = trainer.fit_loop._data_fetcher
@@ -57,17 +60,6 @@ def is_logging_point(trainer: L.Trainer) -> bool:
 def logging_step(trainer: L.Trainer) -> int:
     """Return the step under which values of the step that ends here are logged."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped
-
-
-def print_line(trainer: L.Trainer, line: str) -> None:
-    """Print a line above the progress bar, if there is one, and write it to the log of the run."""
-    note(line)
-    bar: Any = trainer.progress_bar_callback
-    if bar is not None and bar.is_enabled:
-        bar.print(line)
-    else:
-        sys.stdout.write(line + "\n")
-        sys.stdout.flush()
 
 
 def active_weight_averages(trainer: L.Trainer) -> list[WeightAveraging]:

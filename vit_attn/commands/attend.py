@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vit_attn.commands.options import add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
+from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError, one_line, printable
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def run(command: str, options: list[str]) -> int:
         bases = {path: args.out / names[path] for path, _ in batch}
         errors = _draw(batch, bases, network, MapSettings(args.query, args.target))
         for error in errors:
-            sys.stderr.write(f"vit-attn: {one_line(error)}\n")
+            CONSOLE.say(f"vit-attn: {one_line(error)}", sys.stderr)
         failed += len(errors)
     reader.report_bits()
     if failed == len(files):
@@ -93,5 +94,5 @@ def _draw(
             errors.append(f"{path}: the network gives NaN or infinity")
             continue
         prediction, picture = save_attention(bases[path], path, image, attention, network)
-        sys.stdout.write(printable(f"{path}: {prediction} -> {picture}") + "\n")
+        CONSOLE.say(printable(f"{path}: {prediction} -> {picture}"))
     return errors

@@ -1,12 +1,12 @@
-"""Write a network for timm (.safetensors), ONNX (.onnx) or torch (.pt2)."""
+"""Write a network for timm, ONNX or torch.export."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 from vit_attn.commands.options import add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
+from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
 from vit_attn.errors import UserError, did_you_mean
 
 DESCRIPTION = """\
@@ -32,7 +32,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser(
         prog="vit-attn export",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=ParagraphHelpFormatter,
         allow_abbrev=False,
     )
     add_network_options(parser)

@@ -1,11 +1,10 @@
-"""Evaluate attention maps by deletion, insertion, knock-out and the pointing game.
+"""Evaluate how faithful the attention maps of a network are.
 
 This module has the options; ``vit_attn.commands.judging`` has the steps.
 """
 
-import argparse
-
 from vit_attn.commands.parsing.errors import CommandParser
+from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
 
 DESCRIPTION = """\
 Evaluate how faithful attention maps are, on validation images: deletion and insertion of patches, knock-out of the
@@ -20,7 +19,7 @@ def parser() -> CommandParser:
     options = CommandParser(
         prog="vit-attn judge",
         description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=ParagraphHelpFormatter,
         allow_abbrev=False,
     )
     add = options.add_argument

@@ -21,7 +21,9 @@ from vit_attn.checkpoints.model_card import DATA_ARGS
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.parsing.yaml_limits import load_yaml
 from vit_attn.commands.run.checkpoint import run_folder
+from vit_attn.commands.run.messages import route_messages
 from vit_attn.commands.run.stored_config import evaluation_settings, read_run_config
+from vit_attn.console import CONSOLE
 from vit_attn.data import ImageData
 from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import UserError, one_line
@@ -29,6 +31,7 @@ from vit_attn.inference.network import open_checkpoint, pick_device
 from vit_attn.model.build import build_net
 from vit_attn.plotting.curves import draw_curves
 from vit_attn.reports import faithfulness
+from vit_attn.reports.progress_report import ProgressReport
 
 FILES = ("methods.csv", "comparisons.csv", "knockouts.csv", "curves.png")
 
@@ -43,8 +46,10 @@ def judge(args: argparse.Namespace) -> int:
         raise UserError(f"images must be at least 2, got {args.images}")
     if args.seed < 0:
         raise UserError(f"seed must be at least 0, got {args.seed}")
+    route_messages()
     batch, name, dataset = load(args, str(pick_device(args.device)))
-    report = judge_network(batch, args.seed)
+    progress = ProgressReport("judge: part", float("inf"))
+    report = judge_network(batch, args.seed, on_progress=progress.advance_to)
     folder = Path(args.out or Path(_run_of(args) or ".", "judge"))
     folder.mkdir(parents=True, exist_ok=True)
     methods, comparisons, knockouts, curves = written = [folder / file for file in FILES]
@@ -53,10 +58,10 @@ def judge(args: argparse.Namespace) -> int:
     faithfulness.write_knockouts(knockouts, report)
     title = f"{name}: {dataset}, {len(batch.images)} images"
     Image.fromarray(draw_curves(report.curves, title, errors=report.curve_errors)).save(curves, optimize=True)
-    sys.stdout.write(f"{title}, accuracy {report.accuracy:.4f}; mean over the images ± standard error\n\n")
+    CONSOLE.say(f"{title}, accuracy {report.accuracy:.4f}\nmean over the images ± standard error\n\n")
     tables = (faithfulness.method_table, faithfulness.comparison_table, faithfulness.knockout_table)
-    sys.stdout.write("\n".join(table(report) for table in tables))
-    sys.stdout.write(f"\nwritten: {', '.join(map(str, written))}\n")
+    CONSOLE.say("\n".join(table(report) for table in tables))
+    CONSOLE.say(f"\nwritten: {', '.join(map(str, written))}")
     return 0
 
 
@@ -96,7 +101,7 @@ def load(args: argparse.Namespace, device: str) -> tuple[EvalBatch, str, str]:
         _check_classes(weights, data)
         net = build_net(arch, data.num_classes, data.img_size, data.in_chans, start.arch_options)
         for change in load_weights(net, weights) if weights else ():
-            sys.stderr.write(f"vit-attn: {one_line(f'{weights}: {change}')}\n")
+            CONSOLE.say(f"vit-attn: {one_line(f'{weights}: {change}')}", sys.stderr)
     return eval_batch_of(net.eval().to(device), data, args.images, device), arch, _dataset(args)
 
 
@@ -113,12 +118,13 @@ def eval_batch_of(net: nn.Module, data: ProbeData, count: int, device: str) -> E
     images = data.normalize(probe.images.to(device))
     layout = token_layout(net, images)
     if reason := why_ground_truth_is_unused(probe, layout):
-        sys.stderr.write(f"vit-attn: {reason}\n")
+        CONSOLE.say(f"vit-attn: {reason}", sys.stderr)
     patches = layout.grid_size[0] * layout.grid_size[1]
     if patches < max(KNOCKED_OUT):
-        sys.stderr.write(
+        CONSOLE.say(
             f"vit-attn: the network has {patches} patches: the knock-out of the {max(KNOCKED_OUT)} top-ranked ones is "
-            "left out\n"
+            "left out",
+            sys.stderr,
         )
     return EvalBatch(net, images, probe.labels.to(device), ground_truth_patches(probe, layout, device))
 

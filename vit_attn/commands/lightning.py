@@ -1,8 +1,6 @@
 """Lightning's commands ``fit``, ``validate``, ``test`` and ``predict`` on the task and data of this package."""
 
-import logging
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,14 @@ from vit_attn.commands.run.callbacks import num_failed_predictions, received_sig
 from vit_attn.commands.run.checkpoint import run_folder
 from vit_attn.commands.run.cli import LightningParser, VitAttnCLI
 from vit_attn.commands.run.config import SaveRunConfig
+from vit_attn.commands.run.messages import route_messages
 from vit_attn.commands.run.resume import RunFinished, expand_resume
 from vit_attn.commands.run.stored_config import config_option, evaluation_options
 from vit_attn.commands.run.trainer_errors import one_line_errors
+from vit_attn.console import CONSOLE
 from vit_attn.data import ImageData
-from vit_attn.errors import printable
 from vit_attn.task import Classifier
 from vit_attn.training import stopping
-
-IGNORED_WARNINGS = (
-    ".*does not have many workers",  # the data is in memory already
-    "LightningCLI's args parameter",  # it is given the arguments of the process
-    ".*isinstance.treespec, LeafSpec.",  # lightning 2.6 with newer torch
-    "The dirpath has changed",  # every run has its own folder; the report at its end says where the best is
-    "Be aware that when using `ckpt_path`",  # evaluation needs no callback of the training
-    "Checkpoint directory .* exists and is not empty",  # that of the resumed run
-    "Precision bf16-mixed is not supported by the model summary",
-)
-"""Warnings that do not help a user of the command line."""
 
 
 def run_lightning(command: str, options: list[str], predictions: Mapping[str, Any]) -> int:
@@ -46,7 +34,7 @@ def run_lightning(command: str, options: list[str], predictions: Mapping[str, An
     Raises:
         UserError: For a mistake in the options, the configuration files, the data or the checkpoint.
     """
-    _quieten()
+    route_messages()
     limit_jsonargparse()
     original_options = list(options)
     options, folder = expand_resume(options) if command == "fit" else (options, None)
@@ -54,7 +42,7 @@ def run_lightning(command: str, options: list[str], predictions: Mapping[str, An
         with one_line_errors():
             trainer = _run_cli(command, options, predictions, folder, original_options).trainer
     except RunFinished as finished:
-        sys.stdout.write(f"{finished}\n")
+        CONSOLE.say(str(finished))
         return 0
     except stopping.Stopped as stopped:
         return stopped.exit_code
@@ -63,7 +51,7 @@ def run_lightning(command: str, options: list[str], predictions: Mapping[str, An
             raise ended.__context__ from None
         raise
     if signum := received_signal(trainer):
-        sys.stderr.write(f"vit-attn: {stopping.Stopped(signum)}, when all steps were done\n")
+        CONSOLE.say(f"vit-attn: {stopping.Stopped(signum)}, when all steps were done", sys.stderr)
         return 128 + signum
     return int(num_failed_predictions(trainer) > 0)
 
@@ -103,19 +91,3 @@ def _stored_options(command: str, options: list[str]) -> list[str]:
     if folder is None:
         return []
     return config_option(folder) if command == "fit" else evaluation_options(folder)
-
-
-def _quieten() -> None:
-    """Hide warnings and advice of Lightning that do not help, and print other warnings in one line."""
-    for message in IGNORED_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
-    warnings.formatwarning = _format_warning
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_not_advice)
-
-
-def _format_warning(message: Warning | str, *_source: Any, **_line: Any) -> str:
-    return printable(f"warning: {message}\n", keep="\n")
-
-
-def _is_not_advice(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()

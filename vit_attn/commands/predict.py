@@ -1,18 +1,19 @@
-"""Predict the classes of images, or of a run's test images, as a table."""
+"""Predict the classes of images, or of a run's test images."""
 
-import argparse
 import sys
 from pathlib import Path
 
 from vit_attn.commands.options import add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
+from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
 from vit_attn.commands.start import start_lightning
+from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError, one_line, printable
 
 DESCRIPTION = """\
 Predict the classes of images: of your own, by any network in timm's registry or a checkpoint of yours,
 
-  vit-attn predict FOLDER cat.jpg --model runs/NAME/RUN/checkpoints/best.ckpt --output predictions.csv
+  vit-attn predict FOLDER cat.jpg --model runs/NAME/RUN/checkpoints/best.ckpt
 
 or of the test images of a run's data set, with the options of `vit-attn test`,
 
@@ -36,7 +37,7 @@ def make_parser() -> CommandParser:
         prog="vit-attn predict",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=ParagraphHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders with their sub-folders")
@@ -76,6 +77,7 @@ def run(command: str, options: list[str]) -> int:
     from vit_attn.inference.network import open_network, pick_device
     from vit_attn.inference.predict import predict_files
     from vit_attn.reports.prediction_table import PredictionTable, check_output, check_top_k
+    from vit_attn.reports.progress_report import ProgressReport
 
     check_output(args.output, args.overwrite)
     files = find_images(args.images)
@@ -83,11 +85,13 @@ def run(command: str, options: list[str]) -> int:
     report_input(network, args.model, files)
     network.net.to(device)
     reader, top_k, errors = ImageReader(network.card), check_top_k(args.top_k, network.num_classes), []
+    progress = ProgressReport("predicted images:", len(files))
     with PredictionTable(args.output, top_k) as table:
         for rows in predict_files(network, reader, files, args.batch_size, top_k):
             table.write(rows)
+            progress.advance_to(table.count)
             for error in [row["error"] for row in rows if "error" in row]:
-                sys.stderr.write(f"vit-attn: {one_line(error)}\n")
+                CONSOLE.say(f"vit-attn: {one_line(error)}", sys.stderr)
                 errors.append(error)
     reader.report_bits()
     return _report(args.output, len(files), errors)
@@ -102,7 +106,7 @@ def _report(output: Path, count: int, errors: list[str]) -> int:
     if failed == count:
         raise UserError(f"none of the {failed} images could be {done}; {output} says why")
     missing = f"; {failed} of them could not be {done}" if failed else ""
-    sys.stdout.write(printable(f"predictions of {count:,} images: {output}{missing}") + "\n")
+    CONSOLE.say(printable(f"predictions of {count:,} images: {output}{missing}"))
     return 1 if failed else 0
 
 

@@ -5,13 +5,12 @@ For the many small pictures of a run: matplotlib takes 10 ms per axes, which was
 
 import functools
 import re
-from pathlib import Path
 from typing import Literal, NamedTuple
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vit_attn.plotting.fonts import DEFAULT, load_font, runs, text_length
 from vit_attn.plotting.scale import Picture, Scale
 
 Colour = str
@@ -90,13 +89,13 @@ class Canvas:
             most: Largest width in inches; longer lines are cut and end in an ellipsis.
             colour: Colour of the text.
         """
-        font = _font(points * self.dpi / 72)
-        lines = [line if most is None else _cut(line, font, most * self.dpi) for line in text.split("\n")]
+        size = points * self.dpi / 72
+        lines = [line if most is None else _cut(line, size, most * self.dpi) for line in text.split("\n")]
         step = 1.25 * points * self.dpi / 72
         first = y * self.dpi - {"t": 0.0, "m": step * (len(lines) - 1) / 2, "b": step * (len(lines) - 1)}[anchor[1]]
         kind = anchor[0] + {"t": "a", "m": "m", "b": "d"}[anchor[1]]
         for number, line in enumerate(lines):
-            self.pen.text((x * self.dpi, first + number * step), line, colour, font, kind)
+            _draw_line(self.pen, (x * self.dpi, first + number * step), line, size, colour, kind)
 
     def write_upward(self, text: str, x: float, y: float, points: float = POINTS, top: bool = False) -> None:
         """Write text that runs upward, with its middle at (x, y), or its upper end if ``top``."""
@@ -111,7 +110,7 @@ class Canvas:
 
     def cut(self, text: str, most: float, points: float = POINTS) -> str:
         """Cut a line of text to this width in inches; a cut line ends in an ellipsis."""
-        return _cut(text, _font(points * self.dpi / 72), most * self.dpi)
+        return _cut(text, points * self.dpi / 72, most * self.dpi)
 
     def wrap(self, text: str, most: float, lines: int | None = None, points: float = POINTS) -> str:
         """Break text into lines of at most this width in inches, at spaces, slashes and hyphens where there are any.
@@ -122,10 +121,10 @@ class Canvas:
             lines: Largest number of lines; the last one is cut, and ends in an ellipsis. By default any number.
             points: Font size.
         """
-        font, width = _font(points * self.dpi / 72), most * self.dpi
-        broken = [piece for line in text.split("\n") for piece in _break(line, font, width)]
+        size, width = points * self.dpi / 72, most * self.dpi
+        broken = [piece for line in text.split("\n") for piece in _break(line, size, width)]
         if lines is not None and len(broken) > lines:
-            broken[lines - 1 :] = [_cut(" ".join(broken[lines - 1 :]), font, width)]
+            broken[lines - 1 :] = [_cut(" ".join(broken[lines - 1 :]), size, width)]
         return "\n".join(broken)
 
     def outline(self, box: Box, colour: Colour, points: float, line: Literal["solid", "dotted"] = "solid") -> None:
@@ -183,38 +182,57 @@ class Canvas:
 
 def text_width(text: str, points: float, dpi: int) -> float:
     """Width of a line of text in inches."""
-    return _font(points * dpi / 72).getlength(text) / dpi
-
-
-@functools.lru_cache(maxsize=32)
-def _font(size: float) -> ImageFont.FreeTypeFont:
-    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
+    return text_length(text, points * dpi / 72) / dpi
 
 
 @functools.lru_cache(maxsize=256)
 def _upward_mask(text: str, size: float) -> Image.Image:
     """Mask of text that runs upward."""
-    left, top, right, bottom = _font(size).getbbox(text, anchor="la")
-    mask = Image.new("L", (max(1, round(right - left)), max(1, round(bottom - top))))
-    ImageDraw.Draw(mask).text((-left, -top), text, 255, _font(size), "la")
+    boxes = [font.getbbox(part, anchor="ls") for part, font in runs(text, size)]
+    top, bottom = min(box[1] for box in boxes), max(box[3] for box in boxes)
+    left, length = boxes[0][0], text_length(text, size)
+    width = round(length - left) if len(boxes) > 1 else round(boxes[0][2] - left)
+    mask = Image.new("L", (max(1, width), max(1, round(bottom - top))))
+    _draw_line(ImageDraw.Draw(mask), (-left, -top), text, size, 255, "ls")
     return mask.rotate(90, expand=True)
 
 
-def _cut(line: str, font: ImageFont.FreeTypeFont, most: float) -> str:
+def _draw_line(
+    pen: ImageDraw.ImageDraw, place: tuple[float, float], line: str, size: float, colour: Colour | int, anchor: str
+) -> None:
+    """Draw a line of text, whose parts may have several fonts, with a point of it at a place in pixels."""
+    parts = runs(line, size)
+    if len(parts) == 1:
+        pen.text(place, line, colour, parts[0][1], anchor)
+        return
+    length = text_length(line, size)
+    x = place[0] - {"l": 0.0, "m": length / 2, "r": length}[anchor[0]]
+    y = place[1] + _baseline(load_font(DEFAULT, size), anchor[1])
+    for part, font in parts:
+        pen.text((x, y), part, colour, font, "ls")
+        x += font.getlength(part)
+
+
+def _baseline(font: ImageFont.FreeTypeFont, anchor: str) -> float:
+    """Pixels from a point of a line of the main font to its baseline."""
+    ascent, descent = font.getmetrics()
+    return {"a": float(ascent), "m": (ascent - descent) / 2, "d": -float(descent), "s": 0.0}[anchor]
+
+
+def _cut(line: str, size: float, most: float) -> str:
     """Cut a line to a width in pixels, with an ellipsis."""
-    if font.getlength(line) <= most:
+    if text_length(line, size) <= most:
         return line
-    kept = next((n for n in range(len(line) - 1, 0, -1) if font.getlength(line[:n].rstrip() + "…") <= most), 0)
+    kept = next((n for n in range(len(line) - 1, 0, -1) if text_length(line[:n].rstrip() + "…", size) <= most), 0)
     return line[:kept].rstrip() + "…"
 
 
-def _break(line: str, font: ImageFont.FreeTypeFont, most: float) -> list[str]:
+def _break(line: str, size: float, most: float) -> list[str]:
     """Break a line into lines of at most a width in pixels."""
     lines = [""]
     for word in re.findall(r"[^\s/-]*[\s/-]*", line):
-        for part in [word] if font.getlength(word.rstrip()) <= most else word:  # a longer word breaks anywhere
-            if lines[-1] and font.getlength((lines[-1] + part).rstrip()) > most:
+        for part in [word] if text_length(word.rstrip(), size) <= most else word:  # a longer word breaks anywhere
+            if lines[-1] and text_length((lines[-1] + part).rstrip(), size) > most:
                 lines.append("")
             lines[-1] += part
     return [each.rstrip() for each in lines]

@@ -41,30 +41,27 @@ class EpochRow:
         return {name: getattr(self, name) for name in LOGGED if getattr(self, name) is not None}
 
 
-def format_line(row: EpochRow, max_epochs: int | None = None) -> str:
-    """Format an epoch as a line for the terminal.
+def format_line(position: str, row: EpochRow) -> str:
+    """Format an epoch, or a part of one, as a line for the terminal, of 80 columns at most in most runs.
 
-    >>> format_line(EpochRow(2, 600, 0.5, 0.81, 0.25, 0.9, 1234.5, 0.312, 75.2, 0.02, 3725), 10)
-    'epoch 2/10, step 600: train loss 0.5000, accuracy 0.8100; val loss 0.2500, accuracy 0.9000; 1,234 images/s, \
-MFU 31.2 %; 1 min 15 s, 1 h 2 min left'
-    >>> format_line(EpochRow(1, 5, seconds=0.25))
-    'epoch 1, step 5: 0.2 s'
+    >>> format_line("epoch 2/10", EpochRow(2, 600, 0.5, 0.81, 0.25, 0.9, 1234.5, 0.312, 75.2, 0.02, 3725))
+    'epoch 2/10: loss 0.500, val loss 0.250, acc 0.9000, 1,234 img/s, 1.0 h left'
+    >>> format_line("step 5/9", EpochRow(1, 5, seconds=0.25))
+    'step 5/9'
 
     Args:
-        row: The epoch.
-        max_epochs: Epochs of the run; None if steps or time limit it.
+        position: Place of the line in the run.
+        row: The values, of which the line has the main ones.
     """
-    speed = None if row.images_per_second is None else f"{format_rate(row.images_per_second)} images/s"
-    times = [None if row.seconds is None else format_seconds(row.seconds)]
-    times.append(None if row.seconds_left is None else f"{format_seconds(row.seconds_left)} left")
-    parts = [
-        _join(_number("train loss", row.train_loss), _number("accuracy", row.train_accuracy)),
-        _join(_number("val loss", row.val_loss), _number("accuracy", row.val_accuracy)),
-        _join(speed, None if row.mfu is None else f"MFU {row.mfu:.1%}".replace("%", " %")),
-        _join(*times),
+    numbers = [
+        None if row.train_loss is None else f"loss {row.train_loss:.3f}",
+        None if row.val_loss is None else f"val loss {row.val_loss:.3f}",
+        None if row.val_accuracy is None else f"acc {row.val_accuracy:.4f}",
+        None if row.images_per_second is None else f"{format_rate(row.images_per_second)} img/s",
+        None if row.seconds_left is None else format_left(row.seconds_left),
     ]
-    of = "" if max_epochs is None else f"/{max_epochs}"
-    return f"epoch {row.epoch}{of}, step {row.step}: " + "; ".join(part for part in parts if part)
+    text = ", ".join(number for number in numbers if number)
+    return f"{position}: {text}" if text else position
 
 
 def format_seconds(seconds: float) -> str:
@@ -82,6 +79,19 @@ def format_seconds(seconds: float) -> str:
     return f"{total} s"
 
 
+def format_left(seconds: float) -> str:
+    """Format an estimate of the time left, to two digits or so.
+
+    >>> format_left(45), format_left(754), format_left(12_060), format_left(200_000)
+    ('45 s left', '13 min left', '3.4 h left', '2.3 d left')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s left"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min left"
+    return f"{seconds / 3600:.1f} h left" if seconds < 86400 else f"{seconds / 86400:.1f} d left"
+
+
 def format_rate(rate: float) -> str:
     """Format a number per second.
 
@@ -91,9 +101,10 @@ def format_rate(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
 
 
-def _number(name: str, value: float | None) -> str | None:
-    return None if value is None else f"{name} {value:.4f}"
+def format_flops(flops: float) -> str:
+    """Format a number of floating-point operations.
 
-
-def _join(*parts: str | None) -> str:
-    return ", ".join(part for part in parts if part is not None)
+    >>> format_flops(49_300_000), format_flops(9_202_000_000), format_flops(1.2e12)
+    ('49.3 MFLOP', '9.2 GFLOP', '1,200 GFLOP')
+    """
+    return f"{flops / 1e9:,.1f} GFLOP".replace(".0 ", " ") if flops >= 1e9 else f"{flops / 1e6:,.1f} MFLOP"

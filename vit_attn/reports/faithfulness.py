@@ -12,6 +12,7 @@ from vit_attn.attention_maps.evaluation.baselines import RANDOM_ORDERS, Relation
 from vit_attn.attention_maps.evaluation.ground_truth import region_title
 from vit_attn.attention_maps.evaluation.knockouts import KnockoutEffect
 from vit_attn.attention_maps.evaluation.report import COMPARED, FaithfulnessReport, MetricRow, mean_and_error
+from vit_attn.reports.text_table import WIDTH, format_table
 
 HEADINGS = {
     "deletion": "deletion",
@@ -23,11 +24,13 @@ HEADINGS = {
 }
 """Measures that the table shows; the regions of the pointing game follow."""
 THREE_DECIMALS = ("deletion", "insertion")
-WIDTH = 108
 LEGEND = """\
-deletion, insertion   area under the predicted class's probability as patches go (low is good), come (high)
-logit -8, acc. -8     change when attention to the 8 top-ranked patches is knocked out in all layers
-new head, all new     rank correlation with the map of the network with head, or all weights, re-initialised
+deletion, insertion: area under the predicted class's probability as patches go
+    (low is good) or come (high is good)
+logit -8, acc. -8: change when attention to the 8 top-ranked patches is knocked
+    out in all layers
+new head, all new: rank correlation with the map of the network with its head,
+    or all weights, re-initialised
 """
 RELATIONS: dict[tuple[Relation, Relation], str] = {
     ("better", "better"): "better than both",
@@ -42,8 +45,9 @@ RELATIONS: dict[tuple[Relation, Relation], str] = {
 }
 """Words for the relations of a method to random orders and to centre first; others are ``unknown``, as those of NaN."""
 COMPARISON_LEGEND = f"""\
-A difference counts if it exceeds chance: a margin of 95 % over the images and over {RANDOM_ORDERS} random
-orders of each. A method that is not better than both has shown nothing.
+A difference counts if it exceeds chance: a margin of 95 % over the images and
+over {RANDOM_ORDERS} random orders of each. A method that is not better than both has shown
+nothing.
 """
 
 
@@ -85,32 +89,32 @@ def method_table(report: FaithfulnessReport) -> str:
     for label, row in report.methods.items():
         columns = row.columns()
         rows.append([label, *(_short(columns[name], 3 if name in THREE_DECIMALS else 2) for name in shown)])
-    return f"{_aligned(rows)}\n{LEGEND}{_pointing_legend(list(first.pointing))}"
+    return f"{format_table(rows)}\n{LEGEND}{_pointing_legend(list(first.pointing))}"
 
 
 def comparison_table(report: FaithfulnessReport) -> str:
     """Table of each method's relations to the baselines, and its legend."""
     shown = next(iter(report.comparisons.values()))
-    rows = [["beside random and centre first", *(HEADINGS[name] for name in shown)]]
+    rows = [["beside random and centre", *(HEADINGS[name] for name in shown)]]
     for method, measures in report.comparisons.items():
         relations = (measures[name].relations(COMPARED[name]) for name in shown)
         rows.append([method, *(RELATIONS.get(relation, "unknown") for relation in relations)])
-    return _aligned(rows) + COMPARISON_LEGEND
+    return format_table(rows) + COMPARISON_LEGEND
 
 
 def knockout_table(report: FaithfulnessReport) -> str:
     """Table of the effects of knocked-out edges, and of the change of accuracy without each head."""
     text = ""
     if report.edges:
-        rows = [["edges knocked out in all layers", "logit", "accuracy"]]
+        rows = [["knocked-out edges, all layers", "logit", "accuracy"]]
         rows += [[name, _short(effect.logit), _short(effect.accuracy)] for name, effect in report.edges.items()]
-        text = _aligned(rows) + "\n"
+        text = format_table(rows) + "\n"
     layers, heads = (1 + max(key[axis] for key in report.heads) for axis in (0, 1))
     rows = [["change of accuracy without", *(f"head {head + 1}" for head in range(heads))]]
     for layer in range(layers):
         effects = [report.heads[layer, head] for head in range(heads) if (layer, head) in report.heads]
         rows.append([f"layer {layer + 1}", *(f"{effect.accuracy.mean():+.3f}" for effect in effects)])
-    return text + _aligned(rows)
+    return text + format_table(rows)
 
 
 def _pointing_legend(regions: Sequence[str]) -> str:
@@ -138,12 +142,3 @@ def _short(values: Tensor, digits: int = 3) -> str:
     if math.isnan(error):  # of a single image
         return f"{mean:.{digits}f}"
     return f"{mean:.{digits}f}±{error:.{digits}f}".replace("±0.", "±.")
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:  # a layer may have fewer heads
-        cells = [cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(row, widths))]  # noqa: B905
-        lines.append(" ".join(cells).rstrip())
-    return "\n".join(lines) + "\n"

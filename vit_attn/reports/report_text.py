@@ -2,12 +2,15 @@
 
 from typing import Any
 
-from vit_attn.errors import printable, shortened
+from rich.cells import cell_len
+
+from vit_attn.errors import printable
+from vit_attn.reports.text_table import pad, shorten_name
 
 WORST_CLASSES = 10
 """Classes in the table if there are many."""
-MAX_NAME_LENGTH = 60
-"""Characters of a class name in the table."""
+MAX_NAME = 26
+"""Columns of a class name in the table, which has two of them beside its numbers."""
 
 
 def report_text(report: dict[str, Any]) -> str:
@@ -29,11 +32,11 @@ def report_text(report: dict[str, Any]) -> str:
     if len(classes) > 2 * WORST_CLASSES:
         shown = sorted(classes, key=lambda pair: pair[1]["accuracy"])[:WORST_CLASSES]
         title = f"the {WORST_CLASSES} worst of {len(classes)} classes"
-    width = max(len(title), *(len(_name(each)) for _, each in shown))
+    width = max(len(title), *(cell_len(_name(each)) for _, each in shown))
     lines.append(f"\n  {title:<{width}}  images  accuracy  commonest mistake")
     for number, each in shown:
         mistake = _mistake(report, number)
-        lines.append(f"  {_name(each):<{width}}  {each['images']:>6}  {each['accuracy']:>8.4f}  {mistake}".rstrip())
+        lines.append(f"  {pad(_name(each), width)}  {each['images']:>6}  {each['accuracy']:>8.4f}  {mistake}".rstrip())
     return "\n".join(lines) + "\n"
 
 
@@ -60,4 +63,4 @@ def _mistake(report: dict[str, Any], number: int) -> str:
 
 def _name(entry: dict[str, Any]) -> str:
     """Shorten the name of a class to fit its column."""
-    return shortened(printable(entry["name"]), MAX_NAME_LENGTH)
+    return shorten_name(printable(entry["name"]), MAX_NAME)

@@ -5,6 +5,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+SPEED, LEFT = "images/s", "minutes left"
+"""Names of the numbers beside the progress bar that the throughput meter gives."""
+
 
 @torch.no_grad()
 def batch_accuracy(

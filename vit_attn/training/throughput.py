@@ -157,8 +157,21 @@ class Usage:
         return asdict(replace(self, seconds=dict(self.seconds)))
 
 
-def count_training_flops(net: nn.Module, images: Float[Tensor, "B ..."]) -> float:
-    """Count the floating-point operations of training on one image: a multiply-add is two, backward twice the forward.
+@dataclass(frozen=True)
+class FlopCount:
+    """Floating-point operations for one image, of which a multiply-add is two.
+
+    Args:
+        forward: Operations of a forward pass.
+        training: Operations of a training step.
+    """
+
+    forward: float
+    training: float
+
+
+def count_flops(net: nn.Module, images: Float[Tensor, "B ..."]) -> FlopCount:
+    """Count the floating-point operations of a forward pass and of training, where backward is twice the forward.
 
     Backward counts for the modules that train, in full or in part (arXiv:2204.02311, appendix B, counts a network in
     which all do). The first of the images passes once through the network as it is evaluated, without gradients, and
@@ -179,7 +192,8 @@ def count_training_flops(net: nn.Module, images: Float[Tensor, "B ..."]) -> floa
         for module in training:
             module.training = True
     counts = {name: float(sum(each.values())) for name, each in counter.get_flop_counts().items()}
-    return counts.get("Global", 0.0) + 2 * _trained_flops(net, type(net).__name__, counts)
+    forward = counts.get("Global", 0.0)
+    return FlopCount(forward, forward + 2 * _trained_flops(net, type(net).__name__, counts))
 
 
 def _trained_flops(module: nn.Module, name: str, counts: Mapping[str, float]) -> float:

@@ -14,7 +14,7 @@ def test_a_stopped_and_resumed_run_has_a_line_and_a_row_for_each_epoch_and_repor
         folder = fit(tmp_path, code=143)
     resume(folder)
     lines = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
-    assert lines == [f"epoch {epoch}/3, step {5 * epoch}" for epoch in (1, 2, 3)]
+    assert lines == [f"epoch {epoch}/3" for epoch in (1, 2, 3)]
     rows = [row for row in read_metrics(folder / "metrics.csv") if "vit_epoch/seconds" in row]
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, 4), (2, 9), (3, 14)]
     assert all(row["vit_epoch/images_per_second"] > 0 and 0 <= row["val/accuracy"] <= 1 for row in rows)
@@ -27,7 +27,7 @@ def test_the_report_has_speed_shares_of_the_time_and_memory(tmp_path: Path, caps
     fit(tmp_path, "--trainer.max_epochs=1")
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines() if ": " in line)
     assert " images/s, " in lines["speed"]
-    assert lines["speed"].endswith("GFLOP per image")  # and no MFU, since no processor's peak is known
+    assert lines["speed"].endswith("FLOP per image")  # and no MFU, since no processor's peak is known
     assert "steps" in lines["time"]
     assert "start-up" in lines["time"]
     assert lines["peak memory"].endswith(" GB")

@@ -1,6 +1,7 @@
 """Evaluation of all attribution methods on one network, compared with content-free baselines."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -78,13 +79,16 @@ class FaithfulnessReport:
     comparisons: dict[str, dict[str, Comparison]] = field(default_factory=dict)
 
 
-def judge_network(batch: EvalBatch, seed: int = 0, steps: int = 16) -> FaithfulnessReport:
+def judge_network(
+    batch: EvalBatch, seed: int = 0, steps: int = 16, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> FaithfulnessReport:
     """Evaluate the maps of all registered methods and of the baselines by all measures.
 
     Args:
         batch: Network and images.
         seed: Seed of the random maps and of the re-initialised weights.
         steps: Points of the deletion and insertion curves after the first.
+        on_progress: Called with the parts that are done, and their number in all.
 
     Raises:
         UserError: If the network's logits are not finite, or if a region is called like a measure.
@@ -100,7 +104,8 @@ def judge_network(batch: EvalBatch, seed: int = 0, steps: int = 16) -> Faithfuln
     stages = (1, len(parameter_groups(net)))
     correlations = randomization_check(net, lambda other: patch_maps(other, images, target), stages, seed)
     rows: dict[str, list[MetricRow]] = {}
-    for label, orders in all_maps(net, images, target, seed).items():
+    every_map = all_maps(net, images, target, seed)
+    for number, (label, orders) in enumerate(every_map.items(), start=1):
         unchanged = torch.ones(2, len(images), device=images.device)  # correlation of a map without a network
         found = [_evaluate(batch, maps, label, target, steps, correlations.get(label, unchanged)) for maps in orders]
         rows[label] = [row for row, _ in found]
@@ -108,6 +113,7 @@ def judge_network(batch: EvalBatch, seed: int = 0, steps: int = 16) -> Faithfuln
         down, up = (torch.stack(points).mean(dim=0) for points in zip(*(curves for _, curves in found), strict=True))
         report.curves[label] = (down.mean(dim=0), up.mean(dim=0))
         report.curve_errors[label] = (_standard_error(down), _standard_error(up))
+        on_progress(number, len(every_map) + 1)
     report.comparisons = _comparisons(rows)
     report.edges = knock_out_edges(batch, logits, seed) if ground_truth is not None else {}
     report.heads = ablate_heads(batch, logits)

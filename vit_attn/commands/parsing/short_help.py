@@ -122,7 +122,7 @@ def short_help(command: str, summary: str, own: Sequence[tuple[str, str]] = (), 
         blocks.append(_block(TITLES.get(group, group), rows if prefix else [FILES, *rows, PRINTED, *own], width))
         others = [name for name in options if _is_in(name, prefix) and name not in shown]
         blocks[-1] += _rest(prefix, [name for name in others if is_fit or not OF_TRAINING.match(name)], width)
-    last = f"Defaults are in parentheses. All {len(options)} options, at length: vit-attn {command} --help=all\n"
+    last = f"Defaults are in parentheses. All {len(options)} options: vit-attn {command} --help=all\n"
     return "\n".join([*blocks, last])
 
 

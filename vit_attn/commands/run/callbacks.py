@@ -6,21 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 
 from vit_attn.callbacks import (
     AttentionLogger,
     ChartLayout,
+    EpochProgressBar,
     FinetuneComparison,
     HParams,
     LearningRates,
     PredictionWriter,
+    ProgressLines,
     ResumeCheck,
     RunCheckpoint,
     RunControl,
     RunCurves,
     RunLogger,
+    RunSummary,
     StopBeforeStep,
     TestReport,
     Throughput,
@@ -29,6 +32,7 @@ from vit_attn.callbacks import (
 )
 from vit_attn.commands.run.slurm import requeue
 from vit_attn.commands.run.trainer_checks import check_callbacks, check_weight_averaging
+from vit_attn.console import CONSOLE, is_interactive
 from vit_attn.reports.prediction_table import check_output
 from vit_attn.task import LOGGED
 from vit_attn.training import stopping
@@ -58,6 +62,8 @@ def fit_callbacks(
         changes: Settings that differ from that checkpoint's.
     """
     callbacks: list[Callback] = [Throughput(resumed), RunControl(checkpoint, on_stop=_requeue_job)]
+    if config["trainer"]["enable_model_summary"] is not False:
+        callbacks.append(RunSummary())
     if stored is not None:
         callbacks.append(ResumeCheck(stored, [str(change) for change in changes]))
     if config["trainer"]["logger"] is not False:
@@ -99,6 +105,27 @@ def prediction_callbacks(folder: Path, options: Mapping[str, Any]) -> list[Callb
     path = options.get("path") or folder / "predictions.csv"
     check_output(path, options.get("overwrite", False))
     return [PredictionWriter(str(path), options.get("top_k"))]
+
+
+def progress_callbacks(command: str, settings: Any) -> list[Callback]:
+    """Make the progress bar of a command in a terminal, unless the user has one or wants none, else its lines.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        settings: Settings of the trainer.
+    """
+    given = settings.callbacks or []
+    has_bar = any(isinstance(each, ProgressBar) for each in (given if isinstance(given, list) else [given]))
+    if is_interactive():
+        return [] if has_bar or settings.enable_progress_bar is False else [EpochProgressBar()]
+    return [] if command == "fit" else [ProgressLines()]
+
+
+def hide_progress_bar(trainer: Trainer) -> None:
+    """Hide the progress bar where it cannot be redrawn: in a file it would be a mess of control characters."""
+    bar = getattr(trainer, "progress_bar_callback", None)
+    if bar is not None and not is_interactive():
+        bar.disable()
 
 
 def order_callbacks(trainer: Trainer) -> None:
@@ -152,4 +179,4 @@ def _find(trainer: Trainer, kind: type) -> Any:
 def _requeue_job(signum: int) -> None:
     """Requeue the SLURM job, if the signal asks for that."""
     if signum == stopping.REQUEUE:
-        sys.stderr.write(f"vit-attn: {requeue()}\n")
+        CONSOLE.say(f"vit-attn: {requeue()}", sys.stderr)

@@ -21,11 +21,11 @@ from vit_attn.commands.run.config import as_plain_values
 from vit_attn.commands.run.folders import new_run_folder
 from vit_attn.commands.run.lock import lock_run
 from vit_attn.commands.run.name import check_run_name, check_runs_folder
-from vit_attn.commands.run.report import report_end, report_stop
+from vit_attn.commands.run.report import report_end, report_stop, report_validation
 from vit_attn.commands.run.trainer_checks import check_evaluates_images, check_trainer_settings
 from vit_attn.errors import UserError
 from vit_attn.reports.run_log import FILE_NAME as LOG
-from vit_attn.reports.run_log import RunLog, note
+from vit_attn.reports.run_log import RunLog
 from vit_attn.training import stopping
 from vit_attn.training.launching import prepare_trainer
 
@@ -148,12 +148,15 @@ class VitAttnCLI(LightningCLI):
         else:
             check_evaluates_images(settings, command)
             kwargs |= {"logger": False, "callbacks": []}
-        self.trainer_defaults["callbacks"] = self._callbacks(command)
+        kwargs["enable_model_summary"] = False  # RunSummary is in its place
+        progress = run_callbacks.progress_callbacks(command, settings)
+        self.trainer_defaults["callbacks"] = [*self._callbacks(command), *progress]
         try:
             trainer = prepare_trainer(super().instantiate_trainer(**kwargs))
         except (ValueError, ModuleNotFoundError, MisconfigurationException) as error:  # an impossible combination
             raise UserError(" ".join(str(error).split())) from error
         run_callbacks.order_callbacks(trainer)
+        run_callbacks.hide_progress_bar(trainer)
         return trainer
 
     def _folder_and_logger(self, logger: Any) -> dict[str, Any]:
@@ -206,6 +209,15 @@ class VitAttnCLI(LightningCLI):
         run_callbacks.check_before_fit(self.trainer, self.model, self.datamodule)
         self.started = time.monotonic()
 
+    def before_validate(self) -> None:
+        """Turn off Lightning's table of results."""
+        settings: Any = self.config_init
+        settings.validate.verbose = False
+
+    def after_validate(self) -> None:
+        """Print loss and accuracy."""
+        report_validation(self.trainer)
+
     def before_test(self) -> None:
         """Turn off Lightning's table of results, which the report replaces."""
         settings: Any = self.config_init
@@ -219,8 +231,9 @@ class VitAttnCLI(LightningCLI):
     def fit(self, **arguments: Any) -> None:
         """Train; after a stop by a signal, print how to resume."""
         locks = self._writes()
-        with lock_run(Path(self.trainer.default_root_dir)) if locks else contextlib.nullcontext(), self._log():
-            note(f"vit-attn fit {' '.join(self.original_options)}")
+        with lock_run(Path(self.trainer.default_root_dir)) if locks else contextlib.nullcontext(), self._log() as log:
+            if log is not None:
+                log.write(f"vit-attn fit {' '.join(self.original_options)}")
             try:
                 self.trainer.fit(**arguments)
             except stopping.Stopped as stopped:
@@ -235,6 +248,6 @@ class VitAttnCLI(LightningCLI):
     def _writes(self) -> bool:
         return self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False)
 
-    def _log(self) -> contextlib.AbstractContextManager[object]:
+    def _log(self) -> contextlib.AbstractContextManager[RunLog | None]:
         """Open the log of the run, on the rank that writes it."""
         return RunLog(Path(self.trainer.default_root_dir, LOG)) if self._writes() else contextlib.nullcontext()

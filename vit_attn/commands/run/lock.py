@@ -7,6 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError
 
 LOCK_FILE = ".lock"
@@ -51,7 +52,8 @@ def _acquire(lock: FileLock, folder: Path) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        sys.stderr.write(
-            f"vit-attn: {folder} is locked by another process: waiting up to {WAIT_SECONDS:g} s for it to end\n"
+        CONSOLE.say(
+            f"vit-attn: {folder} is locked by another process: waiting up to {WAIT_SECONDS:g} s for it to end",
+            sys.stderr,
         )
         lock.acquire(timeout=WAIT_SECONDS)

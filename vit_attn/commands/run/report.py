@@ -7,9 +7,9 @@ from typing import Any
 from vit_attn.commands.run.callbacks import RunCheckpoint, Throughput, find_run_checkpoint, find_throughput
 from vit_attn.commands.run.checkpoint import read_run
 from vit_attn.commands.run.resume import resume_command
+from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError
-from vit_attn.reports.epoch_log import format_rate, format_seconds
-from vit_attn.reports.run_log import note
+from vit_attn.reports.epoch_log import format_flops, format_rate, format_seconds
 from vit_attn.training.stopping import Stopped
 from vit_attn.training.throughput import Activity
 
@@ -46,9 +46,15 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
         lines.append(f"last state: {_with_step(checkpoint.last_path)}")
     if changes := _patches(trainer):
         lines.append(f"patches: {changes}")
-    text = "\n".join([*lines, f"view it: tensorboard --logdir {runs}"])
-    sys.stdout.write(f"\n{text}\n")
-    note(text)
+    CONSOLE.say("\n" + "\n".join([*lines, f"view it: tensorboard --logdir {runs}"]))
+
+
+def report_validation(trainer: Any) -> None:
+    """Print loss and accuracy of ``validate``."""
+    metrics = trainer.callback_metrics
+    if trainer.is_global_zero:
+        values = ", ".join(f"{name} {float(metrics[f'val/{name}']):.4f}" for name in ("loss", "accuracy"))
+        CONSOLE.say(f"validation: {values}{_limit(trainer)}")
 
 
 def report_stop(trainer: Any, stopped: Stopped) -> None:
@@ -56,15 +62,12 @@ def report_stop(trainer: Any, stopped: Stopped) -> None:
     checkpoint = find_run_checkpoint(trainer)
     if checkpoint is None or not trainer.is_global_zero:
         return
-    sys.stdout.flush()
     event = f"{stopped} at step {trainer.global_step}"
     if checkpoint.saved_at_step < 0:
-        sys.stderr.write(f"vit-attn: {event}: no state is kept\n")
+        CONSOLE.say(f"vit-attn: {event}: no state is kept", sys.stderr)
         return
     path = checkpoint.last_path
-    text = f"{event}: its state is in {path}; to resume: {resume_command(path)}"
-    sys.stderr.write(f"vit-attn: {text}\n")
-    note(text)
+    CONSOLE.say(f"vit-attn: {event}: its state is in {path}; to resume: {resume_command(path)}", sys.stderr)
 
 
 def _time(seconds: float, throughput: Throughput | None) -> str:
@@ -85,7 +88,7 @@ def _speed(throughput: Throughput) -> list[str]:
     if usage.images_per_second is not None:
         speed = f"speed: {format_rate(usage.images_per_second)} images/s"
         if throughput.meter.flops_per_image:
-            speed += f", {throughput.meter.flops_per_image / 1e9:.3g} GFLOP per image"
+            speed += f", {format_flops(throughput.meter.flops_per_image)} per image"
         mfu = throughput.meter.mfu(usage)
         lines.append(speed + (f", MFU {_percent(mfu)}" if mfu is not None else ""))
     if throughput.memory is not None:
