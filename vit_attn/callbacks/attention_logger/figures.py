@@ -1,10 +1,12 @@
 """Figures of a snapshot: maps over their image, all heads, and token-to-token matrices."""
 
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # pyrefly: ignore[missing-module-attribute]
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
@@ -20,7 +22,6 @@ from vit_attn.plotting.canvas import DPI
 from vit_attn.plotting.matrices import draw_matrices
 from vit_attn.plotting.method_maps import method_map
 from vit_attn.plotting.overlay import Mark, draw_overlays, draw_sheet
-from vit_attn.plotting.png import encode_png
 from vit_attn.plotting.scale import Picture
 from vit_attn.tb_plugin.event_file import use_fast_checksums
 
@@ -93,8 +94,10 @@ def overlay(
 def add_picture(writer: SummaryWriter, tag: str, picture: Picture, step: int) -> None:
     """Write a picture to TensorBoard; ``add_image`` would compress it a little more, in longer."""
     use_fast_checksums()
+    png = io.BytesIO()
+    Image.fromarray(picture).save(png, "PNG", compress_level=1)
     height, width, _ = picture.shape
-    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=encode_png(picture))
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png.getvalue())
     files: Any = writer._get_file_writer()
     files.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 

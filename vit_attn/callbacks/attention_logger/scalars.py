@@ -45,7 +45,7 @@ def write_scalars(writers: Sequence[SummaryWriter], snapshot: AttentionSnapshot,
                 writer.add_histogram(f"{GROUP}/{name}_of_heads/layer_{layer + 1}", heads, snapshot.step)
         for name, value in scalars.items():
             writer.add_scalar(name, value, snapshot.step)
-    return measures
+    return measured
 
 
 def pointing(snapshot: AttentionSnapshot) -> dict[str, float]:
