@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 from docs_sentences import ROOT
@@ -18,7 +17,6 @@ from runs_for_docs import events, finished, fit, last_step, program, result
 from vit_attn.attention_maps.methods.measures import divergence
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.data import ImageData
-from vit_attn.plotting.overlay import stack
 from vit_attn.task import Classifier
 
 TUNED = ["-c", str(ROOT / "configs/finetune.yaml"), "--data.dataset=folder", "--model.lr=5e-3"]
@@ -107,4 +105,7 @@ def draw_changed(run: Path, picture: Path) -> None:
     log = events(run)
     tags = (f"vit_attention/image_{IMAGE}_source_and_tuned", "vit_attention/divergence_of_heads")
     last = [Image.open(io.BytesIO(log.Images(tag)[-1].encoded_image_string)).convert("RGB") for tag in tags]
-    Image.fromarray(stack([np.asarray(each) for each in last])).save(picture, optimize=True)
+    whole = Image.new("RGB", (sum(each.width for each in last), max(each.height for each in last)), "white")
+    for number, each in enumerate(last):
+        whole.paste(each, (sum(earlier.width for earlier in last[:number]), 0))
+    whole.save(picture, optimize=True)

@@ -95,12 +95,11 @@ def quickstart(run: Path, method: str | None, image: int) -> dict[str, Any]:
     task = Classifier.load_from_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     data = ImageData("coins")
     data.prepare_data()
-    snapshot = AttentionSnapshot.take(
-        task.eval(), data, SnapshotOptions(max(PICTURED, FIGURE, image), drawn_methods())
-    ).on_host()
+    options = SnapshotOptions(max(PICTURED, FIGURE, image), drawn_methods())
+    snapshot = AttentionSnapshot.take(task.eval(), data, options, step=last_step(run)).on_host()
     probe: Any = snapshot.probe
     recording, views = snapshot.recording, snapshot.summaries
-    drawn = [overlay(snapshot, i, data.class_names, dpi=150, across=4) for i in range(PICTURED)]
+    drawn = [overlay(snapshot, i, data.class_names, dpi=150, run="quickstart", across=4) for i in range(PICTURED)]
     Image.fromarray(np.concatenate(drawn)).save(IMAGES / "quickstart.png", optimize=True)
     save(patches(checkpoint, FIGURE), IMAGES / "attention_patches.png")
     images = [numbers_of(view, truth) for view, truth in zip(views, probe.ground_truth, strict=True)]

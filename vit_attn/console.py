@@ -58,7 +58,7 @@ class Console:
         """
         stream = stream or sys.stdout
         for line in printable(text.removesuffix("\n"), keep="\n\t").split("\n"):
-            for listener in self.listeners:
+            for listener in list(self.listeners):  # one that fails takes itself off
                 listener(line)
             _write(line, stream)
 
@@ -115,6 +115,8 @@ def _write(line: str, stream: Stream) -> None:
     """Write a line, above a live progress bar."""
     target: Stream = getattr(stream, "rich_proxied_file", stream)  # what Rich has put in the stream's place
     width = terminal_width(target)
+    encoding = getattr(target, "encoding", None) or "utf-8"
+    line = line.encode(encoding, "backslashreplace").decode(encoding)  # such as a file's name that is no text
     if width is None:
         target.write(f"{line}\n")
     elif target is not stream:

@@ -25,8 +25,8 @@ STYLED = re.compile(r"bold|black|heavy|medium|light|thin|italic|oblique|serif|mo
 """Parts of the names of files to look into last."""
 SHAPED = re.compile("[\u0590-\u08ff\u0900-\u109f\u1780-\u17ff\u200d]")
 """Characters that are drawn by their neighbours or from the right: Hebrew, Arabic, Indic scripts, Thai, Khmer."""
-INVISIBLE = re.compile("[\u200b-\u200f\ufe00-\ufe0f]")
-"""Joiners and selectors, which need no glyph."""
+INVISIBLE = re.compile("[\u200b-\u200f\ufe00-\ufe0f\ud800-\udfff]")
+"""Joiners and selectors, which need no glyph, and bytes of a file's name that are no text, which have none."""
 Coverage = Callable[[Path], frozenset[int]]
 
 

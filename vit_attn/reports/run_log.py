@@ -1,5 +1,6 @@
 """Log of a run, ``train.log``: what the terminal says, line by line, without control characters."""
 
+import contextlib
 import time
 from pathlib import Path
 from typing import TextIO
@@ -15,40 +16,47 @@ class RunLog:
 
     Args:
         path: The file.
+        awaited: File that a run writes when it begins. Lines wait for it, so that a run that is refused leaves nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, awaited: Path) -> None:
+        self.path, self.awaited = path, awaited
+        self.waiting: list[str] = []
         self.file: TextIO | None = None
 
     def __enter__(self) -> "RunLog":
-        """Begin to write; a file that cannot be written is reported, and the run goes on without it."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
-        except OSError as error:
-            CONSOLE.say(f"warning: {self.path} could not be written: {error.strerror}; the training goes on")
-            return self
+        """Begin to listen to the console."""
         CONSOLE.listeners.append(self.write)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         """Write the error that ended the run, if there is one, and end."""
-        if self.write in CONSOLE.listeners:
-            CONSOLE.listeners.remove(self.write)
         if error is not None:
             for line in f"{type(error).__name__}: {error}".split("\n"):
                 self.write(line)
-        if self.file is not None:
-            self.file.close()
-            self.file = None
+        self._end()
 
     def write(self, line: str) -> None:
-        """Write a line, unless it is empty."""
-        if self.file is None or not line.strip():
+        """Write a line, unless it is empty; a file that cannot be written is reported, and the run goes on without."""
+        if line.strip():
+            self.waiting.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {printable(line.rstrip())}\n")
+        if not self.awaited.exists():
             return
         try:
-            self.file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {printable(line.rstrip())}\n")
+            if self.file is None:
+                self.file = self.path.open("a", encoding="utf-8", errors="backslashreplace")
+            self.file.writelines(self.waiting)
             self.file.flush()
-        except OSError:  # the disk is full: what is said is not worth the run
+        except OSError as error:
+            self._end()
+            CONSOLE.say(f"warning: {self.path} could not be written: {error.strerror}; the training goes on")
+        self.waiting = []
+
+    def _end(self) -> None:
+        """Listen no longer, and close the file."""
+        if self.write in CONSOLE.listeners:
+            CONSOLE.listeners.remove(self.write)
+        if self.file is not None:
+            with contextlib.suppress(OSError):  # of a full disk
+                self.file.close()
             self.file = None

@@ -143,7 +143,7 @@ def test_a_network_without_a_known_projection_is_refused_in_one_line():
     inputs = recorded(net)
     for block in net.blocks:
         block.attn.last, block.attn.proj = block.attn.proj, nn.Identity()
-    with pytest.raises(UserError, match="value-weighted attention does not support VisionTransformer"):
+    with pytest.raises(UserError, match="value-weighted does not support VisionTransformer"):
         find_method("value_weighted").rows(inputs)
     with pytest.raises(UserError, match=r"blocks.1.attn of VisionTransformer has no output projection right after"):
         value_weighted(net, inputs.recording)

@@ -48,7 +48,10 @@ def value_weighted(
     projection = output_projection(net, found.name)
     if projection is None:
         raise UserError(f"{found.name} of {type(net).__name__} has no output projection right after its heads")
-    return _layer_norms(found, projection.weight.detach(), rows, recording)
+    weight: Tensor = projection.weight.detach()
+    if hasattr(weight, "full_tensor"):  # sharded over devices, each of which computes the whole map
+        weight = weight.full_tensor()
+    return _layer_norms(found, weight, rows, recording)
 
 
 def _layer_norms(
@@ -117,7 +120,7 @@ def has_output_projections(net: nn.Module) -> bool:
 
 @attribution_method(
     "value_weighted",
-    label="value-weighted attention",
+    label="value-weighted",
     reference="Kobayashi 2020, arXiv 2004.10102, section 3.2",
     needs_gradients=False,
     class_specific=False,

@@ -17,7 +17,7 @@ from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
 from vit_attn.commands.run import callbacks as run_callbacks
 from vit_attn.commands.run import resume
 from vit_attn.commands.run.checkpoint import apply_checkpoint, read_run, run_folder
-from vit_attn.commands.run.config import as_plain_values
+from vit_attn.commands.run.config import CONFIG_FILE, as_plain_values
 from vit_attn.commands.run.folders import new_run_folder
 from vit_attn.commands.run.lock import lock_run
 from vit_attn.commands.run.name import check_run_name, check_runs_folder
@@ -250,4 +250,7 @@ class VitAttnCLI(LightningCLI):
 
     def _log(self) -> contextlib.AbstractContextManager[RunLog | None]:
         """Open the log of the run, on the rank that writes it."""
-        return RunLog(Path(self.trainer.default_root_dir, LOG)) if self._writes() else contextlib.nullcontext()
+        if not self._writes():
+            return contextlib.nullcontext()
+        folder = Path(self.trainer.default_root_dir)
+        return RunLog(folder / LOG, awaited=folder / CONFIG_FILE)
