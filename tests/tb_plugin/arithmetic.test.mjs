@@ -4,16 +4,16 @@ import test from "node:test";
 import { deflateSync } from "node:zlib";
 
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
-const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("arithmetic.js", folder));
-const { findSinks, measure, sinkThreshold } = await import(new URL("measures.js", folder));
-const { Maps, difference, placeName, rankOf, tokenName } = await import(new URL("view.js", folder));
-const { LEAST, compare, obstacleTo } = await import(new URL("compare.js", folder));
-const { sums } = await import(new URL("notes.js", folder));
-const { comparedAs, faithfulnessNotes, relation } = await import(new URL("faithfulness.js", folder));
-const { methodChoices } = await import(new URL("methods.js", folder));
-const { regionsOf } = await import(new URL("regions.js", folder));
-const { Store, DEFAULTS } = await import(new URL("state.js", folder));
-const { cssColour, format, scaleAround, scaleTo } = await import(new URL("colour.js", folder));
+const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("maps/arithmetic.js", folder));
+const { findSinks, measure, sinkThreshold } = await import(new URL("maps/measures.js", folder));
+const { Maps, difference, placeName, rankOf, tokenName } = await import(new URL("maps/view.js", folder));
+const { LEAST, compare, obstacleTo } = await import(new URL("maps/compare.js", folder));
+const { sums } = await import(new URL("parts/notes.js", folder));
+const { comparedAs, faithfulnessNotes, relation } = await import(new URL("maps/faithfulness.js", folder));
+const { methodChoices } = await import(new URL("maps/methods.js", folder));
+const { regionsOf } = await import(new URL("maps/regions.js", folder));
+const { Store, DEFAULTS } = await import(new URL("data/state.js", folder));
+const { cssColour, format, scaleAround, scaleTo } = await import(new URL("maps/colour.js", folder));
 
 /** A layer whose rows are random codes with peaks such that rows sum to 1. */
 function layer(heads, tokens, seed = 1) {

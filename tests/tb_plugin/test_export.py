@@ -15,10 +15,11 @@ from vit_attn.commands import export_html
 from vit_attn.tb_plugin import crc32c, index, metadata, summary
 from vit_attn.tb_plugin.blobs import HEADER, MAGIC
 from vit_attn.tb_plugin.event_file import write_blobs
-from vit_attn.tb_plugin.export import StepSize, bundle, export_page, measure_steps, page_size
+from vit_attn.tb_plugin.export import StepSize, export_page, measure_steps, page_size
 from vit_attn.tb_plugin.export_plan import plan_export
 from vit_attn.tb_plugin.inputs import QueriesKeys
 from vit_attn.tb_plugin.metadata import INDEX_TAG, image_tag
+from vit_attn.tb_plugin.page_files import STATIC, STYLES, bundle, read_static
 from vit_attn.tb_plugin.queries_keys import encode_queries_keys
 
 
@@ -83,8 +84,20 @@ def test_an_exported_file_has_the_measures_of_every_step_and_queries_and_keys_wh
         assert [each["queries_keys"] for each in data["steps"]["1"]["index"]["images"]] == [with_vectors, False]
 
 
+def test_the_page_loads_the_style_sheets_of_an_exported_file_in_their_order():
+    (listed,) = re.findall(r"const STYLES = \[(.*)\];", read_static("index.js").decode())
+    assert tuple(f"css/{name}.css" for name in re.findall(r'"(\w+)"', listed)) == STYLES
+    assert {name for name, kind in STATIC.items() if kind == "text/css"} == set(STYLES)
+
+
 def test_the_modules_fit_into_one():
     source = bundle()
+    for name in STATIC:
+        if name.endswith(".js") and name != "guide_page.js":  # which the guide's own page needs alone
+            for definition in re.findall(
+                r"^export ((?:async )?(?:function|class|const) \w+)", read_static(name).decode(), re.M
+            ):
+                assert f"\n{definition}" in source, f"{name}: {definition}"
     assert not re.search(r"^(import|export) ", source, re.MULTILINE)
     if node := shutil.which("node"):
         done = subprocess.run(

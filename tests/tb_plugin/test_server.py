@@ -12,7 +12,8 @@ from vit_attn.tb_plugin.blobs import decode_maps, encode_maps
 from vit_attn.tb_plugin.event_file import write_blobs
 from vit_attn.tb_plugin.inputs import QueriesKeys
 from vit_attn.tb_plugin.metadata import image_tag
-from vit_attn.tb_plugin.plugin import STATIC, AttentionLoader
+from vit_attn.tb_plugin.page_files import STATIC
+from vit_attn.tb_plugin.plugin import AttentionLoader
 from vit_attn.tb_plugin.queries_keys import encode_queries_keys
 
 STEPS = [0, *range(7, 7 * 24, 7)]

@@ -3,16 +3,16 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
-const { Maps } = await import(new URL("view.js", folder));
-const { DEFAULTS } = await import(new URL("state.js", folder));
-const { invitation, methodPhrase, sentenceOf, sentenceOfBoth } = await import(new URL("sentence.js", folder));
-const { LEAST_TIMES, colourAt, mapScale, probability } = await import(new URL("colour.js", folder));
-const { mostOf } = await import(new URL("compare.js", folder));
-const { scaleNote } = await import(new URL("notes.js", folder));
-const { ROOM, runLabels } = await import(new URL("names.js", folder));
-const { arrangement, neighbour } = await import(new URL("grid.js", folder));
-const { CHAPTERS, TERMS, termOf } = await import(new URL("terms.js", folder));
-const { methodGroups } = await import(new URL("methods.js", folder));
+const { Maps } = await import(new URL("maps/view.js", folder));
+const { DEFAULTS } = await import(new URL("data/state.js", folder));
+const { invitation, methodPhrase, sentenceOf, sentenceOfBoth } = await import(new URL("words/sentence.js", folder));
+const { LEAST_TIMES, colourAt, mapScale, probability } = await import(new URL("maps/colour.js", folder));
+const { mostOf } = await import(new URL("maps/compare.js", folder));
+const { scaleNote } = await import(new URL("parts/notes.js", folder));
+const { ROOM, runLabels } = await import(new URL("words/names.js", folder));
+const { arrangement, neighbour } = await import(new URL("parts/grid.js", folder));
+const { CHAPTERS, TERMS, termOf } = await import(new URL("words/terms.js", folder));
+const { methodGroups } = await import(new URL("maps/methods.js", folder));
 
 const LOGGED = [
   { name: "relevance", label: "relevance", reference: "", class_specific: true, has_query: true, rows: false },

@@ -4,9 +4,8 @@ import base64
 import html
 import json
 import os
-import re
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from vit_attn.tb_plugin.blobs import READABLE, VERSION, check_maps
 from vit_attn.tb_plugin.crc32c import masked_crc32c
 from vit_attn.tb_plugin.index import measures_of_run
 from vit_attn.tb_plugin.metadata import INDEX_TAG, PLUGIN_NAME, image_tag, name_of_tag, queries_keys_tag
-from vit_attn.tb_plugin.plugin import STATIC, read_static
+from vit_attn.tb_plugin.page_files import STYLES, bundle, read_static
 from vit_attn.tb_plugin.queries_keys import check_queries_keys
 
 HEADER = struct.Struct("<QI")
@@ -29,7 +28,6 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const page = new Page(document.body, new EmbeddedSource(data), new Store("vit_attn.exported", storage()));
 page.start();
 """
-IMPORT = re.compile(r'^import \{[^}]*\} from "\./(\w+\.js)";\n', re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ def _events(file: Path) -> Iterator[Event]:
 
 
 def _page(data: dict[str, Any]) -> str:
-    styles = "".join(read_static(name).decode() for name, kind in STATIC.items() if kind == "text/css")
+    styles = "".join(read_static(name).decode() for name in STYLES)
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # no tag can end the script
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -187,21 +185,5 @@ def _page(data: dict[str, Any]) -> str:
         f"<title>Attention: {html.escape(data['run'])}</title>\n"
         f"<style>\n{styles}</style></head><body>\n"
         f'<script type="application/json" id="data">{text}</script>\n'
-        f'<script type="module">\n{bundle()}</script></body></html>\n'
+        f'<script type="module">\n{bundle()}{ENTRY}</script></body></html>\n'
     )
-
-
-def bundle(read: Callable[[str], bytes] = read_static) -> str:
-    """Bundle the page's modules, each after those it imports, without imports, so that a file needs no server."""
-    done: dict[str, str] = {}
-
-    def add(name: str) -> None:
-        if name in done:
-            return
-        source = read(name).decode()
-        for imported in IMPORT.findall(source):
-            add(imported)
-        done[name] = re.sub(r"^export ", "", IMPORT.sub("", source), flags=re.MULTILINE)
-
-    add("index.js")
-    return "".join(done.values()) + ENTRY

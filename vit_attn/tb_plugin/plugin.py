@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from importlib.resources import files
 from typing import Any
 
 from tensorboard import errors, plugin_util
@@ -23,18 +22,10 @@ from vit_attn.tb_plugin.metadata import (
     queries_keys_tag,
     version_of,
 )
+from vit_attn.tb_plugin.page_files import STATIC, read_static
 from vit_attn.tb_plugin.parameters import number_of, range_of, text_of
 from vit_attn.tb_plugin.queries_keys import check_queries_keys
 
-STATIC_FOLDER = files("vit_attn.tb_plugin") / "static"
-SCRIPTS = tuple(sorted(each.name for each in STATIC_FOLDER.iterdir() if each.name.endswith(".js")))
-"""Modules of the page; listed once, so that no path is ever joined from a request."""
-STATIC = {name: "text/javascript" for name in SCRIPTS} | {
-    "style.css": "text/css",
-    "views.css": "text/css",
-    "guide.html": "text/html",
-}
-"""Explicit types, since Windows guesses others."""
 ALL_STEPS = 1_000_000
 """Steps requested of a time series: all that the reader kept."""
 
@@ -209,11 +200,6 @@ def _static(name: str, kind: str) -> Any:
         return Respond(request, read_static(name), kind)
 
     return serve
-
-
-def read_static(name: str) -> bytes:
-    """Read a file of the page; only names of ``STATIC``."""
-    return (STATIC_FOLDER / name).read_bytes()
 
 
 def _first(keys: list[Any]) -> list[Any]:

@@ -1,14 +1,17 @@
 // @ts-check
 /** Module that TensorBoard imports into the tab's frame. */
 
-import { h } from "./dom.js";
+import { h } from "./drawing/dom.js";
 import { Page } from "./page.js";
-import { ServerSource } from "./source.js";
-import { Store } from "./state.js";
+import { ServerSource } from "./data/source.js";
+import { Store } from "./data/state.js";
+
+/** The style sheets, in their order; ../page_files.py has the same. */
+const STYLES = ["base", "words", "parts", "pictures", "sheet", "narrow", "views"];
 
 /** Build the page; TensorBoard calls it. */
 export async function render() {
-  const styles = ["style.css", "views.css"].map((name) => h("link", { rel: "stylesheet", href: new URL(name, import.meta.url).href }));
+  const styles = STYLES.map((name) => h("link", { rel: "stylesheet", href: new URL(`css/${name}.css`, import.meta.url).href }));
   const styled = Promise.all(styles.map((style) => new Promise((resolve) => style.addEventListener("load", resolve))));
   document.head.append(...styles);
   document.documentElement.lang = "en";

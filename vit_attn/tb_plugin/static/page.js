@@ -1,23 +1,23 @@
 // @ts-check
 /** The page: it loads what a change of the state needs, and has its parts drawn. */
 
-import { Address } from "./address.js";
-import { Controls } from "./controls.js";
-import { h, setText } from "./dom.js";
-import { onKey } from "./keys.js";
-import { followWidth, takeFocus } from "./layout.js";
-import { Lead } from "./lead.js";
-import { loadImage, loadMaps, nearestStep } from "./loading.js";
-import { Notes } from "./notes.js";
-import { Sheet } from "./sheet.js";
-import { Stage } from "./stage.js";
-import { Strip } from "./strip.js";
-import { followTheme } from "./theme.js";
-import { Timeline } from "./timeline.js";
-import { Views } from "./views.js";
+import { Address } from "./data/address.js";
+import { Controls } from "./parts/controls.js";
+import { h, setText } from "./drawing/dom.js";
+import { onKey } from "./parts/keys.js";
+import { followWidth, takeFocus } from "./parts/layout.js";
+import { Lead } from "./parts/lead.js";
+import { loadImage, loadMaps, nearestStep } from "./data/loading.js";
+import { Notes } from "./parts/notes.js";
+import { Sheet } from "./parts/sheet.js";
+import { Stage } from "./parts/stage.js";
+import { Strip } from "./parts/strip.js";
+import { followTheme } from "./parts/theme.js";
+import { Timeline } from "./parts/timeline.js";
+import { Views } from "./views/views.js";
 
-/** @typedef {import("./state.js").Place} Place */
-/** @typedef {import("./view.js").Maps} Maps */
+/** @typedef {import("./data/state.js").Place} Place */
+/** @typedef {import("./maps/view.js").Maps} Maps */
 /** @typedef {{token: number} | {query: number, key: number} | null} Hover a token beside the query, or a cell of the matrix */
 
 const POLL_SECONDS = 10;
@@ -25,7 +25,7 @@ const MESSAGE_MS = 6000;
 const FOR_DATA = new Set(["run", "step", "image", "pin"]);
 
 export class Page {
-  /** @param {HTMLElement} root @param {import("./source.js").ServerSource | import("./source.js").EmbeddedSource} source @param {import("./state.js").Store} store */
+  /** @param {HTMLElement} root @param {import("./data/source.js").ServerSource | import("./data/source.js").EmbeddedSource} source @param {import("./data/state.js").Store} store */
   constructor(root, source, store) {
     this.source = source;
     this.store = store;
@@ -142,7 +142,7 @@ export class Page {
     this.quietly({ run: good.name, step });
   }
 
-  /** Change the state without telling its listeners. @param {Partial<import("./state.js").State>} change */
+  /** Change the state without telling its listeners. @param {Partial<import("./data/state.js").State>} change */
   quietly(change) {
     const listeners = this.store.listeners;
     this.store.listeners = [];

@@ -1,0 +1,247 @@
+// @ts-check
+/** The view of one image at one step, from its maps and the state. No DOM in here. */
+
+import { columnOf, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } from "./arithmetic.js";
+import { findSinks, measure } from "./measures.js";
+import { hasMethod, isByLayer, loggedMethod, targetRow } from "./methods.js";
+
+/** @typedef {import("./arithmetic.js").Layer} Layer */
+/** @typedef {import("../data/state.js").State} State */
+/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], ground_truth?: Record<string, number[]> | null, answer_region?: string | null, answer?: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./faithfulness.js").Measures, rows?: Record<string, (number | null)[]>, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number, queries_keys?: boolean} & import("./methods.js").Targets} About answer, verdict: of earlier versions; rows: maps of the pooled row by method; picture: hash of the pixels */
+/** @typedef {{images: number, layers: {heads: number[][], mean: number[]}[] | null}} Sinks tokens that are sinks, by layer and head, over that many images */
+/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, methods?: import("./methods.js").Method[], sinks?: Sinks, score_scale?: (number | null)[], judged?: {orders: number, images: number, methods: import("./faithfulness.js").Measures}, images: About[]}} Index */
+/** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
+
+/** Above this many tokens the matrix of a rollout is not computed: it costs N³ a layer. */
+export const MATRIX_TOKENS = 300;
+
+/** Maps of one image at one step, and what was computed from them. */
+export class Maps {
+  /**
+   * @param {{run: string, step: number, image: number}} place
+   * @param {Index} index
+   * @param {(Layer | null)[]} layers `null` where a layer is not loaded
+   * @param {Layer | null} relevance
+   */
+  constructor(place, index, layers, relevance) {
+    this.place = place;
+    this.index = index;
+    this.about = index.images[place.image];
+    this.layers = layers;
+    this.relevance = relevance;
+    const [rows, cols] = index.grid;
+    const [height, width] = this.about.size;
+    this.grid = { rows, cols, prefix: index.prefix.length, height, width };
+    this.whole = 0; // bytes of all layers
+    this.tokens = rows * cols + index.prefix.length;
+    /** @type {Map<string, any>} */
+    this.cache = new Map();
+  }
+
+  /** Whether every layer is here. */
+  get complete() {
+    return this.layers.every(Boolean);
+  }
+
+  /** Bytes that are held for it. */
+  get bytes() {
+    const stored = [...this.layers, this.relevance].map((layer) => (layer ? layer.codes.length + 4 * layer.peaks.length : 0));
+    const computed = [...this.cache.values()].flat().map((each) => each?.byteLength ?? 0);
+    return [...stored, ...computed].reduce((a, b) => a + b, 0);
+  }
+
+  /** @template T @param {string} name @param {string} key @param {() => T} compute @returns {T} the last result of a name is kept */
+  remember(name, key, compute) {
+    if (this.cache.get(`${name} key`) !== key) {
+      this.cache.set(name, compute());
+      this.cache.set(`${name} key`, key);
+    }
+    return this.cache.get(name);
+  }
+
+  /** Prefix tokens, rows and columns. */
+  get gridName() {
+    return [this.grid.prefix, this.grid.rows, this.grid.cols].join(" ");
+  }
+
+  /** A state as it can be shown here: the query at its place in the image, raw attention for a method that was not logged, the predicted class for another without a map. @param {State} state @returns {State} */
+  possible(state) {
+    const method = hasMethod(this.index, state.method) ? state.method : "raw";
+    const target = targetRow(this.index, this.about, method, state.target) > 0 ? state.target : "";
+    return { ...state, query: this.tokenAt(state.query, state.queryGrid), queryGrid: this.gridName, method, target };
+  }
+
+  /** The token at the place of one that was chosen in another grid of patches. @template {number | "pool"} T @param {T} token @param {string} gridName of that grid, or "" if it is this one @returns {T | number} */
+  tokenAt(token, gridName) {
+    const { prefix, rows, cols } = this.grid;
+    const [ofPrefix, ofRows, ofCols] = gridName.split(" ").map(Number);
+    if (typeof token !== "number" || !(ofCols > 0) || token < ofPrefix || token >= ofPrefix + ofRows * ofCols) return token;
+    const row = Math.floor(((Math.floor((token - ofPrefix) / ofCols) + 0.5) * rows) / ofRows);
+    const col = Math.floor(((((token - ofPrefix) % ofCols) + 0.5) * cols) / ofCols);
+    return prefix + row * cols + col;
+  }
+
+  /** Whether what a state shows was loaded. @param {State} state */
+  has(state) {
+    const { method } = this.possible(state);
+    return Boolean(loggedMethod(this.index, method) ?? (method === "relevance" ? this.relevance : this.layers[this.layerOf(state)]));
+  }
+
+  /** The layer of a state; the last one where another network was deeper. @param {State} state */
+  layerOf(state) {
+    const last = this.layers.length - 1;
+    return state.layer < 0 ? last : Math.min(state.layer, last);
+  }
+
+  /** The head or fusion of a state; only raw attention has single heads. @param {State} state */
+  headOf(state) {
+    const heads = this.index.heads[this.layerOf(state)];
+    if (typeof state.head !== "number") return state.head;
+    return state.method === "raw" && state.head < heads ? state.head : "mean";
+  }
+
+  /** Weights of the tokens in the state's query: one token, or what the network pools. @param {State} state */
+  weights(state) {
+    if (state.query === "pool") return Float32Array.from(this.about.pooled ?? this.index.pooled);
+    const weights = new Float32Array(this.tokens);
+    weights[state.query] = 1;
+    return weights;
+  }
+
+  /** Fused maps of all layers up to the state's, for rollout. @param {State} state */
+  fused(state) {
+    const fusion = this.headOf(state);
+    const all = this.remember("fused", String(fusion), () => this.layers.map((layer) => fuse(/** @type {Layer} */ (layer), fusion)));
+    return isByLayer(state.method) ? all.slice(0, this.layerOf(state) + 1) : all;
+  }
+
+  /** The map of the state's layer and head. @param {State} state */
+  matrixOfLayer(state) {
+    const layer = this.layerOf(state);
+    const head = this.headOf(state);
+    return this.remember("layer", `${layer} ${head}`, () => fuse(/** @type {Layer} */ (this.layers[layer]), head));
+  }
+
+  /** Why the state's method cannot be shown here, or nothing. @param {State} state */
+  obstacle(state) {
+    if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens, fewer than the one in which the query was chosen: choose another.`;
+    if (state.method === "relevance" && !this.relevance) return this.index.relevance ? "The relevance is not loaded." : "No relevance was logged for this step.";
+    if (state.target && state.query !== "pool") return `For ${state.target}, which is not the predicted class, the map of the pooled row was logged only. Choose the pooled row, or the predicted class.`;
+    const logged = loggedMethod(this.index, state.method);
+    if (logged && state.query !== "pool") return `${logged.label} was logged for the pooled row only${logged.has_query ? "" : ": the method has no query"}. Choose the pooled row, or another method.`;
+    if (state.method === "rollout" && !this.complete) return "Rollout needs all layers, and not all are loaded.";
+    if (state.method === "raw" && !this.layers[this.layerOf(state)]) return "This layer is not loaded.";
+    return "";
+  }
+
+  /** Why there is no matrix, or nothing. @param {State} state */
+  matrixObstacle(state) {
+    const label = loggedMethod(this.index, state.method)?.label ?? (state.target && `The map for ${state.target}`);
+    if (label) return `${label} was logged for the pooled row only, so it has no matrix.`;
+    return state.method === "rollout" && this.tokens > MATRIX_TOKENS ? `The rollout of all ${this.tokens} tokens at once is not computed; each one is, when you click it.` : "";
+  }
+
+  /** The N × N map behind the view; `null` where only a row was logged, or where it would take too long. @param {State} state */
+  matrix(state) {
+    if (this.matrixObstacle(state)) return null;
+    if (state.method === "relevance") return this.remember("relevance", "", () => fuse(/** @type {Layer} */ (this.relevance), 0));
+    if (state.method === "raw") return this.matrixOfLayer(state);
+    return this.remember("rolled", `${this.headOf(state)} ${this.layerOf(state)}`, () => rollMatrix(this.fused(state)));
+  }
+
+  /** A value for every token. @param {State} state */
+  values(state) {
+    const column = state.direction === "to" && state.query !== "pool";
+    const { pooled_relevance: pooled, rows, target_rows: others } = this.about;
+    if (state.target) return Float32Array.from(others?.[state.method][targetRow(this.index, this.about, state.method, state.target)] ?? [], (value) => value ?? NaN);
+    if (loggedMethod(this.index, state.method)) return Float32Array.from(rows?.[state.method] ?? [], (value) => value ?? NaN);
+    if (state.method === "relevance" && state.query === "pool" && pooled) return Float32Array.from(pooled);
+    if (state.method === "rollout") {
+      const fused = this.fused(state);
+      return column ? rollColumn(fused, Number(state.query)) : rollRow(fused, this.weights(state));
+    }
+    const matrix = /** @type {Float32Array} */ (this.matrix(state));
+    return column ? pickColumn(matrix, Number(state.query)) : mixRows(matrix, this.weights(state));
+  }
+
+  /** Patches that are sinks in the maps behind what is shown. @param {State} state @returns {number[]} */
+  sinks(state) {
+    const layers = this.index.sinks?.layers;
+    if (!layers || this.obstacle(state) || (state.method !== "raw" && !this.complete)) return [];
+    const key = `${state.method} ${this.layerOf(state)} ${this.headOf(state)} ${this.complete}`;
+    return this.remember("sinks", key, () => this.findSinks(layers, state));
+  }
+
+  /** @param {{heads: number[][], mean: number[]}[]} layers tokens that are sinks over the images @param {State} state */
+  findSinks(layers, state) {
+    const [last, head] = [isByLayer(state.method) ? this.layerOf(state) : layers.length - 1, this.headOf(state)];
+    const chosen = layers.slice(state.method === "raw" ? last : 0, last + 1);
+    const of = (/** @type {{heads: number[][], mean: number[]}} */ { heads, mean }) => (typeof head === "number" ? heads[head] : head === "mean" ? mean : heads.flat());
+    return findSinks(state.method === "raw" ? [this.matrixOfLayer(state)] : this.fused(state), this.grid.prefix, new Set(chosen.flatMap(of)));
+  }
+
+  /** Whether a token is a sink of a head, over the images that were logged. @param {number} layer @param {number} head @param {number} token */
+  isSink(layer, head, token) {
+    return Boolean(this.index.sinks?.layers?.[layer].heads[head].includes(token));
+  }
+
+  /** Values, and how much of them is hidden with prefix and sinks. @param {State} state @param {number[]} left patches to leave out, in a comparison those of the other side too @returns {Shown} */
+  show(state, left = this.sinks(state)) {
+    const values = this.values(state);
+    const sinks = this.sinks(state);
+    const hidden = new Set(state.hide ? [...Array(this.grid.prefix).keys(), ...left] : []);
+    const hiddenMass = [...hidden].reduce((mass, token) => mass + values[token], 0);
+    const max = values.reduce((most, value, token) => (value > most && !hidden.has(token) ? value : most), 0);
+    return { values, total: sum(values), hidden, hiddenMass, sinks, max };
+  }
+
+  /** A small map: the state's query in one head, patches only. @param {State} state @param {number} layer @param {number} head */
+  small(state, layer, head) {
+    const maps = /** @type {Layer} */ (this.layers[layer]);
+    if (state.query === "pool") return mixHead(maps, head, this.weights(state)).subarray(this.grid.prefix);
+    const pick = state.direction === "to" ? columnOf : rowOf;
+    return pick(maps, head, state.query).subarray(this.grid.prefix);
+  }
+
+  /** Measures of every head of the loaded layers. */
+  measures() {
+    return this.remember("measures", this.layers.map(Boolean).join(), () =>
+      this.layers.map((layer) => (layer ? Array.from({ length: layer.heads }, (_, head) => measure(layer, head, this.grid)) : [])),
+    );
+  }
+}
+
+/** B minus A, where both have the same tokens. @param {Shown} a @param {Shown} b @returns {Shown | null} */
+export function difference(a, b) {
+  if (a.values.length !== b.values.length) return null;
+  const values = b.values.map((value, token) => value - a.values[token]);
+  const hidden = new Set([...a.hidden, ...b.hidden]);
+  const max = values.reduce((most, value, token) => (hidden.has(token) ? most : Math.max(most, Math.abs(value))), 0);
+  return { values, total: sum(values), hidden, hiddenMass: 0, sinks: [], max };
+}
+
+/** Which rank a value has among others, 1 for the largest; of equal ones the range. @param {Float32Array} values @param {number} value @param {string} [what] they are of */
+export function rankOf(values, value, what = "") {
+  if (!Number.isFinite(value)) return "no rank";
+  const first = 1 + values.filter((each) => each > value).length;
+  const equal = values.filter((each) => each === value).length;
+  return `rank ${first}${equal > 1 ? `–${first + equal - 1} (equal)` : ""} of ${values.length}${what}`;
+}
+
+/** A token's name: CLS, R1, or a patch by row and column, counted from 1. @param {Index} index @param {number | "pool"} token */
+export function tokenName(index, token) {
+  if (token === "pool") return "pooled row";
+  if (token < index.prefix.length) return index.prefix[token];
+  const patch = token - index.prefix.length;
+  return `row ${Math.floor(patch / index.grid[1]) + 1}, column ${(patch % index.grid[1]) + 1}`;
+}
+
+/** An image's number, from 1, as it was logged: an exported file may hold some of them. @param {Index | undefined} index @param {number} image */
+export function imageNumber(index, image) {
+  return index?.images[image]?.number ?? image + 1;
+}
+
+/** @param {{place: {run: string, step: number, image: number}, index?: Index}} maps */
+export function placeName({ place, index }) {
+  return `${place.run}, step ${place.step.toLocaleString("en")}, image ${imageNumber(index, place.image)}`;
+}
