@@ -98,13 +98,13 @@ test("a corrupt layer after a corrupt stream leaves no error behind that nobody 
   assert.deepEqual(unhandled, []);
 });
 
-test("a logged weight may be as far from the exact one as the next level that its head has", () => {
+test("a logged weight is as near to the exact one as the levels that its head has", () => {
   const every = { heads: 1, tokens: 16, peaks: new Float32Array(16).fill(0.5), codes: Uint8Array.from({ length: 256 }, (_, i) => i) };
-  assert.ok(Math.abs(roundingOf(every, 0, 6, 4) - 0.5 * ((101 / 255) ** 2 - (100 / 255) ** 2)) < 1e-7);
+  assert.ok(Math.abs(roundingOf(every, 0, 6, 4) - 0.5 * ((101.5 / 255) ** 2 - (100 / 255) ** 2)) < 1e-7);
   const few = { ...every, codes: every.codes.map((code) => Math.round(Math.round((code * 12) / 255) * (255 / 12))) };
   const exact = 0.5 * (100 / 255) ** 2;
   const logged = rowOf(few, 0, 6)[4];
-  assert.ok(Math.abs(logged - exact) > 4 * roundingOf(every, 0, 6, 4));
+  assert.ok(Math.abs(logged - exact) > 3 * roundingOf(every, 0, 6, 4));
   assert.ok(Math.abs(logged - exact) < roundingOf(few, 0, 6, 4));
 });
 

@@ -77,7 +77,7 @@ export function rowOf(layer, head, query) {
 const WIDEST_GAP = 22;
 
 /**
- * How far a logged weight may be from the exact one: to the next level that its head has.
+ * How far a logged weight may be from the exact one: half of the way to the next level that its head has, and its code's rounding.
  * @param {Layer} layer
  * @param {number} head
  * @param {number} query
@@ -95,7 +95,7 @@ export function roundingOf({ tokens, peaks, codes }, head, query, key) {
   }
   const row = head * tokens + query;
   const code = codes[row * tokens + key] / 255;
-  return peaks[row] * ((code + gap / 255) ** 2 - code ** 2);
+  return peaks[row] * ((code + (gap / 2 + 1) / 255) ** 2 - code ** 2);
 }
 
 /**
