@@ -76,6 +76,14 @@ def test_no_number_is_read_from_a_row_that_a_kill_cut_off(tmp_path: Path):
         assert read_metrics(table.path) == complete[: max(0, content[:cut].count(b"\n") - 1)]
 
 
+def test_a_scalar_named_step_does_not_replace_the_step(tmp_path: Path):
+    table = MetricsTable(tmp_path / "metrics.csv")
+    for step in range(3):
+        table.add(step, {"step": 5.5, "loss": step})
+        table.flush()
+    assert read_metrics(table.path) == [{"step": step, "loss": step} for step in range(3)]
+
+
 def test_threads_lose_no_value(tmp_path: Path):
     table = MetricsTable(tmp_path / "metrics.csv")
     names = [f"thread_{i}" for i in range(4)]

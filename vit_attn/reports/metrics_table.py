@@ -38,10 +38,10 @@ class MetricsTable:
             self._write_all(self._read(first_step))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add values to a step; a value that the step has already is replaced."""
+        """Add values to a step; a value that the step has already is replaced, and a scalar named step is left out."""
         with self.lock:
             row = self.pending.setdefault(step, {})
-            row.update({name: _cell(value) for name, value in values.items()})
+            row.update({name: _cell(value) for name, value in values.items() if name != "step"})
 
     def flush(self) -> None:
         """Write what was added."""
