@@ -64,6 +64,26 @@ def test_a_resumed_run_drops_what_it_writes_again_and_a_row_that_a_kill_cut_off(
     assert read_metrics(path)[-2:] == [{"step": 3, "loss": 3, "accuracy": 0.5}, {"step": 4, "loss": 9}]
 
 
+def test_no_number_is_read_from_a_row_that_a_kill_cut_off(tmp_path: Path):
+    table = MetricsTable(tmp_path / "metrics.csv")
+    for step in range(3):
+        table.add(step, {"loss": step + 0.125, "précision": 12345})
+    table.flush()
+    content, complete = table.path.read_bytes(), read_metrics(table.path)
+    assert [row["loss"] for row in complete] == [0.125, 1.125, 2.125]
+    for cut in range(len(content)):
+        table.path.write_bytes(content[:cut])
+        assert read_metrics(table.path) == complete[: max(0, content[:cut].count(b"\n") - 1)]
+
+
+def test_a_scalar_named_step_does_not_replace_the_step(tmp_path: Path):
+    table = MetricsTable(tmp_path / "metrics.csv")
+    for step in range(3):
+        table.add(step, {"step": 5.5, "loss": step})
+        table.flush()
+    assert read_metrics(table.path) == [{"step": step, "loss": step} for step in range(3)]
+
+
 def test_threads_lose_no_value(tmp_path: Path):
     table = MetricsTable(tmp_path / "metrics.csv")
     names = [f"thread_{i}" for i in range(4)]

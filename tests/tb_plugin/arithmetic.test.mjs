@@ -4,7 +4,7 @@ import test from "node:test";
 import { deflateSync } from "node:zlib";
 
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
-const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("maps/arithmetic.js", folder));
+const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, roundingOf, rowOf, sum } = await import(new URL("maps/arithmetic.js", folder));
 const { findSinks, measure, sinkThreshold } = await import(new URL("maps/measures.js", folder));
 const { Maps, difference, placeName, rankOf, tokenName } = await import(new URL("maps/view.js", folder));
 const { LEAST, compare, obstacleTo } = await import(new URL("maps/compare.js", folder));
@@ -84,6 +84,28 @@ test("a stream of more or fewer codes than the header says, or that is none, is 
   const bytes = deflate(encode(layer(2, 4)));
   bytes[20 + 32] ^= 255;
   await assert.rejects(decodeLayers(bytes.buffer), /corrupt maps: .* after 0 of 32 codes/);
+});
+
+test("a corrupt layer after a corrupt stream leaves no error behind that nobody handles", async () => {
+  const unhandled = [];
+  const note = (error) => unhandled.push(error);
+  process.on("unhandledRejection", note);
+  const stream = deflate(encode(layer(2, 4)));
+  stream[20 + 32] ^= 255;
+  await assert.rejects(decodeLayers(new Uint8Array([...stream, ...new Uint8Array(20)]).buffer), /they begin with/);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  process.off("unhandledRejection", note);
+  assert.deepEqual(unhandled, []);
+});
+
+test("a logged weight is as near to the exact one as the levels that its head has", () => {
+  const every = { heads: 1, tokens: 16, peaks: new Float32Array(16).fill(0.5), codes: Uint8Array.from({ length: 256 }, (_, i) => i) };
+  assert.ok(Math.abs(roundingOf(every, 0, 6, 4) - 0.5 * ((101.5 / 255) ** 2 - (100 / 255) ** 2)) < 1e-7);
+  const few = { ...every, codes: every.codes.map((code) => Math.round(Math.round((code * 12) / 255) * (255 / 12))) };
+  const exact = 0.5 * (100 / 255) ** 2;
+  const logged = rowOf(few, 0, 6)[4];
+  assert.ok(Math.abs(logged - exact) > 3 * roundingOf(every, 0, 6, 4));
+  assert.ok(Math.abs(logged - exact) < roundingOf(few, 0, 6, 4));
 });
 
 test("rows, columns and mixtures agree with the fused matrix", () => {

@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from vit_attn.errors import UserError
-from vit_attn.tb_plugin.blobs import BYTES_BEYOND_CODES, HEADER, LENGTH, MAGIC, check_maps, decode_maps, encode_maps
+from vit_attn.tb_plugin.blobs import (
+    BYTES_BEYOND_CODES,
+    HEADER,
+    LENGTH,
+    MAGIC,
+    _quantise,
+    check_maps,
+    decode_maps,
+    encode_maps,
+)
 
 
 def rows(heads: int = 3, tokens: int = 17, sink: float = 6.0) -> np.ndarray:
@@ -42,6 +51,22 @@ def test_rows_of_zeros_stay_zero_and_rows_that_are_not_finite_are_unknown():
     assert (read[0, 1] == 0).all()
     assert np.isnan(read[0, 2]).all()
     assert np.isfinite(read[0, [0, 3, 4]]).all()
+
+
+@pytest.mark.parametrize("peak", [1e-37, 2e-39, 1e-41])
+def test_rows_whose_reciprocal_overflows_are_read_back(peak):
+    maps = rows(1, 5, 0)
+    maps[0, 1] = [0, peak, peak / 2, 0, peak / 4]
+    read = decode_maps(encode_maps(maps))
+    np.testing.assert_allclose(read[0, 1], maps[0, 1], rtol=0, atol=0.004 * peak)
+    assert np.abs(read - maps).max() <= 0.004
+
+
+@pytest.mark.parametrize("levels", [254, 200, 150, 100, 63, 12])
+def test_fewer_levels_add_their_own_error_to_that_of_the_code(levels):
+    values = np.linspace(0, 1, 300**2, dtype=np.float32).reshape(1, 300, 300)
+    error = np.abs((_quantise(np.sqrt(values), levels) / 255) ** 2 - values).max()
+    assert 0.5 / levels < error <= 1 / levels + 0.004
 
 
 def test_negative_maps_are_refused():

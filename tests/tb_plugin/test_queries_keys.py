@@ -31,6 +31,12 @@ def test_vectors_of_zeros_stay_zero_and_those_that_are_not_finite_are_unknown():
     assert np.isfinite(read[1:]).all()
 
 
+def test_vectors_whose_reciprocal_overflows_are_read_back():
+    queries = vectors() * np.float32(1e-39)
+    read, _ = decode_queries_keys(encode_queries_keys(queries, vectors(1)))
+    assert (np.abs(read - queries) / np.abs(queries).max(axis=-1, keepdims=True)).max() <= 0.004
+
+
 def test_queries_and_keys_of_other_shapes_are_refused():
     with pytest.raises(UserError, match="queries and keys must be of one shape"):
         encode_queries_keys(vectors(), vectors(heads=2))

@@ -11,7 +11,7 @@ const load = (name) => import(new URL(name, folder));
 const { decodeLink, encodeLink, followLink, missingOfLink, replaceLink } = await load("data/link.js");
 const { DEFAULTS } = await load("data/state.js");
 const { crc32, csvText, npyFloats, npyText, npzBytes } = await load("saving/numbers.js");
-const { byInfluence, decodeQueriesKeys, explainScore, softmax } = await load("maps/queries_keys.js");
+const { byInfluence, compareWeights, decodeQueriesKeys, explainScore, scoresOf, softmax } = await load("maps/queries_keys.js");
 const { HUES, blendOf, colouredHeads, headWithMost, patchesWon } = await load("maps/hues.js");
 const { bilinear } = await load("maps/smooth.js");
 const { knownMean, linePath, niceTicks } = await load("drawing/axes.js");
@@ -140,6 +140,37 @@ test("a score is explained as a direct computation gives it", () => {
   }
   assert.deepEqual(byInfluence(Float32Array.of(1, -3, 2)), [1, 2, 0]);
   near(softmax(Float64Array.of(1000, 1000))[0], 0.5);
+});
+
+test("a weight that rounding of large queries and keys changes is told from one with a mask", () => {
+  const [tokens, channels] = [65, 16];
+  let state = 1;
+  const random = () => { state = (state * 16807) % 2147483647; return state / 2147483647; };
+  const normal = () => Math.sqrt(-2 * Math.log(random())) * Math.cos(2 * Math.PI * random());
+  // one channel much larger than the others, which leaves the others few of the 8 bits
+  const vectors = (large) => Array.from({ length: tokens * channels }, (_, i) => normal() * (i % channels === large ? 10 : 1));
+  const [q, k, scale] = [vectors(3), vectors(5), 0.3];
+  const layer = decodeQueriesKeys(encodeVectors(1, tokens, channels, q, k));
+  const counts = { alike: 0, rounded: 0, other: 0 };
+  let masked = 0;
+  for (let query = 0; query < tokens; query++) {
+    const scores = Float64Array.from({ length: tokens }, (_, key) => scale * Array.from({ length: channels }, (_, c) => q[query * channels + c] * k[key * channels + c]).reduce((a, b) => a + b, 0));
+    const exact = softmax(scores);
+    const best = exact.indexOf(Math.max(...exact));
+    const hard = exact.map((_, key) => Number(key === best));
+    for (let key = 0; key < tokens; key++) {
+      const { weight, range } = explainScore(layer, 0, query, key, scale);
+      assert.ok(range[0] <= weight && weight <= range[1]);
+      counts[compareWeights(weight, range, exact[key], 0)]++;
+      if (key === best && exact[best] < 0.5) masked += Number(compareWeights(weight, range, hard[key], 0) === "other");
+    }
+  }
+  assert.ok(counts.rounded > 20, JSON.stringify(counts)); // which a fixed tolerance takes for a mask
+  assert.equal(counts.other, 0);
+  assert.ok(masked > 5);
+  assert.equal(compareWeights(0.3, [0.29, 0.31], 0.45, 0.01), "other");
+  assert.equal(compareWeights(0.3, [0.29, 0.31], 0.45, 0.15), "rounded"); // maps in few levels
+  assert.equal(compareWeights(0.3, [0.29, 0.31], 0.302, 0), "alike");
 });
 
 test("corrupt queries and keys are refused", () => {

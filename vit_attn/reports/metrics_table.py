@@ -38,10 +38,10 @@ class MetricsTable:
             self._write_all(self._read(first_step))
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        """Add values to a step; a value that the step has already is replaced."""
+        """Add values to a step; a value that the step has already is replaced, and a scalar named step is left out."""
         with self.lock:
             row = self.pending.setdefault(step, {})
-            row.update({name: _cell(value) for name, value in values.items()})
+            row.update({name: _cell(value) for name, value in values.items() if name != "step"})
 
     def flush(self) -> None:
         """Write what was added."""
@@ -76,8 +76,7 @@ class MetricsTable:
         """Read the complete rows by step, those before a step if one is given, and the columns."""
         if not self.path.is_file():
             return {}
-        content = self.path.read_text("utf-8", "replace")
-        reader = csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1]))
+        reader = _complete_rows(self.path)
         rows = {int(row["step"]): row for row in reader if _is_whole(row)}
         self.columns += [name for name in reader.fieldnames or () if name not in self.columns]
         return {step: row for step, row in rows.items() if first_step is None or step < first_step}
@@ -98,14 +97,18 @@ class MetricsTable:
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Read the rows of a table, without empty cells, in the order of their steps.
+    """Read the rows of a table, without empty cells, in the order of their steps; one that a kill cut off is left out.
 
     Args:
         path: The file.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if _is_whole(row)]
-    return [{name: float(cell) for name, cell in row.items() if cell} for row in rows]
+    return [{name: float(cell) for name, cell in row.items() if cell} for row in _complete_rows(path) if _is_whole(row)]
+
+
+def _complete_rows(path: Path) -> csv.DictReader:
+    """Open a table without what follows its last line break: a cell that was cut off still looks like a number."""
+    content = path.read_text("utf-8", "replace")
+    return csv.DictReader(io.StringIO(content[: content.rfind("\n") + 1]))
 
 
 def _is_whole(row: Mapping[str | None, str | None]) -> bool:

@@ -32,8 +32,8 @@ def encode_queries_keys(queries: Vectors, keys: Float[np.ndarray, "_ _ _"]) -> b
 def _encode(vectors: Vectors) -> bytes:
     largest = np.abs(vectors).max(axis=-1, keepdims=True).astype("<f4")
     known = np.isfinite(largest)
-    factor = np.divide(127, largest, out=np.zeros_like(largest), where=known & (largest > 0))
-    codes = np.rint(np.where(known, vectors, 0) * factor).astype(np.int8)
+    parts = np.divide(vectors, largest, out=np.zeros_like(vectors, np.float32), where=known & (largest > 0))
+    codes = np.rint(127 * parts).astype(np.int8)
     return np.where(known, largest, np.nan).astype("<f4").tobytes() + codes.tobytes()
 
 

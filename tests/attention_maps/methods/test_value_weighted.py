@@ -33,6 +33,13 @@ class GroupedAttention(nn.Module):
         return self.proj(mixed.transpose(1, 2).flatten(2))
 
 
+class GatedAttention(timm.layers.Attention):
+    """Attention with a gate on the heads' outputs."""
+
+    def __init__(self, dim: int, **options: object) -> None:
+        super().__init__(dim, gated=True, **options)
+
+
 def net_of(grouped: bool = False, pool: str = "token") -> VisionTransformer:
     torch.manual_seed(0)
     sizes = {"num_classes": 5, "embed_dim": WIDTH, "depth": 2, "num_heads": HEADS}
@@ -131,8 +138,15 @@ def test_an_ablated_or_changed_projection_is_read_from_the_network_itself():
     assert_close(find_method("value_weighted").rows(inputs), 2 * before)
 
 
-@pytest.mark.parametrize(("options", "found"), [({}, True), ({"attn_layer": "attn", "scale_attn_norm": True}, False)])
-def test_a_norm_before_the_projection_is_refused(options, found):
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({}, True),
+        ({"attn_layer": "attn", "scale_attn_norm": True}, False),
+        ({"attn_layer": GatedAttention}, False),
+    ],
+)
+def test_a_norm_or_a_gate_before_the_projection_is_refused(options, found):
     net = timm.create_model("vit_tiny_patch16_224", depth=1, **options)
     assert has_output_projections(net) == found
     assert (output_projection(net, "blocks.0.attn") is not None) == found

@@ -148,3 +148,11 @@ def test_what_is_written_stays_within_the_bytes_that_the_budget_counts(tmp_path)
         size = tab.write(tmp_path / str(megabytes), snapshot.on_host(), list(data.class_names))
         counted = tab.budget.total - tab.budget.left
         assert 0 < size <= counted < 1.5 * size
+
+
+def test_it_is_reported_that_a_budget_has_no_room_for_another_step(tmp_path):
+    snapshot, data = snapshot_of(net_of(), 1)
+    tab = AttentionTab(100)
+    tab.budget.left = 1000  # as of a run that is resumed after its last step
+    assert tab.write(tmp_path, snapshot.on_host(), list(data.class_names)) == 0
+    assert tab.reported == "To stay within 100 MB: no further step is written."

@@ -15,6 +15,8 @@ from vit_attn.errors import UserError
 
 PROJECTIONS = ("proj", "out_proj", "o_proj")
 """Names of the output projection in attention modules of ours and timm's, torchvision's, and some of Hugging Face's."""
+BEFORE_PROJECTION = ("norm", "sub_norm", "gate")
+"""Names of timm's modules that change the heads' outputs before the projection; in pools, a norm comes after it."""
 
 
 @in_float32
@@ -97,12 +99,13 @@ def output_projection(net: nn.Module, name: str) -> nn.Linear | None:
         name: Name of the attention module.
 
     Returns:
-        The layer; none if it has no known name, or if a norm comes before it.
+        The layer; none if it has no known name, or if a norm or a gate comes before it.
     """
     net = getattr(net, "_orig_mod", net)  # compiled
     module, parent = net.get_submodule(name), net.get_submodule(name.rpartition(".")[0])
-    norm = getattr(module, "norm", None)  # timm's scale_norm; in pools, it comes after the projection
-    if norm is not None and not isinstance(norm, nn.Identity) and "pool" not in type(module).__name__.lower():
+    is_pool = "pool" in type(module).__name__.lower()
+    between = [getattr(module, each, None) for each in BEFORE_PROJECTION if not (is_pool and each == "norm")]
+    if any(isinstance(each, nn.Module) and not isinstance(each, nn.Identity) for each in between):
         return None
     candidates = [getattr(module, each, None) for each in PROJECTIONS]
     candidates.append(getattr(getattr(parent, "output", None), "dense", None))  # Hugging Face's ViT

@@ -66,7 +66,7 @@ class AttentionTab:
                 break
         size = count * of_image + vectors * of_vectors
         granted = self.budget.grants(size, snapshot.always)
-        note = self._note(count, images, size, bits)
+        note = self._note(count, images, size, bits, granted)
         if not granted:
             return 0
         written = write_attention(
@@ -87,12 +87,14 @@ class AttentionTab:
         self.budget.give_back(size - written)
         return written
 
-    def _note(self, kept: int, images: int, size: int, bits: float) -> str:
+    def _note(self, kept: int, images: int, size: int, bits: float, granted: bool) -> str:
         """Describe what is left out, for the page; a change is also reported in the terminal."""
         parts = [f"at most {bits:g} bits a weight"] if bits < 8 else []
         parts += [f"{kept} of {images} images"] if kept < images else []
         if size > self.budget.total:
             parts = [f"no step fits: one takes {size / 1e6:.0f} MB"]
+        elif not granted and self.budget.left < size:
+            parts.append("no further step is written")
         elif self.budget.stride > 1:
             parts.append(f"from here on one of {self.budget.stride} logged steps")
         note = f"To stay within {self.budget.total / 1e6:g} MB: {', '.join(parts)}." if parts else ""

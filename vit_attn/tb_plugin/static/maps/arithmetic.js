@@ -35,9 +35,9 @@ export async function decodeLayers(buffer) {
     if (at > buffer.byteLength) throw new Error(`corrupt maps: ${buffer.byteLength} bytes instead of ${at}`);
     const copy = buffer.slice(peaks, codes); // aligned to four bytes
     const bytes = new Uint8Array(buffer, codes, at - codes);
-    layers.push({ heads, tokens, peaks: new Float32Array(copy), codes: deflated ? inflate(bytes, count) : bytes });
+    layers.push({ heads, tokens, peaks: new Float32Array(copy), bytes, deflated, count });
   }
-  return Promise.all(layers.map(async (layer) => ({ ...layer, codes: await layer.codes })));
+  return Promise.all(layers.map(async ({ heads, tokens, peaks, bytes, deflated, count }) => ({ heads, tokens, peaks, codes: deflated ? await inflate(bytes, count) : bytes })));
 }
 
 /** As many bytes from a deflated stream, and no more whatever it holds. @param {Uint8Array<ArrayBuffer>} bytes @param {number} count */
@@ -71,6 +71,31 @@ export function rowOf(layer, head, query) {
   const values = new Float32Array(tokens);
   for (let key = 0; key < tokens; key++) values[key] = peaks[row] * FRACTIONS[codes[row * tokens + key]];
   return values;
+}
+
+/** Codes between neighbouring levels of maps that were written in as few levels as the least bits a weight leave. */
+const WIDEST_GAP = 22;
+
+/**
+ * How far a logged weight may be from the exact one: half of the way to the next level that its head has, and its code's rounding.
+ * @param {Layer} layer
+ * @param {number} head
+ * @param {number} query
+ * @param {number} key
+ */
+export function roundingOf({ tokens, peaks, codes }, head, query, key) {
+  const found = new Uint8Array(256);
+  const size = tokens * tokens;
+  for (let i = head * size; i < (head + 1) * size; i++) found[codes[i]] = 1;
+  let gap = WIDEST_GAP;
+  for (let code = 0, last = -Infinity; code < 256; code++) {
+    if (!found[code]) continue;
+    gap = Math.min(gap, code - last);
+    last = code;
+  }
+  const row = head * tokens + query;
+  const code = codes[row * tokens + key] / 255;
+  return peaks[row] * ((code + (gap / 2 + 1) / 255) ** 2 - code ** 2);
 }
 
 /**

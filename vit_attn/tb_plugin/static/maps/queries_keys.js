@@ -2,7 +2,7 @@
 /** Queries and keys of one layer, from bytes, and the score of two tokens channel by channel. No DOM in here. */
 
 /** @typedef {{heads: number, tokens: number, channels: number, queries: Float32Array, keys: Float32Array}} QueriesKeys heads × tokens × channels */
-/** @typedef {{q: Float32Array, k: Float32Array, products: Float32Array, dot: number, score: number | null, weight: number | null}} Explained */
+/** @typedef {{q: Float32Array, k: Float32Array, products: Float32Array, dot: number, score: number | null, weight: number | null, range: [number, number] | null}} Explained range: of the weight, as queries and keys are rounded */
 
 const QK_HEADER = 16;
 const QK_VERSION = 1;
@@ -53,6 +53,32 @@ export function softmax(scores) {
   return powers.map((power) => power / total);
 }
 
+/** Standard deviations of a score's error within which its weight is said to be. */
+const DEVIATIONS = 4;
+
+/** Standard deviations of the errors of a query's scores: each channel is rounded to 1/127 of its vector's largest magnitude. @param {QueriesKeys} layer @param {number} head @param {number} query @param {number} scale */
+export function scoreErrors(layer, head, query, scale) {
+  const size = (/** @type {Float32Array} */ vector) => ({ length2: dotProduct(vector, vector), step2: (vector.reduce((a, b) => Math.max(a, Math.abs(b)), 0) / 127) ** 2 });
+  const q = size(vectorOf(layer, "queries", head, query));
+  return Float64Array.from({ length: layer.tokens }, (_, key) => {
+    const k = size(vectorOf(layer, "keys", head, key));
+    return Math.abs(scale) * Math.sqrt((q.length2 * k.step2 + k.length2 * q.step2) / 12);
+  });
+}
+
+/** Least and largest weight of a key by softmax of scores with such errors. @param {Float64Array} weights @param {Float64Array} errors @param {number} key @returns {[number, number]} */
+function weightRange(weights, errors, key) {
+  let [others, error] = [0, 0];
+  for (let i = 0; i < weights.length; i++) {
+    if (i === key) continue;
+    others += weights[i];
+    error += weights[i] * errors[i];
+  }
+  if (others === 0) return [weights[key], weights[key]];
+  const change = Math.exp(DEVIATIONS * (errors[key] + error / others));
+  return [weights[key] / (weights[key] + others * change), weights[key] / (weights[key] + others / change)];
+}
+
 /**
  * Query, key and their products, whose sum times the scale is the score; softmax over all keys makes the score a weight.
  * @param {QueriesKeys} layer
@@ -67,8 +93,22 @@ export function explainScore(layer, head, query, key, scale) {
   const k = vectorOf(layer, "keys", head, key);
   const products = q.map((value, channel) => value * k[channel]);
   const dot = dotProduct(q, k);
-  if (scale === null) return { q, k, products, dot, score: null, weight: null };
-  return { q, k, products, dot, score: scale * dot, weight: softmax(scoresOf(layer, head, query, scale))[key] };
+  if (scale === null) return { q, k, products, dot, score: null, weight: null, range: null };
+  const weights = softmax(scoresOf(layer, head, query, scale));
+  return { q, k, products, dot, score: scale * dot, weight: weights[key], range: weightRange(weights, scoreErrors(layer, head, query, scale), key) };
+}
+
+/**
+ * What a softmax and a logged weight that differ say of the score.
+ * @param {number} weight
+ * @param {[number, number]} range of the softmax, by the rounding of queries and keys
+ * @param {number} logged
+ * @param {number} rounding of the logged weight
+ * @returns {"alike" | "rounded" | "other"}
+ */
+export function compareWeights(weight, [least, most], logged, rounding) {
+  if (!(Math.abs(weight - logged) > Math.max(0.005, 0.1 * logged))) return "alike";
+  return logged + rounding >= least && logged - rounding <= most ? "rounded" : "other";
 }
 
 /** Channels by the size of their product, the largest first. @param {Float32Array} products */

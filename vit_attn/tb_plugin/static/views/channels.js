@@ -1,14 +1,14 @@
 // @ts-check
 /** Why a weight is high: query and key of two tokens channel by channel, their products, the score, and the weight. */
 
-import { rowOf } from "../maps/arithmetic.js";
+import { roundingOf, rowOf } from "../maps/arithmetic.js";
 import { niceTicks } from "../drawing/axes.js";
 import { format, mapScale } from "../maps/colour.js";
 import { h, segmented, setAttribute, setText, syncChildren } from "../drawing/dom.js";
 import { paintImage } from "../drawing/draw.js";
 import { PatchGrid } from "./patch_grid.js";
 import { Picker } from "./picker.js";
-import { byInfluence, decodeQueriesKeys, explainScore } from "../maps/queries_keys.js";
+import { byInfluence, compareWeights, decodeQueriesKeys, explainScore } from "../maps/queries_keys.js";
 import { svg } from "../drawing/svg.js";
 import { imageNumber, rankOf, tokenName } from "../maps/view.js";
 
@@ -95,7 +95,8 @@ export class Channels {
     const { here, state, pictures } = this.page;
     if (!here) return;
     const head = this.picker.chosenHead;
-    const weights = rowOf(/** @type {import("../maps/arithmetic.js").Layer} */ (here.layers[number]), head, this.query);
+    const maps = /** @type {import("../maps/arithmetic.js").Layer} */ (here.layers[number]);
+    const weights = rowOf(maps, head, this.query);
     const ranked = [...weights.keys()].sort((a, b) => weights[b] - weights[a]);
     const key = state.key === "most" || state.key >= here.tokens ? ranked[0] : state.key;
     this.fillKeys(ranked, weights, state.key === "most" || state.key >= here.tokens);
@@ -106,7 +107,7 @@ export class Channels {
     this.shown = { key };
     this.point(null);
     const explained = explainScore(layer, head, this.query, key, here.index.score_scale?.[number] ?? null);
-    setText(this.sum, this.sentence(explained, weights, key, here.index.score_scale?.[number] ?? null));
+    setText(this.sum, this.sentence(explained, weights, key, here.index.score_scale?.[number] ?? null, roundingOf(maps, head, this.query, key)));
     this.drawBars(explained, tokenName(here.index, this.query), tokenName(here.index, key));
   }
 
@@ -134,22 +135,24 @@ export class Channels {
     this.map.drawMarks(marks);
   }
 
-  /** @param {import("../maps/queries_keys.js").Explained} explained @param {Float32Array} weights @param {number} key @param {number | null} scale */
-  sentence({ dot, score, weight, products }, weights, key, scale) {
+  /** @param {import("../maps/queries_keys.js").Explained} explained @param {Float32Array} weights @param {number} key @param {number | null} scale @param {number} rounding of the logged weight */
+  sentence({ dot, score, weight, range, products }, weights, key, scale, rounding) {
     const { here } = this.page;
     if (!here) return "";
     const minus = (/** @type {number} */ value) => value.toPrecision(3).replace("-", "−");
     const best = byInfluence(products).slice(0, 3).map((channel) => `${channel + 1} (${minus(products[channel])})`).join(", ");
     const logged = `logged weight ${format(weights[key], true)}, ${rankOf(weights, weights[key])} keys`;
     const most = `Most comes from channel${products.length > 1 ? "s" : ""} ${best}.`;
-    if (scale === null || score === null || weight === null) return `${tokenName(here.index, this.query)} → ${tokenName(here.index, key)}: the ${products.length} products sum to ${minus(dot)}. This layer computes its score in another way than scale · q·k, so no weight follows from it; ${logged}. ${most}`;
-    return `${tokenName(here.index, this.query)} → ${tokenName(here.index, key)}: the ${products.length} products sum to ${minus(dot)}; × scale ${minus(scale)} = score ${minus(score)}; softmax over ${here.tokens} keys: ${format(weight, true)}; ${logged}. ${this.agreement(weight, weights[key])}${most}`;
+    if (scale === null || score === null || weight === null || range === null) return `${tokenName(here.index, this.query)} → ${tokenName(here.index, key)}: the ${products.length} products sum to ${minus(dot)}. This layer computes its score in another way than scale · q·k, so no weight follows from it; ${logged}. ${most}`;
+    return `${tokenName(here.index, this.query)} → ${tokenName(here.index, key)}: the ${products.length} products sum to ${minus(dot)}; × scale ${minus(scale)} = score ${minus(score)}; softmax over ${here.tokens} keys: ${format(weight, true)}; ${logged}. ${this.agreement(weight, range, weights[key], rounding)}${most}`;
   }
 
-  /** @param {number} weight @param {number} logged */
-  agreement(weight, logged) {
-    const far = Math.abs(weight - logged) > Math.max(0.005, 0.1 * logged);
-    return far ? "They differ by more than rounding to 8 bits: a mask or a bias is added to the score, and is not shown here. " : "";
+  /** @param {number} weight @param {[number, number]} range @param {number} logged @param {number} rounding */
+  agreement(weight, range, logged, rounding) {
+    const found = compareWeights(weight, range, logged, rounding);
+    if (found === "alike") return "";
+    if (found === "rounded") return `They differ by no more than rounding: with exact queries and keys the softmax may be ${format(range[0], true)} to ${format(range[1], true)}, and the logged weight is exact to ${format(rounding, true)}. `;
+    return "They differ by more than rounding: a mask or a bias is added to the score and is not shown here, or the weight is no softmax of it, as in hard attention. ";
   }
 
   /** @param {import("../maps/queries_keys.js").Explained} explained @param {string} query @param {string} key */
