@@ -36,7 +36,7 @@ def test_every_message_remains_whole_on_a_terminal(
     text = "\n".join(screen.lines()).replace("\n  ", " ")
     for message in ("network    vit_attn_tiny", "epoch 1/3: loss ", "epoch 3/3: loss ", "attention: logging took "):
         assert sum(line.startswith(message) for line in text.splitlines()) == 1, text
-    assert "drawing included\n" in text
+    assert "some of it beside the training\n" in text
     assert "v_num" not in text or bar != "ours"
     for gone in ("Total FLOPs", "Modules in train mode", "Epoch 1/2", "Tip:", "Seed set", "MulticlassAccuracy"):
         assert bar != "ours" or gone not in text

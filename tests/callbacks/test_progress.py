@@ -41,12 +41,18 @@ def test_a_number_on_the_device_is_read_once_and_the_version_of_the_logger_is_no
             return 0.5
 
     value, bar = Value(), EpochProgressBar()
-    trainer = trainer_with(progress_bar_metrics={"val/accuracy": value, "v_num": 3})
+    trainer = trainer_with(progress_bar_metrics={"val/accuracy": value, "v_num": 3}, sanity_checking=False)
     for _ in range(5):
         assert bar.get_metrics(trainer, MODULE) == {}
     assert value.reads == 1
     assert list(bar._numbers) == ["val/accuracy"]
     assert NUMBERS["minutes left"](62.0) == "1.0 h left"
+
+
+def test_the_accuracy_of_the_sanity_check_is_not_shown():
+    bar = EpochProgressBar()
+    assert bar.get_metrics(trainer_with(progress_bar_metrics={"val/accuracy": 0.1}, sanity_checking=True), MODULE) == {}
+    assert bar._numbers == {}
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(200, "epoch 3/200"), (-1, "epoch 3"), (None, "epoch 3")])

@@ -81,6 +81,12 @@ def test_operations_are_those_of_a_forward_pass_and_twice_that_for_the_backward(
     assert count_flops(small_vit(), torch.randn(3, 3, 32, 32)).training == 3 * forward
 
 
+def test_an_attention_pool_whose_query_is_a_view_of_a_parameter_is_counted():
+    flops = count_flops(small_vit(global_pool="map"), torch.randn(1, 3, 32, 32))
+    assert flops.forward > forward_flops()["patches"]
+    assert flops.training == 3 * flops.forward
+
+
 def test_frozen_parts_have_no_backward():
     net, parts = small_vit(), forward_flops()
     forward = parts["patches"] + parts["blocks"] + parts["head"]

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import UserError
+from vit_attn.reports.epoch_log import format_seconds
 from vit_attn.training.throughput import wait_for_device
 
 P = ParamSpec("P")
@@ -142,7 +143,10 @@ class AttentionCallback(L.Callback):
     def finish(self) -> None:
         """Wait until all steps are written, and report the time that logging took."""
         if self.background.finish():
-            rank_zero_info(f"{self.meter.name}: logging took {self.meter.fraction:.1%} of the time, drawing included")
+            seconds = format_seconds(self.meter.spent)
+            rank_zero_info(
+                f"{self.meter.name}: logging took {seconds}, drawing included, some of it beside the training"
+            )
 
 
 def progress_of(trainer: L.Trainer) -> float:

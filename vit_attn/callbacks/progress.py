@@ -43,7 +43,9 @@ class EpochProgressBar(RichProgressBar):
         return [_LineColumn(self)]
 
     def get_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
-        """Keep the numbers for the line; Lightning's own column gets none."""
+        """Keep the numbers for the line; Lightning's own column gets none, and the sanity check gives none."""
+        if trainer.sanity_checking:
+            return {}
         metrics = trainer.progress_bar_metrics
         for name in NUMBERS:
             value = metrics.get(name)

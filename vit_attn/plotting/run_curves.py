@@ -17,8 +17,9 @@ STEP_COLOUR, TRAIN_COLOUR, VAL_COLOUR = "#b8cfe0", "#56b4e9", "#d55e00"
 def draw_run(rows: Sequence[Row], title: str, dpi: int = 150) -> Picture:
     """Draw loss and accuracy in training and validation, and the learning rate.
 
-    The line of the validation is thin and lies on the wide one of the training, so that both are seen where they
-    coincide. The legend has the last value of each line, and the best of the validation.
+    The mean of an epoch stands at its middle, since it is not of the network at the end, which is validated. The line
+    of the validation is thin and lies on the wide one of the training, so that both are seen where they coincide. The
+    legend has the last value of each line, and the best of the validation.
 
     Args:
         rows: Scalars by tag, with ``step``, as :func:`vit_attn.reports.metrics_table.read_metrics` gives them.
@@ -42,7 +43,8 @@ def _draw_metric(panel: Axes, rows: Sequence[Row], name: str, best: Callable[[np
     steps, values = _series(rows, f"train/{name}")
     panel.plot(steps, values, color=STEP_COLOUR, linewidth=0.8, label=f"train, single steps{_last(values)}")
     steps, values = _series(rows, f"vit_epoch/train_{name}")
-    panel.plot(steps, values, color=TRAIN_COLOUR, linewidth=4, label=f"train, mean of an epoch{_last(values)}")
+    middles = (steps + np.concatenate([[0.0], steps])[:-1]) / 2  # of the epochs that end at these steps
+    panel.plot(middles, values, color=TRAIN_COLOUR, linewidth=4, label=f"train, mean of an epoch{_last(values)}")
     steps, values = _series(rows, f"val/{name}")
     found = f", best {best(values):.4g}" if len(values) else ""
     label = f"validation{_last(values)}{found}"

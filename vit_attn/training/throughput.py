@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from lightning.fabric.utilities.throughput import _CUDA_FLOPS, get_available_flops
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -183,11 +184,14 @@ def count_flops(net: nn.Module, images: Float[Tensor, "B ..."]) -> FlopCount:
         images: Normalised images, (B, C, height, width).
     """
     counter = FlopCounterMode(display=False)
+    # The counter hooks on every input that requires a gradient, and fails on a view that has none, such as the expanded
+    # query of an attention pool: hence parameters that are detached.
+    detached = {name: each.detach() for name, each in net.named_parameters()}
     training = [module for module in net.modules() if module.training]
     net.eval()
     try:
         with torch.no_grad(), torch.compiler.set_stance("force_eager"), sdpa_kernel(SDPBackend.MATH), counter:
-            net(images[:1].detach())
+            functional_call(net, detached, (images[:1].detach(),))
     finally:
         for module in training:
             module.training = True

@@ -26,7 +26,7 @@ export class Enlarged {
     const names = { entropy: "entropy", distance: "distance", sink: "largest fraction" };
     const list = this.measures.flatMap(({ name, text }) => [h("dt", {}, names[name], helpButton(name)), text]);
     this.element = h("section", { class: "enlarged", "aria-label": "Chosen head", hidden: true },
-      ...this.figures.map(({ element }) => element), h("div", { class: "about" }, this.title, this.sentence, h("dl", {}, ...list), h("p", { class: "actions" }, this.back, close)));
+      ...this.figures.map(({ element }) => element), h("div", { class: "about" }, this.title, this.sentence, h("p", { class: "detail" }, "Of the whole head, means over all queries of this image:"), h("dl", {}, ...list), h("p", { class: "actions" }, this.back, close)));
   }
 
   /** @param {string} before method that was shown */

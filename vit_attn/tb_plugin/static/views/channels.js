@@ -59,6 +59,7 @@ export class Channels {
     }
     if (this.query < 0) return "What this network pools is a mix of tokens: click a patch, whose query is then explained.";
     if (!here.layers[here.layerOf(state)]) return "This layer is not loaded: load all layers above.";
+    if (this.layer && !(this.layer.queries.some(Boolean) && this.layer.keys.some(Boolean))) return "This layer computes its score in another way than from a product of query and key, as additive attention does: no channel says why a weight is high.";
     return this.problem;
   }
 
@@ -74,7 +75,7 @@ export class Channels {
     const ready = !obstacle && this.layer;
     this.content.hidden = !ready;
     this.key.disabled = !ready;
-    setText(this.text, obstacle || (this.layer ? "The score of a query and a key is the sum of their products, channel by channel, times a scale; softmax over all keys makes it a weight. Channels with a long bar in the third row are why the weight is high or low." : "Loading …"));
+    setText(this.text, obstacle || (!this.layer ? "Loading …" : here.index.score_scale?.[layer] == null ? "This layer computes its score in another way than scale · q·k: the bars show query and key, and explain no weight." : "The score of a query and a key is the sum of their products, channel by channel, times a scale; softmax over all keys makes it a weight. Channels with a long bar in the third row are why the weight is high or low."));
     if (ready && this.layer) this.show(this.layer, layer);
   }
 
