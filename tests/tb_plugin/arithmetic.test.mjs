@@ -4,7 +4,8 @@ import test from "node:test";
 import { deflateSync } from "node:zlib";
 
 const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
-const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, roundingOf, rowOf, sum } = await import(new URL("maps/arithmetic.js", folder));
+const { columnOf, decodeLayers, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } = await import(new URL("maps/arithmetic.js", folder));
+const { roundingOf } = await import(new URL("maps/queries_keys.js", folder));
 const { findSinks, measure, sinkThreshold } = await import(new URL("maps/measures.js", folder));
 const { Maps, difference, placeName, rankOf, tokenName } = await import(new URL("maps/view.js", folder));
 const { LEAST, compare, obstacleTo } = await import(new URL("maps/compare.js", folder));

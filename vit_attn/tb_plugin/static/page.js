@@ -2,6 +2,7 @@
 /** The page: it loads what a change of the state needs, and has its parts drawn. */
 
 import { Address } from "./data/address.js";
+import { Alert, Toast } from "./parts/alert.js";
 import { Controls } from "./parts/controls.js";
 import { h, setText } from "./drawing/dom.js";
 import { onKey } from "./parts/keys.js";
@@ -21,7 +22,6 @@ import { Views } from "./views/views.js";
 /** @typedef {{token: number} | {query: number, key: number} | null} Hover a token beside the query, or a cell of the matrix */
 
 const POLL_SECONDS = 10;
-const MESSAGE_MS = 6000;
 const FOR_DATA = new Set(["run", "step", "image", "pin"]);
 
 export class Page {
@@ -43,7 +43,6 @@ export class Page {
     /** @type {Hover} */
     this.hover = null;
     this.generation = 0;
-    this.quiet = 0;
     this.unreachable = false;
     this.everything = false; // whether all layers are loaded, however many bytes they are
     this.build(root);
@@ -69,12 +68,11 @@ export class Page {
     this.notes = new Notes(this);
     /** What is drawn of the maps, from top to bottom. @type {{element: HTMLElement, draw: () => void}[]} */
     this.views = [this.strip, this.timeline, this.stage, this.research, this.sheet, this.notes];
-    this.alertText = h("span");
-    this.alert = h("div", { class: "alert", role: "alert", hidden: true }, this.alertText, h("button", { type: "button", onclick: () => this.retry() }, "Try again"));
+    this.alert = new Alert(() => this.retry());
     this.empty = h("p", { class: "empty", hidden: true });
     this.parts = h("div", { class: "parts", hidden: true }, ...this.views.map(({ element }) => element));
-    this.message = h("p", { class: "toast", role: "status" });
-    const main = h("main", { tabindex: -1 }, this.alert, this.address.notice, this.lead.element, this.empty, this.parts, this.message);
+    this.toast = new Toast();
+    const main = h("main", { tabindex: -1 }, this.alert.element, this.address.notice, this.lead.element, this.empty, this.parts, this.toast.element);
     root.replaceChildren(h("div", { class: "app" }, this.controls.element, main));
     root.addEventListener("keydown", (event) => onKey(this, event));
     new ResizeObserver(() => requestAnimationFrame(() => this.resized())).observe(main);
@@ -201,8 +199,7 @@ export class Page {
   /** @param {string} problem @param {boolean} [outdated] whether the view is not that of the state */
   report(problem, outdated = false) {
     this.parts?.classList.toggle("outdated", outdated);
-    if (this.alertText) setText(this.alertText, problem);
-    if (this.alert) this.alert.hidden = !problem;
+    this.alert?.say(problem);
   }
 
   /** Make a token the query. @param {number | "pool"} query @param {Maps | null} [maps] those in which it was chosen */
@@ -218,9 +215,7 @@ export class Page {
 
   /** Say, and show for some seconds, what changed besides what was clicked. @param {string} text */
   say(text) {
-    clearTimeout(this.quiet);
-    if (this.message) setText(this.message, text);
-    this.quiet = setTimeout(() => this.message && setText(this.message, ""), MESSAGE_MS);
+    this.toast?.say(text);
   }
 
   resized() {
@@ -230,7 +225,7 @@ export class Page {
   }
 
   draw() {
-    const nothing = !this.runs.length && this.alert?.hidden;
+    const nothing = !this.runs.length && !this.alert?.shown;
     if (this.empty) {
       this.empty.hidden = !nothing;
       setText(this.empty, nothing ? "No attention was logged yet. Train with `vit-attn fit`, or write with vit_attn.tb_plugin.summary.write_attention; the page checks again every ten seconds." : "");

@@ -73,31 +73,6 @@ export function rowOf(layer, head, query) {
   return values;
 }
 
-/** Codes between neighbouring levels of maps that were written in as few levels as the least bits a weight leave. */
-const WIDEST_GAP = 22;
-
-/**
- * How far a logged weight may be from the exact one: half of the way to the next level that its head has, and its code's rounding.
- * @param {Layer} layer
- * @param {number} head
- * @param {number} query
- * @param {number} key
- */
-export function roundingOf({ tokens, peaks, codes }, head, query, key) {
-  const found = new Uint8Array(256);
-  const size = tokens * tokens;
-  for (let i = head * size; i < (head + 1) * size; i++) found[codes[i]] = 1;
-  let gap = WIDEST_GAP;
-  for (let code = 0, last = -Infinity; code < 256; code++) {
-    if (!found[code]) continue;
-    gap = Math.min(gap, code - last);
-    last = code;
-  }
-  const row = head * tokens + query;
-  const code = codes[row * tokens + key] / 255;
-  return peaks[row] * ((code + (gap / 2 + 1) / 255) ** 2 - code ** 2);
-}
-
 /**
  * Attention to a key in one head: a column of its map.
  * @param {Layer} layer

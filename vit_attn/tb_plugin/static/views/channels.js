@@ -1,14 +1,14 @@
 // @ts-check
 /** Why a weight is high: query and key of two tokens channel by channel, their products, the score, and the weight. */
 
-import { roundingOf, rowOf } from "../maps/arithmetic.js";
+import { rowOf } from "../maps/arithmetic.js";
 import { niceTicks } from "../drawing/axes.js";
 import { format, mapScale } from "../maps/colour.js";
 import { h, segmented, setAttribute, setText, syncChildren } from "../drawing/dom.js";
 import { paintImage } from "../drawing/draw.js";
 import { PatchGrid } from "./patch_grid.js";
 import { Picker } from "./picker.js";
-import { byInfluence, compareWeights, decodeQueriesKeys, explainScore } from "../maps/queries_keys.js";
+import { byInfluence, compareWeights, decodeQueriesKeys, explainScore, roundingOf } from "../maps/queries_keys.js";
 import { svg } from "../drawing/svg.js";
 import { imageNumber, rankOf, tokenName } from "../maps/view.js";
 
