@@ -117,7 +117,7 @@ def test_a_network_that_is_sharded_trains_resumes_and_is_drawn_as_a_whole_one(pi
         for state in ("state_dict", "optimizer_states"):
             assert_close(found[state], whole[state], rtol=0, atol=2e-6)
     tags = [EventAccumulator(str(run_of(runs, name))).Reload().Tags() for name in ("one", "two")]
-    drawn = [{tag for tag in each["scalars"] + each["images"] if tag.startswith("attention")} for each in tags]
+    drawn = [{tag for tag in each["scalars"] + each["images"] if tag.startswith("vit_attention")} for each in tags]
     assert drawn[0] == drawn[1]
     assert len(drawn[0]) > 5
 

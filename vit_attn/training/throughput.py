@@ -186,7 +186,8 @@ def count_flops(net: nn.Module, images: Float[Tensor, "B ..."]) -> FlopCount:
     counter = FlopCounterMode(display=False)
     # The counter hooks on every input that requires a gradient, and fails on a view that has none, such as the expanded
     # query of an attention pool: hence parameters that are detached.
-    detached = {name: each.detach() for name, each in net.named_parameters()}
+    # Those of a sharded network stay, since its own forward gathers them.
+    detached = {name: each.detach() for name, each in net.named_parameters() if not hasattr(each, "to_local")}
     training = [module for module in net.modules() if module.training]
     net.eval()
     try:

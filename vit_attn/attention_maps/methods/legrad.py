@@ -88,8 +88,10 @@ def _check_logits_of_tokens(net: Any, recording: Recording, tokens: list[Tensor]
 
 
 def has_readable_layers(net: nn.Module) -> bool:
-    """Test a network for the parts that turn each layer's tokens into logits."""
-    return all(hasattr(net, name) for name in NEEDED)
+    """Test a network for the parts that turn each layer's tokens into logits, whole on this device."""
+    if not all(hasattr(net, name) for name in NEEDED):
+        return False
+    return not any(hasattr(each, "to_local") for each in net.parameters())  # shards are gathered in its forward alone
 
 
 @attribution_method(
