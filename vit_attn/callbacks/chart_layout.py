@@ -5,14 +5,14 @@ import lightning as L
 from vit_attn.callbacks.attention_callback import tensorboard_writers
 from vit_attn.callbacks.attention_logger.scalars import UNITS
 from vit_attn.callbacks.learning_rates import RATE
-from vit_attn.callbacks.tags import ATTENTION, EPOCH, LEARNING_RATE, THROUGHPUT
+from vit_attn.callbacks.tags import ATTENTION, LEARNING_RATE, THROUGHPUT
 
 Layout = dict[str, dict[str, list[str]]]
 
 TRAINING: Layout = {
     "training": {
-        "loss": [f"{EPOCH}/train_loss", "val/loss"],
-        "accuracy": [f"{EPOCH}/train_accuracy", "val/accuracy"],
+        "loss": ["train/loss", "val/loss"],
+        "accuracy": ["train/accuracy", "val/accuracy"],
         "learning rate": [RATE, rf"{LEARNING_RATE}/.*"],
         "fraction of the time": [rf"{THROUGHPUT}/(input|logging|validation|checkpoint)_fraction"],
     }

@@ -15,6 +15,7 @@ from vit_attn.callbacks.attention_logger.figures import add_picture
 from vit_attn.callbacks.pixels import pictures_of, pixels_of
 from vit_attn.callbacks.trainer_state import is_trial
 from vit_attn.data_protocol import ProbeData
+from vit_attn.files import whole_file
 from vit_attn.plotting.gallery import draw_gallery
 
 SHOWN = 12
@@ -68,7 +69,8 @@ class TrainingBatch(L.Callback):
         picture = draw_gallery(pictures_of(pixels), captions, heading)
         for writer in writers:
             add_picture(writer, "train/batch", picture, 0)
-        Image.fromarray(picture).save(Path(writers[0].log_dir, FILE_NAME), optimize=True)
+        with whole_file(Path(writers[0].log_dir, FILE_NAME), "figure") as file:
+            Image.fromarray(picture).save(file, "PNG", compress_level=1)
 
 
 def target_caption(target: Tensor, class_names: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
         *([] if throughput is None else _speed(throughput)),
         f"checkpoint: {_best_file(checkpoint)}",
     ]
-    if checkpoint.keeps_last and checkpoint.last_path.is_file():
+    if checkpoint.keeps_last and checkpoint.last_path.is_file() and checkpoint.best_model_path:  # else it stands there
         lines.append(f"last state: {_with_step(checkpoint.last_path)}")
     if changes := _patches(trainer):
         lines.append(f"patches: {changes}")
