@@ -119,6 +119,14 @@ def test_the_index_says_what_is_there(tmp_path):
     np.testing.assert_allclose(decode_maps(blobs[image_tag(0)][-1])[0], relevance[0])
 
 
+def test_an_image_of_unknown_class_is_neither_right_nor_wrong_and_has_its_name(tmp_path):
+    images = dataclasses.replace(IMAGES, labels=[-1, 1], names=["a.jpg", "b.jpg"])
+    write_attention(tmp_path, 0, images, CHANCES, MAPS, TOKENS)
+    first, second = json.loads(written(tmp_path)[INDEX_TAG][0])["images"]
+    assert [first[key] for key in ("label", "right", "name")] == [None, None, "a.jpg"]
+    assert [second[key] for key in ("label", "name")] == ["dog", "b.jpg"]
+
+
 def test_a_pool_by_attention_has_a_row_for_each_image(tmp_path):
     rows = np.stack([np.eye(5, dtype=np.float32)[i] for i in (1, 2)])
     write_attention(tmp_path, 0, IMAGES, CHANCES, MAPS, Tokens((2, 2), 1, rows))

@@ -70,15 +70,18 @@ def _image(
 ) -> dict[str, Any]:
     best = np.argsort(-chances, kind="stable")[:TOP_CLASSES]
     truth = None if images.ground_truth is None else images.ground_truth[number]
+    unlabelled = images.labels[number] < 0
     image: dict[str, Any] = {
-        "label": images.class_names[images.labels[number]],
+        "label": None if unlabelled else images.class_names[images.labels[number]],
         "top": [[images.class_names[i], _number(float(chances[i]))] for i in best],
-        "right": int(best[0]) == images.labels[number],
+        "right": None if unlabelled else int(best[0]) == images.labels[number],
         "size": list(images.pixels.shape[1:3]),
         "picture": _hash(images.pixels[number]),
         "ground_truth": None if truth is None else {name: list(patches) for name, patches in truth.items()},
         "answer_region": None if images.answers is None else images.answers[number],
     }
+    if images.names is not None:
+        image["name"] = images.names[number]
     if rows := {each.name: each.rows[number] for each in methods if each.rows is not None}:
         image["rows"] = {name: _significant_row(row) for name, row in rows.items()}
     if images.targets is not None:

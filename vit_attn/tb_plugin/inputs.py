@@ -19,12 +19,13 @@ class TabImages:
 
     Args:
         pixels: Pixels before normalisation; height and width may differ.
-        labels: Class of each.
+        labels: Class of each; -1 where it is unknown.
         class_names: Names of the classes by index.
         ground_truth: Known regions of each image, by name, such as ``{"object": [12, 13], "context": [40]}``; patches
             are numbered row by row from 0.
         answers: Name of the region of each image that tells its class.
         targets: Classes that class-specific maps are for: the same number for each image, the predicted class first.
+        names: Name of each, such as that of its file.
     """
 
     pixels: UInt8[np.ndarray, "B height width 3"]
@@ -33,6 +34,7 @@ class TabImages:
     ground_truth: Sequence[Mapping[str, Sequence[int]]] | None = None
     answers: Sequence[str] | None = None
     targets: Sequence[Sequence[int]] | None = None
+    names: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
