@@ -79,14 +79,15 @@ def test_scripted_networks_run_unseen(watching):
 
 
 @EACH_WAY
-def test_attention_that_is_not_fused_says_how_to_load_it(watching):
+def test_attention_that_is_not_seen_says_how_to_load_it(watching):
     net = ViTForImageClassification._from_config(ViTConfig(**HUGGING_FACE), attn_implementation="eager").eval()
+    net.vit.layers[0].attention.forward = lambda x, *_, **__: (x, None)
     with torch.no_grad(), pytest.raises(UserError, match=r'load .* attn_implementation="sdpa", it has .eager.'):
         with watching(net):
             net(IMAGES)
     net = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=26, embed_dim=24, num_heads=2)
     for block in net.eval().blocks:
-        block.attn.fused_attn = False
+        block.attn.fused_attn, block.attn.forward = False, lambda x, *_, **__: x
     with torch.no_grad(), pytest.raises(UserError, match="set fused_attn = True") as error, watching(net):
         net(IMAGES)
     assert len(str(error.value)) < 400

@@ -210,7 +210,7 @@ def test_tokens_layers_and_heads_that_do_not_exist_are_named():
 
 def test_attention_that_cannot_be_seen_is_an_error_not_a_cut_without_effect():
     net = built("timm vit")
-    net.blocks[1].attn.fused_attn = False
+    net.blocks[1].attn.forward = lambda x, **_: x.exp()
     with pytest.raises(UserError, match=r"blocks\.1\.attn"), knockout(net, edges(17, [0], [1])):
         logits(net)
 

@@ -16,7 +16,7 @@ WORKSPACE = 2**18
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """Inputs of one fused attention call, over ``M`` queries and ``N`` keys."""
+    """Inputs of one attention call, over ``M`` queries and ``N`` keys."""
 
     q: Float[Tensor, "B H M Dh"]
     k: Float[Tensor, "B H N Dh"]
@@ -30,10 +30,14 @@ class AttentionCall:
     """The output in the network's graph, if gradients are recorded."""
     zero_rows: Bool[Tensor, "B H M 1"] | None = None
     """Queries with zero output, ablated or without a key; their weights are zeros and do not sum to 1."""
+    given: Float[Tensor, "B H M N"] | None = None
+    """Weights that the network computed itself; queries and keys are then zeros."""
 
     def weights(self) -> Float[Tensor, "B H M N"]:
         """Attention weight of each key (column) for each query (row), in float32 whatever the network's dtype."""
         with exact(), torch.no_grad():
+            if self.given is not None:
+                return _in_float32(self.given)
             scores = self._scores()
             # on a CPU fresh memory costs as much as the softmax
             weights = torch.softmax(scores, dim=-1, out=scores if scores.device.type == "cpu" else None)
@@ -45,7 +49,7 @@ class AttentionCall:
         """Mean over heads of ``rows @ weights``, in float32, a few images and heads at a time."""
         mixed = rows.new_zeros(*rows.shape[:2], self.k.shape[2])
         rows = rows.unsqueeze(1) / self.q.shape[1]
-        divides_rows = self.q.device.type == "cpu" and not self.hard and self.zero_rows is None
+        divides_rows = self.q.device.type == "cpu" and not self.hard and self.zero_rows is self.given is None
         with exact(), torch.no_grad():
             for images, heads in self.parts(by_head=True):
                 part, chosen = self.part(images, heads), rows[images]
@@ -90,6 +94,7 @@ class AttentionCall:
             mask=select(self.mask, True),
             output=select(self.output, True),
             zero_rows=select(self.zero_rows, True),
+            given=select(self.given, True),
         )
 
     def on_host(self) -> "AttentionCall":
@@ -101,8 +106,8 @@ class AttentionCall:
             own = x[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in x.stride())]  # before broadcasting
             return own.cpu().expand(x.shape)
 
-        q, k, v, mask, zero_rows = map(copy, (self.q, self.k, self.v, self.mask, self.zero_rows))
-        return replace(self, q=q, k=k, v=v, mask=mask, output=None, zero_rows=zero_rows)
+        q, k, v, mask, zero_rows, given = map(copy, (self.q, self.k, self.v, self.mask, self.zero_rows, self.given))
+        return replace(self, q=q, k=k, v=v, mask=mask, output=None, zero_rows=zero_rows, given=given)
 
     def parts(self, by_head: bool = False) -> Iterator[tuple[slice, slice]]:
         """Split the call into (images, heads) whose weights fit the workspace; by default all heads stay together.
@@ -117,3 +122,11 @@ class AttentionCall:
         for start in range(0, batch, images):
             for head in range(0, heads, step):
                 yield slice(start, start + images), slice(head, head + step)
+
+
+def _in_float32(weights: Float[Tensor, "B H M N"]) -> Float[Tensor, "B H M N"]:
+    """Copy weights in float32; those of 16 bits, whose rows only sum to about 1, are divided by the sum."""
+    copied = weights.to(torch.float32, copy=True)
+    if torch.finfo(weights.dtype).bits > 16:
+        return copied
+    return copied.div_(copied.sum(dim=-1, keepdim=True).clamp_min_(torch.finfo(torch.float32).tiny))

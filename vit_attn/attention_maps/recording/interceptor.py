@@ -1,16 +1,16 @@
 """Interception of a network's attention calls, each with the name of the module that made it.
 
-Networks call fused attention, which never forms its weights. A ``TorchFunctionMode``, entered while an intercepted
-network runs, sees those calls, and hooks on its modules tell which module makes them. Only the thread and asyncio task
-that intercept are affected: elsewhere the hooks do nothing. The network is not changed: no flag, no patched module, and
-nothing is left behind.
+Networks call fused attention, which never forms its weights, or a softmax and a product. A ``TorchFunctionMode``,
+entered while an intercepted network runs, sees those calls, and hooks on its modules tell which module makes them. Only
+the thread and asyncio task that intercept are affected: elsewhere the hooks do nothing. The network is not changed: no
+flag, no patched module, and nothing is left behind.
 """
 
 import contextlib
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
@@ -45,7 +45,8 @@ class SDPAInterceptor:
     :meth:`on_forward_end` and :meth:`on_attention_outside_forward`.
 
     Args:
-        net: A network whose attention modules call ``scaled_dot_product_attention``, or are ``nn.MultiheadAttention``.
+        net: A network whose attention modules call ``scaled_dot_product_attention``, are ``nn.MultiheadAttention``, or
+            multiply the values with the softmax of their scores.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -58,6 +59,7 @@ class SDPAInterceptor:
         self.is_attached = self.running = self.was_called = False
         self.module_stack: list[str] = []
         self.called_modules: list[str] = []
+        self.changed_weights: dict[str, str] = {}
         self.images = torch.empty(0)
         self.outer_error: BaseException | None = None
         self.error: BaseException | None = None
@@ -108,7 +110,8 @@ class SDPAInterceptor:
         self.images = _find_images(self.net, inputs, keywords)
         check_batch(self.images)
         check_parameters(self.net)
-        self.module_stack, self.called_modules, self.outer_error = [], [], sys.exception()
+        self.module_stack, self.called_modules, self.changed_weights = [], [], {}
+        self.outer_error = sys.exception()
         self.was_called = True
         self.on_forward_start(self.images)
         _mode().add(self)
@@ -132,6 +135,16 @@ class SDPAInterceptor:
             raise UserError(
                 f"attention modules that attend more than once a forward are no layers with a number: {some_of(twice)}"
             )
+
+    def check_weights_used(self, names: Iterable[str]) -> None:
+        """Check that these modules multiplied the values with what their softmax gave.
+
+        Raises:
+            UserError: If one changed its weights in between.
+        """
+        for name in names:
+            if name in self.changed_weights:
+                raise UserError(self.changed_weights[name])
 
     def unseen_message(self, names: list[str]) -> str:
         """Compose the error about attention modules whose call was not seen."""
@@ -199,6 +212,7 @@ def _leave_attention(module: nn.Module, _inputs: Any, _output: Any) -> None:
     for interceptor in _attached_here():
         if module in interceptor.module_names and interceptor.module_stack:
             interceptor.module_stack.pop()
+            _mode().leave_module()
 
 
 def _register_network(net: nn.Module) -> Callable[[], object]:

@@ -83,7 +83,8 @@ class AttentionIntervention(SDPAInterceptor):
             )
 
     def on_forward_end(self, images: Tensor, output: Any) -> None:
-        """Refuse a forward in which a chosen layer was not seen, or layers came in another order."""
+        """Refuse a forward in which a chosen layer was not seen as a whole, or layers came in another order."""
+        self.check_weights_used(self.targets)
         if unseen := sorted(self.targets - set(self.called_modules)):
             raise UserError(f"nothing was cut: {self.unseen_message(unseen)}")
         self.check_called_once()

@@ -75,7 +75,8 @@ class _AttentionRecorder(SDPAInterceptor):
         mask = None if mask is None else mask.expand(*rows, k.shape[2])
         zero_rows = None if zero_rows is None else zero_rows.expand(*rows, 1)
         kept = output if self.recording.gradients else None
-        self.calls.append((name, AttentionCall(q, k, v, mask, call.scale, call.hard, kept, zero_rows)))
+        given = None if call.given is None else call.given.detach()
+        self.calls.append((name, AttentionCall(q, k, v, mask, call.scale, call.hard, kept, zero_rows, given)))
         return output
 
     def _check_gradients(self, name: str, output: Tensor) -> None:
@@ -106,6 +107,7 @@ class _AttentionRecorder(SDPAInterceptor):
             )
 
     def on_forward_end(self, images: Tensor, output: Any) -> None:
+        self.check_weights_used(self.module_names.values())
         seen = [name for name, _ in self.calls]
         if "" in seen:
             modules = some_of(list(self.module_names.values()))

@@ -28,6 +28,7 @@ class SDPACall:
         hard: Whether each query attends to its best key alone.
         removed_edges: True, broadcastable to (B, H, M, N), on the edges that are knocked out.
         zero_rows: True, (B, H, M, 1), for queries whose output is zero.
+        given: Weights (B, H, M, N), if the network computes them itself; then queries and keys are zeros.
     """
 
     q: Tensor
@@ -38,6 +39,7 @@ class SDPACall:
     hard: bool
     removed_edges: Tensor | None = None
     zero_rows: Tensor | None = None
+    given: Tensor | None = None
 
     def mask_out(self, edges: Tensor) -> None:
         """Remove edges, in addition to those already removed."""
@@ -121,9 +123,7 @@ def bind_call(  # noqa: PLR0913  the arguments of torch's scaled_dot_product_att
     """
     q, k, v = (short_names.get(name, given) for name, given in (("q", query), ("k", key), ("v", value)))
     if dropout_p:
-        raise UserError(
-            f"attention dropout is on (p={dropout_p}){where}, so no map would be what was used: call net.eval()"
-        )
+        raise UserError(dropout_message(dropout_p, where))
     shapes = [tuple(each.shape) for each in (q, k, v)]
     if any(len(shape) != 4 for shape in shapes):
         raise UserError(f"attention of (images, heads, tokens, channels) was expected, got {shapes[0]}{where}")
@@ -137,3 +137,8 @@ def bind_call(  # noqa: PLR0913  the arguments of torch's scaled_dot_product_att
         q, k, v = (each.to(kernel_dtype(each)) for each in (q, k, v))
         attn_mask = None if attn_mask is None else attn_mask.to(kernel_dtype(attn_mask))
     return SDPACall(q, k, v, attn_mask, q.shape[-1] ** -0.5 if scale is None else scale, hard)
+
+
+def dropout_message(p: float, where: str) -> str:
+    """Compose the error about attention weights that are dropped at random."""
+    return f"attention dropout is on (p={p}){where}, so no map would be what was used: call net.eval()"

@@ -1,5 +1,6 @@
 """Torch function mode that passes each attention call of a thread to the interceptors of the running networks."""
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +10,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vit_attn.attention_maps.recording.sdpa_call import SDPA_ARGUMENTS, SDPACall, bind_call
+from vit_attn.attention_maps.recording.softmax_call import (
+    FollowedSoftmax,
+    SoftmaxCall,
+    is_softmax_of_rows,
+    softmax_input,
+)
 from vit_attn.errors import UserError
 from vit_attn.model.attention import hard_attention
 
@@ -22,6 +29,10 @@ class CallObserver(Protocol):
 
     called_modules: list[str]
     """Names of the modules that attended in this forward, in order."""
+    changed_weights: dict[str, str]
+    """Errors about weights that were changed after their softmax, by the module that did it."""
+    images: Tensor
+    """Images of this forward."""
 
     @property
     def current_module(self) -> str:
@@ -43,6 +54,7 @@ class SDPAMode(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.observers: list[CallObserver] = []
+        self.softmaxes: list[tuple[FollowedSoftmax, Observed]] = []
 
     def add(self, observer: CallObserver) -> None:
         """Start observing; the mode is entered with the first observer."""
@@ -56,6 +68,7 @@ class SDPAMode(TorchFunctionMode):
         if observer in self.observers:
             self.observers.remove(observer)
             if not self.observers:
+                self.softmaxes = []
                 self.__exit__(None, None, None)
 
     def __torch_function__(
@@ -68,17 +81,44 @@ class SDPAMode(TorchFunctionMode):
             return self._attend(call, lambda: func(*args, **kwargs))
         if func is F.multi_head_attention_forward:
             return self._multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
+        if is_softmax_of_rows(func, args, kwargs) and (observed := [each for each in self._observed() if each[1]]):
+            return self._softmax(observed, func, args, kwargs)
+        for softmax, _ in self.softmaxes:
+            return softmax.call_function(func, args, kwargs)
         return func(*args, **kwargs)
 
+    def leave_module(self) -> None:
+        """Stop following the weights of the attention module that ends, and tell the observers what became of them."""
+        for softmax, observed in self.softmaxes:
+            if message := softmax.check_used():
+                for observer, name in observed:
+                    observer.changed_weights[name] = message
+        self.softmaxes = []
+
     def _attend(self, call: SDPACall, original: Callable[[], Tensor] | None = None) -> Tensor:
-        observers: Sequence[tuple[CallObserver, str]] = [(each, each.current_module) for each in self.observers]
-        for observer, name in observers:
-            observer.called_modules.append(name)
-            observer.before_attention(name, call)
-        output = call.compute(original)
-        for observer, name in observers:
-            output = observer.after_attention(name, call, output)
-        return output
+        observed = self._observed()
+        _before_attention(call, observed)
+        return _after_attention(call, call.compute(original), observed)
+
+    def _softmax(
+        self, observed: "Observed", func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """Compute the softmax of an attention that is written out, and follow its weights."""
+        scores = softmax_input(args, kwargs)
+        shape = _by_head(scores.shape, observed[0][0].images.shape[0])
+        if shape is None:
+            return func(*args, **kwargs)
+        rest, options = args[1:], {name: value for name, value in kwargs.items() if name != "input"}
+        call = SoftmaxCall(shape, scores)
+        _before_attention(call, observed)
+        weights = call.softmax(scores, lambda changed: func(changed, *rest, **options))
+        self.leave_module()  # no softmax before this one is that of the module's attention
+        attended = functools.partial(_after_attention, observed=observed)
+        self.softmaxes = [(FollowedSoftmax(call, self._location(), attended, [(weights, False)]), observed)]
+        return weights
+
+    def _observed(self) -> "Observed":
+        return [(each, each.current_module) for each in self.observers]
 
     def _location(self) -> str:
         name = self.observers[-1].current_module
@@ -97,6 +137,29 @@ class SDPAMode(TorchFunctionMode):
             weights = call.weights()
             weights = weights.mean(dim=1) if arguments.get("average_attn_weights", True) else weights
         return F.linear(mixed, arguments["out_proj_weight"], arguments["out_proj_bias"]), weights
+
+
+Observed = Sequence[tuple[CallObserver, str]]
+"""Observers, each with the name of the module that attends."""
+
+
+def _before_attention(call: SDPACall, observed: Observed) -> None:
+    for observer, name in observed:
+        observer.called_modules.append(name)
+        observer.before_attention(name, call)
+
+
+def _after_attention(call: SDPACall, output: Tensor, observed: Observed) -> Tensor:
+    for observer, name in observed:
+        output = observer.after_attention(name, call, output)
+    return output
+
+
+def _by_head(shape: Sequence[int], images: int) -> tuple[int, ...] | None:
+    """Get images, heads, queries and keys of scores, whose first axis may be of images and heads; None if it is not."""
+    if len(shape) == 4:
+        return tuple(shape)
+    return (images, shape[0] // images, *shape[1:]) if len(shape) == 3 and shape[0] % images == 0 else None
 
 
 def _check_multi_head(arguments: dict[str, Any]) -> None:

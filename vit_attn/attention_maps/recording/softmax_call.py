@@ -1,0 +1,193 @@
+"""Attention that a network writes out: a softmax of scores, and the product of its result with the values.
+
+Fused attention is one call. Here the tensor that the softmax gives is followed to the product, by identity: through
+dropout in evaluation, casts, copies and reshaping. So what is multiplied with the values is what the softmax gave, or
+the attention is refused, since no map would be what was used.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vit_attn.attention_maps.recording.sdpa_call import SDPACall, dropout_message
+from vit_attn.attention_maps.recording.weighted_sum import weighted_sum
+from vit_attn.errors import UserError
+
+SOFTMAXES = frozenset({torch.softmax, torch.special.softmax, Tensor.softmax, F.softmax})
+DROPOUTS = frozenset({torch.dropout, F.dropout})
+RESHAPING = frozenset({Tensor.view, Tensor.reshape, torch.reshape, Tensor.unflatten, torch.unflatten})
+UNCHANGING = frozenset(
+    {
+        *(Tensor.to, Tensor.type, Tensor.type_as, Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16),
+        *(Tensor.contiguous, Tensor.clone, torch.clone, *DROPOUTS, *RESHAPING, Tensor.flatten, torch.flatten),
+        *(Tensor.squeeze, torch.squeeze, Tensor.unsqueeze, torch.unsqueeze),
+    }
+)
+"""Functions that change no weight, as long as rows and columns stay the last two axes."""
+EXCHANGING = frozenset({Tensor.transpose, torch.transpose, Tensor.swapaxes})
+TRANSPOSED: Any = Tensor.mT
+IN_PLACE = frozenset({"__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__setitem__"})
+
+
+class SoftmaxCall(SDPACall):
+    """Attention call whose weights the network computes itself; queries and keys are zeros that only tell the shape.
+
+    Args:
+        shape: Images, heads, queries and keys.
+        like: Tensor of the same dtype and device.
+    """
+
+    def __init__(self, shape: Sequence[int], like: Tensor) -> None:
+        batch, heads, queries, keys = self.shape = tuple(shape)
+        zero = torch.zeros((), dtype=like.dtype, device=like.device)
+        q, k = (zero.expand(batch, heads, tokens, 1) for tokens in (queries, keys))
+        super().__init__(q, k, k, None, 1.0, False)
+
+    def softmax(self, scores: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Compute the weights, 0 on removed edges and for zeroed queries, in the shape of the scores."""
+        if self.removed_edges is not None:
+            by_head, removed = scores.reshape(self.shape), self.removed_edges.expand(self.shape)
+            empty = (removed | (by_head == -torch.inf)).all(dim=-1, keepdim=True)
+            scores = torch.where(empty, 0.0, by_head.masked_fill(removed, -torch.inf)).reshape(scores.shape)
+            self.zero_out(empty)
+        weights = compute(scores)
+        if self.zero_rows is not None:
+            weights = weights.reshape(self.shape).masked_fill(self.zero_rows, 0.0).reshape(weights.shape)
+        self.given = weights.reshape(self.shape)
+        return weights
+
+
+@dataclass
+class FollowedSoftmax:
+    """Weights of one softmax, from there to the end of the module that computes them.
+
+    Args:
+        call: The attention call.
+        where: The calling module, for messages, such as `` in blocks.0.attn``.
+        attended: Called with the call and its output (B, H, M, Dv), once the values are known; returns the output that
+            the network goes on with.
+        forms: The weights as they are passed on, each with whether rows and columns are exchanged.
+    """
+
+    call: SoftmaxCall
+    where: str
+    attended: Callable[[SoftmaxCall, Tensor], Tensor]
+    forms: list[tuple[Tensor, bool]]
+    change: str = ""
+    """The function that the weights were given to last, if it is none of those that are followed."""
+    is_multiplied: bool = False
+    merged: list[Tensor] = field(default_factory=list)
+    """The output, as long as it is not known how images and heads share its first axis."""
+
+    def call_function(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Call a function of the module, and follow the weights if they are among its arguments."""
+        operands = [*args, *kwargs.values()][func is torch.einsum :]
+        operands = [part for each in operands for part in (each if isinstance(each, (list, tuple)) else [each])]
+        forms = [self._form(each) for each in operands]
+        if self.merged and operands and operands[0] is self.merged[-1]:
+            return self._split_heads(func, args, kwargs)
+        if not operands or all(form is None for form in forms):
+            return func(*args, **kwargs)
+        if func in DROPOUTS:
+            self._check_dropout(args, kwargs)
+        if product := weighted_sum(func, args, operands, forms):
+            if self.is_multiplied:
+                raise UserError(f"attention{self.where} multiplies its weights twice, so neither product is all of it")
+            self.is_multiplied = True
+            self.call.v = product.values_by_head(*self.call.shape[:2])
+            rows = product.rows_last(func(*args, **kwargs))
+            mixed = self.attended(self.call, rows.reshape(*self.call.shape[:2], *rows.shape[-2:]))
+            output = product.as_asked(mixed.reshape(rows.shape))
+            self.merged = [output] if len(product.lead) == 1 and 1 not in self.call.shape[:2] else []
+            return output
+        name = getattr(func, "__name__", "")
+        if self._form(kwargs.get("out", operands[0])) is not None and _writes_in_place(name, kwargs):
+            raise UserError(self.changed_message(name))
+        result = func(*args, **kwargs)
+        self._follow(func, args, kwargs, result)
+        return result
+
+    def check_used(self) -> str:
+        """Compose the error about weights that were not multiplied with values as they are; "" if they were."""
+        if self.merged:
+            return (
+                f"attention{self.where} has one axis for images and heads, in an order that is not seen: record one "
+                "image at a time"
+            )
+        return "" if self.is_multiplied else self.changed_message(self.change)
+
+    def changed_message(self, how: str) -> str:
+        """Compose the error about weights that are changed."""
+        by = f" (by {how})" if how else ""
+        return (
+            f"attention{self.where} changes its weights between the softmax and the product with the values{by}, so "
+            "the softmax is not what was used: record a network that neither mixes heads nor rescales weights there"
+        )
+
+    def _form(self, argument: Any) -> bool | None:
+        """Tell whether an argument is the weights (False) or the weights transposed (True); None if it is neither."""
+        return next((transposed for tensor, transposed in self.forms if tensor is argument), None)
+
+    def _follow(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], result: Any) -> None:
+        """Keep the result if it is the weights in another form."""
+        if not isinstance(result, Tensor):
+            return
+        form = self._form(args[0]) if args else None
+        exchanged = func == TRANSPOSED.__get__ or (func in EXCHANGING and _exchanged(args, kwargs) == [-2, -1])
+        if form is not None and (exchanged or func in UNCHANGING):
+            form = form is not exchanged
+            if result.shape[-2:] == (self.call.shape[:1:-1] if form else self.call.shape[2:]):
+                self.forms.append((result, form))
+                return
+        self.change = getattr(func, "__name__", "")
+
+    def _split_heads(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """Follow the output to where its first axis is split: images come first, or the order stays unknown."""
+        result, images_and_heads = func(*args, **kwargs), self.call.shape[:2]
+        if func in RESHAPING and len(self.merged) == 1 and result.shape[:2] == images_and_heads:
+            self.merged.append(result)
+            if images_and_heads[0] != images_and_heads[1]:
+                self.merged = []
+        elif len(self.merged) == 2:
+            is_permuted = func in (Tensor.permute, torch.permute) and _first(args[1:], kwargs) == 0
+            if is_permuted or (func in EXCHANGING and -args[0].ndim not in _exchanged(args, kwargs)):
+                self.merged = []
+        return result
+
+    def _check_dropout(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        p = args[1] if len(args) > 1 else kwargs.get("p", 0.5)
+        if p and (args[2] if len(args) > 2 else kwargs.get("training", kwargs.get("train", True))):
+            raise UserError(dropout_message(p, self.where))
+
+
+def is_softmax_of_rows(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> bool:
+    """Tell whether a function is a softmax over the last axis of three or more, as that of scores is."""
+    if func not in SOFTMAXES:
+        return False
+    scores, dim = softmax_input(args, kwargs), args[1] if len(args) > 1 else kwargs.get("dim")
+    return isinstance(scores, Tensor) and scores.ndim >= 3 and dim in (-1, scores.ndim - 1)
+
+
+def softmax_input(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Get the first argument of a softmax."""
+    return args[0] if args else kwargs.get("input")
+
+
+def _writes_in_place(name: str, kwargs: dict[str, Any]) -> bool:
+    return name in IN_PLACE or (name.endswith("_") and not name.endswith("__")) or kwargs.get("out") is not None
+
+
+def _exchanged(args: Sequence[Any], kwargs: dict[str, Any]) -> list[int]:
+    """Axes that a transposition exchanges, counted from the last."""
+    axes = [*args[1:], *(kwargs[name] for name in kwargs if name != "input")]
+    return sorted(axis - args[0].ndim if axis >= 0 else axis for axis in axes)
+
+
+def _first(axes: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """First of the axes of a permutation."""
+    listed = axes[0] if axes and isinstance(axes[0], (list, tuple)) else axes or kwargs.get("dims", [None])
+    return listed[0]
