@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import timm
@@ -69,6 +69,33 @@ SMALLEST = {
 """Smallest network of timm's other modules with attention; of the rest the first is built, on the meta device."""
 POOLS = ("avgmax", "max", "map", "prr", "")
 """Poolings that few or none of the registered networks of timm's plain transformer have."""
+WRITTEN_OUT = (
+    "vit_tiny_patch16_224",
+    "vit_base_patch16_siglip_224",
+    "deit_tiny_distilled_patch16_224",
+    "deit3_small_patch16_224",
+    "beit_base_patch16_224",
+    "eva02_tiny_patch14_224",
+    "vit_small_patch16_dinov3",
+    "vit_relpos_small_patch16_224",
+    "naflexvit_base_patch16_map",
+)
+"""Networks of timm that are built once more with ``fused_attn=False``."""
+EAGER = (
+    "BeitForImageClassification",
+    "CLIPVisionModel",
+    "Data2VecVisionForImageClassification",
+    "DeiTForImageClassificationWithTeacher",
+    "Dinov2ForImageClassification",
+    "Dinov2WithRegistersForImageClassification",
+    "DINOv3ViTModel",
+    "IJepaForImageClassification",
+    "PixioModel",
+    "SiglipVisionModel",
+    "SwinForImageClassification",
+    "ViTForImageClassification",
+)
+"""Classes of transformers that are built once more with ``attn_implementation="eager"``."""
 BESIDE = (
     "ViTForMaskedImageModeling",
     "ViTMAEForPreTraining",
@@ -134,6 +161,7 @@ def of_timm() -> Iterator[Candidate]:
         names = timm.list_models(module=module)
         if module in PLAIN:
             yield from (tiny_timm(module, name, **PLAIN[module]) for name in names)
+            yield from (without_fused_attention(tiny_timm(module, name)) for name in names if name in WRITTEN_OUT)
         elif module in TOO_LARGE:
             yield Candidate("timm", module, names[0], lambda unfused=False, module=module: _refuse(TOO_LARGE[module]))
         elif module in SMALLEST:
@@ -150,6 +178,19 @@ def of_timm() -> Iterator[Candidate]:
             yield tiny_timm(
                 "vision_transformer", "vit_tiny_patch16_224", label, global_pool=pool, class_token=class_token
             )
+
+
+def without_fused_attention(candidate: Candidate) -> Candidate:
+    """Build the same network with attention as a softmax and a product."""
+
+    def build(unfused: bool = False) -> nn.Module:
+        net = candidate.build()
+        attentions: Any = [module for module in net.modules() if hasattr(module, "fused_attn")]
+        for module in attentions:
+            module.fused_attn = False
+        return net
+
+    return replace(candidate, name=f"{candidate.name} (fused_attn=False)", build=build)
 
 
 def _smallest(name: str) -> nn.Module:
@@ -207,15 +248,18 @@ def of_transformers() -> Iterator[Candidate]:
     for name in ("BeitForImageClassification", "Data2VecVisionForImageClassification", "BeitModel"):
         yield of_class(name, "use_mean_pooling=False", use_mean_pooling=False)
     yield of_class("DeiTModel", "no pooler", arguments={"add_pooling_layer": False})
+    yield from (of_class(name, "eager", is_eager=True) for name in EAGER)
 
 
-def of_class(name: str, label: str = "", arguments: dict[str, Any] | None = None, **options: Any) -> Candidate:
+def of_class(
+    name: str, label: str = "", arguments: dict[str, Any] | None = None, is_eager: bool = False, **options: Any
+) -> Candidate:
     """Get a class of transformers by its name."""
     found = getattr(transformers, name)
 
     def build(unfused: bool = False) -> nn.Module:
         config = tiny_config(found.config_class, **options)
-        if unfused:
+        if unfused or is_eager:
             config._attn_implementation = "eager"
         return found(config, **(arguments or {}))
 

@@ -198,7 +198,7 @@ CHANGED: dict[str, tuple[Callable[[], Network], str]] = {
             lambda weights, v: (weights @ v.transpose(0, 1).flatten(0, 1)).unflatten(0, (HEADS, -1)).transpose(0, 1),
             lambda x: x.transpose(0, 1).flatten(0, 1).softmax(-1),
         ),
-        "one axis for images and heads, in an order that is not seen",
+        "one axis for images and heads, or windows, in an order that is not seen",
     ),
 }
 

@@ -28,6 +28,7 @@ from vit_attn.attention_maps.recording.network_checks import (
     unseen_hint,
     uses_gradient_checkpointing,
 )
+from vit_attn.attention_maps.recording.positions import PositionTracer, locate_tokens
 from vit_attn.attention_maps.recording.readout import remember_tokens
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
 from vit_attn.attention_maps.recording.sdpa_mode import SDPAMode
@@ -60,6 +61,7 @@ class SDPAInterceptor:
         self.module_stack: list[str] = []
         self.called_modules: list[str] = []
         self.changed_weights: dict[str, str] = {}
+        self.tracer: PositionTracer | None = None
         self.images = torch.empty(0)
         self.outer_error: BaseException | None = None
         self.error: BaseException | None = None
@@ -111,8 +113,7 @@ class SDPAInterceptor:
         check_batch(self.images)
         check_parameters(self.net)
         self.module_stack, self.called_modules, self.changed_weights = [], [], {}
-        self.outer_error = sys.exception()
-        self.was_called = True
+        self.outer_error, self.was_called = sys.exception(), True
         self.on_forward_start(self.images)
         _mode().add(self)
         self.running = True
@@ -162,7 +163,7 @@ class SDPAInterceptor:
 
 def remove_hooks(net: nn.Module) -> nn.Module:
     """Remove the hooks of recordings that a network took along when it was copied inside one."""
-    ours = (_start_forward, _end_forward, _enter_attention, _leave_attention, remember_tokens)
+    ours = (_start_forward, _end_forward, _enter_attention, _leave_attention, remember_tokens, locate_tokens)
     for module in net.modules():
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for key in [key for key, hook in hooks.items() if hook in ours]:

@@ -132,6 +132,11 @@ class _Knockout(AttentionIntervention):
         self.cut, self.heads, self.pool = cut, heads, pool
 
     def apply(self, name: str, call: SDPACall) -> None:
+        if len(call.q) != len(self.images):
+            raise UserError(
+                f"{name} of {type(self.net).__name__} attends within windows, where a cut of tokens has no meaning: "
+                "ablate its heads"
+            )
         is_pool = name == self.pool_name
         given: Any = self.pool if is_pool else self.cut
         cut = given.to(call.q.device)

@@ -10,6 +10,9 @@ from vit_attn.errors import UserError
 LAYOUT_SIGNS = ("patch_embed", "conv_proj", "config")
 """Attributes of which each family's networks have at least one, and a wrapper around a network has none."""
 
+WINDOWED = ("Swin", "DonutSwin", "MaskFormerSwin", "VisionTransformerSAM", "SamVision", "Hiera")
+"""Beginnings of the names of the classes of networks that attend within windows of a grid of tokens."""
+
 
 def check_network(net: Any) -> None:
     """Refuse a wrapper around a network, and one that runs outside Python.
@@ -25,6 +28,26 @@ def check_network(net: Any) -> None:
         raise UserError(
             f"{type(net).__name__} only wraps the network: use its .{path} instead, and call that or the wrapper"
         )
+
+
+def attends_in_windows(net: Any) -> bool:
+    """Tell by the name of its class whether a network attends within windows of a grid of tokens."""
+    net = getattr(net, "_orig_mod", net)  # compiled
+    kinds = type(getattr(net, "timm_model", net)).__mro__  # in a wrapper of Hugging Face's
+    return any(kind.__name__.startswith(WINDOWED) for kind in kinds)
+
+
+def windowed_message(network: str) -> str:
+    """Compose the error about what follows tokens through all layers, for a network that attends within windows.
+
+    Args:
+        network: Name of its class.
+    """
+    return (
+        f"{network} attends within windows, or merges its tokens from stage to stage, so no rollout, relevance, LeGrad "
+        "or flow follows a token through it: see the raw maps of a layer, in Python `with record(net) as recording: "
+        "net(images)`, then recording[layer].token_map(row, col)"
+    )
 
 
 def find_wrapped_network(net: nn.Module) -> str:

@@ -9,11 +9,16 @@ from torch import Tensor, nn
 
 from vit_attn.attention_maps.recording.attention_call import AttentionCall
 from vit_attn.attention_maps.recording.interceptor import SDPAInterceptor
-from vit_attn.attention_maps.recording.network_checks import uses_gradient_checkpointing
+from vit_attn.attention_maps.recording.network_checks import (
+    attends_in_windows,
+    uses_gradient_checkpointing,
+    windowed_message,
+)
 from vit_attn.attention_maps.recording.readout import TokenReadout
 from vit_attn.attention_maps.recording.recording import Forward, Recording
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
 from vit_attn.attention_maps.recording.token_layout import UNKNOWN_POOL, token_layout
+from vit_attn.attention_maps.recording.windows import WindowRecorder
 from vit_attn.errors import UserError, some_of
 
 
@@ -32,13 +37,22 @@ def record(net: nn.Module, gradients: bool = False) -> Iterator[Recording]:
             be enabled, and the graph lives as long as the recording.
 
     Yields:
-        A recording that grows with each forward.
+        A recording that grows with each forward; of a network that attends within windows (Swin, Swin V2, the encoder
+        of SAM, Hiera) a ``WindowedRecording``, which has the raw maps of each layer only.
 
     Raises:
-        UserError: If the network is not a vision transformer, if it was run otherwise than by ``net(images)``, or if a
-            forward was not recorded as a whole: an attention module that did not attend, attended twice or not over all
-            tokens, or attention outside of them; they are listed.
+        UserError: If the network is not a vision transformer, if gradients are asked of one that attends in windows,
+            if it was run otherwise than by ``net(images)``, or if a forward was not recorded as a whole: an attention
+            module that did not attend, attended twice or not over all tokens, changed its weights after the softmax, or
+            attention outside of them; they are listed.
     """
+    if attends_in_windows(net):
+        windows = WindowRecorder(net)
+        if gradients:
+            raise UserError(windowed_message(windows.recording.network))
+        with windows.attached():
+            yield windows.recording
+        return
     recorder = _AttentionRecorder(net, gradients)
     modules = [module for module in recorder.net.modules() if module is not recorder.net]
     with recorder.attached(), recorder.readout.attached(modules):
@@ -68,15 +82,7 @@ class _AttentionRecorder(SDPAInterceptor):
             self._check_gradients(name, output)
             if not output.requires_grad:  # no parameter before it is trained: the graph starts here
                 output = output.detach().requires_grad_()
-        q, k, v = call.q.detach(), call.k.detach(), call.v.detach()
-        mask = None if call.mask is None else call.mask.detach()
-        zero_rows = _zero_rows(mask, call.zero_rows)
-        rows = q.shape[:3]
-        mask = None if mask is None else mask.expand(*rows, k.shape[2])
-        zero_rows = None if zero_rows is None else zero_rows.expand(*rows, 1)
-        kept = output if self.recording.gradients else None
-        given = None if call.given is None else call.given.detach()
-        self.calls.append((name, AttentionCall(q, k, v, mask, call.scale, call.hard, kept, zero_rows, given)))
+        self.calls.append((name, call.recorded(output if self.recording.gradients else None)))
         return output
 
     def _check_gradients(self, name: str, output: Tensor) -> None:
@@ -153,15 +159,3 @@ class _AttentionRecorder(SDPAInterceptor):
                 f"attention of {recording.num_tokens} tokens to all {recording.num_tokens} tokens was expected of "
                 f"{batch} images, got images, queries and keys in {some_of(wrong)}"
             )
-
-
-def _zero_rows(mask: Tensor | None, zero_rows: Tensor | None) -> Tensor | None:
-    """Queries with zero output: those set to zero, and those whose mask leaves no key."""
-    if mask is None:
-        return zero_rows
-    empty = (
-        ~mask.any(dim=-1, keepdim=True) if mask.dtype == torch.bool else mask.amax(dim=-1, keepdim=True) == -torch.inf
-    )
-    if zero_rows is not None:
-        return zero_rows | empty
-    return empty if bool(empty.any()) else None

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vit_attn.attention_maps.precision import kernel_dtype
+from vit_attn.attention_maps.recording.attention_call import AttentionCall
 from vit_attn.errors import UserError
 from vit_attn.model.attention import hard_attention
 
@@ -29,6 +30,7 @@ class SDPACall:
         removed_edges: True, broadcastable to (B, H, M, N), on the edges that are knocked out.
         zero_rows: True, (B, H, M, 1), for queries whose output is zero.
         given: Weights (B, H, M, N), if the network computes them itself; then queries and keys are zeros.
+        sources: The queries, or the scores, and the values, as the network gave them.
     """
 
     q: Tensor
@@ -40,6 +42,7 @@ class SDPACall:
     removed_edges: Tensor | None = None
     zero_rows: Tensor | None = None
     given: Tensor | None = None
+    sources: tuple[Tensor | None, Tensor | None] = (None, None)
 
     def mask_out(self, edges: Tensor) -> None:
         """Remove edges, in addition to those already removed."""
@@ -69,6 +72,26 @@ class SDPACall:
             scores = scores.masked_fill(~self.mask, -torch.inf) if boolean else scores + self.mask
         weights = scores.softmax(dim=-1)
         return weights if self.zero_rows is None else weights.masked_fill(self.zero_rows, 0.0)
+
+    def recorded(self, output: Tensor | None) -> AttentionCall:
+        """Keep what the weights are computed from, detached.
+
+        Args:
+            output: The output in the network's graph, if gradients are recorded.
+        """
+        mask = None if self.mask is None else self.mask.detach()
+        zero_rows, rows = _zero_rows(mask, self.zero_rows), self.q.shape[:3]
+        return AttentionCall(
+            q=self.q.detach(),
+            k=self.k.detach(),
+            v=self.v.detach(),
+            mask=None if mask is None else mask.expand(*rows, self.k.shape[2]),
+            scale=self.scale,
+            hard=self.hard,
+            output=output,
+            zero_rows=None if zero_rows is None else zero_rows.expand(*rows, 1),
+            given=None if self.given is None else self.given.detach(),
+        )
 
     def _attend(self) -> Tensor:
         attend: Any = hard_attention if self.hard else F.scaled_dot_product_attention
@@ -142,3 +165,15 @@ def bind_call(  # noqa: PLR0913  the arguments of torch's scaled_dot_product_att
 def dropout_message(p: float, where: str) -> str:
     """Compose the error about attention weights that are dropped at random."""
     return f"attention dropout is on (p={p}){where}, so no map would be what was used: call net.eval()"
+
+
+def _zero_rows(mask: Tensor | None, zero_rows: Tensor | None) -> Tensor | None:
+    """Queries with zero output: those set to zero, and those whose mask leaves no key."""
+    if mask is None:
+        return zero_rows
+    empty = (
+        ~mask.any(dim=-1, keepdim=True) if mask.dtype == torch.bool else mask.amax(dim=-1, keepdim=True) == -torch.inf
+    )
+    if zero_rows is not None:
+        return zero_rows | empty
+    return empty if bool(empty.any()) else None

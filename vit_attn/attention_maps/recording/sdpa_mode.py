@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from vit_attn.attention_maps.recording.head_axes import HeadAxes
+from vit_attn.attention_maps.recording.positions import PositionTracer
 from vit_attn.attention_maps.recording.sdpa_call import SDPA_ARGUMENTS, SDPACall, bind_call
 from vit_attn.attention_maps.recording.softmax_call import (
     FollowedSoftmax,
@@ -33,6 +35,8 @@ class CallObserver(Protocol):
     """Errors about weights that were changed after their softmax, by the module that did it."""
     images: Tensor
     """Images of this forward."""
+    tracer: PositionTracer | None
+    """Follows the tokens of a network that attends within windows."""
 
     @property
     def current_module(self) -> str:
@@ -54,6 +58,7 @@ class SDPAMode(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.observers: list[CallObserver] = []
+        self.tracers: list[PositionTracer] = []
         self.softmaxes: list[tuple[FollowedSoftmax, Observed]] = []
 
     def add(self, observer: CallObserver) -> None:
@@ -62,11 +67,13 @@ class SDPAMode(TorchFunctionMode):
         if not self.observers:
             self.__enter__()
         self.observers.append(observer)
+        self._find_tracers()
 
     def remove(self, observer: CallObserver) -> None:
         """Stop observing; the mode is left with the last observer."""
         if observer in self.observers:
             self.observers.remove(observer)
+            self._find_tracers()
             if not self.observers:
                 self.softmaxes = []
                 self.__exit__(None, None, None)
@@ -74,11 +81,14 @@ class SDPAMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        result = self._call(func, args, kwargs or {})
+        for tracer in self.tracers:
+            tracer.follow(func, args, kwargs or {}, result)
+        return result
+
+    def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func in (F.scaled_dot_product_attention, hard_attention):
-            arguments = dict(zip(SDPA_ARGUMENTS, args, strict=False)) | kwargs
-            call = bind_call(func is hard_attention, self._location(), **arguments)
-            return self._attend(call, lambda: func(*args, **kwargs))
+            return self._fused(func, args, kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
         if is_softmax_of_rows(func, args, kwargs) and (observed := [each for each in self._observed() if each[1]]):
@@ -90,10 +100,26 @@ class SDPAMode(TorchFunctionMode):
     def leave_module(self) -> None:
         """Stop following the weights of the attention module that ends, and tell the observers what became of them."""
         for softmax, observed in self.softmaxes:
-            if message := softmax.check_used():
-                for observer, name in observed:
+            message = softmax.check_used()
+            for observer, name in observed if message else ():
+                if observer.called_modules.count(name) > 1 and not softmax.call.is_cut:
+                    observer.called_modules.remove(name)  # the module attends otherwise, and this is no attention
+                else:
                     observer.changed_weights[name] = message
         self.softmaxes = []
+
+    def _fused(self, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Compute fused or hard attention; that of windows may have other axes than images, heads and tokens."""
+        arguments: dict[str, Any] = dict(zip(SDPA_ARGUMENTS, args, strict=False)) | kwargs
+        sources = arguments.get("query"), arguments.get("value")
+        axes = next((tracer.head_axes(sources[1]) for tracer in self.tracers), None)
+        if axes is not None:
+            arguments = {name: axes.split(x) if isinstance(x, Tensor) else x for name, x in arguments.items()}
+        call = bind_call(func is hard_attention, self._location(), **arguments)
+        call.sources = sources
+        if axes is None:
+            return self._attend(call, lambda: func(*args, **kwargs))
+        return axes.join(self._attend(call, lambda: func(**arguments)))
 
     def _attend(self, call: SDPACall, original: Callable[[], Tensor] | None = None) -> Tensor:
         observed = self._observed()
@@ -105,17 +131,31 @@ class SDPAMode(TorchFunctionMode):
     ) -> Tensor:
         """Compute the softmax of an attention that is written out, and follow its weights."""
         scores = softmax_input(args, kwargs)
-        shape = _by_head(scores.shape, observed[0][0].images.shape[0])
-        if shape is None:
+        traced = next((tracer.head_axes(scores) for tracer in self.tracers), None)
+        axes = traced or _head_axes(scores, observed[0][0].images.shape[0])
+        if axes is None:
             return func(*args, **kwargs)
         rest, options = args[1:], {name: value for name, value in kwargs.items() if name != "input"}
-        call = SoftmaxCall(shape, scores)
-        _before_attention(call, observed)
+        call = SoftmaxCall(scores, axes)
+        has_attended = any(name in observer.called_modules for observer, name in observed)
+        if not has_attended:
+            _before_attention(call, observed)
         weights = call.softmax(scores, lambda changed: func(changed, *rest, **options))
         self.leave_module()  # no softmax before this one is that of the module's attention
-        attended = functools.partial(_after_attention, observed=observed)
-        self.softmaxes = [(FollowedSoftmax(call, self._location(), attended, [(weights, False)]), observed)]
+        attended = functools.partial(_count_again if has_attended else _after_attention, observed=observed)
+        followed = FollowedSoftmax(
+            call=call,
+            where=self._location(),
+            attended=attended,
+            forms=[(weights, False)],
+            is_guessed=traced is None and axes.is_merged,
+            may_be_unused=has_attended,
+        )
+        self.softmaxes = [(followed, observed)]
         return weights
+
+    def _find_tracers(self) -> None:
+        self.tracers = [each.tracer for each in self.observers if each.tracer is not None]
 
     def _observed(self) -> "Observed":
         return [(each, each.current_module) for each in self.observers]
@@ -155,11 +195,19 @@ def _after_attention(call: SDPACall, output: Tensor, observed: Observed) -> Tens
     return output
 
 
-def _by_head(shape: Sequence[int], images: int) -> tuple[int, ...] | None:
-    """Get images, heads, queries and keys of scores, whose first axis may be of images and heads; None if it is not."""
-    if len(shape) == 4:
-        return tuple(shape)
-    return (images, shape[0] // images, *shape[1:]) if len(shape) == 3 and shape[0] % images == 0 else None
+def _count_again(call: SDPACall, output: Tensor, observed: Observed) -> Tensor:
+    """Note that a module attends once more, which each observer refuses in the end."""
+    for observer, name in observed:
+        observer.called_modules.append(name)
+    return output
+
+
+def _head_axes(scores: Tensor, images: int) -> HeadAxes | None:
+    """Find the heads of scores of the usual forms; None if images and heads cannot share the first axis."""
+    if scores.ndim == 4:
+        return HeadAxes((scores.shape[0], scores.shape[1]), scores.shape[1])
+    fits = scores.ndim == 3 and scores.shape[0] % images == 0
+    return HeadAxes((scores.shape[0],), scores.shape[0] // images) if fits else None
 
 
 def _check_multi_head(arguments: dict[str, Any]) -> None:

@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vit_attn.attention_maps.recording.head_axes import HeadAxes
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall, dropout_message
-from vit_attn.attention_maps.recording.weighted_sum import weighted_sum
+from vit_attn.attention_maps.recording.weighted_sum import WeightedSum, weighted_sum
 from vit_attn.errors import UserError
 
 SOFTMAXES = frozenset({torch.softmax, torch.special.softmax, Tensor.softmax, F.softmax})
@@ -37,28 +38,53 @@ class SoftmaxCall(SDPACall):
     """Attention call whose weights the network computes itself; queries and keys are zeros that only tell the shape.
 
     Args:
-        shape: Images, heads, queries and keys.
-        like: Tensor of the same dtype and device.
+        scores: The input of the softmax.
+        axes: Where its heads are.
     """
 
-    def __init__(self, shape: Sequence[int], like: Tensor) -> None:
-        batch, heads, queries, keys = self.shape = tuple(shape)
-        zero = torch.zeros((), dtype=like.dtype, device=like.device)
+    def __init__(self, scores: Tensor, axes: HeadAxes) -> None:
+        self.axes, (batch, heads, queries, keys) = axes, axes.split(scores).shape
+        self.shape = (batch, heads, queries, keys)
+        zero = torch.zeros((), dtype=scores.dtype, device=scores.device)
         q, k = (zero.expand(batch, heads, tokens, 1) for tokens in (queries, keys))
         super().__init__(q, k, k, None, 1.0, False)
+        self.sources = scores, None
 
     def softmax(self, scores: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Compute the weights, 0 on removed edges and for zeroed queries, in the shape of the scores."""
+        """Compute the weights, 0 on removed edges and for zeroed queries, in the form of the scores."""
         if self.removed_edges is not None:
-            by_head, removed = scores.reshape(self.shape), self.removed_edges.expand(self.shape)
+            by_head, removed = self.axes.split(scores), self.removed_edges.expand(self.shape)
             empty = (removed | (by_head == -torch.inf)).all(dim=-1, keepdim=True)
-            scores = torch.where(empty, 0.0, by_head.masked_fill(removed, -torch.inf)).reshape(scores.shape)
+            scores = self.axes.join(torch.where(empty, 0.0, by_head.masked_fill(removed, -torch.inf)))
             self.zero_out(empty)
         weights = compute(scores)
         if self.zero_rows is not None:
-            weights = weights.reshape(self.shape).masked_fill(self.zero_rows, 0.0).reshape(weights.shape)
-        self.given = weights.reshape(self.shape)
+            weights = self.axes.join(self.axes.split(weights).masked_fill(self.zero_rows, 0.0))
+        self.given = self.axes.split(weights)
         return weights
+
+    @property
+    def is_cut(self) -> bool:
+        """True if an edge or a head is removed."""
+        return self.removed_edges is not None or self.zero_rows is not None
+
+    def attend(
+        self, product: WeightedSum, output: Tensor, attended: Callable[["SoftmaxCall", Tensor], Tensor]
+    ) -> Tensor:
+        """Pass the values and the output (B, H, M, Dv) on, and return the one that the network goes on with.
+
+        Args:
+            product: The product of the weights and the values.
+            output: Its result.
+            attended: Called with this call and the output; returns another, or the same.
+        """
+        lead = self.axes.before  # the weights may have got other axes in between, in the same order
+        values = product.values.expand(*product.lead, *product.values.shape[-2:])
+        self.v = self.axes.split(values.reshape(*lead, *values.shape[-2:]))
+        self.sources = self.sources[0], product.values
+        rows = product.rows_last(output)
+        mixed = attended(self, self.axes.split(rows.reshape(*lead, *rows.shape[-2:])))
+        return product.as_asked(self.axes.join(mixed).reshape(rows.shape))
 
 
 @dataclass
@@ -71,12 +97,16 @@ class FollowedSoftmax:
         attended: Called with the call and its output (B, H, M, Dv), once the values are known; returns the output that
             the network goes on with.
         forms: The weights as they are passed on, each with whether rows and columns are exchanged.
+        is_guessed: Whether images and heads share an axis in an order that is only seen after the product.
+        may_be_unused: Whether the module attends otherwise, so that this softmax may be of something else.
     """
 
     call: SoftmaxCall
     where: str
     attended: Callable[[SoftmaxCall, Tensor], Tensor]
     forms: list[tuple[Tensor, bool]]
+    is_guessed: bool = False
+    may_be_unused: bool = False
     change: str = ""
     """The function that the weights were given to last, if it is none of those that are followed."""
     is_multiplied: bool = False
@@ -98,11 +128,8 @@ class FollowedSoftmax:
             if self.is_multiplied:
                 raise UserError(f"attention{self.where} multiplies its weights twice, so neither product is all of it")
             self.is_multiplied = True
-            self.call.v = product.values_by_head(*self.call.shape[:2])
-            rows = product.rows_last(func(*args, **kwargs))
-            mixed = self.attended(self.call, rows.reshape(*self.call.shape[:2], *rows.shape[-2:]))
-            output = product.as_asked(mixed.reshape(rows.shape))
-            self.merged = [output] if len(product.lead) == 1 and 1 not in self.call.shape[:2] else []
+            output = self.call.attend(product, func(*args, **kwargs), self.attended)
+            self.merged = [output] if self.is_guessed and len(product.lead) == 1 else []
             return output
         name = getattr(func, "__name__", "")
         if self._form(kwargs.get("out", operands[0])) is not None and _writes_in_place(name, kwargs):
@@ -115,17 +142,17 @@ class FollowedSoftmax:
         """Compose the error about weights that were not multiplied with values as they are; "" if they were."""
         if self.merged:
             return (
-                f"attention{self.where} has one axis for images and heads, in an order that is not seen: record one "
-                "image at a time"
+                f"attention{self.where} has one axis for images and heads, or windows, in an order that is not seen: "
+                "split it as (images, heads), or record one image at a time"
             )
-        return "" if self.is_multiplied else self.changed_message(self.change)
+        return "" if self.is_multiplied or self.may_be_unused else self.changed_message(self.change)
 
     def changed_message(self, how: str) -> str:
         """Compose the error about weights that are changed."""
         by = f" (by {how})" if how else ""
         return (
-            f"attention{self.where} changes its weights between the softmax and the product with the values{by}, so "
-            "the softmax is not what was used: record a network that neither mixes heads nor rescales weights there"
+            f"attention{self.where} changes its weights between the softmax and the product with the values{by}, as "
+            "talking heads do, so no map of one head is what was used: record a network that does not"
         )
 
     def _form(self, argument: Any) -> bool | None:

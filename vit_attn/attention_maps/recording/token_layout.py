@@ -13,6 +13,7 @@ from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.recording.hugging_face import check_token_grid, hugging_face_layout
+from vit_attn.attention_maps.recording.network_checks import attends_in_windows, windowed_message
 from vit_attn.errors import UserError
 from vit_attn.model.vit import VisionTransformer
 
@@ -110,6 +111,8 @@ def token_layout(net: nn.Module, images: Tensor) -> TokenLayout:
     whole = net = getattr(net, "_orig_mod", net)  # compiled
     net = getattr(net, "timm_model", net)  # in a wrapper of Hugging Face's
     check_token_grid(net)
+    if attends_in_windows(net):
+        raise UserError(windowed_message(type(net).__name__))
     if images.ndim != 4:
         raise UserError(f"images (B, C, height, width) were expected, got {tuple(images.shape)}")
     size: tuple[int, int] = (images.shape[-2], images.shape[-1])

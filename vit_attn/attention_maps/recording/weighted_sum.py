@@ -23,11 +23,6 @@ class WeightedSum:
     order: Sequence[int]
     """Axes of the output in the order (…, M, Dv)."""
 
-    def values_by_head(self, images: int, heads: int) -> Tensor:
-        """Reshape the values to (B, H, N, Dv), those of shared heads repeated."""
-        size = self.values.shape[-2:]
-        return self.values.expand(*self.lead, *size).reshape(images, heads, *size)
-
     def rows_last(self, output: Tensor) -> Tensor:
         """Bring the output into the order (…, M, Dv)."""
         return output.permute(*self.order)
