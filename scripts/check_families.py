@@ -5,7 +5,8 @@
 Each network has random weights, scaled until its attention is far from uniform. Recorded weights are compared with the
 softmax of the same network without fused attention; the default query with the gradient of a random projection of the
 output by the tokens; the order of the patches with the tokens that change when one patch of the image does; and
-relevance with its formula. Prints a table, and exits with 1 if a recording is wrong. Takes a quarter of an hour on two
+relevance with its formula. Of a network that attends within windows, the weights and the places of its patches are
+compared. Prints a table, and exits with 1 if a recording is wrong. Takes a quarter of an hour on two
 busy cores.
 """
 
@@ -28,16 +29,18 @@ from family_checks import (  # pyrefly: ignore[missing-import]
     check_row,
     compare_relevance,
     compare_weights,
+    compare_windows,
     default_row,
     pool_name,
     sharpen_attention,
     softmaxes,
 )
 from family_networks import Candidate, candidates, images_of  # pyrefly: ignore[missing-import]
-from torch import nn
+from torch import Tensor, nn
 
 from vit_attn.attention_maps import record
 from vit_attn.attention_maps.recording.attention_modules import attention_modules
+from vit_attn.attention_maps.recording.network_checks import attends_in_windows
 from vit_attn.errors import UserError
 
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
@@ -113,6 +116,8 @@ def recorded(candidate: Candidate, net: nn.Module) -> Finding:
             with record(net):
                 net(input_ids=torch.tensor([[1, 2, 2]] * len(images)), pixel_values=images)
         sharpen_attention(net.double(), images)
+        if attends_in_windows(net):
+            return in_windows(candidate, net, images)
         with record(net, gradients=True) as recording:
             net(images)
         with torch.no_grad(), record(net) as plain:
@@ -131,6 +136,19 @@ def recorded(candidate: Candidate, net: nn.Module) -> Finding:
         check_row(net, images, row, recording.pool)
         related = compare_relevance(recording, maps, unfused_output, row)
         return Finding(candidate, "recorded", pool_name(recording), weights=error, relevance=related)
+    except Wrong as error:
+        return Finding(candidate, "wrong", says=str(error))
+
+
+def in_windows(candidate: Candidate, net: nn.Module, images: Tensor) -> Finding:
+    """Record a network that attends within windows and compare its raw maps."""
+    with torch.no_grad(), record(net) as recording:
+        net(images)
+    try:
+        with torch.no_grad():
+            maps, _ = softmaxes(unfused(candidate, net), images, heads_are_apart=False)
+        error = compare_windows(recording, maps, net, images)
+        return Finding(candidate, "recorded", "raw maps only", weights=error)
     except Wrong as error:
         return Finding(candidate, "wrong", says=str(error))
 
@@ -163,7 +181,7 @@ def table(findings: list[Finding]) -> str:
             names = f"{len(found)}: {found[0].candidate.name} … {found[-1].candidate.name}"
         right = result == "recorded"
         errors = [f"{max(getattr(each, of) for each in found):.0e}" if right else "" for of in ("weights", "relevance")]
-        errors[1] = "" if pool == "no default query" else errors[1]
+        errors[1] = "" if pool in ("no default query", "raw maps only") else errors[1]
         text = result if right else f"{result}: {kind}"
         lines.append(f"| {library} | {family} | {names} | {text} | {pool} | {' | '.join(errors)} |")
     return "\n".join(lines)

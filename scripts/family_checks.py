@@ -28,9 +28,10 @@ class Wrong(Exception):
 class Softmaxes(TorchFunctionMode):
     """Mode that keeps the weights of unfused attention, in the graph."""
 
-    def __init__(self) -> None:
+    def __init__(self, heads_are_apart: bool = True) -> None:
         super().__init__()
         self.kept: list[Tensor] = []
+        self.heads_are_apart = heads_are_apart
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -44,7 +45,7 @@ class Softmaxes(TorchFunctionMode):
             self.kept.append(weights)
             return output
         result = func(*args, **kwargs)
-        if func in SOFTMAX and result.ndim == 4:
+        if func in SOFTMAX and result.ndim in ((4,) if self.heads_are_apart else (3, 4, 5)):
             self.kept.append(result)
         return result
 
@@ -86,11 +87,44 @@ def contrasted(weights: Tensor) -> bool:
     return bool((weights.amax(dim=-1) > 10 * weights.median(dim=-1).values).float().mean() > 0.5)
 
 
-def softmaxes(net: Any, images: Tensor) -> tuple[list[Tensor], Any]:
-    """Run a network without fused attention, and return its weights and its output."""
-    with Softmaxes() as mode:
+def softmaxes(net: Any, images: Tensor, heads_are_apart: bool = True) -> tuple[list[Tensor], Any]:
+    """Run a network without fused attention, and return its weights and its output.
+
+    Args:
+        net: The network.
+        images: Its images.
+        heads_are_apart: Whether weights are (images, heads, queries, keys); otherwise windows may be among the axes.
+    """
+    with Softmaxes(heads_are_apart) as mode:
         output = net(images)
     return mode.kept, output
+
+
+def compare_windows(recording: Recording, maps: list[Tensor], net: nn.Module, images: Tensor) -> float:
+    """Compute the largest error of a weight within a window, and check where the tokens of the first layer are."""
+    layers: Any = list(recording)
+    if len(layers) != len(maps):
+        raise Wrong(f"{len(layers)} layers were recorded of {len(maps)}")
+    errors = []
+    for layer, expected in zip(layers, maps, strict=True):
+        weights = layer.weights()
+        expected = expected.transpose(1, 2) if expected.ndim == 5 else expected  # heads before windows
+        errors.append((weights - expected.reshape(weights.shape)).abs().max().item())
+    if not max(errors) <= LARGEST_ERROR:
+        raise Wrong(f"a recorded weight is off by {max(errors):.1e}")
+    windows, before = layers[0].windows, layers[0].calls[0].v
+    rows, cols = windows.grid_size
+    height, width = (round(size / count) for size, count in zip(images.shape[-2:], (rows, cols), strict=True))
+    for row, col in ((0, 0), (1, cols - 1), (rows - 1, 2)):
+        changed = images.clone()
+        changed[..., row * height : (row + 1) * height, col * width : (col + 1) * width] += 3.0
+        with torch.no_grad(), record(net) as again:
+            net(changed)
+        moved = (again[0].calls[0].v - before).abs().amax(dim=(1, 3))[: len(windows.keys)].flatten()
+        found = divmod(int(windows.keys.flatten()[moved.argmax()]), cols)
+        if max(abs(found[0] - row), abs(found[1] - col)) > int((moved > 0).sum() > 1):
+            raise Wrong(f"the patch in row {row}, column {col} of the image is at {found} of the grid")
+    return max(errors)
 
 
 def compare_weights(recording: Recording, maps: list[Tensor]) -> float:

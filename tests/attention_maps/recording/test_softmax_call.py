@@ -245,11 +245,31 @@ def test_rows_in_16_bits_sum_to_1():
         assert_close(layer.weights().sum(dim=-1), torch.ones(3, HEADS, TOKENS))
 
 
-def test_nothing_is_followed_outside_attention_modules(monkeypatch: pytest.MonkeyPatch):
-    net, followed = built("timm vit"), []
-    plain = SDPAMode._softmax
-    monkeypatch.setattr(SDPAMode, "_softmax", lambda *args: followed.append(args[2]) or plain(*args))
+def test_other_functions_are_not_looked_at(monkeypatch: pytest.MonkeyPatch):
+    """Of a network with fused attention only its attention calls, and no softmax outside of its modules is followed."""
+    net, looked_at, followed = built("timm vit"), [], []
+    call, softmax = SDPAMode._call, SDPAMode._softmax
+    monkeypatch.setattr(SDPAMode, "_call", lambda *args: looked_at.append(args[1]) or call(*args))
+    monkeypatch.setattr(SDPAMode, "_softmax", lambda *args: followed.append(args[2]) or softmax(*args))
     net.register_forward_hook(lambda _net, _inputs, output: output[:, None].softmax(dim=-1)[:, 0])
     with torch.no_grad(), record(net):
         net(IMAGES)
+    assert looked_at == [F.scaled_dot_product_attention] * 3 + [Tensor.softmax]
     assert not followed
+
+
+def test_a_hook_that_computes_the_weights_itself_does_not_disturb():
+    net, computed = Network().eval(), []
+
+    def weights(_module: nn.Module, inputs: tuple[Tensor], _output: Tensor) -> None:
+        computed.append((inputs[0] @ inputs[0].mT).softmax(dim=-1))
+
+    for layer in net.layers:
+        layer.register_forward_hook(weights)
+    with torch.no_grad(), record(net) as recording:
+        net(PICTURES)
+    assert len(computed) == 3
+    assert_close(recording[1].weights(), explicit(net, PICTURES)[1][1].detach())
+    net.layers[0].register_forward_hook(lambda _module, _inputs, output: (output @ output.mT).softmax(-1) @ output)
+    with torch.no_grad(), pytest.raises(UserError, match="attend more than once"), record(net):
+        net(PICTURES)

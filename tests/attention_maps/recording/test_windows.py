@@ -27,7 +27,7 @@ from vit_attn.attention_maps import ablate, edges, grad_rollout, knockout, legra
 from vit_attn.attention_maps.methods.flow import attention_flow
 from vit_attn.attention_maps.methods.measures import measure
 from vit_attn.attention_maps.recording.token_layout import token_layout
-from vit_attn.attention_maps.summary import head_rows
+from vit_attn.attention_maps.summary import head_rows, record_logits
 from vit_attn.errors import UserError
 
 SIZE = (68, 100)  # of no whole number of windows, on no stage
@@ -220,6 +220,7 @@ METHODS: dict[str, Callable[[Any, nn.Module, Tensor], Any]] = {
     "measures": lambda recording, net, images: measure(recording, 4),
     "rows of heads": lambda recording, net, images: head_rows(recording),
     "gradients": lambda recording, net, images: record(net, gradients=True).__enter__(),
+    "attend": lambda recording, net, images: record_logits(net, images),
     "layout": lambda recording, net, images: token_layout(net, images),
 }
 

@@ -25,7 +25,7 @@ MOVING = frozenset(
 """Functions that move tokens and do not change them."""
 IN_PLACE_OF: dict[Any, Callable[..., Any]] = {Tensor.view: Tensor.reshape}
 PRODUCTS = frozenset({torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.bmm, Tensor.bmm})
-POOLING = frozenset({Tensor.amax, torch.amax})
+POOLING = frozenset({Tensor.amax, torch.amax, F.max_pool2d, torch.max_pool2d})
 """Functions that pool tokens that are next to each other; the first of them stands for all."""
 POINTWISE = frozenset(
     {
@@ -106,7 +106,8 @@ class PositionTracer:
         elif func in PRODUCTS and isinstance(result, Tensor) and result.shape[:-1] == numbers.shape[:-1]:
             self.known.append((result, numbers[..., :1].expand(result.shape)))  # a score is its query's
         elif func in POOLING:
-            self.known.append((result, func(numbers.neg(), *args[1:], **kwargs).neg()))
+            first = func(numbers.neg().double(), *args[1:], **kwargs).neg()
+            self.known.append((result, first.int()))
         elif func in POINTWISE and isinstance(result, Tensor) and result.shape[:-1] == numbers.shape[:-1]:
             if all(self.numbers(each) is None for each in args[1:]):
                 self.known.append((result, numbers[..., :1].expand(result.shape)))

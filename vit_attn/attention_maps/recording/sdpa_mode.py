@@ -13,6 +13,7 @@ from vit_attn.attention_maps.recording.head_axes import HeadAxes
 from vit_attn.attention_maps.recording.positions import PositionTracer
 from vit_attn.attention_maps.recording.sdpa_call import SDPA_ARGUMENTS, SDPACall, bind_call
 from vit_attn.attention_maps.recording.softmax_call import (
+    SOFTMAXES,
     FollowedSoftmax,
     SoftmaxCall,
     is_softmax_of_rows,
@@ -21,6 +22,9 @@ from vit_attn.attention_maps.recording.softmax_call import (
 from vit_attn.errors import UserError
 from vit_attn.model.attention import hard_attention
 
+FUSED = frozenset({F.scaled_dot_product_attention, hard_attention})
+WATCHED = frozenset({*FUSED, F.multi_head_attention_forward, *SOFTMAXES})
+"""Functions that may be an attention, or its beginning; no other is looked at outside of one."""
 UNSUPPORTED = ("bias_k", "bias_v", "key_padding_mask", "static_k", "static_v", "attn_mask")
 """Arguments of ``F.multi_head_attention_forward`` that are refused."""
 
@@ -81,13 +85,15 @@ class SDPAMode(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if func not in WATCHED and not self.softmaxes and not self.tracers:
+            return func(*args, **(kwargs or {}))
         result = self._call(func, args, kwargs or {})
         for tracer in self.tracers:
             tracer.follow(func, args, kwargs or {}, result)
         return result
 
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if func in (F.scaled_dot_product_attention, hard_attention):
+        if func in FUSED:
             return self._fused(func, args, kwargs)
         if func is F.multi_head_attention_forward:
             return self._multi_head(inspect.signature(func).bind(*args, **kwargs).arguments)
