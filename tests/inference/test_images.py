@@ -7,7 +7,7 @@ from PIL import Image
 
 from vit_attn.data.datasets.files.folder import folder_source
 from vit_attn.data.images.image_file import SUFFIXES
-from vit_attn.inference.images import ImageReader, find_images, read_ahead
+from vit_attn.inference.images import ImageReader, find_images, read_ahead, to_batch
 from vit_attn.inference.network import open_network
 
 
@@ -32,7 +32,7 @@ def test_no_more_than_three_batches_are_read_ahead(folder: Path):
             return super().read(path)
 
     files = find_images([str(folder)]) * 5
-    batches = read_ahead(files, Counting(open_network("vit_attn_coins_patch4_32").card), 2)
+    batches = read_ahead(files, Counting(open_network("vit_attn_coins_patch4_32")), 2)
     first = next(batches)
     assert [path for path, _ in first] == files[:2]
     assert len(begun) <= 6
@@ -77,6 +77,6 @@ def test_a_folder_is_read_as_fit_reads_it(folder: Path, tmp_path: Path, capsys):
 def test_pixels_are_normalised_as_the_network_was_trained(tmp_path: Path):
     Image.fromarray(np.full((8, 8, 3), 200, dtype=np.uint8)).save(tmp_path / "a.png")
     network = open_network("vit_attn_coins_patch4_32")
-    pixels = network.normalize([ImageReader(network.card).read(tmp_path / "a.png")], torch.device("cpu"))
+    pixels = to_batch([ImageReader(network).read(tmp_path / "a.png")], network, torch.device("cpu"))
     assert pixels.shape == (1, 3, 32, 32)
     torch.testing.assert_close(pixels, torch.full_like(pixels, (200 / 255 - 0.25) / 0.18))

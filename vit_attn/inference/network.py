@@ -19,7 +19,8 @@ from vit_attn.checkpoints.io import card_of_checkpoint, find_card, read_card, re
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard
 from vit_attn.checkpoints.weights import load_exactly, load_weights
 from vit_attn.errors import UserError
-from vit_attn.model.build import build_net
+from vit_attn.inference.any_size import Patches, find_any_size_patches
+from vit_attn.model.build import build_net, without_pretrained
 from vit_attn.reports.prediction_table import unique_names
 
 
@@ -49,6 +50,11 @@ class TrainedNetwork:
     def unique_class_names(self) -> list[str]:
         """Names of all classes, with the index where several classes share one."""
         return unique_names([self.class_name(index) for index in range(self.num_classes)])
+
+    @cached_property
+    def any_size_patches(self) -> Patches | None:
+        """Patches, if images of any size are taken; else None."""
+        return find_any_size_patches(self.net, self.card.in_chans, self.card.img_size)
 
     def normalize(self, images: Sequence[np.ndarray], device: torch.device) -> Float[Tensor, "B C height width"]:
         """Make a batch of normalised images.
@@ -107,6 +113,31 @@ def open_checkpoint(path: Path) -> TrainedNetwork:
     of_net = {name.removeprefix("net."): tensor for name, tensor in state.items() if name.startswith("net.")}
     load_exactly(net, of_net, path)
     return TrainedNetwork(net.eval(), card)
+
+
+def with_any_size(network: TrainedNetwork) -> TrainedNetwork:
+    """Rebuild a network so that it takes images of any size: its position embeddings are resampled to each.
+
+    Args:
+        network: The network, which is returned if it takes any size already.
+
+    Raises:
+        UserError: If its class cannot be built so, or has no grid of patches.
+    """
+    if network.any_size_patches:
+        return network
+    card = network.card
+    refusal = f"{card.architecture} cannot take pictures at their own shape: choose --fit=crop or --fit=letterbox"
+    options: dict[str, Any] = {**without_pretrained(card.model_args), "num_classes": network.num_classes}
+    try:
+        net = timm.create_model(card.architecture, pretrained=False, **(options | {"dynamic_img_size": True}))
+        load_exactly(net, network.net.state_dict(), card.architecture)
+    except Exception as error:  # each class refuses the option in its own way
+        raise UserError(refusal) from error
+    rebuilt = TrainedNetwork(net.eval().to(next(network.net.parameters()).device), card)
+    if not rebuilt.any_size_patches:
+        raise UserError(refusal)
+    return rebuilt
 
 
 def _open_export(path: Path) -> TrainedNetwork:
