@@ -64,12 +64,11 @@ def run(command: str, options: list[str]) -> int:
         ImageReader,
         check_fit,
         find_images,
-        network_for_fit,
         read_ahead,
         report_input,
         without_repeats,
     )
-    from vit_attn.inference.network import open_network, pick_device
+    from vit_attn.inference.network import network_for_fit, open_network, pick_device
 
     check_fit(args.fit)
     files = without_repeats(find_images(args.images))

@@ -74,8 +74,8 @@ def run(command: str, options: list[str]) -> int:
     for name, value in (("batch_size", args.batch_size), ("top_k", args.top_k)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    from vit_attn.inference.images import ImageReader, check_fit, find_images, network_for_fit, report_input
-    from vit_attn.inference.network import open_network, pick_device
+    from vit_attn.inference.images import ImageReader, check_fit, find_images, report_input
+    from vit_attn.inference.network import network_for_fit, open_network, pick_device
     from vit_attn.inference.predict import predict_files
     from vit_attn.reports.prediction_table import PredictionTable, check_output, check_top_k
     from vit_attn.reports.progress_report import ProgressReport

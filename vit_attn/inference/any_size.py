@@ -19,7 +19,7 @@ class Patches(NamedTuple):
 def find_any_size_patches(net: Any, in_chans: int, img_size: tuple[int, int]) -> Patches | None:
     """Find the patches of a network that takes images of any size; None if it takes one size, or has no such grid.
 
-    An image of six patches goes through it.
+    An image of one row of patches goes through it; a network with windows that need more takes no such pictures.
 
     Args:
         net: The network, in evaluation mode.
@@ -33,8 +33,8 @@ def find_any_size_patches(net: Any, in_chans: int, img_size: tuple[int, int]) ->
         return None
     if layout.patch_size is None:
         return None
-    rows, cols = (2, 3) if layout.grid_size != (2, 3) else (3, 2)
-    image = parameter.new_zeros(1, in_chans, rows * layout.patch_size[0], cols * layout.patch_size[1])
+    cols = 3 if layout.grid_size != (1, 3) else 2
+    image = parameter.new_zeros(1, in_chans, layout.patch_size[0], cols * layout.patch_size[1])
     try:
         with torch.no_grad():  # inference tensors, if kept, could not enter the graph of relevance
             logits = net(image)

@@ -19,13 +19,16 @@ from vit_attn.data.images.fits import SeenPicture, crop, letterbox, percent, who
 from vit_attn.data.images.image_file import SUFFIXES, read_picture
 from vit_attn.data.summary import describe_classes
 from vit_attn.errors import UserError, did_you_mean, one_line
-from vit_attn.inference.network import TrainedNetwork, with_any_size
+from vit_attn.inference.network import TrainedNetwork
 
 READERS = 4
 """Threads that read images; decoding releases Python's lock."""
 
 FITS = ("auto", "crop", "letterbox", "whole")
 """Fits of a picture to a network; ``auto`` is ``whole`` for networks that take any size, else ``crop``."""
+
+WHOLE = ("auto", "whole")
+"""Fits that show all of a picture at its own shape, where the network takes any size."""
 
 ReadImage = tuple[Path, SeenPicture | str]
 """File and its picture, or an error message."""
@@ -95,26 +98,6 @@ def check_fit(fit: str) -> None:
         raise UserError(f"--fit must be one of {', '.join(FITS)}, got {fit!r}{did_you_mean(fit, FITS)}")
 
 
-def network_for_fit(network: TrainedNetwork, fit: str) -> TrainedNetwork:
-    """Return the network, rebuilt if it must take pictures whole and takes one size only; a line of output says so.
-
-    Args:
-        network: The network.
-        fit: One of ``FITS``.
-
-    Raises:
-        UserError: If it cannot take pictures whole.
-    """
-    if fit != "whole" or network.any_size_patches:
-        return network
-    rebuilt, (height, width) = with_any_size(network), network.card.img_size
-    sys.stdout.write(
-        f"{network.card.architecture} was trained on images of {width}x{height}: its position embeddings are resampled "
-        "to each picture's shape\n"
-    )
-    return rebuilt
-
-
 def seen_picture(picture: Image.Image, network: TrainedNetwork, fit: str = "auto") -> SeenPicture:
     """Fit a picture to a network.
 
@@ -124,14 +107,14 @@ def seen_picture(picture: Image.Image, network: TrainedNetwork, fit: str = "auto
 
     Args:
         picture: An upright picture of the network's channels, as ``read_picture`` returns it.
-        network: The network, from :func:`network_for_fit`.
+        network: The network, from ``network_for_fit`` where the fit may be ``whole``.
         fit: One of ``FITS``.
 
     Raises:
         UserError: If there is no such fit, or if the network takes one size only and must take pictures whole.
     """
     check_fit(fit)
-    card, patches = network.card, network.any_size_patches if fit in ("auto", "whole") else None
+    card, patches = network.card, network.any_size_patches if fit in WHOLE else None
     if patches:
         return whole(picture, patches.size, patches.count)
     if fit == "whole":
@@ -172,12 +155,13 @@ class ImageReader:
     """Reader of images in the channels and the fit of a network.
 
     Args:
-        network: The network, from :func:`network_for_fit`.
+        network: The network, from ``network_for_fit`` where the fit may be ``whole``.
         fit: One of ``FITS``.
     """
 
     def __init__(self, network: TrainedNetwork, fit: str = "auto") -> None:
         self.network, self.fit = network, fit
+        self._is_whole = fit in WHOLE and network.any_size_patches is not None  # found out here, not in each thread
         self.found_bits: list[int] = []
         """Bits that each image with more than 8 uses, if the model card gives no bit depth."""
         self._lock = Lock()
@@ -205,16 +189,17 @@ class ImageReader:
     def report_fit(self) -> None:
         """Print how many images were cut or padded, or in how many shapes they were seen."""
         cut, padded, read = (self._seen[name] for name in ("cut", "padded", "read"))
-        shapes = len(self._shapes)
         if cut:
-            sys.stdout.write(
-                f"cut off: the edges of {cut:,} of {read:,} images, at most {percent(self._most_cut)} of one; "
-                "--fit=letterbox shows them whole\n"
-            )
+            line = f"cut off: the edges of {cut:,} of {read:,} images, at most {percent(self._most_cut)} of one; "
+            line += "--fit=letterbox shows them whole"
         elif padded:
-            sys.stdout.write(f"padded to the network's shape: {padded:,} of {read:,} images\n")
-        elif shapes > 1:
-            sys.stdout.write(f"seen whole: {read:,} images, in {shapes:,} shapes\n")
+            line = f"padded to the network's shape: {padded:,} of {read:,} images"
+        elif read and self._is_whole:
+            shapes = len(self._shapes)
+            line = f"seen whole: {read:,} image{'s' * (read > 1)}, in {shapes:,} shape{'s' * (shapes > 1)}"
+        else:
+            return
+        sys.stdout.write(f"{line}\n")
 
     def report_bits(self) -> None:
         """Print how images with more than 8 bits were scaled, if the model card gives no bit depth."""

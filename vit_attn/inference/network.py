@@ -1,5 +1,6 @@
 """Trained networks by name: a checkpoint or an export of ours, or a network of timm with pretrained weights."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,16 +116,19 @@ def open_checkpoint(path: Path) -> TrainedNetwork:
     return TrainedNetwork(net.eval(), card)
 
 
-def with_any_size(network: TrainedNetwork) -> TrainedNetwork:
-    """Rebuild a network so that it takes images of any size: its position embeddings are resampled to each.
+def network_for_fit(network: TrainedNetwork, fit: str) -> TrainedNetwork:
+    """Rebuild a network of one size if pictures are to be seen whole: its position embeddings are resampled to each.
+
+    A line of output says so. A network that takes any size is returned as it is.
 
     Args:
-        network: The network, which is returned if it takes any size already.
+        network: The network.
+        fit: Fit of the pictures, as ``vit_attn.inference.images.seen_picture`` takes it.
 
     Raises:
         UserError: If its class cannot be built so, or has no grid of patches.
     """
-    if network.any_size_patches:
+    if fit != "whole" or network.any_size_patches:
         return network
     card = network.card
     refusal = f"{card.architecture} cannot take pictures at their own shape: choose --fit=crop or --fit=letterbox"
@@ -137,6 +141,8 @@ def with_any_size(network: TrainedNetwork) -> TrainedNetwork:
     rebuilt = TrainedNetwork(net.eval().to(next(network.net.parameters()).device), card)
     if not rebuilt.any_size_patches:
         raise UserError(refusal)
+    line = "was trained on images of one shape: its position embeddings are resampled to each picture's"
+    sys.stdout.write(f"{card.architecture} {line}\n")
     return rebuilt
 
 
@@ -177,7 +183,9 @@ def _open_by_name(name: str, weights: str | None, img_size: int | None) -> Train
 def _card_of_net(net: nn.Module, name: str, model_args: dict[str, Any]) -> ModelCard:
     """Make the model card of a network that timm has built by name."""
     config: dict[str, Any] = resolve_data_config({}, model=net)
-    height, width = getattr(getattr(net, "patch_embed", None), "img_size", None) or config["input_size"][1:]
+    asked = model_args.get("img_size")  # NaFlexViT has no img_size of its own
+    own = getattr(getattr(net, "patch_embed", None), "img_size", None) or (asked and (asked, asked))
+    height, width = own or config["input_size"][1:]
     mean, std = tuple(config["mean"]), tuple(config["std"])
     return ModelCard(
         architecture=name,
