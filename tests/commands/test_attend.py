@@ -102,6 +102,8 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["{folder}", "--model=resnet18", "--weights=none"], "ResNet has no attention modules to record"),
         (["{folder}", "--model=none.ckpt"], "checkpoint not found: none.ckpt"),
         (["{folder}", "--model={folder}/notes.txt"], "notes.txt is not a whole checkpoint"),
+        (["{folder}", "--fit=leterbox"], "got 'leterbox', did you mean 'letterbox'?"),
+        (["{folder}", "--model=resnet18", "--weights=none", "--fit=whole"], "choose --fit=crop or --fit=letterbox"),
         (["{folder}", "--img_size=30"], "img_size must be a multiple of patch_size"),
         (["{folder}", "--device=gpux"], "device 'gpux' cannot be used"),
         (["{folder}", "--device=meta"], "device 'meta' cannot be used"),
@@ -164,3 +166,80 @@ def test_a_picture_that_is_named_twice_is_drawn_once_and_that_is_said(
     assert said.index("coins_1.png: ") < said.index("coins_0.png: ")
     results = {f"coins_{i}.attention.{kind}" for i in (0, 1) for kind in ("png", "npz")}
     assert {path.name for path in (folder / "out").iterdir()} == results
+
+
+@pytest.fixture
+def shapes(tmp_path: Path) -> Path:
+    """A wide, a tall and a square picture."""
+    folder = tmp_path / "shapes"
+    folder.mkdir()
+    for name, size in (("wide", (90, 200)), ("tall", (120, 50)), ("square", (70, 70))):
+        pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "grids"),
+    [
+        (["test_vit"], {"wide": (6, 14), "tall": (14, 6), "square": (10, 10)}),  # timm's, which take any size
+        (["naflexvit_base_patch16_gap", "--img_size=64"], {"wide": (2, 5), "tall": (5, 2), "square": (4, 4)}),
+        (["vit_tiny_patch16_224", "--img_size=64", "--fit=whole"], {"wide": (2, 5), "tall": (5, 2), "square": (4, 4)}),
+    ],
+)
+def test_a_network_of_any_size_is_drawn_on_the_whole_of_each_picture(model, grids, shapes: Path, capsys):
+    out = shapes.parent / "out"
+    assert main(["attend", str(shapes), "--weights=none", "--query=2,1", f"--out={out}", "--model", *model]) == 0
+    said = capsys.readouterr().out
+    assert ("position embeddings are resampled" in said) == ("--fit=whole" in model)
+    for name, (rows, cols) in grids.items():
+        if rows != cols:
+            assert (
+                f"{name}.png: {'200x90' if name == 'wide' else '50x120'}, seen whole in {rows} rows of {cols} " in said
+            )
+        with np.load(out / f"{name}.attention.npz") as numbers:
+            assert tuple(numbers["grid_size"]) == (rows, cols)
+            assert numbers["image"].shape == (16 * rows, 16 * cols, 3)
+            assert numbers["query"] == numbers["num_prefix_tokens"] + cols
+            height, width = numbers["picture_size"]
+            assert numbers["box"].tolist() == [0, 0, width, height]
+            assert numbers["content"].tolist() == [0, 0, 16 * cols, 16 * rows]
+            assert numbers["rollout"].shape == (numbers["num_prefix_tokens"] + rows * cols,)
+            np.testing.assert_allclose(numbers["rollout"].sum(), 1, rtol=1e-4)
+
+
+def test_the_numbers_tell_which_part_of_a_picture_was_seen(shapes: Path, capsys):
+    for fit, box, content in (
+        ("auto", [55, 0, 145, 90], [0, 0, 32, 32]),
+        ("letterbox", [0, 0, 200, 90], [0, 9, 32, 23]),
+    ):
+        out = shapes.parent / fit
+        assert main(["attend", str(shapes / "wide.png"), f"--fit={fit}", f"--out={out}"]) == 0
+        with np.load(out / "wide.attention.npz") as numbers:
+            assert numbers["box"].tolist() == pytest.approx(box)
+            assert numbers["content"].tolist() == content
+            assert numbers["picture_size"].tolist() == [90, 200]
+    said = capsys.readouterr().out
+    assert "wide.png: 200x90, the middle 90x90 is seen: 55% is cut off\n" in said
+    assert "wide.png: 200x90, seen whole in 32x14 of 32x32 pixels, the rest is padding\n" in said
+
+
+def test_a_query_that_one_picture_lacks_is_an_error_of_that_picture(shapes: Path, capsys):
+    out = shapes.parent / "out"
+    options = ["--model=test_vit", "--weights=none", f"--out={out}", "--query=12,3", "--batch_size=2"]
+    assert main(["attend", str(shapes), *options]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.rpartition("/")[2].partition(":")[0] for line in errors] == ["square.png", "wide.png"]
+    assert "the query must be a patch in rows 1..6, columns 1..14, got 12,3" in errors[1]
+    assert {path.name for path in out.iterdir()} == {"tall.attention.png", "tall.attention.npz"}
+
+
+def test_a_picture_of_one_pixel_by_thousands_has_a_figure_of_ordinary_size(tmp_path: Path):
+    for name, size in (("row", (1, 5000)), ("column", (5000, 1)), ("dot", (1, 1))):
+        Image.fromarray(np.zeros((*size, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    for fit in ("crop", "letterbox", "whole"):
+        assert main(["attend", str(tmp_path), f"--fit={fit}", f"--out={tmp_path / fit}"]) == 0
+        for path in (tmp_path / fit).glob("*.png"):
+            with Image.open(path) as figure:
+                assert figure.width == 1050
+                assert figure.height < 3000

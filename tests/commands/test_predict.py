@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet
 import pytest
 import timm
@@ -138,6 +139,11 @@ def test_what_an_interrupted_run_had_done_is_kept_aside(tmp_path: Path):
         (["{folder}", MODEL, "--output={folder}/folder.csv"], "folder.csv is a folder: name a file"),
         (["{folder}", MODEL, "--top_k=0"], "--top_k must be at least 1, got 0"),
         (["{folder}", MODEL, "--top_k=11"], "top_k must be from 1 to the network's 10 classes, got 11"),
+        (
+            ["{folder}", MODEL, "--fit=croop"],
+            "--fit must be one of auto, crop, letterbox, whole, got 'croop', did you ",
+        ),
+        (["{folder}", "--model=resnet18", "--weights=none", "--fit=whole"], "choose --fit=crop or --fit=letterbox"),
         (["{folder}", MODEL, "--batch_size=0"], "--batch_size must be at least 1, got 0"),
         (["{folder}", MODEL, "--device=gpux"], "device 'gpux' cannot be used"),
         (["{folder}", MODEL, "--outptu=p.csv"], "unknown option --outptu, did you mean '--output'"),
@@ -200,3 +206,36 @@ def test_names_of_files_cannot_write_to_the_terminal_or_to_a_spreadsheet(folder:
     assert "\\x1b[2J.png: " in told.out
     with (folder.parent / "p.csv").open(newline="") as file:
         assert [row["image"] for row in csv.DictReader(file)] == ["\\x1b[2J.png", "\\x1b[31m.png", "'=1+2.png"]
+
+
+def probabilities(options: list[str], out: Path) -> list[tuple[str, float]]:
+    assert main(["predict", *options, MODEL, "--top_k=1", f"--output={out}", "--overwrite"]) == 0
+    rows = pyarrow.parquet.read_table(out).to_pylist()
+    return [(Path(row["image"]).name, row["probability_1"]) for row in rows]
+
+
+def test_pictures_of_several_shapes_keep_their_order_and_do_not_change_each_other(tmp_path: Path, capsys):
+    rng = np.random.default_rng(0)
+    for i, (width, height) in enumerate([(90, 40), (40, 90), (50, 50), (90, 40), (1, 70), (40, 90), (1, 1)]):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    files, out = sorted(tmp_path.glob("*.png")), tmp_path / "p.parquet"
+    together = probabilities([str(tmp_path), "--fit=whole", "--batch_size=5"], out)
+    assert "seen whole: 7 images, in 4 shapes" in capsys.readouterr().out
+    assert [name for name, _ in together] == [path.name for path in files]
+    for path, (_, probability) in zip(files, together, strict=True):
+        ((_, alone),) = probabilities([str(path), "--fit=whole"], out)
+        assert alone == pytest.approx(probability, abs=1e-5)
+
+
+def test_the_default_of_a_network_of_one_size_is_the_middle_and_a_letterbox_is_something_else(tmp_path: Path, capsys):
+    wide = np.random.default_rng(0).integers(0, 256, (32, 80, 3), dtype=np.uint8)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    Image.fromarray(wide[:, 24:56]).save(tmp_path / "middle.png")
+    out = tmp_path / "p.parquet"
+    (_, middle), (_, default) = probabilities([str(tmp_path)], out)
+    assert "cut off: the edges of 1 of 2 images, at most 60% of one" in capsys.readouterr().out
+    assert default == middle
+    (_, same), (_, padded) = probabilities([str(tmp_path), "--fit=letterbox"], out)
+    assert "padded to the network's shape: 1 of 2 images" in capsys.readouterr().out
+    assert same == middle
+    assert padded != middle

@@ -9,6 +9,7 @@ import torch
 from vit_attn.attention_maps.methods import registry
 from vit_attn.attention_maps.methods.registry import AttributionInput, attribution_method
 from vit_attn.attention_maps.methods.rollout import raw_rows
+from vit_attn.data.images.fits import seen_as_is
 from vit_attn.inference import attend as module
 from vit_attn.inference.attend import MapSettings, attend, save_attention
 from vit_attn.inference.network import TrainedNetwork, open_network
@@ -39,7 +40,7 @@ def own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError
 
 
-IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+IMAGE = seen_as_is(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
 def test_drawn_methods_of_ones_own_are_in_the_figure_and_in_the_numbers(
@@ -55,7 +56,7 @@ def test_drawn_methods_of_ones_own_are_in_the_figure_and_in_the_numbers(
     assert [each.title for each in drawn] == ["relevance", "target", "last layer", "rollout", "first layer"]
     assert [each.note for each in drawn] == [f"for {network.class_name(4)}"] * 2 + [""] * 3
     with np.load(tmp_path / "a.attention.npz") as numbers:
-        assert (numbers["image"] == IMAGE).all()
+        assert (numbers["image"] == IMAGE.pixels).all()
         assert numbers["rows_class_one_hot"].argmax() == 5
         np.testing.assert_allclose(numbers["rows_image"].sum(), 1, rtol=1e-5)
         assert "rows_rollout" not in numbers

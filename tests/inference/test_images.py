@@ -6,9 +6,10 @@ import torch
 from PIL import Image
 
 from vit_attn.data.datasets.files.folder import folder_source
-from vit_attn.data.images.image_file import SUFFIXES
-from vit_attn.inference.images import ImageReader, find_images, read_ahead
-from vit_attn.inference.network import open_network
+from vit_attn.data.images.image_file import SUFFIXES, fit_picture, read_picture
+from vit_attn.errors import UserError
+from vit_attn.inference.images import ImageReader, by_shape, find_images, read_ahead, seen_picture, to_batch
+from vit_attn.inference.network import TrainedNetwork, network_for_fit, open_network
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_no_more_than_three_batches_are_read_ahead(folder: Path):
             return super().read(path)
 
     files = find_images([str(folder)]) * 5
-    batches = read_ahead(files, Counting(open_network("vit_attn_coins_patch4_32").card), 2)
+    batches = read_ahead(files, Counting(open_network("vit_attn_coins_patch4_32")), 2)
     first = next(batches)
     assert [path for path, _ in first] == files[:2]
     assert len(begun) <= 6
@@ -77,6 +78,85 @@ def test_a_folder_is_read_as_fit_reads_it(folder: Path, tmp_path: Path, capsys):
 def test_pixels_are_normalised_as_the_network_was_trained(tmp_path: Path):
     Image.fromarray(np.full((8, 8, 3), 200, dtype=np.uint8)).save(tmp_path / "a.png")
     network = open_network("vit_attn_coins_patch4_32")
-    pixels = network.normalize([ImageReader(network.card).read(tmp_path / "a.png")], torch.device("cpu"))
+    pixels = to_batch([ImageReader(network).read(tmp_path / "a.png")], network, torch.device("cpu"))
     assert pixels.shape == (1, 3, 32, 32)
     torch.testing.assert_close(pixels, torch.full_like(pixels, (200 / 255 - 0.25) / 0.18))
+
+
+@pytest.fixture(scope="module")
+def fixed() -> TrainedNetwork:
+    return open_network("vit_attn_coins_patch4_32")
+
+
+@pytest.fixture(scope="module")
+def free(fixed: TrainedNetwork) -> TrainedNetwork:
+    """Network of the same name that takes any size."""
+    return network_for_fit(fixed, "whole")
+
+
+PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 90, 3), dtype=np.uint8))
+
+
+def test_by_default_a_network_of_one_size_sees_the_middle_and_one_of_any_size_all(fixed, free):
+    assert np.array_equal(seen_picture(PICTURE, fixed).pixels, fit_picture(PICTURE, (32, 32)))
+    assert np.array_equal(seen_picture(PICTURE, free, "crop").pixels, fit_picture(PICTURE, (32, 32)))
+    assert seen_picture(PICTURE, free).pixels.shape == (20, 44, 3)
+    assert seen_picture(PICTURE, free).note == "90x40, seen whole in 5 rows of 11 patches, stretched by 2%"
+    with pytest.raises(UserError, match="takes images of one size only"):
+        seen_picture(PICTURE, fixed, "whole")
+    with pytest.raises(UserError, match="got 'croop', did you mean 'crop'"):
+        seen_picture(PICTURE, fixed, "croop")
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox"])
+def test_only_padding_becomes_zeros_and_exactly(fixed: TrainedNetwork, fit: str):
+    pictures = [seen_picture(each, fixed, fit) for each in (PICTURE, PICTURE.rotate(90, expand=True), PICTURE)]
+    batch = to_batch(pictures, fixed, torch.device("cpu"))
+    plain = fixed.normalize([each.pixels for each in pictures], torch.device("cpu"))
+    for image, same, seen in zip(batch, plain, pictures, strict=True):
+        left, top, right, bottom = seen.content
+        inside = torch.zeros(32, 32, dtype=torch.bool)
+        inside[top:bottom, left:right] = True
+        assert torch.equal(image[:, inside], same[:, inside])
+        assert (image[:, ~inside] == 0).all()
+        assert bool(inside.all()) is (fit == "crop")
+        assert same[:, ~inside].abs().max() < 0.02 if fit == "letterbox" else True  # the mean colour, rounded
+
+
+def test_pictures_are_grouped_by_shape_in_order(free: TrainedNetwork):
+    shapes = [(40, 90), (90, 40), (40, 90), (8, 8), (90, 40)]
+    pictures = [seen_picture(PICTURE.resize(size), free) for size in shapes]
+    assert by_shape(pictures) == [[0, 2], [1, 4], [3]]
+    assert by_shape([]) == []
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox", "whole"])
+def test_a_photo_on_its_side_is_seen_upright(tmp_path: Path, free: TrainedNetwork, fit: str):
+    exif = PICTURE.getexif()
+    exif[274] = 6  # a quarter turn
+    PICTURE.save(tmp_path / "turned.png", exif=exif)
+    read_picture(tmp_path / "turned.png").save(tmp_path / "upright.png")
+    turned, upright = (ImageReader(free, fit).read(tmp_path / f"{name}.png") for name in ("turned", "upright"))
+    assert turned.size == (90, 40)
+    assert turned.box == upright.box
+    assert turned.note == upright.note
+    assert np.array_equal(turned.pixels, upright.pixels)
+
+
+def test_the_reader_reports_how_many_images_are_cut_padded_or_whole(tmp_path: Path, fixed, free, capsys):
+    files = [tmp_path / f"{name}.png" for name in ("wide", "square", "tall", "gone")]
+    for path, size in zip(files, ((90, 40), (40, 40), (10, 40)), strict=False):
+        PICTURE.resize(size).save(path)
+    for network, fit, said in (
+        (fixed, "auto", "cut off: the edges of 2 of 3 images, at most 75% of one; --fit=letterbox shows them whole"),
+        (fixed, "letterbox", "padded to the network's shape: 2 of 3 images"),
+        (free, "auto", "seen whole: 3 images, in 3 shapes"),
+    ):
+        reader = ImageReader(network, fit)
+        assert [isinstance(each, str) for batch in read_ahead(files, reader, 3) for _, each in batch] == [0, 0, 0, 1]
+        reader.report_fit()
+        assert capsys.readouterr().out == f"{said}\n"
+    reader = ImageReader(fixed)
+    reader.read(files[1])
+    reader.report_fit()
+    assert not capsys.readouterr().out

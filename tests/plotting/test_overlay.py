@@ -7,7 +7,7 @@ import pytest
 from vit_attn.plotting.canvas import POINTS, Canvas
 from vit_attn.plotting.comparison import draw_heads, draw_side_by_side
 from vit_attn.plotting.matrices import draw_matrices
-from vit_attn.plotting.overlay import AttentionMap, Mark, draw_overlays, draw_sheet
+from vit_attn.plotting.overlay import AttentionMap, Mark, draw_overlays, draw_sheet, padded_patches
 from vit_attn.plotting.panels import BAR_HEIGHT, BAR_TEXT, place_legend
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
@@ -181,3 +181,44 @@ def test_a_scale_by_the_square_root_is_labelled_as_such(monkeypatch):
     assert len([text for text, _ in texts if text.endswith("square-root scale")]) == 2
     draw_overlays(IMAGE, "", [AttentionMap("a", one_patch(0, 0))])
     assert texts[-1][0] == "% per patch"
+
+
+def test_padding_is_white_in_the_image_and_grey_in_maps():
+    padding = np.zeros((32, 48), dtype=bool)
+    padding[:, 36:] = True  # a row and a half of the patches at the right
+    maps = [AttentionMap("a", np.arange(24).reshape(4, 6) / 24)]
+    drawn = draw_overlays(np.full_like(IMAGE, 50), "", maps, dpi=200, padding=padding)
+    plain = draw_overlays(np.full_like(IMAGE, 50), "", maps, dpi=200)
+    panels = drawn[60:200].astype(int)
+    changed = np.nonzero((drawn[60:200] != plain[60:200]).any(axis=(0, 2)))[0]
+    image, over = changed[changed < 350], changed[changed >= 350]
+    assert len(image) == pytest.approx(len(over), abs=1)  # a quarter of each panel
+    assert (panels[:, image] == 255).all()
+    assert np.ptp(panels[:, over], axis=-1).max() == 0
+    assert np.ptp(panels[:, over[0] - 100], axis=-1).max() > 20
+
+
+def test_a_patch_is_padding_if_all_its_pixels_are():
+    padding = np.zeros((8, 12), dtype=bool)
+    padding[:3] = padding[:, 10:] = True
+    assert padded_patches(padding, (4, 3)).tolist() == [[True] * 3, [False] * 3, [False] * 3, [False] * 3]
+    assert not padded_patches(~padding, (8, 12))[0].any()
+
+
+@pytest.mark.parametrize("grid", [(1, 200), (200, 1)])
+def test_figures_of_very_long_images_stay_small(grid: tuple[int, int]):
+    image, maps = np.zeros((4 * grid[0], 4 * grid[1], 3), dtype=np.uint8), np.full(grid, 1 / 200)
+    over = draw_overlays(image, "", [AttentionMap("a", maps)], dpi=100)
+    sheet = draw_sheet(np.broadcast_to(maps, (3, 2, *grid)), "", dpi=100)
+    for drawn in (over, sheet):
+        assert 50 < drawn.shape[0] < 1500
+        assert drawn.shape[1] == 350
+
+
+def test_padding_in_a_sheet_is_grey_and_as_light():
+    maps, padding = np.full((1, 1, 2, 2), 0.25), np.array([[True, False], [False, True]])
+    drawn = draw_sheet(maps, "", dpi=100, padding=padding).astype(float)
+    colours = {tuple(colour) for colour in drawn[60:200, 60:330].reshape(-1, 3)}
+    (grey,) = [colour for colour in colours if len(set(colour)) == 1 and colour[0] != 255]
+    assert grey[0] == pytest.approx(YELLOW @ [0.299, 0.587, 0.114], abs=1)
+    assert tuple(YELLOW.astype(float)) in colours

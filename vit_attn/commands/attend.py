@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vit_attn.commands.options import add_network_options
+from vit_attn.commands.options import add_fit_option, add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError, one_line, printable
@@ -28,6 +28,7 @@ def make_parser() -> CommandParser:
     parser = CommandParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders with their sub-folders")
     add_network_options(parser, DEFAULT)
+    add_fit_option(parser)
     parser.add_argument(
         "--query",
         metavar="TOKEN",
@@ -59,15 +60,24 @@ def run(command: str, options: list[str]) -> int:
         raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
     # importing torch takes seconds, which --help need not wait for
     from vit_attn.inference.attend import MapSettings, result_names
-    from vit_attn.inference.images import ImageReader, find_images, read_ahead, report_input, without_repeats
-    from vit_attn.inference.network import open_network, pick_device
+    from vit_attn.inference.images import (
+        ImageReader,
+        check_fit,
+        find_images,
+        read_ahead,
+        report_input,
+        without_repeats,
+    )
+    from vit_attn.inference.network import network_for_fit, open_network, pick_device
 
+    check_fit(args.fit)
     files = without_repeats(find_images(args.images))
     network, device = open_network(args.model, args.weights, args.img_size), pick_device(args.device)
     report_input(network, args.model, files)
+    network = network_for_fit(network, args.fit)
     network.net.to(device)
     args.out.mkdir(parents=True, exist_ok=True)
-    reader, names, failed = ImageReader(network.card), result_names(files), 0
+    reader, names, failed = ImageReader(network, args.fit), result_names(files), 0
     for batch in read_ahead(files, reader, args.batch_size):
         bases = {path: args.out / names[path] for path, _ in batch}
         errors = _draw(batch, bases, network, MapSettings(args.query, args.target))
@@ -90,9 +100,11 @@ def _draw(
     images = [(path, image) for path, image in batch if not isinstance(image, str)]
     attentions = attend([image for _, image in images], network, settings)
     for (path, image), attention in zip(images, attentions, strict=True):
-        if attention is None:
-            errors.append(f"{path}: the network gives NaN or infinity")
+        if isinstance(attention, str):
+            errors.append(f"{path}: {attention}")
             continue
+        if image.is_reshaped:
+            CONSOLE.say(printable(f"{path}: {image.note}"))
         prediction, picture = save_attention(bases[path], path, image, attention, network)
         CONSOLE.say(printable(f"{path}: {prediction} -> {picture}"))
     return errors

@@ -18,3 +18,18 @@ def add_network_options(parser: ArgumentParser, default: str | None = None) -> N
     )
     parser.add_argument("--weights", help="file or address of weights for --model; 'none' for random ones")
     parser.add_argument("--img_size", type=int, help="other side of the images in pixels, for --model by name")
+
+
+def add_fit_option(parser: ArgumentParser) -> None:
+    """Add ``--fit``, as ``vit_attn.inference.images.seen_picture`` takes it.
+
+    Args:
+        parser: Parser of the command.
+    """
+    parser.add_argument(
+        "--fit",
+        metavar="HOW",
+        default="auto",
+        help="how a picture of any shape is seen: its middle (crop), all of it with padding around (letterbox), or all "
+        "of it at its own shape (whole); the default, auto, is whole if the network takes any size, else crop",
+    )

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from vit_attn.commands.options import add_network_options
+from vit_attn.commands.options import add_fit_option, add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
 from vit_attn.commands.start import start_lightning
@@ -42,6 +42,7 @@ def make_parser() -> CommandParser:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders with their sub-folders")
     add_network_options(parser)
+    add_fit_option(parser)
     _add_output(parser, Path("predictions.csv"), "file to write: .csv, .json or .parquet (default: predictions.csv)")
     parser.add_argument("--batch_size", type=int, default=32, help="images in a batch (default: 32)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, … (default: auto)")
@@ -73,18 +74,20 @@ def run(command: str, options: list[str]) -> int:
     for name, value in (("batch_size", args.batch_size), ("top_k", args.top_k)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    from vit_attn.inference.images import ImageReader, find_images, report_input
-    from vit_attn.inference.network import open_network, pick_device
+    from vit_attn.inference.images import ImageReader, check_fit, find_images, report_input
+    from vit_attn.inference.network import network_for_fit, open_network, pick_device
     from vit_attn.inference.predict import predict_files
     from vit_attn.reports.prediction_table import PredictionTable, check_output, check_top_k
     from vit_attn.reports.progress_report import ProgressReport
 
+    check_fit(args.fit)
     check_output(args.output, args.overwrite)
     files = find_images(args.images)
     network, device = open_network(args.model, args.weights, args.img_size), pick_device(args.device)
     report_input(network, args.model, files)
+    network = network_for_fit(network, args.fit)
     network.net.to(device)
-    reader, top_k, errors = ImageReader(network.card), check_top_k(args.top_k, network.num_classes), []
+    reader, top_k, errors = ImageReader(network, args.fit), check_top_k(args.top_k, network.num_classes), []
     progress = ProgressReport("predicted images:", len(files))
     with PredictionTable(args.output, top_k) as table:
         for rows in predict_files(network, reader, files, args.batch_size, top_k):
@@ -94,6 +97,7 @@ def run(command: str, options: list[str]) -> int:
                 CONSOLE.say(f"vit-attn: {one_line(error)}", sys.stderr)
                 errors.append(error)
     reader.report_bits()
+    reader.report_fit()
     return _report(args.output, len(files), errors)
 
 

@@ -7,23 +7,31 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
-import numpy as np
-from jaxtyping import UInt8
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
 
-from vit_attn.checkpoints.model_card import ModelCard
 from vit_attn.data.datasets.files.listing import describe_left_out, pictures_in
-from vit_attn.data.images.image_file import SUFFIXES, fit_picture, read_picture
+from vit_attn.data.images.fits import SeenPicture, crop, letterbox, percent, whole
+from vit_attn.data.images.image_file import SUFFIXES, read_picture
 from vit_attn.data.summary import describe_classes
-from vit_attn.errors import UserError, one_line
+from vit_attn.errors import UserError, did_you_mean, one_line
 from vit_attn.inference.network import TrainedNetwork
 
 READERS = 4
 """Threads that read images; decoding releases Python's lock."""
 
-Pixels = UInt8[np.ndarray, "height width channels"]
-ReadImage = tuple[Path, Pixels | str]
-"""File and its pixels, or an error message."""
+FITS = ("auto", "crop", "letterbox", "whole")
+"""Fits of a picture to a network; ``auto`` is ``whole`` for networks that take any size, else ``crop``."""
+
+WHOLE = ("auto", "whole")
+"""Fits that show all of a picture at its own shape, where the network takes any size."""
+
+ReadImage = tuple[Path, SeenPicture | str]
+"""File and its picture, or an error message."""
 
 
 def find_images(paths: Sequence[str]) -> list[Path]:
@@ -80,27 +88,118 @@ def report_input(network: TrainedNetwork, name: str, files: Sequence[Path]) -> N
     sys.stdout.write(one_line(line) + "\n")
 
 
-class ImageReader:
-    """Reader of images in the size, channels and crop of a network.
+def check_fit(fit: str) -> None:
+    """Check the name of a fit.
+
+    Raises:
+        UserError: If there is none of this name.
+    """
+    if fit not in FITS:
+        raise UserError(f"--fit must be one of {', '.join(FITS)}, got {fit!r}{did_you_mean(fit, FITS)}")
+
+
+def seen_picture(picture: Image.Image, network: TrainedNetwork, fit: str = "auto") -> SeenPicture:
+    """Fit a picture to a network.
+
+    ``crop`` is the middle, as the network is evaluated; ``letterbox`` the whole picture in padding, which
+    :func:`to_batch` makes zeros; ``whole`` the picture at its own shape, in at most as many patches as the network was
+    trained on.
 
     Args:
-        card: Model card of the network.
+        picture: An upright picture of the network's channels, as ``read_picture`` returns it.
+        network: The network, from ``network_for_fit`` where the fit may be ``whole``.
+        fit: One of ``FITS``.
+
+    Raises:
+        UserError: If there is no such fit, or if the network takes one size only and must take pictures whole.
+    """
+    check_fit(fit)
+    card, patches = network.card, network.any_size_patches if fit in WHOLE else None
+    if patches:
+        return whole(picture, patches.size, patches.count)
+    if fit == "whole":
+        raise UserError(f"{card.architecture} takes images of one size only: use network_for_fit first")
+    if fit == "letterbox":
+        return letterbox(picture, card.img_size, card.mean)
+    return crop(picture, card.img_size, card.crop_pct)
+
+
+def to_batch(
+    pictures: Sequence[SeenPicture], network: TrainedNetwork, device: torch.device
+) -> Float[Tensor, "B C height width"]:
+    """Normalise pictures of one shape; padding becomes exactly 0.
+
+    Args:
+        pictures: The pictures.
+        network: The network.
+        device: Device of the batch.
+    """
+    batch = network.normalize([picture.pixels for picture in pictures], device)
+    for image, picture in zip(batch, pictures, strict=True):
+        if picture.is_padded:
+            left, top, right, bottom = picture.content
+            content = image[:, top:bottom, left:right].clone()
+            image.zero_()[:, top:bottom, left:right] = content
+    return batch
+
+
+def by_shape(pictures: Sequence[SeenPicture]) -> list[list[int]]:
+    """Group pictures by the shape of their pixels: indices of the pictures of each shape, in order."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for index, picture in enumerate(pictures):
+        groups.setdefault(picture.pixels.shape, []).append(index)
+    return list(groups.values())
+
+
+class ImageReader:
+    """Reader of images in the channels and the fit of a network.
+
+    Args:
+        network: The network, from ``network_for_fit`` where the fit may be ``whole``.
+        fit: One of ``FITS``.
     """
 
-    def __init__(self, card: ModelCard) -> None:
-        self.card = card
+    def __init__(self, network: TrainedNetwork, fit: str = "auto") -> None:
+        self.network, self.fit = network, fit
+        self._is_whole = fit in WHOLE and network.any_size_patches is not None  # found out here, not in each thread
         self.found_bits: list[int] = []
         """Bits that each image with more than 8 uses, if the model card gives no bit depth."""
+        self._lock = Lock()
+        self._seen: Counter[str] = Counter()
+        """Number of images that were read, cut and padded."""
+        self._shapes: set[tuple[int, ...]] = set()
+        self._most_cut = 0.0
 
-    def read(self, path: Path) -> Pixels | str:
-        """Read the pixels of an image file; an error message if that fails."""
+    def read(self, path: Path) -> SeenPicture | str:
+        """Read an image file; an error message if that fails."""
+        card = self.network.card
         try:
-            picture = read_picture(path, self.card.in_chans, self.card.bits)
+            picture = read_picture(path, card.in_chans, card.bits)
         except UserError as error:
             return str(error)
-        if self.card.bits is None and "bits" in picture.info:
+        if card.bits is None and "bits" in picture.info:
             self.found_bits.append(picture.info["bits"])
-        return fit_picture(picture, self.card.img_size, self.card.crop_pct)
+        seen = seen_picture(picture, self.network, self.fit)
+        with self._lock:
+            self._seen.update({"cut": seen.cut > 0, "padded": seen.is_padded, "read": 1})
+            self._shapes.add(seen.pixels.shape)
+            self._most_cut = max(self._most_cut, seen.cut)
+        return seen
+
+    def report_fit(self) -> None:
+        """Print how many images were cut or padded, or in how many shapes they were seen."""
+        cut, padded, read = (self._seen[name] for name in ("cut", "padded", "read"))
+        if cut:
+            line = f"cut off: the edges of {cut:,} of {read:,} images, at most {percent(self._most_cut)} of one; "
+            line += "--fit=letterbox shows them whole"
+        elif padded:
+            line = f"padded to the network's shape: {padded:,} of {read:,} images"
+        elif read and self._is_whole:
+            shapes = len(self._shapes)
+            line = f"seen whole: {read:,} image{'s' * (read > 1)}, in {shapes:,} shape{'s' * (shapes > 1)}"
+        else:
+            return
+        sys.stdout.write(f"{line}\n")
 
     def report_bits(self) -> None:
         """Print how images with more than 8 bits were scaled, if the model card gives no bit depth."""

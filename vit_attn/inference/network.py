@@ -1,5 +1,6 @@
 """Trained networks by name: a checkpoint or an export of ours, or a network of timm with pretrained weights."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,8 @@ from vit_attn.checkpoints.io import card_of_checkpoint, find_card, read_card, re
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard
 from vit_attn.checkpoints.weights import load_exactly, load_weights
 from vit_attn.errors import UserError
-from vit_attn.model.build import build_net
+from vit_attn.inference.any_size import Patches, find_any_size_patches
+from vit_attn.model.build import build_net, without_pretrained
 from vit_attn.reports.prediction_table import unique_names
 
 
@@ -49,6 +51,11 @@ class TrainedNetwork:
     def unique_class_names(self) -> list[str]:
         """Names of all classes, with the index where several classes share one."""
         return unique_names([self.class_name(index) for index in range(self.num_classes)])
+
+    @cached_property
+    def any_size_patches(self) -> Patches | None:
+        """Patches, if images of any size are taken; else None."""
+        return find_any_size_patches(self.net, self.card.in_chans, self.card.img_size)
 
     def normalize(self, images: Sequence[np.ndarray], device: torch.device) -> Float[Tensor, "B C height width"]:
         """Make a batch of normalised images.
@@ -109,6 +116,36 @@ def open_checkpoint(path: Path) -> TrainedNetwork:
     return TrainedNetwork(net.eval(), card)
 
 
+def network_for_fit(network: TrainedNetwork, fit: str) -> TrainedNetwork:
+    """Rebuild a network of one size if pictures are to be seen whole: its position embeddings are resampled to each.
+
+    A line of output says so. A network that takes any size is returned as it is.
+
+    Args:
+        network: The network.
+        fit: Fit of the pictures, as ``vit_attn.inference.images.seen_picture`` takes it.
+
+    Raises:
+        UserError: If its class cannot be built so, or has no grid of patches.
+    """
+    if fit != "whole" or network.any_size_patches:
+        return network
+    card = network.card
+    refusal = f"{card.architecture} cannot take pictures at their own shape: choose --fit=crop or --fit=letterbox"
+    options: dict[str, Any] = {**without_pretrained(card.model_args), "num_classes": network.num_classes}
+    try:
+        net = timm.create_model(card.architecture, pretrained=False, **(options | {"dynamic_img_size": True}))
+        load_exactly(net, network.net.state_dict(), card.architecture)
+    except Exception as error:  # each class refuses the option in its own way
+        raise UserError(refusal) from error
+    rebuilt = TrainedNetwork(net.eval().to(next(network.net.parameters()).device), card)
+    if not rebuilt.any_size_patches:
+        raise UserError(refusal)
+    line = "was trained on images of one shape: its position embeddings are resampled to each picture's"
+    sys.stdout.write(f"{card.architecture} {line}\n")
+    return rebuilt
+
+
 def _open_export(path: Path) -> TrainedNetwork:
     card = read_card(path)
     try:
@@ -146,7 +183,9 @@ def _open_by_name(name: str, weights: str | None, img_size: int | None) -> Train
 def _card_of_net(net: nn.Module, name: str, model_args: dict[str, Any]) -> ModelCard:
     """Make the model card of a network that timm has built by name."""
     config: dict[str, Any] = resolve_data_config({}, model=net)
-    height, width = getattr(getattr(net, "patch_embed", None), "img_size", None) or config["input_size"][1:]
+    asked = model_args.get("img_size")  # NaFlexViT has no img_size of its own
+    own = getattr(getattr(net, "patch_embed", None), "img_size", None) or (asked and (asked, asked))
+    height, width = own or config["input_size"][1:]
     mean, std = tuple(config["mean"]), tuple(config["std"])
     return ModelCard(
         architecture=name,

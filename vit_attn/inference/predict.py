@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from vit_attn.inference.images import ImageReader, ReadImage, read_ahead
+from vit_attn.inference.images import ImageReader, ReadImage, by_shape, read_ahead, to_batch
 from vit_attn.inference.network import TrainedNetwork
 from vit_attn.reports.prediction_table import NOT_FINITE, Row, prediction_rows
 
@@ -27,15 +27,17 @@ def predict_files(
 
 
 def _rows(batch: Sequence[ReadImage], network: TrainedNetwork, top_k: int) -> list[Row]:
-    images = [image for _, image in batch if not isinstance(image, str)]
-    predictions: list[Row] = []
-    if images:
+    pictures = [picture for _, picture in batch if not isinstance(picture, str)]
+    predictions: dict[int, Row] = {}
+    for group in by_shape(pictures):
         with torch.inference_mode():
-            logits = network.net(network.normalize(images, next(network.net.parameters()).device))
-        predictions = prediction_rows(logits.float().softmax(dim=-1), top_k, network.unique_class_names.__getitem__)
-    following, rows = iter(predictions), []
-    for path, image in batch:
-        row = {"error": image} if isinstance(image, str) else next(following)
+            images = to_batch([pictures[i] for i in group], network, next(network.net.parameters()).device)
+            logits = network.net(images)
+        found = prediction_rows(logits.float().softmax(dim=-1), top_k, network.unique_class_names.__getitem__)
+        predictions |= dict(zip(group, found, strict=True))
+    following, rows = iter(range(len(pictures))), []
+    for path, picture in batch:
+        row = {"error": picture} if isinstance(picture, str) else predictions[next(following)]
         if row.get("error") == NOT_FINITE:
             row["error"] = f"{path}: {NOT_FINITE}"
         rows.append({"image": str(path)} | row)

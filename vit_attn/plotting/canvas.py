@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vit_attn.plotting.fonts import DEFAULT, load_font, runs, text_length
-from vit_attn.plotting.scale import Picture, Scale
+from vit_attn.plotting.scale import MIDDLE_GREY, Picture, Scale
 
 Colour = str
 
@@ -151,7 +151,7 @@ class Canvas:
         """
         steps = np.linspace(0, 1, max(2, round(box.width * self.dpi)))
         values = scale.most * (steps**2 if scale.root else steps)
-        self.place(scale.over(np.full((1, len(steps), 1), 128.0), values[None]), box)
+        self.place(scale.over(np.full((1, len(steps), 1), MIDDLE_GREY), values[None]), box)
         self.outline(box, INK, 0.5)
         bottom, free = box.top + box.height, -1.0
         ticks = scale.ticks()

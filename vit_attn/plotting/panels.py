@@ -25,6 +25,8 @@ GAP = 0.08
 """Inches between panels."""
 EDGE = 0.05
 """Inches of white around a figure."""
+TALLEST, WIDEST = 4.0, 8.0
+"""Height of a panel by its width, and width by its height, beyond which pictures are drawn compressed."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ def layout(
 def panel_width(cols: int, gap: float, left: float = 0.0, width: float = WIDTH) -> float:
     """Width in inches of each of so many panels in a row."""
     return (width - 2 * EDGE - left - (cols - 1) * gap) / cols
+
+
+def panel_ratio(height: int, width: int) -> float:
+    """Height of a panel by its width: that of what it shows, within bounds that keep figures small."""
+    return min(max(height / width, 1 / WIDEST), TALLEST)
 
 
 def title_above(canvas: Canvas, text: str, panel: Box) -> None:

@@ -5,11 +5,16 @@ from dataclasses import dataclass
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from matplotlib.ticker import MaxNLocator
 
 Picture = UInt8[np.ndarray, "_ _ 3"]
 Values = Float[np.ndarray, "rows cols"]
+Mask = Bool[np.ndarray, "_ _"]
+MIDDLE_GREY = 128.0
+"""Luma below padding and below the colour bar."""
+LUMA = np.array([0.299, 0.587, 0.114])
+"""Weights of red, green and blue in the luma of a colour (ITU-R BT.601)."""
 
 COLOURMAP = "viridis"
 
@@ -35,14 +40,23 @@ class Scale:
         fractions = np.clip(np.asarray(values, dtype=float) / max(self.most, 1e-30), 0, 1)
         return np.sqrt(fractions) if self.root else fractions
 
-    def colours(self, values: Values) -> Picture:
-        """Colours of the values."""
-        return _lookup_table(self.colourmap)[(255 * self.position(values)).round().astype(int)]
+    def colours(self, values: Values, padding: Mask | None = None) -> Picture:
+        """Colours of the values; of those that are padding, greys of the same lightness."""
+        colours = _lookup_table(self.colourmap)[(255 * self.position(values)).round().astype(int)]
+        return colours if padding is None else _greyed(colours, padding)
 
-    def over(self, grey: Float[np.ndarray, "height width 1"], values: Values) -> Picture:
-        """Colours of the values over a grey image, each over its cell of the image."""
+    def over(self, grey: Float[np.ndarray, "height width 1"], values: Values, padding: Mask | None = None) -> Picture:
+        """Colours of the values over a grey image, each over its cell of the image.
+
+        Args:
+            grey: The image.
+            values: The values.
+            padding: Pixels that are padding, which become greys of the same lightness.
+        """
         (height, width, _), (rows, cols) = grey.shape, values.shape
         spread = self.colours(values)[np.arange(height) * rows // height][:, np.arange(width) * cols // width]
+        if padding is not None:
+            grey, spread = np.where(padding[..., None], MIDDLE_GREY, grey), _greyed(spread, padding)
         return (self.opacity * spread + (1 - self.opacity) * grey).round().astype(np.uint8)
 
     def label(self, quantity: str) -> str:
@@ -54,6 +68,10 @@ class Scale:
         return [
             tick for tick in MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(0, self.most) if tick <= self.most
         ]
+
+
+def _greyed(colours: Picture, where: Mask) -> Picture:
+    return np.where(where[..., None], (colours @ LUMA)[..., None].round().astype(np.uint8), colours)
 
 
 @functools.lru_cache(maxsize=4)

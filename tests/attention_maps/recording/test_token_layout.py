@@ -9,6 +9,7 @@ from vit_attn.attention_maps.evaluation.faithfulness import deletion
 from vit_attn.attention_maps.methods.registry import find_method
 from vit_attn.attention_maps.recording.token_layout import TokenLayout, crop_to_patches, patches_to_pixels, token_layout
 from vit_attn.attention_maps.summary import summarize
+from vit_attn.data.images.fits import seen_as_is
 from vit_attn.inference.attend import ImageAttention, draw_attention
 
 
@@ -59,10 +60,10 @@ def test_the_picture_of_attend_is_that_of_the_pixels_that_were_seen():
     changed = picture.copy()
     changed[32:], changed[:, 32:] = 0, 0
     rows = {find_method("rollout"): view.rollout}
-    drawn = [draw_attention(each, ImageAttention(view, rows, ""), "", "") for each in (picture, changed)]
+    drawn = [draw_attention(seen_as_is(each), ImageAttention(view, rows, ""), "", "") for each in (picture, changed)]
     assert np.array_equal(*drawn)
     changed[31, 31] = 255 - changed[31, 31]
-    assert not np.array_equal(drawn[0], draw_attention(changed, ImageAttention(view, rows, ""), "", ""))
+    assert not np.array_equal(drawn[0], draw_attention(seen_as_is(changed), ImageAttention(view, rows, ""), "", ""))
 
 
 def test_padding_beyond_the_image_belongs_to_the_last_patches():
