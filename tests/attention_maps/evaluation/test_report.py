@@ -13,14 +13,13 @@ from vit_attn.attention_maps.evaluation.batch import EvalBatch
 from vit_attn.attention_maps.evaluation.faithfulness import deletion, insertion, order_of, pointing, random_maps
 from vit_attn.attention_maps.evaluation.ground_truth import GroundTruthPatches
 from vit_attn.attention_maps.evaluation.knockouts import knock_out_top
+from vit_attn.attention_maps.evaluation.measures import patch_maps, with_baselines
 from vit_attn.attention_maps.evaluation.report import (
     FaithfulnessReport,
-    all_maps,
     judge_network,
     mean_and_error,
-    patch_maps,
 )
-from vit_attn.commands.judging import eval_batch_of
+from vit_attn.commands.judge_images import eval_batch_of
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
@@ -101,10 +100,8 @@ def test_measures_are_those_of_the_methods_own_maps(batch, report):
 
 
 def test_the_seed_chooses_random_orders_that_no_other_seed_has():
-    net = VisionTransformer(img_size=32, patch_size=8, num_classes=4, embed_dim=24, depth=1, num_heads=2).eval()
-    found = [
-        all_maps(net, torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64), seed)["random"] for seed in (0, 1)
-    ]
+    maps = {"one": torch.zeros(2, 16)}
+    found = [with_baselines(maps, (4, 4), seed)["random"] for seed in (0, 1)]
     together = torch.stack([*found[0], *found[1]]).flatten(1)
     assert len(together.unique(dim=0)) == len(together) == 16
 
@@ -114,8 +111,8 @@ def test_tables_and_files_have_the_names_of_its_regions(report, tmp_path):
     assert any(line.startswith("method ") and line.split()[-1] == "square" for line in table.splitlines())
     assert "\nsquare: fraction of images whose top-ranked patch is in this region" in table
     assert "pooled row → square" in knockout_table(report)
-    write_methods(tmp_path / "methods.csv", report.methods)
-    assert (tmp_path / "methods.csv").read_text().splitlines()[0].endswith("square,square_error")
+    write_methods(tmp_path / "methods.csv", report)
+    assert (tmp_path / "methods.csv").read_text().splitlines()[0].endswith("square,square_error,square_low,square_high")
 
 
 def test_an_image_without_a_region_does_not_count_in_its_mean(tmp_path):
@@ -133,8 +130,8 @@ def test_an_image_without_a_region_does_not_count_in_its_mean(tmp_path):
     assert list(found.edges) == ["pooled row → everywhere", "pooled row → in one"]  # no patch is left for a control
     headings = [line for line in method_table(found).splitlines() if line.startswith("method ")]
     assert headings[-1].split()[-3:] == ["everywhere", "in", "one"]
-    write_methods(tmp_path / "methods.csv", found.methods)
-    assert all(line.endswith(",1.0000,") for line in (tmp_path / "methods.csv").read_text().splitlines()[1:])
+    write_methods(tmp_path / "methods.csv", found)
+    assert all(line.endswith(",1.0000,,,") for line in (tmp_path / "methods.csv").read_text().splitlines()[1:])
 
 
 def test_a_region_is_not_called_like_a_measure():
