@@ -31,7 +31,7 @@ LEGEND = """\
 mean over the images ± half of its 95 % interval
 deletion, insertion: area under the predicted class's probability as patches go
     (low is good) or come (high is good)
-logit -8, acc. -8: change when attention to the 8 top-ranked patches is knocked
+{changes}: change when attention to the 8 top-ranked patches is knocked
     out in all layers
 new head, all new: rank correlation with the map of the network with its head,
     or all weights, re-initialised
@@ -128,7 +128,8 @@ def method_table(report: FaithfulnessReport) -> str:
     for label, row in report.methods.items():
         columns = row.columns()
         rows.append([label, *(_short(name, columns[name], 3 if name in THREE_DECIMALS else 2) for name in shown)])
-    return f"{format_table(rows)}\n{LEGEND}{_pointing_legend(list(first.pointing))}"
+    changes = ", ".join(HEADINGS[name] for name in ("logit_8", "accuracy_8") if name in known)
+    return f"{format_table(rows)}\n{LEGEND.format(changes=changes)}{_pointing_legend(list(first.pointing))}"
 
 
 def comparison_table(report: FaithfulnessReport) -> str:

@@ -23,7 +23,7 @@ from vit_attn.commands.judge_images import eval_batch_of
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
-from vit_attn.reports.faithfulness import knockout_table, method_table, write_methods
+from vit_attn.reports.faithfulness import best_methods, knockout_table, method_table, write_knockouts, write_methods
 
 
 class BrightSquare:
@@ -139,3 +139,56 @@ def test_a_region_is_not_called_like_a_measure():
     truth = GroundTruthPatches({"deletion": torch.ones(2, 16, dtype=torch.bool)})
     with pytest.raises(UserError, match="regions must not be called like a measure, got deletion"):
         judge_network(EvalBatch(net, torch.randn(2, 3, 32, 32), torch.arange(2), truth))
+
+
+@pytest.mark.parametrize("part", [1, 5])
+def test_the_images_of_a_part_do_not_change_the_measures(part, batch, report):
+    found = judge_network(batch, steps=4, part=part)
+    assert found.images == report.images == 32
+    assert found.accuracy == report.accuracy
+    for label, row in report.methods.items():
+        for name, values in row.columns().items():
+            assert_close(found.methods[label].columns()[name], values, rtol=0, atol=1e-4, equal_nan=True)
+        for ours, theirs in zip(found.curves[label], report.curves[label], strict=True):
+            assert_close(ours, theirs, rtol=0, atol=1e-5)
+    for of in ("edges", "heads"):
+        assert list(getattr(found, of)) == list(getattr(report, of))
+        for name, effect in getattr(report, of).items():
+            assert_close(getattr(found, of)[name].logit, effect.logit, rtol=0, atol=1e-4)
+
+
+def test_an_image_has_the_same_random_order_in_any_part():
+    assert_close(random_maps((3, 16), 5, first=4), random_maps((7, 16), 5)[4:], rtol=0, atol=0)
+
+
+def test_images_without_labels_are_judged_by_the_predicted_class_and_have_no_accuracy(batch, report, tmp_path):
+    found = judge_network(batch._replace(labels=None), steps=4)
+    assert found.accuracy is None
+    for label, row in report.methods.items():
+        assert_close(found.methods[label].deletion, row.deletion)
+        assert_close(found.methods[label].logit_8, row.logit_8)
+        assert found.methods[label].accuracy_8.isnan().all()
+    write_methods(tmp_path / "methods.csv", found)
+    write_knockouts(tmp_path / "knockouts.csv", found)
+    for name in ("methods.csv", "knockouts.csv"):
+        assert "accuracy" not in (tmp_path / name).read_text()
+    assert "acc." not in method_table(found)
+    table = knockout_table(found)
+    assert "change of logit without" in table
+    assert "accuracy" not in table
+
+
+def test_methods_that_are_alike_are_not_told_apart_and_those_that_differ_are(report):
+    for measure, between in report.between.items():
+        values = {label: getattr(report.methods[label], measure).mean().item() for label in report.comparisons}
+        best = max(values, key=values.get) if between.higher_is_better else min(values, key=values.get)
+        assert between.best == best
+        assert set(between.ties()) == {
+            label
+            for label in values
+            if label != best
+            and abs(between.differences[label, best].mean) <= max(0.01, between.differences[label, best].margin)
+        }
+    text = best_methods(report)
+    assert all(f"{between.best} is best" in " ".join(text.split()) for between in report.between.values())
+    assert max(map(len, text.splitlines())) <= 80

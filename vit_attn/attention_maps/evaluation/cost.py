@@ -22,7 +22,7 @@ MOST_RECORDED, MOST_AT_ONCE = 64, 128
 
 
 class RecordingSize(NamedTuple):
-    """Memory that the recording of one image with gradients holds.
+    """Memory that the recording of an image with gradients holds.
 
     Args:
         graph: Bytes that the network's graph keeps until the gradients are computed, without parameters.
@@ -43,8 +43,8 @@ class RecordingSize(NamedTuple):
         return min(MOST_AT_ONCE, max(1, FORWARD_BYTES * self.layers // self.graph))
 
 
-def recording_size(net: nn.Module, image: Float[Tensor, "1 C height width"]) -> RecordingSize:
-    """Measure the recording of an image, by the tensors that its graph saves."""
+def recording_size(net: nn.Module, images: Float[Tensor, "B C height width"]) -> RecordingSize:
+    """Measure the recording of an image, or of several together, by the tensors that its graph saves."""
     own = {each.untyped_storage().data_ptr() for each in (*net.parameters(), *net.buffers())}
     saved: dict[int, int] = {}
 
@@ -56,7 +56,7 @@ def recording_size(net: nn.Module, image: Float[Tensor, "1 C height width"]) -> 
 
     with torch.enable_grad(), record(net, gradients=True) as recording:
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            output = net(image)  # alive until all is counted, so that no address is used twice
+            output = net(images)  # alive until all is counted, so that no address is used twice
         del output
     return RecordingSize(sum(saved.values()), len(recording))
 
