@@ -76,8 +76,9 @@ class Plan(NamedTuple):
         return count
 
     def memory(self, images: int) -> int:
-        """Bytes beyond those of the loaded network: its copy with new weights, and the recordings of one part."""
-        return self.parameters + 2 * self.size.graph * min(images, self.size.images_at_once)
+        """Bytes beyond those of the loaded network: its copy with new weights, recordings of a part, and a forward."""
+        forward = self.size.graph * self.size.forward_batch // self.size.layers
+        return self.parameters + 2 * self.size.graph * min(images, self.size.images_at_once) + forward
 
 
 def judge(args: argparse.Namespace) -> int:
