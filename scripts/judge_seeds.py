@@ -23,7 +23,7 @@ from PIL import Image
 
 from vit_attn.attention_maps.evaluation.report import judge_network, mean_and_error
 from vit_attn.checkpoints.weights import load_weights
-from vit_attn.commands.judging import eval_batch_of
+from vit_attn.commands.judge_images import eval_batch_of
 from vit_attn.data import ImageData
 from vit_attn.model.build import build_net
 from vit_attn.plotting.curves import draw_curves
@@ -85,7 +85,7 @@ def judge_all(args: argparse.Namespace) -> None:
             knockout_file.flush()
             if seed == 0:
                 title = f"{args.dataset}, one network (seed 0), {args.images} validation images"
-                Image.fromarray(draw_curves(report.curves, title, errors=report.curve_errors)).save(
+                Image.fromarray(draw_curves(report.curves, title, margins=report.curve_margins)).save(
                     IMAGES / f"{args.name}.png", optimize=True
                 )
             seconds = time.perf_counter() - start

@@ -4,6 +4,7 @@ import collections
 import csv
 import importlib.util
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -72,6 +73,32 @@ def test_the_documents_data_set_is_trained_on_as_written(
     exec("\n".join([*before, f"code = {call}"]), {"fewer": fewer}, found := {})
     assert found["code"] == 0
     assert "best validation accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", re.findall(r"<!-- (judge_\w+): begin -->", TEXT))
+def test_the_table_of_one_network_is_that_of_its_files(name: str):
+    summary = load("docs_methods")
+    table = summary.network_table(ROOT / "docs/measured" / name)
+    assert f"<!-- {name}: begin -->\n{table}\n<!-- {name}: end -->" in TEXT
+    assert summary.with_table(TEXT, name, table) == TEXT
+
+
+def test_a_network_is_judged_and_its_table_written_by_one_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, picture_folder: Callable[..., Path]
+):
+    summary = load("docs_methods")
+    for name, path in {"MEASURED": "measured", "IMAGES": "images", "DOC": "page.md"}.items():
+        monkeypatch.setattr(summary, name, tmp_path / path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "page.md").write_text("# Page\n")
+    network = ["--model", "vit_attn_coins_patch4_32", "--images", str(picture_folder({"some": 3}))]
+    summary.judge("judge_some", network)
+    page = (tmp_path / "page.md").read_text()
+    assert "| method | deletion ↓ | insertion ↑ | logit, top 8 knocked out ↓ | new head | all new |" in page
+    assert "| value-weighted | " in page
+    assert page.count("**") >= 6  # a best method by each of three measures
+    assert (tmp_path / "images/judge_some.png").exists()
+    assert summary.with_table(page, "judge_some", "other").count("judge_some: begin") == 1
 
 
 @pytest.mark.parametrize("name", ["judge_coins", "judge_cifar10"])

@@ -1,5 +1,6 @@
 import csv
 import re
+import signal
 import subprocess
 import sys
 import textwrap
@@ -9,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from vit_attn.attention_maps.evaluation import cost
 from vit_attn.checkpoints.model_card import ModelCard
 from vit_attn.checkpoints.weights import save_weights
 from vit_attn.cli import main
+from vit_attn.commands import judging
 from vit_attn.data.datasets import coins
 from vit_attn.model.build import build_net
 from vit_attn.reports.faithfulness import RELATIONS
@@ -97,6 +100,38 @@ def test_a_report_is_a_table_three_files_and_a_figure(weights: Path, tmp_path: P
         assert figure.size[0] > 1000
 
 
+def test_the_intervals_and_the_comparison_of_methods_are_in_the_files(
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    known = ["--weights", str(weights), "--dataset", "coins", "--num_images", "12", "--out", str(tmp_path)]
+    assert main(["judge", *NETWORK, *known]) == 0
+    told = capsys.readouterr().out
+    methods = rows(tmp_path / "methods.csv")
+    for label, row in methods.items():
+        mean, error, low, high = (float(row[f"deletion{part}"]) for part in ("", "_error", "_low", "_high"))
+        assert (mean - low) == pytest.approx(2.201 * error, abs=2e-4)  # Student's t of 12 images
+        assert (high - mean) == pytest.approx(2.201 * error, abs=2e-4)
+        assert float(row["bought_low"]) < float(row["bought_high"])  # although all images may have the same
+        assert re.search(rf"^{re.escape(label)} +{mean:.3f}±{(high - low) / 2:.3f}"[:-1].replace("±0", "±"), told, re.M)
+    with (tmp_path / "pairs.csv").open(newline="") as file:
+        pairs = {(row["method"], row["other"], row["measure"]): row for row in csv.DictReader(file)}
+    assert len(pairs) == 9 * 8 * 3
+    with (tmp_path / "comparisons.csv").open(newline="") as file:
+        comparisons = list(csv.DictReader(file))
+    for row in comparisons:
+        if row["method"] == row["best"]:
+            assert row["than_best"] == "best"
+            continue
+        pair = pairs[row["method"], row["best"], row["measure"]]
+        assert row["than_best"] == pair["than_other"] != "better"
+        assert row["minus_best"] == pair["difference"]
+        difference = float(methods[row["method"]][row["measure"]]) - float(methods[row["best"]][row["measure"]])
+        assert float(pair["difference"]) == pytest.approx(difference, abs=2e-4)
+        holds_zero = float(pair["low"]) <= 0 <= float(pair["high"])
+        assert (row["than_best"] == "worse") == (not holds_zero and abs(float(pair["difference"])) > 0.01)
+    assert len(re.findall(r"is best; no measurable difference", " ".join(told.split()))) == 3
+
+
 def test_the_same_seed_gives_the_same_report(weights: Path, tmp_path: Path):
     known = ["--weights", str(weights), "--dataset", "coins", "--images", "4"]
     for number, seed in enumerate("001"):
@@ -129,6 +164,7 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
     assert {path.name for path in (run / "judge").iterdir()} == {
         "methods.csv",
         "comparisons.csv",
+        "pairs.csv",
         "knockouts.csv",
         "curves.png",
     }
@@ -147,8 +183,18 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
         ([*NETWORK, "--weights", "x", "--dataset", "coin"], "did you mean 'coins'"),
         (["--arch", "vit_attn_tini", "--weights", "x", "--dataset", "coins"], "unknown network 'vit_attn_tini'"),
         (["--arch", "x", "--arch_options", "depth", "--weights", "x"], "must be KEY=VALUE, got depth"),
-        ([*NETWORK, "--images", "1"], "images must be at least 2, got 1"),
-        ([*NETWORK, "--images", "many"], "invalid int value: 'many'"),
+        ([*NETWORK, "--images", "1"], "the number of images must be at least 2, got 1"),
+        ([*NETWORK, "--images", "2", "--num_images", "3"], "--images 2 is the number of images"),
+        ([*NETWORK, "--num_images", "many"], "invalid int value: 'many'"),
+        ([*NETWORK, "--images", "many"], "pictures are judged by --model NAME|RUN|FILE"),
+        (["--model", "vit_attn_coins_patch4_32", "--images", "many"], "no such image or folder: many"),
+        (["--model", "vit_attn_coins_patch4_32"], "add --images FOLDER, or --dataset NAME"),
+        (["--model", "x", "--arch", "y"], "leave out --ckpt_path, --arch and --arch_options"),
+        (["--model", "x", "--images", "a", "--root", "b"], "leave out --dataset and --root"),
+        (["--model", "no.ckpt", "--dataset", "coins"], "checkpoint not found: no.ckpt"),
+        (["--model", "vit_tiny_patch16_224", "--dataset", "coins"], "has a head of 1000 classes, and coins has 10"),
+        ([*NETWORK, "--minutes", "0"], "minutes must be above 0, got 0"),
+        ([*NETWORK, "--img_size", "64", "--weights", "x"], "--img_size is for --model by name with --images"),
         ([*NETWORK, "--device", "gpu0"], "device 'gpu0' cannot be used"),
         ([*NETWORK, "--seed", "-1"], "seed must be at least 0, got -1"),
         (["--image", "4"], "unknown option --image, did you mean '--images'"),
@@ -161,6 +207,115 @@ def test_a_mistake_costs_one_line(options: list[str], message: str, capsys: pyte
     assert told.err.startswith("vit-attn: ")
     assert told.err.count("\n") == 1
     assert not told.out
+
+
+PICTURES = ["judge", "--model", "vit_attn_coins_patch4_32", "--device", "cpu"]
+KILLED = """
+import os, signal, sys
+from vit_attn.attention_maps.evaluation import cost, stored_parts
+from vit_attn.cli import main
+
+save = stored_parts.PartStore.save
+
+def save_and_die(*args):
+    save(*args)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+cost.MOST_RECORDED = 2
+stored_parts.PartStore.save = save_and_die
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def pictures(picture_folder) -> str:
+    return str(picture_folder({"some": 5}))
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """First images of the parts that are measured, two images each."""
+    measured, measure_part = [], judging.measure_part
+
+    def noted(batch, settings, first, on_forwards):
+        measured.append(first)
+        return measure_part(batch, settings, first, on_forwards)
+
+    monkeypatch.setattr(cost, "MOST_RECORDED", 2)
+    monkeypatch.setattr(judging, "measure_part", noted)
+    return measured
+
+
+def test_pictures_without_labels_are_judged_by_the_predicted_class(
+    pictures: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    Path(pictures, "broken.png").write_bytes(b"nothing")
+    assert main([*PICTURES, "--images", pictures, "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr()
+    assert told.err.count("broken.png") == 1
+    assert f"{pictures}, 5 images\n" in told.out
+    assert "the pictures have no labels: accuracy and its changes are left out" in " ".join(told.out.split())
+    assert re.search(r"judge: 6 images, 6 at once, [\d,]+ forward passes each: about .* MB of", told.out)
+    for name in ("methods.csv", "knockouts.csv"):
+        assert "accuracy" not in (tmp_path / "out" / name).read_text()
+    assert 0 < float(rows(tmp_path / "out" / "methods.csv")["relevance"]["deletion"]) < 1
+    assert not (tmp_path / "out" / "parts").exists()
+
+
+def test_a_killed_evaluation_goes_on_and_its_tables_are_those_of_an_uninterrupted_one(
+    pictures: str, parts: list[int], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    known, whole, killed = [*PICTURES, "--images", pictures, "--out"], tmp_path / "whole", tmp_path / "killed"
+    done = subprocess.run([sys.executable, "-c", KILLED, *known, str(killed)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [path.name for path in killed.iterdir()] == ["parts"]
+    assert main([*known, str(killed), "--seed", "1"]) == 2
+    assert f"{killed / 'parts'} holds an unfinished evaluation with other seed: finish it" in capsys.readouterr().err
+    assert main([*known, str(killed)]) == 0
+    assert parts == [2, 4]
+    assert "goes on after 2 images" in capsys.readouterr().out
+    assert main([*known, str(whole)]) == 0
+    assert parts == [2, 4, 0, 2, 4]
+    files = sorted(path.name for path in whole.iterdir())
+    assert files == sorted(path.name for path in killed.iterdir())
+    for name in files:
+        assert (whole / name).read_bytes() == (killed / name).read_bytes()
+
+
+def test_minutes_bound_the_images_and_the_number_is_kept_when_the_command_goes_on(
+    pictures: str, parts: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    known = [*PICTURES, "--images", pictures, "--out", str(tmp_path)]
+    make_plan, minutes_per_image = judging.make_plan, [1.0]
+
+    def planned(batch):
+        plan = make_plan(batch)
+        return plan._replace(seconds=60 * minutes_per_image[0] / plan.forwards)
+
+    monkeypatch.setattr(judging, "make_plan", planned)
+    monkeypatch.setattr(judging, "write_results", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main([*known, "--minutes", "3.5"])
+    assert parts == [0, 2]
+    assert "judge: 3 images" in capsys.readouterr().out
+    minutes_per_image[0] = 0.1  # the machine is less busy now
+    with pytest.raises(ZeroDivisionError):
+        main([*known, "--minutes", "3.5"])
+    assert parts == [0, 2]
+    assert "goes on after 3 images" in capsys.readouterr().out
+    minutes_per_image[0] = 2.0
+    assert main([*known[:-1], str(tmp_path / "other"), "--minutes", "3.5"]) == 2
+    assert "two images take about 4.0 minutes here, so --minutes 3.5 is too few" in capsys.readouterr().err
+
+
+def test_random_weights_are_judged_with_a_warning_and_are_the_same_again(
+    pictures: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    network = ["judge", "--model", "vit_attn_tiny_patch4_32", "--weights", "none", "--images", pictures]
+    for name in "ab":
+        assert main([*network, "--num_images", "2", "--out", str(tmp_path / name)]) == 0
+        assert "the network's weights are random" in capsys.readouterr().err
+    assert (tmp_path / "a" / "methods.csv").read_text() == (tmp_path / "b" / "methods.csv").read_text()
 
 
 def test_help_does_not_wait_for_torch():

@@ -22,8 +22,6 @@ Curves = Mapping[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]]
 
 PALETTE = ("#000000", "#0072b2", "#56b4e9", "#e69f00", "#d55e00", "#cc79a7", "#009e73", "#f0e442")
 """Okabe and Ito's colours, which colour-blind readers can tell apart."""
-NORMAL_95 = 1.96
-"""Standard errors on each side of a mean within which it lies with 95 %."""
 BASELINE_COLOUR, BASELINE_DASHES = "#999999", ("-", "--")
 
 
@@ -39,7 +37,7 @@ def line_styles() -> dict[str, tuple[Colour, str]]:
     return styles | {label: (BASELINE_COLOUR, dashes) for label, dashes in zip(BASELINES, BASELINE_DASHES, strict=True)}
 
 
-def draw_curves(curves: Curves, title: str, dpi: int = 150, errors: Curves | None = None) -> Picture:
+def draw_curves(curves: Curves, title: str, dpi: int = 150, margins: Curves | None = None) -> Picture:
     """Draw the mean probability of the predicted class as patches are deleted, and as they are inserted.
 
     The legend has the areas under both curves. Lines become thinner in the order of the methods, so that each is seen
@@ -50,7 +48,7 @@ def draw_curves(curves: Curves, title: str, dpi: int = 150, errors: Curves | Non
             label; a label without a style of its own gets another one.
         title: Title of the figure.
         dpi: Pixels per inch; the figure is 10.4 inches wide.
-        errors: Standard errors of the points over the images, drawn as a band of 95 %.
+        margins: Half-widths of the 95 % intervals of the points over the images, drawn as bands.
 
     Raises:
         UserError: If there are no curves, or if they are not finite.
@@ -67,7 +65,7 @@ def draw_curves(curves: Curves, title: str, dpi: int = 150, errors: Curves | Non
     panels = [figure.add_axes((left, 0.14, 0.325, 0.68)) for left in (0.055, 0.4)]
     names = ("deletion: lower is better", "insertion: higher is better")
     for index, (panel, name) in enumerate(zip(panels, names, strict=True)):
-        bands = {method: pair[index].cpu().numpy() for method, pair in (errors or {}).items()}
+        bands = {method: pair[index].cpu().numpy() for method, pair in (margins or {}).items()}
         _draw_panel(panel, name, {method: pair[index].cpu().numpy() for method, pair in curves.items()}, bands)
     panels[0].set_ylabel("probability of the predicted class", fontsize=9)
     panels[1].tick_params(labelleft=False)
@@ -76,7 +74,7 @@ def draw_curves(curves: Curves, title: str, dpi: int = 150, errors: Curves | Non
     figure.legend(
         lines,
         [f"{area}  {method}" for area, method in zip(areas, methods, strict=True)],
-        title="area: deletion / insertion" + ("\nband: 95 % of the mean over images" if errors else ""),
+        title="area: deletion / insertion" + ("\nband: 95 % of the mean over images" if margins else ""),
         loc="center left",
         bbox_to_anchor=(0.735, 0.5),
         frameon=False,
@@ -95,14 +93,14 @@ def _area(points: Float[Tensor, " points"]) -> float:
     return float(torch.trapezoid(points) / (len(points) - 1))
 
 
-def _draw_panel(panel: Axes, title: str, curves: Mapping[str, np.ndarray], errors: Mapping[str, np.ndarray]) -> None:
+def _draw_panel(panel: Axes, title: str, curves: Mapping[str, np.ndarray], margins: Mapping[str, np.ndarray]) -> None:
     styles = line_styles()
     widths = np.linspace(4.0, 1.2, len(curves)) if len(curves) > 1 else [1.6]
     for (method, values), width in zip(curves.items(), widths, strict=True):
         colour, dashes = styles.get(method, ("#009e73", "-."))
         percent = np.linspace(0, 100, len(values))
-        if method in errors:
-            band = NORMAL_95 * errors[method]
+        if method in margins:
+            band = margins[method]
             panel.fill_between(percent, values - band, values + band, color=colour, alpha=0.08, linewidth=0)
         panel.plot(percent, values, color=colour, linestyle=dashes, linewidth=width, label=method, clip_on=False)
     panel.set_title(title, fontsize=9)

@@ -13,18 +13,17 @@ from vit_attn.attention_maps.evaluation.batch import EvalBatch
 from vit_attn.attention_maps.evaluation.faithfulness import deletion, insertion, order_of, pointing, random_maps
 from vit_attn.attention_maps.evaluation.ground_truth import GroundTruthPatches
 from vit_attn.attention_maps.evaluation.knockouts import knock_out_top
+from vit_attn.attention_maps.evaluation.measures import patch_maps, with_baselines
 from vit_attn.attention_maps.evaluation.report import (
     FaithfulnessReport,
-    all_maps,
     judge_network,
     mean_and_error,
-    patch_maps,
 )
-from vit_attn.commands.judging import eval_batch_of
+from vit_attn.commands.judge_images import eval_batch_of
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer
-from vit_attn.reports.faithfulness import knockout_table, method_table, write_methods
+from vit_attn.reports.faithfulness import best_methods, knockout_table, method_table, write_knockouts, write_methods
 
 
 class BrightSquare:
@@ -101,10 +100,8 @@ def test_measures_are_those_of_the_methods_own_maps(batch, report):
 
 
 def test_the_seed_chooses_random_orders_that_no_other_seed_has():
-    net = VisionTransformer(img_size=32, patch_size=8, num_classes=4, embed_dim=24, depth=1, num_heads=2).eval()
-    found = [
-        all_maps(net, torch.zeros(2, 3, 32, 32), torch.zeros(2, dtype=torch.int64), seed)["random"] for seed in (0, 1)
-    ]
+    maps = {"one": torch.zeros(2, 16)}
+    found = [with_baselines(maps, (4, 4), seed)["random"] for seed in (0, 1)]
     together = torch.stack([*found[0], *found[1]]).flatten(1)
     assert len(together.unique(dim=0)) == len(together) == 16
 
@@ -114,8 +111,8 @@ def test_tables_and_files_have_the_names_of_its_regions(report, tmp_path):
     assert any(line.startswith("method ") and line.split()[-1] == "square" for line in table.splitlines())
     assert "\nsquare: fraction of images whose top-ranked patch is in this region" in table
     assert "pooled row → square" in knockout_table(report)
-    write_methods(tmp_path / "methods.csv", report.methods)
-    assert (tmp_path / "methods.csv").read_text().splitlines()[0].endswith("square,square_error")
+    write_methods(tmp_path / "methods.csv", report)
+    assert (tmp_path / "methods.csv").read_text().splitlines()[0].endswith("square,square_error,square_low,square_high")
 
 
 def test_an_image_without_a_region_does_not_count_in_its_mean(tmp_path):
@@ -133,8 +130,8 @@ def test_an_image_without_a_region_does_not_count_in_its_mean(tmp_path):
     assert list(found.edges) == ["pooled row → everywhere", "pooled row → in one"]  # no patch is left for a control
     headings = [line for line in method_table(found).splitlines() if line.startswith("method ")]
     assert headings[-1].split()[-3:] == ["everywhere", "in", "one"]
-    write_methods(tmp_path / "methods.csv", found.methods)
-    assert all(line.endswith(",1.0000,") for line in (tmp_path / "methods.csv").read_text().splitlines()[1:])
+    write_methods(tmp_path / "methods.csv", found)
+    assert all(line.endswith(",1.0000,,,") for line in (tmp_path / "methods.csv").read_text().splitlines()[1:])
 
 
 def test_a_region_is_not_called_like_a_measure():
@@ -142,3 +139,56 @@ def test_a_region_is_not_called_like_a_measure():
     truth = GroundTruthPatches({"deletion": torch.ones(2, 16, dtype=torch.bool)})
     with pytest.raises(UserError, match="regions must not be called like a measure, got deletion"):
         judge_network(EvalBatch(net, torch.randn(2, 3, 32, 32), torch.arange(2), truth))
+
+
+@pytest.mark.parametrize("part", [1, 5])
+def test_the_images_of_a_part_do_not_change_the_measures(part, batch, report):
+    found = judge_network(batch, steps=4, part=part)
+    assert found.images == report.images == 32
+    assert found.accuracy == report.accuracy
+    for label, row in report.methods.items():
+        for name, values in row.columns().items():
+            assert_close(found.methods[label].columns()[name], values, rtol=0, atol=1e-4, equal_nan=True)
+        for ours, theirs in zip(found.curves[label], report.curves[label], strict=True):
+            assert_close(ours, theirs, rtol=0, atol=1e-5)
+    for of in ("edges", "heads"):
+        assert list(getattr(found, of)) == list(getattr(report, of))
+        for name, effect in getattr(report, of).items():
+            assert_close(getattr(found, of)[name].logit, effect.logit, rtol=0, atol=1e-4)
+
+
+def test_an_image_has_the_same_random_order_in_any_part():
+    assert_close(random_maps((3, 16), 5, first=4), random_maps((7, 16), 5)[4:], rtol=0, atol=0)
+
+
+def test_images_without_labels_are_judged_by_the_predicted_class_and_have_no_accuracy(batch, report, tmp_path):
+    found = judge_network(batch._replace(labels=None), steps=4)
+    assert found.accuracy is None
+    for label, row in report.methods.items():
+        assert_close(found.methods[label].deletion, row.deletion)
+        assert_close(found.methods[label].logit_8, row.logit_8)
+        assert found.methods[label].accuracy_8.isnan().all()
+    write_methods(tmp_path / "methods.csv", found)
+    write_knockouts(tmp_path / "knockouts.csv", found)
+    for name in ("methods.csv", "knockouts.csv"):
+        assert "accuracy" not in (tmp_path / name).read_text()
+    assert "acc." not in method_table(found)
+    table = knockout_table(found)
+    assert "change of logit without" in table
+    assert "accuracy" not in table
+
+
+def test_methods_that_are_alike_are_not_told_apart_and_those_that_differ_are(report):
+    for measure, between in report.between.items():
+        values = {label: getattr(report.methods[label], measure).mean().item() for label in report.comparisons}
+        best = max(values, key=values.get) if between.higher_is_better else min(values, key=values.get)
+        assert between.best == best
+        assert set(between.ties()) == {
+            label
+            for label in values
+            if label != best
+            and abs(between.differences[label, best].mean) <= max(0.01, between.differences[label, best].margin)
+        }
+    text = best_methods(report)
+    assert all(f"{between.best} is best" in " ".join(text.split()) for between in report.between.values())
+    assert max(map(len, text.splitlines())) <= 80

@@ -6,27 +6,25 @@ A difference counts where it is larger than its margin, which covers the spread 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.evaluation.batch import Classes, Images
+from vit_attn.attention_maps.evaluation.curves import probability_curves
 from vit_attn.attention_maps.evaluation.faithfulness import (
     PatchMaps,
     centre_first_map,
     order_of,
     random_maps,
 )
-from vit_attn.attention_maps.recording.targets import logits_of
-from vit_attn.attention_maps.recording.token_layout import patches_to_pixels, token_layout
+from vit_attn.attention_maps.evaluation.intervals import SMALLEST_DIFFERENCE, Relation, relation, t_quantile
+from vit_attn.attention_maps.recording.token_layout import token_layout
 
 RANDOM_ORDERS = 8
 """Random orders of each image's patches; one in reverse is random too, so each gives deletion and insertion."""
-SMALLEST_DIFFERENCE = 0.01
-"""Differences up to this do not count, however certain: one hundredth of a probability, or of a logit."""
-Relation = Literal["better", "no measurable difference", "worse", "unknown"]
 MEASURES = ("deletion", "insertion")
 
 
@@ -56,17 +54,9 @@ class Comparison(NamedTuple):
         """Relation of the method to random orders, and to centre first."""
         sign = 1 if higher_is_better else -1
         return (
-            _relation(sign * (self.value - self.random), self.random_margin),
-            _relation(sign * (self.value - self.centre), self.centre_margin),
+            relation(sign * (self.value - self.random), self.random_margin),
+            relation(sign * (self.value - self.centre), self.centre_margin),
         )
-
-
-def _relation(gain: float, margin: float) -> Relation:
-    if not (math.isfinite(gain) and math.isfinite(margin)):
-        return "unknown"
-    if abs(gain) <= margin:
-        return "no measurable difference"
-    return "better" if gain > 0 else "worse"
 
 
 def compare(values: Float[Tensor, " B"], random: Float[Tensor, "orders B"], centre: Float[Tensor, " B"]) -> Comparison:
@@ -90,26 +80,6 @@ def compare(values: Float[Tensor, " B"], random: Float[Tensor, "orders B"], cent
         undefined = math.isnan(by_order) or math.isnan(by_image)
         margins.append(math.nan if undefined else max(by_order, by_image, SMALLEST_DIFFERENCE))
     return Comparison(values.mean().item(), means.mean().item(), margins[0], centre.mean().item(), margins[1])
-
-
-def t_quantile(freedom: int) -> float:
-    """0.975 quantile of Student's t distribution with these degrees of freedom, to one per cent.
-
-    References:
-        Abramowitz & Stegun 1964, "Handbook of mathematical functions", 26.7.5.
-
-    >>> [round(t_quantile(freedom), 2) for freedom in (1, 2, 3, 7, 255)]
-    [12.71, 4.3, 3.16, 2.36, 1.97]
-    """
-    if freedom < 3:
-        return {1: 12.706, 2: 4.303}[freedom]
-    z = 1.959964
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, start=1))
 
 
 @dataclass(frozen=True)
@@ -184,24 +154,5 @@ def deletion_areas(
         steps: Points of each curve after the first.
         batch: Masked images at a time.
     """
-    count, patches = orders.shape[1:]
-    layout, size = token_layout(net, images), (images.shape[-2], images.shape[-1])
-    ranks = orders.argsort(dim=-1).to(images.device)
-    target = target.to(images.device)
-    deleted = torch.tensor([round(step * patches / steps) for step in range(1, steps)], device=images.device)
-
-    def probabilities(image: Tensor, kept: Tensor) -> Tensor:
-        masked = images[image] * patches_to_pixels(kept.to(images.dtype), layout, size, outside=1.0)
-        with torch.no_grad():
-            return logits_of(net(masked)).float().softmax(dim=-1).gather(-1, target[image, None])[:, 0]
-
-    ends = torch.zeros(count, device=images.device)
-    for part in torch.arange(count, device=images.device).split(batch):
-        for kept in (0.0, 1.0):
-            ends[part] += probabilities(part, torch.full((len(part), patches), kept, device=images.device))
-    inner = []
-    for part in torch.arange(len(orders) * count * len(deleted), device=images.device).split(batch):
-        order, image, step = part // (count * len(deleted)), part // len(deleted) % count, part % len(deleted)
-        inner.append(probabilities(image, ranks[order, image] >= deleted[step, None]))
-    between = torch.cat(inner).view(len(orders), count, len(deleted)).sum(dim=-1) if inner else 0.0
-    return (ends / 2 + between) / steps  # the trapezoid rule
+    curves = probability_curves(net, images, orders, target, steps, batch)
+    return torch.trapezoid(curves, dim=-1) / steps

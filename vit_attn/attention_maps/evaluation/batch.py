@@ -1,5 +1,6 @@
 """Network and images that maps are evaluated on, and the network's logits."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -21,14 +22,21 @@ class EvalBatch(NamedTuple):
     Args:
         net: A classifier in evaluation mode.
         images: Normalised images.
-        labels: Their classes.
+        labels: Their classes; None where they are unknown.
         ground_truth: Patches that are known to matter; None where the data set does not know them.
     """
 
     net: nn.Module
     images: Images
-    labels: Classes
+    labels: Classes | None = None
     ground_truth: GroundTruthPatches | None = None
+
+    def part(self, images: slice) -> "EvalBatch":
+        """Select images, with what is known of them."""
+        truth = self.ground_truth
+        if truth is not None:
+            truth = replace(truth, regions={name: mask[images] for name, mask in truth.regions.items()})
+        return EvalBatch(self.net, self.images[images], None if self.labels is None else self.labels[images], truth)
 
 
 def logits_by_batch(

@@ -43,11 +43,17 @@ def centre_first_map(grid_size: tuple[int, int]) -> Float[Tensor, "1 P"]:
     return -(rows[:, None] ** 2 + cols[None] ** 2).sqrt().flatten()[None]
 
 
-def random_maps(shape: tuple[int, int], seed: int) -> PatchMaps:
-    """Content-free baseline maps of random numbers; the global random state is not touched."""
-    size = [whole("images and patches", count) for count in shape]
+def random_maps(shape: tuple[int, int], seed: int, first: int = 0) -> PatchMaps:
+    """Content-free baseline maps of random numbers; the global random state is not touched.
+
+    Args:
+        shape: Numbers of images and of patches.
+        seed: Seed of the maps.
+        first: Number of the first image, from 0; an image has the same map whichever others are asked for with it.
+    """
+    images, patches = (whole("images and patches", count) for count in shape)
     generator = torch.Generator().manual_seed(whole("seed", seed, least=0))
-    return torch.rand(size, generator=generator, device="cpu", dtype=torch.float32)
+    return torch.rand((first + images, patches), generator=generator, device="cpu", dtype=torch.float32)[first:]
 
 
 @dataclass(frozen=True)

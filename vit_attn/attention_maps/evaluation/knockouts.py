@@ -28,7 +28,7 @@ class KnockoutEffect:
     Args:
         logit: Change of the predicted class's logit, after minus before.
         accuracy: 1 where the label is predicted only after, -1 where only before, else 0; its mean is the change of
-            accuracy.
+            accuracy. NaN where labels are unknown.
     """
 
     logit: Float[Tensor, " B"]
@@ -36,7 +36,7 @@ class KnockoutEffect:
 
 
 def knockout_effect(
-    before: Float[Tensor, "B classes"], after: Float[Tensor, "B classes"], labels: Classes
+    before: Float[Tensor, "B classes"], after: Float[Tensor, "B classes"], labels: Classes | None
 ) -> KnockoutEffect:
     """Change of the logit of the class that was predicted before, and of correctness.
 
@@ -47,14 +47,22 @@ def knockout_effect(
     check_logits(after)
     if before.ndim != 2 or before.shape != after.shape:
         raise UserError(f"logits before and after must be alike, got {tuple(before.shape)} and {tuple(after.shape)}")
+    change = (after - before).gather(-1, before.argmax(dim=-1, keepdim=True))[:, 0]
+    if labels is None:
+        return KnockoutEffect(change, torch.full_like(change, torch.nan))
     labels = class_targets(labels, len(before), before.device)
-    predicted = before.argmax(dim=-1, keepdim=True)
     correct = [(logits.argmax(dim=-1) == labels.to(logits.device)).float() for logits in (before, after)]
-    return KnockoutEffect((after - before).gather(-1, predicted)[:, 0], correct[1] - correct[0])
+    return KnockoutEffect(change, correct[1] - correct[0])
 
 
 def knock_out_top(
-    net: nn.Module, images: Images, labels: Classes, order: Order, count: int = 8, batch: int = 128
+    net: nn.Module,
+    images: Images,
+    labels: Classes | None,
+    order: Order,
+    count: int = 8,
+    batch: int = 128,
+    before: Float[Tensor, "B classes"] | None = None,
 ) -> KnockoutEffect:
     """Knock out all attention to the top-ranked patches, in every layer and head; a patch still attends to itself.
 
@@ -64,10 +72,11 @@ def knock_out_top(
     Args:
         net: A classifier in evaluation mode, of any family that ``record`` takes.
         images: Normalised images.
-        labels: Their classes.
+        labels: Their classes; None where they are unknown.
         order: Patches by rank, the first one matters most.
         count: Top-ranked patches that are knocked out.
         batch: Images at a time.
+        before: Logits of the whole network, if they are known.
 
     Raises:
         UserError: If there are fewer patches, or if the network's attention is not seen.
@@ -84,7 +93,7 @@ def knock_out_top(
     pool = None
     if layout.pools_by_attention:
         pool = top if layout.pool_include_prefix else top[:, prefix:]
-    before = logits_by_batch(net, images, batch)
+    before = logits_by_batch(net, images, batch) if before is None else before
     return knockout_effect(before, logits_by_batch(net, images, batch, edges, pool), labels)
 
 
@@ -105,26 +114,54 @@ def knock_out_edges(batch: EvalBatch, before: Float[Tensor, "B classes"], seed: 
     Raises:
         UserError: If there is no ground truth.
     """
+    return {name: each for name, each in edge_effects(batch, before, seed).items() if not each.logit.isnan().all()}
+
+
+def edge_effects(
+    batch: EvalBatch, before: Float[Tensor, "B classes"], seed: int, first: int = 0
+) -> dict[str, KnockoutEffect]:
+    """Effects of :func:`knock_out_edges`, also those of edges that no image has, which are NaN.
+
+    Args:
+        batch: Network and images with ground truth.
+        before: Logits of the whole network.
+        seed: Seed of the random patches.
+        first: Number of the first image, from 0, by which its random patches are chosen.
+
+    Raises:
+        UserError: If there is no ground truth.
+    """
     if batch.ground_truth is None:
         raise UserError("edges can be knocked out between ground-truth regions only, and there is no ground truth")
     layout, effects = token_layout(batch.net, batch.images), {}
-    for name, queries, keys in _edges(batch.ground_truth, seed):
+    for name, queries, keys in _edges(batch.ground_truth, seed, first):
         known = keys.any(dim=-1) if queries is None else keys.any(dim=-1) & queries.any(dim=-1)
         cut = _pooled_edges(layout, keys) if queries is None else (_edge_mask(layout, queries, keys), None)
-        if cut is None or not known.any():
+        if cut is None:
             continue
-        after = logits_by_batch(batch.net, batch.images, 128, *cut)
+        after = logits_by_batch(batch.net, batch.images, 128, *cut) if known.any() else before
         effect = knockout_effect(before, after, batch.labels)
         effects[name] = KnockoutEffect(*(torch.where(known, x, torch.nan) for x in (effect.logit, effect.accuracy)))
     return effects
 
 
-def _edges(ground_truth: GroundTruthPatches, seed: int) -> Iterator[tuple[str, PatchMask | None, PatchMask]]:
+def count_edges(batch: EvalBatch) -> int:
+    """Number of the edges that are knocked out of a network; 0 without ground truth."""
+    if batch.ground_truth is None:
+        return 0
+    layout = token_layout(batch.net, batch.images)
+    edges = _edges(batch.ground_truth, 0, 0)
+    return sum(queries is not None or _pooled_edges(layout, keys) is not None for _, queries, keys in edges)
+
+
+def _edges(
+    ground_truth: GroundTruthPatches, seed: int, first: int
+) -> Iterator[tuple[str, PatchMask | None, PatchMask]]:
     """Name, queries (None for the pooled row) and keys of all edges, and of their controls."""
     regions, declared = ground_truth.regions, ground_truth.edges
     shape = next(iter(regions.values())).shape
     anywhere = torch.stack(list(regions.values())).any(dim=0)
-    shuffled = random_maps((shape[0], shape[1]), seed).to(anywhere.device).masked_fill(anywhere, -1.0)
+    shuffled = random_maps((shape[0], shape[1]), seed, first).to(anywhere.device).masked_fill(anywhere, -1.0)
     rank = shuffled.argsort(dim=-1, descending=True).argsort(dim=-1)
 
     def control(keys: list[PatchMask]) -> PatchMask:

@@ -1,4 +1,4 @@
-"""Evaluation of all attribution methods on one network, compared with content-free baselines."""
+"""Evaluation of all attribution methods on one network, compared with content-free baselines and with each other."""
 
 import math
 from collections.abc import Callable
@@ -6,34 +6,28 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor, nn
+from jaxtyping import Float
+from torch import Tensor
 
-from vit_attn.attention_maps.evaluation.baselines import RANDOM_ORDERS, Comparison, compare
-from vit_attn.attention_maps.evaluation.batch import EvalBatch, logits_by_batch
-from vit_attn.attention_maps.evaluation.faithfulness import (
-    Curve,
-    centre_first_map,
-    deletion,
-    insertion,
-    order_of,
-    pointing,
-    random_maps,
+from vit_attn.attention_maps.evaluation.baselines import Comparison, compare
+from vit_attn.attention_maps.evaluation.batch import EvalBatch
+from vit_attn.attention_maps.evaluation.cost import forwards_per_image, recording_size
+from vit_attn.attention_maps.evaluation.intervals import Comparisons, compare_methods, t_quantile
+from vit_attn.attention_maps.evaluation.knockouts import KnockoutEffect
+from vit_attn.attention_maps.evaluation.measures import (
+    BASELINES,
+    CENTRE,
+    RANDOM,
+    STEPS,
+    JudgeSettings,
+    PartMeasures,
+    measure_part,
+    merge_parts,
 )
-from vit_attn.attention_maps.evaluation.knockouts import KnockoutEffect, ablate_heads, knock_out_edges, knock_out_top
-from vit_attn.attention_maps.evaluation.randomization import parameter_groups, randomization_check
-from vit_attn.attention_maps.methods.registry import AttributionInput, attribution_methods
-from vit_attn.attention_maps.recording.record import record
-from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.errors import UserError
 
-RANDOM, CENTRE = "random", "centre first"
-BASELINES = (RANDOM, CENTRE)
-"""Labels of the content-free baselines, which no method may have."""
 COMPARED = {"deletion": False, "insertion": True, "logit_8": False}
-"""Measures by which methods are compared with the baselines, and whether higher is better."""
-KNOCKED_OUT = (1, 8)
-"""Numbers of top-ranked patches that are knocked out."""
+"""Measures by which methods are compared, and whether higher is better."""
 
 
 class MetricRow(NamedTuple):
@@ -61,26 +55,34 @@ class FaithfulnessReport:
     """Results of :func:`judge_network`.
 
     Args:
-        accuracy: Accuracy on the images, in [0, 1].
+        images: Number of images.
+        accuracy: Accuracy on the images, in [0, 1]; None where their labels are unknown.
         methods: Measures by the method's label.
         curves: Mean probabilities by deletion and by insertion, by the method's label.
-        curve_errors: Standard errors of these means over the images.
+        curve_margins: Half-widths of the 95 % intervals of these means over the images.
         edges: Effects of knocking out edges between ground-truth regions, by the edge's name.
         heads: Effects of ablating a head, by layer and head, both from 0.
         comparisons: By method and measure of ``COMPARED``, the method compared with random orders and centre first.
+        between: By measure of ``COMPARED``, the methods compared with each other.
     """
 
-    accuracy: float
+    images: int
+    accuracy: float | None
     methods: dict[str, MetricRow] = field(default_factory=dict)
     curves: dict[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]] = field(default_factory=dict)
-    curve_errors: dict[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]] = field(default_factory=dict)
+    curve_margins: dict[str, tuple[Float[Tensor, " points"], Float[Tensor, " points"]]] = field(default_factory=dict)
     edges: dict[str, KnockoutEffect] = field(default_factory=dict)
     heads: dict[tuple[int, int], KnockoutEffect] = field(default_factory=dict)
     comparisons: dict[str, dict[str, Comparison]] = field(default_factory=dict)
+    between: dict[str, Comparisons] = field(default_factory=dict)
 
 
 def judge_network(
-    batch: EvalBatch, seed: int = 0, steps: int = 16, on_progress: Callable[[int, int], None] = lambda done, total: None
+    batch: EvalBatch,
+    seed: int = 0,
+    steps: int = STEPS,
+    part: int | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> FaithfulnessReport:
     """Evaluate the maps of all registered methods and of the baselines by all measures.
 
@@ -88,80 +90,70 @@ def judge_network(
         batch: Network and images.
         seed: Seed of the random maps and of the re-initialised weights.
         steps: Points of the deletion and insertion curves after the first.
-        on_progress: Called with the parts that are done, and their number in all.
+        part: Images that are recorded at once; by default as many as their memory allows.
+        on_progress: Called with the forward passes that are done, and their number in all.
 
     Raises:
         UserError: If the network's logits are not finite, or if a region is called like a measure.
     """
-    net, images, labels, ground_truth = batch
-    logits = logits_by_batch(net, images)
-    if broken := int((~logits.isfinite()).any(dim=-1).sum()):
-        raise UserError(f"the network gives NaN or infinity for {broken} of {len(images)} images: it cannot be judged")
-    if ground_truth and (reserved := set(MetricRow._fields) & set(ground_truth.regions)):
+    check_regions(batch)
+    count, size = len(batch.images), recording_size(batch.net, batch.images[:1])
+    settings, part = JudgeSettings(seed, steps, size.forward_batch), part or size.images_at_once
+    total, done, parts = count * forwards_per_image(batch.part(slice(1)), steps), 0, []
+
+    def advance(images: int) -> None:
+        nonlocal done
+        done += images
+        on_progress(done, total)
+
+    for first in range(0, count, part):
+        parts.append(measure_part(batch.part(slice(first, first + part)), settings, first, advance))
+    return report_of(merge_parts(parts))
+
+
+def check_regions(batch: EvalBatch) -> None:
+    """Refuse ground truth whose names are those of measures.
+
+    Raises:
+        UserError: If it is so.
+    """
+    if batch.ground_truth and (reserved := set(MetricRow._fields) & set(batch.ground_truth.regions)):
         raise UserError(f"regions must not be called like a measure, got {', '.join(sorted(reserved))}")
-    target = logits.argmax(dim=-1)
-    report = FaithfulnessReport((target == labels).double().mean().item())
-    stages = (1, len(parameter_groups(net)))
-    correlations = randomization_check(net, lambda other: patch_maps(other, images, target), stages, seed)
+
+
+def report_of(measures: PartMeasures) -> FaithfulnessReport:
+    """Summarise the measures of all images."""
+    correct = measures["correct",]
+    report = FaithfulnessReport(len(correct), None if correct.isnan().any() else correct.double().mean().item())
     rows: dict[str, list[MetricRow]] = {}
-    every_map = all_maps(net, images, target, seed)
-    for number, (label, orders) in enumerate(every_map.items(), start=1):
-        unchanged = torch.ones(2, len(images), device=images.device)  # correlation of a map without a network
-        found = [_evaluate(batch, maps, label, target, steps, correlations.get(label, unchanged)) for maps in orders]
-        rows[label] = [row for row, _ in found]
+    for label in dict.fromkeys(key[1] for key in measures if key[0] == "row"):
+        rows[label] = _rows(measures, label)
         report.methods[label] = _mean_row(rows[label])
-        down, up = (torch.stack(points).mean(dim=0) for points in zip(*(curves for _, curves in found), strict=True))
+        down, up = (measures["curve", label, measure] for measure in ("deletion", "insertion"))
         report.curves[label] = (down.mean(dim=0), up.mean(dim=0))
-        report.curve_errors[label] = (_standard_error(down), _standard_error(up))
-        on_progress(number, len(every_map) + 1)
+        report.curve_margins[label] = (_margin(down), _margin(up))
     report.comparisons = _comparisons(rows)
-    report.edges = knock_out_edges(batch, logits, seed) if ground_truth is not None else {}
-    report.heads = ablate_heads(batch, logits)
+    report.between = _between(report.methods)
+    for key in measures:
+        if key[0] in ("edge", "head") and key[-1] == "logit":
+            effect = KnockoutEffect(measures[key], measures[*key[:-1], "accuracy"])
+            if key[0] == "head":
+                report.heads[int(key[1]), int(key[2])] = effect
+            elif not effect.logit.isnan().all():
+                report.edges[key[1]] = effect
     return report
 
 
-def _evaluate(
-    batch: EvalBatch,
-    maps: Float[Tensor, "B P"],
-    label: str,
-    target: Int64[Tensor, " B"],
-    steps: int,
-    correlations: Float[Tensor, "2 B"],
-) -> tuple[MetricRow, tuple[Float[Tensor, "B points"], Float[Tensor, "B points"]]]:
-    """Measures of one map per image, and its deletion and insertion curves."""
-    order = order_of(maps)
-    down = deletion(batch.net, batch.images, order, target, steps)
-    if label == RANDOM:  # a random order in reverse is a random order
-        up = Curve(down.probabilities.flip(-1))
-    else:
-        up = insertion(batch.net, batch.images, order, target, steps)
-    regions = {} if batch.ground_truth is None else batch.ground_truth.regions
-    row = MetricRow(
-        deletion=down.area,
-        insertion=up.area,
-        **_knock_outs(batch, order),
-        head_randomised=correlations[0],
-        all_randomised=correlations[1],
-        pointing={name: pointing(maps, region) for name, region in regions.items()},
-    )
-    return row, (down.probabilities, up.probabilities)
-
-
-def _standard_error(points: Float[Tensor, "B points"]) -> Float[Tensor, " points"]:
-    """Standard error of the mean over the images."""
-    return points.std(dim=0) / math.sqrt(len(points))
-
-
-def _knock_outs(batch: EvalBatch, order: Int64[Tensor, "B P"]) -> dict[str, Float[Tensor, " B"]]:
-    """Changes of logit and accuracy without the top-ranked patches; NaN where the network has fewer patches."""
-    changes = {}
-    for count in KNOCKED_OUT:
-        if count > order.shape[-1]:
-            effect = KnockoutEffect(*[torch.full((len(order),), torch.nan, device=order.device)] * 2)
-        else:
-            effect = knock_out_top(batch.net, batch.images, batch.labels, order, count)
-        changes |= {f"logit_{count}": effect.logit, f"accuracy_{count}": effect.accuracy}
-    return changes
+def _rows(measures: PartMeasures, label: str) -> list[MetricRow]:
+    """Rows of the maps of a method, of which only the random baseline has several."""
+    orders = dict.fromkeys(key[2] for key in measures if key[:2] == ("row", label))
+    return [
+        MetricRow(
+            **{key[3]: value for key, value in measures.items() if key[:3] == ("row", label, order)},
+            pointing={key[3]: value for key, value in measures.items() if key[:3] == ("region", label, order)},
+        )
+        for order in orders
+    ]
 
 
 def _mean_row(rows: list[MetricRow]) -> MetricRow:
@@ -170,6 +162,13 @@ def _mean_row(rows: list[MetricRow]) -> MetricRow:
     means = {name: torch.stack([column[name] for column in columns]).mean(dim=0) for name in columns[0]}
     regions = {name: means.pop(name) for name in rows[0].pointing}
     return MetricRow(**means, pointing=regions)
+
+
+def _margin(points: Float[Tensor, "B points"]) -> Float[Tensor, " points"]:
+    """Half-width of the 95 % interval of the mean over the images; NaN for a single image."""
+    if len(points) < 2:
+        return torch.full_like(points[0], torch.nan)
+    return t_quantile(len(points) - 1) * points.std(dim=0) / math.sqrt(len(points))
 
 
 def _comparisons(rows: dict[str, list[MetricRow]]) -> dict[str, dict[str, Comparison]]:
@@ -189,31 +188,14 @@ def _comparisons(rows: dict[str, list[MetricRow]]) -> dict[str, dict[str, Compar
     }
 
 
-def all_maps(
-    net: nn.Module, images: Float[Tensor, "B C height width"], target: Int64[Tensor, " B"], seed: int
-) -> dict[str, list[Float[Tensor, "B P"]]]:
-    """Maps of all methods and baselines by label; several random ones."""
-    grid = token_layout(net, images).grid_size
-    shape = (len(images), grid[0] * grid[1])
-    maps = {label: [method_maps] for label, method_maps in patch_maps(net, images, target).items()}
-    random = [random_maps(shape, seed * RANDOM_ORDERS + i).to(images.device) for i in range(RANDOM_ORDERS)]
-    return maps | {RANDOM: random, CENTRE: [centre_first_map(grid).expand(shape).to(images.device)]}
-
-
-def patch_maps(
-    net: nn.Module, images: Float[Tensor, "B C height width"], target: Int64[Tensor, " B"], batch: int = 64
-) -> dict[str, Float[Tensor, "B P"]]:
-    """Maps of the pooled row by the label of each method that the network supports, patches only."""
-    methods = [method for method in attribution_methods().values() if method.supports(net)]
-    parts: dict[str, list[Tensor]] = {method.label: [] for method in methods}
-    for start in range(0, len(images), batch):
-        part = images[start : start + batch]
-        with torch.enable_grad(), record(net, gradients=True) as recording:
-            net(part)
-        inputs = AttributionInput(net, part, recording, target[start : start + batch])
-        for method in methods:
-            parts[method.label].append(method.rows(inputs)[:, 0, recording.num_prefix_tokens :])
-    return {label: torch.cat(maps) for label, maps in parts.items()}
+def _between(methods: dict[str, MetricRow]) -> dict[str, Comparisons]:
+    """Compare the methods with each other, by the measures that are defined."""
+    found = {}
+    for measure, higher_is_better in COMPARED.items():
+        values = {label: row.columns()[measure] for label, row in methods.items() if label not in BASELINES}
+        if not any(each.isnan().all() for each in values.values()):
+            found[measure] = compare_methods(values, higher_is_better)
+    return found
 
 
 def mean_and_error(values: Float[Tensor, " B"]) -> tuple[float, float]:
