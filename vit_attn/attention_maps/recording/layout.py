@@ -105,7 +105,7 @@ LayoutFunction = Callable[[Any, Any], TokenLayout]
 _BY_HAND: dict[type[nn.Module], LayoutFunction] = {}
 
 
-def register_layout(network_class: type[nn.Module], layout: LayoutFunction) -> None:
+def register_layout(network_class: Any, layout: LayoutFunction | TokenLayout) -> None:
     """Give the token layout of a class of networks that does not say it itself; subclasses inherit it.
 
     Recordings, cuts, summaries and evaluation use it from then on. The number of tokens is checked in each forward, and
@@ -113,21 +113,19 @@ def register_layout(network_class: type[nn.Module], layout: LayoutFunction) -> N
 
     Args:
         network_class: The class; what is registered for it again replaces the earlier.
-        layout: Function of the network and its images, or of a mapping with the patches that it was called with; it
-            returns the layout.
+        layout: Function that returns the layout for a network and its images, or a mapping with the patches that it was
+            called with; or one layout for all.
 
     Raises:
-        UserError: If these are not a class of networks and a function.
+        UserError: If it is not the class of a network.
 
     >>> class Own(nn.Module):
     ...     patch = 16
     >>> register_layout(Own, lambda net, images: TokenLayout(1, (images.shape[2] // net.patch, images.shape[3] // 16)))
     """
     if not isinstance(network_class, type) or not issubclass(network_class, nn.Module) or network_class is nn.Module:
-        raise UserError(f"register_layout takes the class of a network (of nn.Module), got {network_class!r}")
-    if not callable(layout):
-        raise UserError(f"register_layout takes a function of network and images, got {type(layout).__name__}")
-    _BY_HAND[network_class] = layout
+        raise UserError(f"register_layout takes the class of a network, got {type(network_class).__name__}")
+    _BY_HAND[network_class] = (lambda net, images: layout) if isinstance(layout, TokenLayout) else layout
 
 
 def is_registered(net: object) -> bool:
