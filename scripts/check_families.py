@@ -32,6 +32,7 @@ from family_checks import (  # pyrefly: ignore[missing-import]
     compare_windows,
     default_row,
     pool_name,
+    run,
     sharpen_attention,
     softmaxes,
 )
@@ -41,6 +42,8 @@ from torch import Tensor, nn
 from vit_attn.attention_maps import record
 from vit_attn.attention_maps.recording.attention_modules import attention_modules
 from vit_attn.attention_maps.recording.network_checks import attends_in_windows
+from vit_attn.attention_maps.recording.token_layout import token_layout
+from vit_attn.attention_maps.recording.token_order import order_of
 from vit_attn.errors import UserError
 
 BEGIN, END = "<!-- families: begin -->", "<!-- families: end -->"
@@ -111,30 +114,31 @@ def recorded(candidate: Candidate, net: nn.Module) -> Finding:
         if candidate.meta:
             attention_modules(net)
             net = candidate.build().eval()
-        images = images_of(candidate, net).double()
+        images = images_of(candidate, net)
         if hasattr(net, "text_model"):
             with record(net):
                 net(input_ids=torch.tensor([[1, 2, 2]] * len(images)), pixel_values=images)
         sharpen_attention(net.double(), images)
-        if attends_in_windows(net):
+        if attends_in_windows(net) and isinstance(images, Tensor):
             return in_windows(candidate, net, images)
         with record(net, gradients=True) as recording:
-            net(images)
+            run(net, images)
         with torch.no_grad(), record(net) as plain:
-            net(images)
+            run(net, images)
+        order = order_of(token_layout(net, images))
     except UserError as error:
         return Finding(candidate, "refused", says=str(error))
     except Exception as error:  # of the network's own, without us
         return Finding(candidate, "not run", says=first_line(error))
     try:
         maps, unfused_output = softmaxes(unfused(candidate, net), images)
-        error = compare_weights(recording, maps)
+        error = compare_weights(recording, maps, order)
         row = default_row(recording, plain)
         check_order(net, images, recording)
         if row is None:
             return Finding(candidate, "recorded", "no default query", weights=error)
         check_row(net, images, row, recording.pool)
-        related = compare_relevance(recording, maps, unfused_output, row)
+        related = compare_relevance(recording, maps, unfused_output, row, order)
         return Finding(candidate, "recorded", pool_name(recording), weights=error, relevance=related)
     except Wrong as error:
         return Finding(candidate, "wrong", says=str(error))

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from vit_attn.attention_maps import record, relevance, rollout
+from vit_attn.attention_maps.recording.inputs import Inputs, takes_keywords
 from vit_attn.attention_maps.recording.recording import Layer, Recording
+from vit_attn.attention_maps.recording.token_layout import token_layout
+from vit_attn.attention_maps.recording.token_order import TokenOrder, order_of
 from vit_attn.errors import UserError
 
 LARGEST_ERROR = 1e-5
@@ -63,7 +66,12 @@ def explicit_attention(
     return weights @ v, weights
 
 
-def sharpen_attention(net: nn.Module, images: Tensor) -> None:
+def run(net: Any, images: Inputs) -> Any:
+    """Run a network on images, or on patches with their positions."""
+    return net(**images) if takes_keywords(net, images) else net(images)
+
+
+def sharpen_attention(net: nn.Module, images: Inputs) -> None:
     """Scale queries and keys until attention is far from uniform; set LayerScale to 1 and replace zeros."""
     with torch.no_grad():
         for name, parameter in net.named_parameters():
@@ -73,7 +81,7 @@ def sharpen_attention(net: nn.Module, images: Tensor) -> None:
                 parameter.normal_(std=0.1)
         for _ in range(30):
             with record(net) as recording:
-                net(images)
+                run(net, images)
             if all(contrasted(layer.weights()) for layer in recording):
                 return
             for name, parameter in net.named_parameters():
@@ -87,7 +95,7 @@ def contrasted(weights: Tensor) -> bool:
     return bool((weights.amax(dim=-1) > 10 * weights.median(dim=-1).values).float().mean() > 0.5)
 
 
-def softmaxes(net: Any, images: Tensor, heads_are_apart: bool = True) -> tuple[list[Tensor], Any]:
+def softmaxes(net: Any, images: Inputs, heads_are_apart: bool = True) -> tuple[list[Tensor], Any]:
     """Run a network without fused attention, and return its weights and its output.
 
     Args:
@@ -96,7 +104,7 @@ def softmaxes(net: Any, images: Tensor, heads_are_apart: bool = True) -> tuple[l
         heads_are_apart: Whether weights are (images, heads, queries, keys); otherwise windows may be among the axes.
     """
     with Softmaxes(heads_are_apart) as mode:
-        output = net(images)
+        output = run(net, images)
     return mode.kept, output
 
 
@@ -127,7 +135,7 @@ def compare_windows(recording: Recording, maps: list[Tensor], net: nn.Module, im
     return max(errors)
 
 
-def compare_weights(recording: Recording, maps: list[Tensor]) -> float:
+def compare_weights(recording: Recording, maps: list[Tensor], order: TokenOrder | None) -> float:
     """Compute the largest error of a recorded weight, the pool included."""
     layers = [*recording, *([] if recording.pool is None else [recording.pool])]
     unread = len(maps) == len(layers) + 1 and recording.pool is None and maps[-1].shape[-2] == 1
@@ -137,7 +145,7 @@ def compare_weights(recording: Recording, maps: list[Tensor]) -> float:
         raise Wrong(f"{len(layers)} layers were recorded of {len(maps)}")
     errors = []
     for layer, expected in zip(layers, maps, strict=True):
-        weights, expected = layer.weights(), by_head(expected, recording)
+        weights, expected = layer.weights(), in_order(by_head(expected, recording), order)
         if weights.shape != expected.shape:
             raise Wrong(f"{layer.name} has weights {tuple(weights.shape)}, but {tuple(expected.shape)} unfused")
         errors.append((weights - expected).abs().max().item())
@@ -149,6 +157,11 @@ def compare_weights(recording: Recording, maps: list[Tensor]) -> float:
 def by_head(weights: Tensor, recording: Recording) -> Tensor:
     """Reshape weights to (images, heads, queries, keys)."""
     return weights if weights.ndim == 4 else weights.unflatten(0, (recording.batch_size, -1))
+
+
+def in_order(weights: Tensor, order: TokenOrder | None) -> Tensor:
+    """Select the tokens of a layout from a map of the network's."""
+    return weights if order is None else order.select(order.select(weights, 2), 3)
 
 
 def default_row(measured: Recording, plain: Recording) -> Tensor | None:
@@ -164,12 +177,14 @@ def default_row(measured: Recording, plain: Recording) -> Tensor | None:
     return rows[0]
 
 
-def check_row(net: nn.Module, images: Tensor, row: Tensor, pool: Layer | None) -> None:
+def check_row(net: nn.Module, images: Inputs, row: Tensor, pool: Layer | None) -> None:
     """Check that a random projection of the output has a gradient by the tokens of the default query, and no others."""
     kept: list[Tensor] = []
+    order = order_of(token_layout(net, images))
+    total = row.shape[-1] if order is None else order.total
 
     def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] == row.shape[-1]:
+        if isinstance(output, Tensor) and output.ndim == 3 and output.shape[1] == total:
             kept.append(output)
 
     hooks = [
@@ -177,14 +192,18 @@ def check_row(net: nn.Module, images: Tensor, row: Tensor, pool: Layer | None) -
         for name, module in net.named_modules()
         if pool is None or not name.startswith(pool.name)
     ]
-    features = image_features(net(images))
+    features = image_features(run(net, images))
     for hook in hooks:
         hook.remove()
     generator = torch.Generator().manual_seed(2)
     value = (features * torch.randn(features.shape, generator=generator, dtype=features.dtype)).sum()
     (gradient,) = torch.autograd.grad(value, [kept[-1]])
+    if order is not None:
+        whole, gradient = gradient, order.select(gradient, 1)
+        if not torch.isclose(whole.abs().sum(), gradient.abs().sum()):
+            raise Wrong("the output reads padding")
     sizes = gradient.abs().amax(dim=-1)
-    read, expected = sizes > 1e-9 * sizes.max(), (row[:, 0] > 0).expand(len(images), -1)
+    read, expected = sizes > 1e-9 * sizes.max(), (row[:, 0] > 0).expand(len(gradient), -1)
     if not torch.equal(read, expected):
         raise Wrong(
             f"the output reads the tokens {read[0].nonzero().flatten().tolist()}, not those of the default query"
@@ -202,16 +221,14 @@ def image_features(output: Any) -> Tensor:
     return next(value for value in listed if isinstance(value, Tensor) and value.ndim == 2)
 
 
-def check_order(net: nn.Module, images: Tensor, recording: Recording) -> None:
+def check_order(net: nn.Module, images: Inputs, recording: Recording) -> None:
     """Check that changing one patch of the image changes its token the most before the first layer."""
     rows, cols = recording.grid_size
-    height, width = recording.patch_size or (images.shape[-2] // rows, images.shape[-1] // cols)
     before = recording.forwards[0].calls[0][1]
     for patch in (0, cols - 1, cols, rows * cols - 2):
-        changed, (row, col) = images.clone(), divmod(patch, cols)
-        changed[..., row * height : (row + 1) * height, col * width : (col + 1) * width] += 3.0
+        row, col = divmod(patch, cols)
         with torch.no_grad(), record(net) as again:
-            net(changed)
+            run(net, with_changed_patch(images, recording, row, col))
         after = again.forwards[0].calls[0][1]
         moved = (after.v - before.v).abs().amax(dim=(0, 1, 3))[recording.num_prefix_tokens :]
         found = divmod(int(moved.argmax()), cols)
@@ -220,11 +237,32 @@ def check_order(net: nn.Module, images: Tensor, recording: Recording) -> None:
             raise Wrong(f"patch {patch} of the image is token {int(moved.argmax())} of the patches")
 
 
-def compare_relevance(recording: Recording, maps: list[Tensor], output: Any, row: Tensor) -> float:
+def with_changed_patch(images: Inputs, recording: Recording, row: int, col: int) -> Inputs:
+    """Copy images, or patches, and change one patch."""
+    rows, cols = recording.grid_size
+    if isinstance(images, dict):
+        name = next(name for name, each in images.items() if each.is_floating_point() and each.ndim == 3)
+        changed = images[name].clone()
+        at = row * cols + col
+        if "patch_coord" in images:
+            at = int((images["patch_coord"][0] == torch.tensor([row, col])).all(dim=-1).nonzero()[0, 0])
+        changed[:, at] += 3.0
+        return images | {name: changed}
+    height, width = recording.patch_size or (images.shape[-2] // rows, images.shape[-1] // cols)
+    changed = images.clone()
+    changed[..., row * height : (row + 1) * height, col * width : (col + 1) * width] += 3.0
+    return changed
+
+
+def compare_relevance(
+    recording: Recording, maps: list[Tensor], output: Any, row: Tensor, order: TokenOrder | None
+) -> float:
     """Compare relevance and rollout with their formulas over unfused weights; the largest relative error."""
     value, eye = image_features(output)[:, 0].sum(), torch.eye(recording.num_tokens, dtype=torch.float64)
     gradients = torch.autograd.grad(value, maps)
-    maps, gradients = ([by_head(each, recording).detach() for each in kind] for kind in (maps, gradients))
+    maps, gradients = (
+        [in_order(by_head(each, recording), order).detach() for each in kind] for kind in (maps, gradients)
+    )
     attended = [(a * g).relu().mean(dim=1) for a, g in zip(maps, gradients, strict=True)]
     layers, start, weighed = maps[: len(recording)], row, row
     if recording.pool is not None:

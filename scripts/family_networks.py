@@ -9,8 +9,10 @@ import timm
 import torch
 import torchvision.models
 import transformers
-from torch import Tensor, nn
+from torch import nn
 from transformers.models.auto import modeling_auto
+
+from vit_attn.attention_maps.recording.inputs import Inputs
 
 PLAIN: dict[str, dict[str, Any]] = {
     "beit": {},
@@ -24,6 +26,8 @@ PLAIN: dict[str, dict[str, Any]] = {
     "vision_transformer_relpos": {},
 }
 """Modules of timm of which all networks are built, two layers deep and 64 wide, with these options."""
+FROM_PATCHES = ("gemma4_vit", "naflexvit")
+"""Modules of timm whose networks take patches with their positions, too."""
 TOO_LARGE = {"mobilenetv5": "its smallest network has 294 million parameters, and no option makes it smaller"}
 SMALLEST = {
     "byoanet": "halonet_h1",
@@ -146,6 +150,8 @@ class Candidate:
     """Builds the network; with ``unfused=True``, without fused attention if that is decided when it is built."""
     images: tuple[int, ...] = ()
     meta: bool = False
+    patches: bool = False
+    """Whether it is given patches with their positions, shuffled and padded, instead of images."""
 
 
 def candidates() -> Iterator[Candidate]:
@@ -162,6 +168,9 @@ def of_timm() -> Iterator[Candidate]:
         if module in PLAIN:
             yield from (tiny_timm(module, name, **PLAIN[module]) for name in names)
             yield from (without_fused_attention(tiny_timm(module, name)) for name in names if name in WRITTEN_OUT)
+            if module in FROM_PATCHES:
+                plain = (tiny_timm(module, name, "patches", **PLAIN[module]) for name in names)
+                yield from (replace(each, patches=True) for each in plain)
         elif module in TOO_LARGE:
             yield Candidate("timm", module, names[0], lambda unfused=False, module=module: _refuse(TOO_LARGE[module]))
         elif module in SMALLEST:
@@ -286,8 +295,23 @@ def _plain(config: Any) -> bool:
     return not any(isinstance(getattr(config, name, None), (list, tuple)) for name in ("depths", "hidden_sizes"))
 
 
-def images_of(candidate: Candidate, net: nn.Module) -> Tensor:
-    """Make random images that the network takes."""
+def images_of(candidate: Candidate, net: nn.Module) -> Inputs:
+    """Make random images that the network takes, or patches."""
+    generator = torch.Generator().manual_seed(1)
+    if candidate.family == "siglip2":
+        patches = torch.randn(2, 17, 3 * 16 * 16, generator=generator, dtype=torch.float64)
+        valid = (torch.arange(17) < 15).expand(2, -1)
+        shapes = torch.tensor([[3, 5], [3, 5]])
+        return {"pixel_values": patches, "pixel_attention_mask": valid, "spatial_shapes": shapes}
+    if candidate.patches:
+        side = patch_size_of(net)
+        valid = torch.tensor([True] * 14 + [False] * 9 + [True] * 4)
+        cells = torch.tensor([[row, col] for row in range(3) for col in range(6)])
+        coordinates = torch.zeros(27, 2, dtype=torch.int64)
+        coordinates[valid] = cells[torch.randperm(18, generator=generator)]
+        patches = torch.randn(2, 27, 3 * side[0] * side[1], generator=generator, dtype=torch.float64)
+        whole = {"patch_coord": coordinates.expand(2, -1, -1), "patch_valid": valid.expand(2, -1)}
+        return {"patches": patches} | whole
     shape: tuple[int, ...] = candidate.images
     if not shape and candidate.package != "transformers":
         shape = (2, *getattr(net, "default_cfg", {}).get("input_size", (3, 224, 224)))
@@ -299,4 +323,10 @@ def images_of(candidate: Candidate, net: nn.Module) -> Tensor:
         height, width = (side, side) if isinstance(side, int) else side
         frames = (config.num_frames,) if hasattr(config, "num_frames") else ()
         shape = (2, *frames, getattr(config, "num_channels", 3), height, width)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    return torch.randn(shape, generator=generator).double()
+
+
+def patch_size_of(net: Any) -> tuple[int, int]:
+    """Get the height and width of a patch of timm's networks that take patches."""
+    body = getattr(net, "encoder", net)
+    return (body.embeds if hasattr(body, "embeds") else body.patch_embed).patch_size

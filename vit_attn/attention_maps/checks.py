@@ -1,7 +1,7 @@
 """Checks of arguments, with one-line errors before anything is computed."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.precision import NotFinite
+from vit_attn.attention_maps.recording.inputs import patches_of, takes_keywords
 from vit_attn.attention_maps.recording.network_checks import (
     check_batch,
     check_network,
@@ -121,7 +122,7 @@ def in_head(classes: Tensor, count: int) -> Tensor:
 
 
 def check_images(net: Any, images: Any) -> None:
-    """Check that images are a finite batch, and that the network can be run.
+    """Check that images, or the patches among named tensors, are a finite batch, and that the network can be run.
 
     Raises:
         UserError: If they are not, or if it cannot.
@@ -129,26 +130,28 @@ def check_images(net: Any, images: Any) -> None:
     check_network(getattr(net, "_orig_mod", net))
     check_parameters(net)
     check_batch(images)
-    if not images.isfinite().all():
+    if not (patches_of(images) if isinstance(images, Mapping) else images).isfinite().all():
         raise UserError("the images hold NaN or infinity")
 
 
-def call_network(net: nn.Module, images: Tensor) -> Any:
-    """Call a network on images.
+def call_network(net: nn.Module, images: Tensor | Mapping[str, Tensor]) -> Any:
+    """Call a network on images, or on named tensors: as keywords where its forward has these, else as one dictionary.
 
     Raises:
         UserError: If the network does not take them; its own error is the cause.
     """
     try:
-        return net(images)
+        return net(**images) if takes_keywords(net, images) else net(images)
     except UserError:
         raise
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        found = patches_of(images) if isinstance(images, Mapping) else images
+        kind = "patches" if isinstance(images, Mapping) else "images"
         why = (
             input_mismatch(net, images)
-            or f"{type(net).__name__} does not take images {tuple(images.shape)}: {first_line(error)}"
+            or f"{type(net).__name__} does not take {kind} {tuple(found.shape)}: {first_line(error)}"
         )
         raise UserError(why) from error
 

@@ -1,6 +1,6 @@
 """Attention summary of an image: rows of all heads, rollout, relevance and the predicted probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,7 @@ class AttentionSummary:
 
 def summarize(
     net: nn.Module,
-    images: Float[Tensor, "B C height width"],
+    images: Float[Tensor, "B C height width"] | Mapping[str, Tensor],
     query: int | None = None,
     target: Target = None,
 ) -> list[AttentionSummary]:
@@ -73,7 +73,8 @@ def summarize(
 
     Args:
         net: Any network that :func:`record` takes, with a head.
-        images: Normalised images.
+        images: Normalised images, or patches: all the named tensors that the network takes, such as the dictionary of
+            timm's NaFlexViT or what Hugging Face's image processor returns for SigLIP 2.
         query: Index of a token, prefix tokens first; by default the pooled row.
         target: Target of relevance; by default the predicted class.
 
@@ -86,14 +87,21 @@ def summarize(
 
 
 def record_logits(
-    net: nn.Module, images: Float[Tensor, "B C height width"]
+    net: nn.Module, images: Float[Tensor, "B C height width"] | Mapping[str, Tensor]
 ) -> tuple[Recording, Float[Tensor, "B classes"]]:
     """Record a network on images, with gradients; returns its logits, too. Errors as for :func:`summarize`."""
     check_images(net, images)
     with torch.inference_mode(False), torch.enable_grad(), record(net, gradients=True) as recording:
-        images = images.clone() if images.is_inference() else images  # inference tensors cannot enter a graph
+        images = outside_inference(images)
         logits = logits_of(call_network(net, images)).detach()
     return recording, logits
+
+
+def outside_inference(images: Tensor | Mapping[str, Tensor]) -> Tensor | dict[str, Tensor]:
+    """Copy tensors that were made in inference mode, as they cannot enter a graph."""
+    if isinstance(images, Tensor):
+        return images.clone() if images.is_inference() else images
+    return {name: each.clone() if each.is_inference() else each for name, each in images.items()}
 
 
 def method_rows(

@@ -91,7 +91,7 @@ class PictureSource:
 
     def __init__(self, network: TrainedNetwork, files: Sequence[Path], device: torch.device, title: str) -> None:
         self.network, self.files, self.device, self.title = network, files, device, title
-        self.reader, self.reported = ImageReader(network.card), set[str]()
+        self.reader, self.reported = ImageReader(network, "crop"), set[str]()
 
     @property
     def count(self) -> int:
@@ -111,7 +111,7 @@ class PictureSource:
             self.reported.add(error)
             CONSOLE.say(f"vit-attn: {one_line(error)}", sys.stderr)
         pixels = [each for each in read if not isinstance(each, str)]
-        return EvalBatch(self.network.net, self.network.normalize(pixels, self.device)) if pixels else None
+        return EvalBatch(self.network.net, to_batch(pixels, self.network, self.device)) if pixels else None
 
 
 def eval_batch_of(net: nn.Module, data: ProbeData, count: int, device: str) -> EvalBatch:

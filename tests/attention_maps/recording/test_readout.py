@@ -286,11 +286,6 @@ DECODER = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_n
 REFUSED = {
     "ViTMAEModel": ({"mask_ratio": 0.0}, (2, 3, 32, 32), "shuffles its patches, so none has a position"),
     "ViTMAEForPreTraining": (DECODER | {"mask_ratio": 0.0}, (2, 3, 32, 32), "shuffles its patches"),
-    "YolosModel": (
-        {"image_size": [32, 32], "num_detection_tokens": 4},
-        (2, 3, 32, 32),
-        "has tokens of detection",
-    ),
     "VideoMAEModel": ({"num_frames": 2}, (2, 2, 3, 32, 32), "takes videos: its tokens are no grid of patches"),
 }
 
@@ -307,7 +302,8 @@ def test_a_network_of_images_and_text_is_refused_by_name():
     text = {"vocab_size": 10, "max_position_embeddings": 8, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     config = transformers.CLIPConfig(vision_config=CONFIG, text_config=CONFIG | text, projection_dim=16)
     net = transformers.CLIPModel(config).eval()
-    with pytest.raises(UserError, match="CLIPModel is a network of images and of text: record its vision model"):
+    message = r"CLIPModel is a network of images and of text: record its vision model alone, its \.vision_model"
+    with pytest.raises(UserError, match=message):
         with record(net):
             net(input_ids=torch.tensor([[3, 1], [4, 1]]), pixel_values=images())
 

@@ -2,9 +2,18 @@
 
 from typing import Any
 
+from vit_attn.attention_maps.recording.layout import TokenLayout, is_registered
 from vit_attn.errors import UserError
 
-PREFIX_TOKENS = {"deit": 2, "ijepa": 0, "siglip": 0, "siglip_vision_model": 0, "aimv2_vision_model": 0}
+PREFIX_TOKENS = {
+    "deit": 2,
+    "ijepa": 0,
+    "siglip": 0,
+    "siglip_vision_model": 0,
+    "siglip2": 0,
+    "siglip2_vision_model": 0,
+    "aimv2_vision_model": 0,
+}
 """Number of tokens before the patches, by ``model_type``, where they are not CLS and registers."""
 
 POOLS = {
@@ -32,24 +41,35 @@ POOLS = {
     "MLCDVisionModel": "token",
     "IJepaForImageClassification": "avg",
     "SiglipForImageClassification": "avg",
+    "Siglip2ForImageClassification": "avg",
     "PixioModel": "prefix",
     "Tipsv2VisionModel": "token",
     "DPTModel": "pooler",
+    "YolosModel": "pooler",
+    "YolosForObjectDetection": "each of its detection tokens alone",
     "SiglipVisionModel": "pooler by attention",
+    "Siglip2VisionModel": "pooler by attention",
     "Aimv2VisionModel": "pooler by attention",
 }
 """Pooling by class: a ``global_pool`` of ``Recording``, or a note that the class's own pooler decides."""
 
 
-def hugging_face_layout(net: Any, size: tuple[int, int]) -> tuple[int, tuple[int, int], str, bool, tuple[int, int]]:
-    """Get the first five fields of ``TokenLayout`` for images of this height and width."""
+def hugging_face_layout(net: Any, size: tuple[int, int]) -> TokenLayout:
+    """Token layout for images of this height and width; detection tokens, the last ones, count as prefix tokens."""
     config = net.config if hasattr(net.config, "patch_size") else getattr(net.config, "vision_config", net.config)
     patch = config.patch_size
-    rows, cols = (patch, patch) if isinstance(patch, int) else patch
+    height, width = (patch, patch) if isinstance(patch, int) else patch
     registers = getattr(config, "num_register_tokens", 0) or 0
     cls_tokens = getattr(config, "n_cls_tokens", 1)
     prefix = PREFIX_TOKENS.get(config.model_type, cls_tokens + registers)
-    return prefix, (size[0] // rows, size[1] // cols), _global_pool(net), False, (rows, cols)
+    grid = (size[0] // height, size[1] // width)
+    layout = TokenLayout(prefix, grid, _global_pool(net), patch_size=(height, width))
+    detections = getattr(config, "num_detection_tokens", 0)
+    if not detections:
+        return layout
+    first = layout.num_tokens
+    order = (*range(prefix), *range(first, first + detections), *range(prefix, first))
+    return layout._replace(num_prefix_tokens=prefix + detections, order=order)
 
 
 def check_token_grid(net: Any) -> None:
@@ -59,14 +79,17 @@ def check_token_grid(net: Any) -> None:
         UserError: If the network is of such a class.
     """
     name, kind = type(net).__name__, getattr(getattr(net, "config", None), "model_type", "")
+    if is_registered(net):
+        return
     if kind == "vit_mae":
         raise UserError(f"{name} shuffles its patches, so none has a position: load its encoder as ViTModel")
-    if hasattr(net, "text_model") or hasattr(net, "language_model"):
-        raise UserError(f"{name} is a network of images and of text: record its vision model alone")
+    texts = ("text_model", "language_model", "encode_text")
+    if any(hasattr(net, each) for each in texts):
+        vision = next((each for each in ("vision_model", "vision_tower", "visual") if hasattr(net, each)), "")
+        hint = f"record its vision model alone, its .{vision}" if vision else "record its vision model alone"
+        raise UserError(f"{name} is a network of images and of text: {hint}")
     if kind and hasattr(net.config, "num_frames"):
         raise UserError(f"{name} takes videos: its tokens are no grid of patches")
-    if kind and hasattr(net.config, "num_detection_tokens"):
-        raise UserError(f"{name} has tokens of detection after its patches: they are no grid of patches")
 
 
 def _global_pool(net: Any) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from vit_attn.attention_maps.precision import shared
 from vit_attn.attention_maps.recording.attention_modules import attention_modules
 from vit_attn.attention_maps.recording.hugging_face import check_token_grid
+from vit_attn.attention_maps.recording.inputs import Inputs, find_inputs
 from vit_attn.attention_maps.recording.network_checks import (
     check_batch,
     check_network,
@@ -32,6 +33,8 @@ from vit_attn.attention_maps.recording.positions import PositionTracer, locate_t
 from vit_attn.attention_maps.recording.readout import remember_tokens
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
 from vit_attn.attention_maps.recording.sdpa_mode import SDPAMode
+from vit_attn.attention_maps.recording.token_layout import declared_layout
+from vit_attn.attention_maps.recording.token_order import TokenOrder, order_of
 from vit_attn.errors import UserError, some_of
 
 _attached: ContextVar[tuple["SDPAInterceptor", ...]] = ContextVar("attached", default=())
@@ -52,8 +55,8 @@ class SDPAInterceptor:
 
     def __init__(self, net: nn.Module) -> None:
         net = getattr(net, "_orig_mod", net)  # what torch.compile wraps, and runs eagerly while it is intercepted
-        check_network(net)
         check_token_grid(getattr(net, "timm_model", net))
+        check_network(net)
         self.net = net
         self.module_names = attention_modules(net)
         self.thread = threading.get_ident()
@@ -62,7 +65,8 @@ class SDPAInterceptor:
         self.called_modules: list[str] = []
         self.changed_weights: dict[str, str] = {}
         self.tracer: PositionTracer | None = None
-        self.images = torch.empty(0)
+        self.images: Inputs = torch.empty(0)
+        self.order: TokenOrder | None = None
         self.outer_error: BaseException | None = None
         self.error: BaseException | None = None
 
@@ -91,7 +95,7 @@ class SDPAInterceptor:
         """Name of the attention module that runs now, or "" outside of them."""
         return self.module_stack[-1] if self.module_stack else ""
 
-    def on_forward_start(self, images: Tensor) -> None:
+    def on_forward_start(self, images: Inputs) -> None:
         """Called before each forward of the network."""
 
     def before_attention(self, name: str, call: SDPACall) -> None:
@@ -101,7 +105,7 @@ class SDPAInterceptor:
         """Called after each attention call; the network goes on with the tensor that is returned."""
         return output
 
-    def on_forward_end(self, images: Tensor, output: Any) -> None:
+    def on_forward_end(self, images: Inputs, output: Any) -> None:
         """Called after each forward that did not raise."""
 
     def on_attention_outside_forward(self, name: str) -> None:
@@ -109,14 +113,24 @@ class SDPAInterceptor:
 
     def start_forward(self, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         """Check the inputs of a forward and observe its attention calls."""
-        self.images = _find_images(self.net, inputs, keywords)
+        self.images = find_inputs(self.net, inputs, keywords)
         check_batch(self.images)
         check_parameters(self.net)
+        self.order = self._token_order()
         self.module_stack, self.called_modules, self.changed_weights = [], [], {}
         self.outer_error, self.was_called = sys.exception(), True
         self.on_forward_start(self.images)
         _mode().add(self)
         self.running = True
+
+    def _token_order(self) -> TokenOrder | None:
+        """Order of the tokens; None where the layout is not known, which is refused only where it is needed."""
+        try:
+            return order_of(declared_layout(self.net, self.images))
+        except UserError:
+            if isinstance(self.images, Tensor):
+                return None
+            raise
 
     def stop_forward(self) -> bool:
         """Stop observing, and return whether the forward succeeded; one that raised reports its own error."""
@@ -237,14 +251,3 @@ def _force_eager() -> Callable[[], object]:
     stance = contextlib.ExitStack()
     stance.enter_context(torch.compiler.set_stance("force_eager"))
     return stance.close
-
-
-def _find_images(net: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any]) -> Tensor:
-    """Find the images among a network's inputs: the first tensor of four axes, or else the first tensor."""
-    given = [*inputs, *keywords.values()]
-    tensors = [each for each in given if isinstance(each, Tensor)]
-    if not tensors:
-        types = ", ".join(type(each).__name__ for each in given) or "nothing"
-        hint = ": unpack it, net(**inputs)" if any(isinstance(each, Mapping) for each in given) else ""
-        raise UserError(f"{type(net).__name__} must be called with a tensor of images, got {types}{hint}")
-    return next((each for each in tensors if each.ndim == 4), tensors[0])

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vit_attn.attention_maps.checks import indices
 from vit_attn.attention_maps.recording.attention_modules import ends_with_pool
+from vit_attn.attention_maps.recording.inputs import Inputs
 from vit_attn.attention_maps.recording.interceptor import SDPAInterceptor
 from vit_attn.attention_maps.recording.network_checks import uses_gradient_checkpointing
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
@@ -38,7 +39,7 @@ class AttentionIntervention(SDPAInterceptor):
         self.single_query: set[str] = set()
         """Modules that attended from one query, as a pool does."""
 
-    def on_forward_start(self, images: Tensor) -> None:
+    def on_forward_start(self, images: Inputs) -> None:
         """Refuse a network whose backward pass would run without the change."""
         if torch.is_grad_enabled() and uses_gradient_checkpointing(self.net):
             raise UserError(
@@ -82,7 +83,7 @@ class AttentionIntervention(SDPAInterceptor):
                 "call the network itself, not its forward, forward_features or another part"
             )
 
-    def on_forward_end(self, images: Tensor, output: Any) -> None:
+    def on_forward_end(self, images: Inputs, output: Any) -> None:
         """Refuse a forward in which a chosen layer was not seen as a whole, or layers came in another order."""
         self.check_weights_used(self.targets)
         if unseen := sorted(self.targets - set(self.called_modules)):

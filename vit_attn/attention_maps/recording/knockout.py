@@ -141,6 +141,7 @@ class _Knockout(AttentionIntervention):
         given: Any = self.pool if is_pool else self.cut
         cut = given.to(call.q.device)
         cut = cut[:, None, None].expand(-1, -1, call.q.shape[2], -1) if is_pool else cut.reshape(-1, 1, *cut.shape[-2:])
+        cut = cut if self.order is None else self.order.spread(cut, call)
         shape = (call.q.shape[0], call.q.shape[2], call.k.shape[2])  # cut is (B or 1, 1, M, N)
         if cut.shape[2:] != shape[1:] or cut.shape[0] not in (1, shape[0]):
             raise UserError(

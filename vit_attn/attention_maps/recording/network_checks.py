@@ -1,13 +1,17 @@
 """Checks of a network and its inputs before it is recorded; each error says what to do instead."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vit_attn.attention_maps.recording.inputs import patches_of
+from vit_attn.attention_maps.recording.layout import is_registered
+from vit_attn.attention_maps.recording.library_layouts import is_open_clip
 from vit_attn.errors import UserError
 
-LAYOUT_SIGNS = ("patch_embed", "conv_proj", "config")
+LAYOUT_SIGNS = ("patch_embed", "embeds", "conv_proj", "config")
 """Attributes of which each family's networks have at least one, and a wrapper around a network has none."""
 
 WINDOWED = ("Swin", "DonutSwin", "MaskFormerSwin", "VisionTransformerSAM", "SamVision", "Hiera")
@@ -73,11 +77,16 @@ def check_parameters(net: nn.Module) -> None:
 
 
 def check_batch(images: Any) -> None:
-    """Check that the images are a batch of the shape (B, C, height, width).
+    """Check that the images are a batch of the shape (B, C, height, width), or a call's named tensors with patches.
 
     Raises:
         UserError: If they are not, or if the batch is empty or on the meta device.
     """
+    if isinstance(images, Mapping):
+        patches = patches_of(images)
+        if patches.ndim not in (3, 5) or not patches.numel():
+            raise UserError(f"patches must be (batch, patches, pixels), got {tuple(patches.shape)}")
+        return
     if not isinstance(images, Tensor):
         raise UserError(f"images must be a tensor (batch, channels, height, width), got {type(images).__name__}")
     if images.ndim != 4 or not images.numel():
@@ -87,8 +96,10 @@ def check_batch(images: Any) -> None:
         raise UserError("images on the meta device have no pixels")
 
 
-def input_mismatch(net: nn.Module, images: Tensor) -> str:
+def input_mismatch(net: nn.Module, images: Tensor | Mapping[str, Tensor]) -> str:
     """Explain why a network does not take images, by dtype, channels or device; "" if none of these is the reason."""
+    if isinstance(images, Mapping):
+        return ""
     if not images.is_floating_point():
         return f"images must be normalised floats, got {images.dtype}: divide by 255 and normalise them"
     first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
@@ -123,4 +134,7 @@ def unseen_hint(net: nn.Module) -> str:
 
 def _has_layout(module: nn.Module) -> bool:
     own = {*vars(module), *vars(module).get("_modules", {})}
-    return any(sign in own for sign in LAYOUT_SIGNS)
+    if any(sign in own for sign in LAYOUT_SIGNS) or is_registered(module) or is_open_clip(module):
+        return True
+    encoder = vars(module).get("_modules", {}).get("encoder")
+    return encoder is not None and hasattr(module, "forward_head") and _has_layout(encoder)  # timm's classifiers

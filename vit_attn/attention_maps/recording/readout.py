@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from vit_attn.attention_maps.precision import shared
 from vit_attn.attention_maps.recording.attention_call import AttentionCall
-from vit_attn.attention_maps.recording.token_layout import UNKNOWN_POOL, TokenLayout
+from vit_attn.attention_maps.recording.layout import UNKNOWN_POOL, TokenLayout
+from vit_attn.attention_maps.recording.token_order import TokenOrder, order_of
 
 Calls = list[tuple[str, AttentionCall]]
 MAX_CANDIDATES = 16
@@ -20,6 +21,7 @@ MAX_CANDIDATES = 16
 _thread = threading.local()
 UNEQUAL_TOKENS = "unequal parts of its tokens"
 TOKEN_DIFFERENCE = "a difference of its tokens"
+READS_PADDING = "tokens that only pad the images"
 SEVERAL_MODULES = "tokens of several modules, not of the last alone"
 TOLERANCE = 1e-2
 """Relative to the largest gradient: tokens of a mean have the same one, up to rounding in 16 bits."""
@@ -67,7 +69,8 @@ class TokenReadout:
             calls: Attention calls of the forward.
             output: Its output.
         """
-        features, tokens = _image_features(output), [x for x in self.candidates if x.shape[1] == layout.num_tokens]
+        total = layout.num_tokens + layout.num_padding_tokens
+        features, tokens = _image_features(output), [x for x in self.candidates if x.shape[1] == total]
         self._stop()
         if _ends_with_single_query(calls, layout):
             call = calls[-1][1]
@@ -81,7 +84,7 @@ class TokenReadout:
                 return layout._replace(global_pool=pool, pool_include_prefix=include_prefix), calls
             calls = calls[:-1]
         elif layout.pools_by_attention:
-            return layout, calls
+            return _several_queries(layout, calls, features), calls
         return _measured_layout(layout, calls, features, tokens), calls
 
 
@@ -104,6 +107,18 @@ def _ends_with_single_query(calls: Calls, layout: TokenLayout) -> bool:
     """Tell whether the last attention has one query, and all others have more."""
     queries = [call.q.shape[2] for _, call in calls]
     return queries[-1] == 1 < layout.num_tokens and len(queries) > 1 and 1 not in queries[:-1]
+
+
+def _several_queries(layout: TokenLayout, calls: Calls, features: Tensor | None) -> TokenLayout:
+    """Layout of a network whose attention pool has several queries, with those that the output depends on."""
+    last = calls[-1][1]
+    gradient = None if last.output is None else _projected_gradient(features, last.output)
+    if layout.global_pool not in ("map token", UNKNOWN_POOL) or gradient is None or not gradient.any():
+        return layout
+    read = _tokens_with_gradient(gradient.transpose(1, 2).flatten(2)).tolist()
+    alone = read == [True] + [False] * (len(read) - 1) and not _bypasses(features, calls[0][1].output, last.output)
+    include_prefix = last.k.shape[2] == layout.num_tokens
+    return layout._replace(global_pool="map token" if alone else UNKNOWN_POOL, pool_include_prefix=include_prefix)
 
 
 def _is_used(call: AttentionCall, features: Tensor | None) -> bool | None:
@@ -158,6 +173,10 @@ def _measured_layout(layout: TokenLayout, calls: Calls, features: Tensor | None,
     last, gradient = next(((each, of) for each, of in gradients if of is not None), (None, None))
     if gradient is None or not gradient.any() or not gradient.isfinite().all():  # NaN is reported with the maps
         return layout
+    if (order := order_of(layout)) is not None:
+        if _reads_padding(gradient, order):
+            return layout._replace(global_pool=READS_PADDING, pooled=None)
+        gradient = order.select(gradient, 1)
     if _bypasses(features, calls[0][1].output, last):
         return layout._replace(global_pool=SEVERAL_MODULES, pooled=None)
     by_query = _projected_gradient(features, calls[-1][1].output)
@@ -166,6 +185,11 @@ def _measured_layout(layout: TokenLayout, calls: Calls, features: Tensor | None,
         if not torch.equal(_tokens_with_gradient(gradient), query_tokens):  # tokens are read in another way, too
             return layout._replace(global_pool=UNEQUAL_TOKENS, pooled=None)
     return _pooling_from_gradient(layout, gradient)
+
+
+def _reads_padding(gradient: Float[Tensor, "B N D"], order: TokenOrder) -> bool:
+    """Tell whether the output depends on a token that the layout leaves out."""
+    return bool(order.put_back(gradient[:, None], torch.zeros_like(order.select(gradient[:, None], 2))).any())
 
 
 def _pooling_from_gradient(layout: TokenLayout, gradient: Float[Tensor, "B N D"]) -> TokenLayout:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.recording.attention_call import AttentionCall
+from vit_attn.attention_maps.recording.inputs import Inputs, patches_of
 from vit_attn.attention_maps.recording.interceptor import SDPAInterceptor
 from vit_attn.attention_maps.recording.network_checks import (
     attends_in_windows,
@@ -17,7 +18,7 @@ from vit_attn.attention_maps.recording.network_checks import (
 from vit_attn.attention_maps.recording.readout import TokenReadout
 from vit_attn.attention_maps.recording.recording import Forward, Recording
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
-from vit_attn.attention_maps.recording.token_layout import UNKNOWN_POOL, token_layout
+from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.attention_maps.recording.windows import WindowRecorder
 from vit_attn.errors import UserError, some_of
 
@@ -70,7 +71,7 @@ class _AttentionRecorder(SDPAInterceptor):
         self.readout = TokenReadout()
         self.outside_forward: list[str] = []
 
-    def on_forward_start(self, images: Tensor) -> None:
+    def on_forward_start(self, images: Inputs) -> None:
         if self.recording.gradients and not torch.is_grad_enabled():
             how = "torch.inference_mode()" if torch.is_inference_mode_enabled() else "torch.no_grad()"
             raise UserError(f"recording gradients needs them to be enabled: leave out {how}")
@@ -82,7 +83,12 @@ class _AttentionRecorder(SDPAInterceptor):
             self._check_gradients(name, output)
             if not output.requires_grad:  # no parameter before it is trained: the graph starts here
                 output = output.detach().requires_grad_()
-        self.calls.append((name, call.recorded(output if self.recording.gradients else None)))
+        attention = call.recorded(output if self.recording.gradients else None)
+        if self.order is not None:
+            attention = self.order.reorder(name, attention)
+            if attention.output is not None:  # the network goes on from what is kept
+                output = self.order.put_back(output, attention.output)
+        self.calls.append((name, attention))
         return output
 
     def _check_gradients(self, name: str, output: Tensor) -> None:
@@ -112,7 +118,7 @@ class _AttentionRecorder(SDPAInterceptor):
                 "itself, not its forward, forward_features or another part, which is not recorded"
             )
 
-    def on_forward_end(self, images: Tensor, output: Any) -> None:
+    def on_forward_end(self, images: Inputs, output: Any) -> None:
         self.check_weights_used(self.module_names.values())
         seen = [name for name, _ in self.calls]
         if "" in seen:
@@ -130,25 +136,24 @@ class _AttentionRecorder(SDPAInterceptor):
             raise UserError(f"a recording is on one device, got {recording.device} and {self.calls[0][1].q.device}")
         recording.forwards.append(Forward(tuple(self.calls), output if recording.gradients else None))
 
-    def _set_layout(self, images: Tensor, output: Any) -> None:
+    def _set_layout(self, images: Inputs, output: Any) -> None:
         recording = self.recording
         layout, self.calls = self.readout.measure(token_layout(self.net, images), self.calls, output)
         if recording.forwards and layout.grid_size != recording.grid_size:
             raise UserError(f"a recording has one grid, got images of {recording.grid_size} and {layout.grid_size}")
         for name, value in layout._asdict().items():
-            setattr(recording, name, value)
+            if name not in ("order", "num_padding_tokens"):  # calls are recorded in the layout's order
+                setattr(recording, name, value)
 
     def _check_tokens(self) -> None:
         """Check that layers attend from all tokens to all, and the pool from one query, or all, to all pooled ones."""
         recording, calls = self.recording, self.calls
-        batch = self.images.shape[0]
+        batch = (self.images if isinstance(self.images, Tensor) else patches_of(self.images)).shape[0]
         pooled = recording.num_tokens - (0 if recording.pool_include_prefix else recording.num_prefix_tokens)
         expected = [(batch, recording.num_tokens, recording.num_tokens)] * len(calls)
         if recording.pools_by_attention:
-            single_query = recording.global_pool == "map" or (
-                recording.global_pool == UNKNOWN_POOL and calls[-1][1].q.shape[2] == 1
-            )
-            expected[-1] = (batch, 1 if single_query else pooled, pooled)
+            queries = {"map": 1, "prr token": pooled, "prr avg": pooled}
+            expected[-1] = (batch, queries.get(recording.global_pool, calls[-1][1].q.shape[2]), pooled)
         wrong = []
         for (name, call), shape in zip(calls, expected, strict=True):
             found = (call.q.shape[0], call.q.shape[2], call.k.shape[2])

@@ -16,8 +16,9 @@ from torch import Tensor
 from vit_attn.attention_maps.checks import class_targets, indices
 from vit_attn.attention_maps.precision import exact, in_float32
 from vit_attn.attention_maps.recording.attention_call import AttentionCall
+from vit_attn.attention_maps.recording.layout import FIRST_QUERY, UNKNOWN_POOL, is_attention_pool
 from vit_attn.attention_maps.recording.targets import Target, gradients_of, target_value
-from vit_attn.attention_maps.recording.token_layout import UNKNOWN_POOL, is_attention_pool, pooling_row
+from vit_attn.attention_maps.recording.token_layout import pooling_row
 from vit_attn.errors import UserError
 
 
@@ -57,8 +58,9 @@ class Recording:
         grid_size: Rows and columns of patches.
         global_pool: Pooling of the network: ``token`` (CLS), ``prefix`` (all prefix tokens, such as CLS and a
             distillation token), ``avg``, ``token+avg`` (CLS and the mean over the patches), ``tokens`` (as
-            ``pooled`` says), ``map`` (by attention from one query), or ``prr token`` and ``prr avg`` (by attention of
-            all tokens to all). Measured if the forward had a graph, else read from the network's class.
+            ``pooled`` says), ``map`` (by attention from one query), ``map token`` (from several, of which the head
+            reads the first), or ``prr token`` and ``prr avg`` (by attention of all tokens to all). Measured if the
+            forward had a graph, else read from the network's class.
         pool_include_prefix: Whether prefix tokens are pooled, too.
         gradients: Whether outputs were kept for gradients.
         forwards: The recorded forwards.
@@ -165,7 +167,7 @@ class Recording:
 
     def pad_pooled(self, rows: Float[Tensor, "B M pooled"]) -> Float[Tensor, "B 1 N"]:
         """Turn a pool's rows over the tokens that it pools into the one row over all tokens that the head reads."""
-        row = rows[:, :1] if self.global_pool == "prr token" else rows.mean(dim=1, keepdim=True)
+        row = rows[:, :1] if self.global_pool in FIRST_QUERY else rows.mean(dim=1, keepdim=True)
         return F.pad(row, (self.num_tokens - row.shape[-1], 0))
 
     def output_gradients(self, target: Target = None) -> list[list[Tensor]]:

@@ -104,7 +104,7 @@ class SDPACall:
         if mask is not None and mask.dtype == torch.bool:
             allowed = allowed & mask
         elif mask is not None:
-            allowed, bias = allowed & (mask > -torch.inf), mask
+            allowed, bias = allowed & (mask > torch.finfo(mask.dtype).min / 2), mask  # libraries close by the least
         empty = ~allowed.any(dim=-1, keepdim=True)
         kept = allowed | empty
         if self.hard or mask is bias:

@@ -5,11 +5,13 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from vit_attn.attention_maps.recording.head_axes import HeadAxes
+from vit_attn.attention_maps.recording.inputs import Inputs, count_images
 from vit_attn.attention_maps.recording.positions import PositionTracer
 from vit_attn.attention_maps.recording.sdpa_call import SDPA_ARGUMENTS, SDPACall, bind_call
 from vit_attn.attention_maps.recording.softmax_call import (
@@ -25,7 +27,7 @@ from vit_attn.model.attention import hard_attention
 FUSED = frozenset({F.scaled_dot_product_attention, hard_attention})
 WATCHED = frozenset({*FUSED, F.multi_head_attention_forward, *SOFTMAXES})
 """Functions that may be an attention, or its beginning; no other is looked at outside of one."""
-UNSUPPORTED = ("bias_k", "bias_v", "key_padding_mask", "static_k", "static_v", "attn_mask")
+UNSUPPORTED = ("bias_k", "bias_v", "static_k", "static_v")
 """Arguments of ``F.multi_head_attention_forward`` that are refused."""
 
 
@@ -37,7 +39,7 @@ class CallObserver(Protocol):
     """Names of the modules that attended in this forward, in order."""
     changed_weights: dict[str, str]
     """Errors about weights that were changed after their softmax, by the module that did it."""
-    images: Tensor
+    images: Inputs
     """Images of this forward."""
     tracer: PositionTracer | None
     """Follows the tokens of a network that attends within windows."""
@@ -138,7 +140,7 @@ class SDPAMode(TorchFunctionMode):
         """Compute the softmax of an attention that is written out, and follow its weights."""
         scores = softmax_input(args, kwargs)
         traced = next((tracer.head_axes(scores) for tracer in self.tracers), None)
-        axes = traced or _head_axes(scores, observed[0][0].images.shape[0])
+        axes = traced or _head_axes(scores, count_images(observed[0][0].images))
         if axes is None:
             return func(*args, **kwargs)
         rest, options = args[1:], {name: value for name, value in kwargs.items() if name != "input"}
@@ -176,7 +178,8 @@ class SDPAMode(TorchFunctionMode):
         width, heads = arguments["embed_dim_to_check"], arguments["num_heads"]
         q, k, v = (x.unflatten(-1, (heads, width // heads)).permute(1, 2, 0, 3) for x in _project(arguments, width))
         dropout = arguments["dropout_p"] if arguments["training"] else 0.0
-        call = bind_call(False, self._location(), q, k, v, dropout_p=dropout)
+        mask = _mask(arguments, q.shape[0])
+        call = bind_call(False, self._location(), q, k, v, attn_mask=mask, dropout_p=dropout)
         mixed = self._attend(call).permute(2, 0, 1, 3).flatten(2)  # (N, B, D)
         weights = None
         if arguments.get("need_weights", True):
@@ -217,15 +220,8 @@ def _head_axes(scores: Tensor, images: int) -> HeadAxes | None:
 
 
 def _check_multi_head(arguments: dict[str, Any]) -> None:
-    if (
-        arguments.get("use_separate_proj_weight")
-        or arguments["add_zero_attn"]
-        or arguments["key"] is not arguments["value"]
-        or arguments["query"].ndim != 3
-    ):
-        raise UserError(
-            "nn.MultiheadAttention is seen with a batch, and with keys and values of one source and one width only"
-        )
+    if arguments["add_zero_attn"] or arguments["key"] is not arguments["value"] or arguments["query"].ndim != 3:
+        raise UserError("nn.MultiheadAttention is seen with a batch, and with keys and values of one source only")
     if found := [name for name in UNSUPPORTED if arguments.get(name) is not None]:
         raise UserError(f"nn.MultiheadAttention is not seen through with {', '.join(found)}")
 
@@ -233,7 +229,27 @@ def _check_multi_head(arguments: dict[str, Any]) -> None:
 def _project(arguments: dict[str, Any], width: int) -> tuple[Tensor, ...]:
     """Project queries, keys and values, each (N, B, D); in an attention pool the queries have another source."""
     query, source, weight, bias = (arguments[name] for name in ("query", "key", "in_proj_weight", "in_proj_bias"))
-    if query is source:
+    if query is source and weight is not None:
         return F.linear(query, weight, bias).split(width, dim=-1)
-    weights, biases = weight.split(width), (None,) * 3 if bias is None else bias.split(width)
+    weights = weight.split(width) if weight is not None else [arguments[f"{name}_proj_weight"] for name in "qkv"]
+    biases = (None,) * 3 if bias is None else bias.split(width)
     return tuple(F.linear(x, w, b) for x, w, b in zip((query, source, source), weights, biases, strict=True))
+
+
+def _mask(arguments: dict[str, Any], batch: int) -> Tensor | None:
+    """Mask (B or 1, H or 1, M, N) that is added to the scores, of both masks of the module."""
+    query, heads = arguments["query"], arguments["num_heads"]
+    attn_mask, padding = (_additive(arguments.get(name), query) for name in ("attn_mask", "key_padding_mask"))
+    if attn_mask is not None:
+        attn_mask = attn_mask.unflatten(0, (batch, heads)) if attn_mask.ndim == 3 else attn_mask[None, None]
+    padding = None if padding is None else padding[:, None, None]
+    if attn_mask is None or padding is None:
+        return padding if attn_mask is None else attn_mask
+    return attn_mask + padding
+
+
+def _additive(mask: Tensor | None, query: Tensor) -> Tensor | None:
+    """Turn a mask of this module, true where attention is not allowed, into one that is added to the scores."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask, -torch.inf)

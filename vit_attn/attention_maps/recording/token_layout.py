@@ -1,197 +1,105 @@
 """Token layout of a network: number of prefix tokens, grid of patches, and pooling."""
 
-import inspect
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers.attention_pool import AttentionPoolPrr
-from timm.models.eva import Eva
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.recording.hugging_face import check_token_grid, hugging_face_layout
+from vit_attn.attention_maps.recording.inputs import PatchGrid, patch_grid, patches_of
+from vit_attn.attention_maps.recording.layout import (
+    UNKNOWN_POOL,
+    HasPooling,
+    HasTokenLayout,
+    TokenLayout,
+    registered_layout,
+)
+from vit_attn.attention_maps.recording.library_layouts import (
+    encoder_of,
+    is_open_clip,
+    open_clip_layout,
+    overrides_pooling,
+    timm_layout,
+    torchvision_layout,
+)
 from vit_attn.attention_maps.recording.network_checks import attends_in_windows, windowed_message
 from vit_attn.errors import UserError
-from vit_attn.model.vit import VisionTransformer
-
-LIBRARIES = ("timm.", "torchvision.", "transformers.", "vit_attn.")
-"""Packages whose classes pool as their attributes say."""
-POOLING = ("forward", "forward_features", "forward_head", "pool")
-"""Methods of those classes that determine the pooling."""
-BLOCKS = (nn.ModuleList, nn.Sequential)
-"""Containers of their blocks."""
-
-UNKNOWN_POOL = "a pool by attention and perhaps more"
-"""``global_pool`` of a network with an attention pool, if the output may depend on more than that, or not on it."""
 
 
-@runtime_checkable
-class HasTokenLayout(Protocol):
-    """Token layout, recording or attention summary: the grid of patches and their size in pixels."""
-
-    @property
-    def num_prefix_tokens(self) -> int:
-        """Number of tokens before the patches."""
-        ...
-
-    @property
-    def grid_size(self) -> tuple[int, int]:
-        """Rows and columns of patches."""
-        ...
-
-    @property
-    def patch_size(self) -> tuple[int, int] | None:
-        """Height and width of a patch in pixels; none if unknown."""
-        ...
-
-
-@runtime_checkable
-class HasPooling(HasTokenLayout, Protocol):
-    """Token layout or recording: the pooling, too."""
-
-    @property
-    def num_tokens(self) -> int:
-        """Number of prefix tokens and patches."""
-        ...
-
-    @property
-    def global_pool(self) -> str:
-        """Pooling, as in ``Recording``."""
-        ...
-
-    @property
-    def pool_include_prefix(self) -> bool:
-        """True if prefix tokens are pooled, too."""
-        ...
-
-    @property
-    def pooled(self) -> Float[Tensor, " N"] | None:
-        """Fraction of each token in the pooled features, where ``global_pool`` does not determine it."""
-        ...
-
-
-class TokenLayout(NamedTuple):
-    """Token layout of one forward; names and meanings as in ``Recording``."""
-
-    num_prefix_tokens: int
-    grid_size: tuple[int, int]
-    global_pool: str
-    pool_include_prefix: bool = False
-    patch_size: tuple[int, int] | None = None
-    pooled: Float[Tensor, " N"] | None = None
-
-    @property
-    def num_tokens(self) -> int:
-        """Number of prefix tokens and patches."""
-        return self.num_prefix_tokens + self.grid_size[0] * self.grid_size[1]
-
-    @property
-    def pools_by_attention(self) -> bool:
-        """True if the last attention is a pool and not a layer."""
-        return is_attention_pool(self.global_pool)
-
-
-def is_attention_pool(global_pool: str) -> bool:
-    """Tell whether a ``global_pool`` is by attention: from one query, or from all tokens to all."""
-    return global_pool in ("map", UNKNOWN_POOL, "prr token", "prr avg")
-
-
-def token_layout(net: nn.Module, images: Tensor) -> TokenLayout:
-    """Token layout for these images, of a network of ours, timm's, torchvision's or Hugging Face's.
+def token_layout(net: nn.Module, images: Tensor | Mapping[str, Tensor]) -> TokenLayout:
+    """Token layout for these images, of a network of ours, timm's, torchvision's, open_clip's or Hugging Face's.
 
     The pooling is the one that the network's class and modules declare, or "" where a subclass or an assignment
-    overrides it.
+    overrides it. A layout that :func:`register_layout` gave for the class comes first.
+
+    Args:
+        net: The network.
+        images: Images (B, C, height, width), or the named tensors of a call with patches.
 
     Raises:
         UserError: If the network does not say, or if its tokens are no grid.
     """
-    whole = net = getattr(net, "_orig_mod", net)  # compiled
-    net = getattr(net, "timm_model", net)  # in a wrapper of Hugging Face's
-    check_token_grid(net)
-    if attends_in_windows(net):
-        raise UserError(windowed_message(type(net).__name__))
-    if images.ndim != 4:
-        raise UserError(f"images (B, C, height, width) were expected, got {tuple(images.shape)}")
-    size: tuple[int, int] = (images.shape[-2], images.shape[-1])
-    try:
-        if hasattr(net, "config"):
-            layout = TokenLayout(*hugging_face_layout(net, size))
-        elif hasattr(net, "conv_proj"):
-            layout = _torchvision(net, size)
-        else:
-            layout = _timm(net, size)
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{type(net).__name__} does not say how its tokens are laid out: {error}") from error
+    whole = getattr(net, "_orig_mod", net)  # compiled
+    layout = declared_layout(whole, images)
     if not overrides_pooling(whole):
         return layout
     return layout._replace(global_pool=UNKNOWN_POOL if layout.pools_by_attention else "")
 
 
-def _torchvision(net: Any, size: tuple[int, int]) -> TokenLayout:
-    patch = net.patch_size
-    return TokenLayout(1, (size[0] // patch, size[1] // patch), "token", patch_size=(patch, patch))
+def declared_layout(net: nn.Module, images: Tensor | Mapping[str, Tensor]) -> TokenLayout:
+    """Token layout as the class of a network, not compiled, declares it; arguments and errors as for `token_layout`."""
+    if (by_hand := registered_layout(net, images)) is not None:
+        return by_hand
+    net = getattr(net, "timm_model", net)  # in a wrapper of Hugging Face's
+    check_token_grid(net)
+    if attends_in_windows(net):
+        raise UserError(windowed_message(type(net).__name__))
+    if isinstance(images, Tensor) and images.ndim != 4:
+        raise UserError(f"images (B, C, height, width) were expected, got {tuple(images.shape)}")
+    try:
+        if isinstance(images, Mapping):
+            patches = patch_grid(images)
+            return _with_padding(_layout_of_class(net, _image_size(net, patches)), patches, patches_of(images))
+        return _layout_of_class(net, (images.shape[-2], images.shape[-1]))
+    except (AttributeError, TypeError) as error:
+        name = type(net).__name__
+        raise UserError(
+            f"{name} does not say how its tokens are laid out ({error}): register_layout({name}, lambda net, images: "
+            "TokenLayout(num_prefix_tokens=…, grid_size=…)) does, if they are the patches of a grid"
+        ) from error
 
 
-def _timm(net: Any, size: tuple[int, int]) -> TokenLayout:
-    """Token layout of a network of ours or timm's, or of another with the same attributes."""
-    embed: Any = net.embeds if hasattr(net, "embeds") else net.patch_embed  # NaFlexViT's takes any size
-    if hasattr(embed, "dynamic_feat_size"):
-        rows, cols = embed.dynamic_feat_size(size)
-        patch = tuple(embed.feat_ratio(as_scalar=False))
-    elif hasattr(net, "embeds"):
-        patch = embed.patch_size
-        rows, cols = size[0] // patch[0], size[1] // patch[1]
+def _layout_of_class(net: Any, size: tuple[int, int]) -> TokenLayout:
+    if hasattr(net, "config"):
+        return hugging_face_layout(net, size)
+    if hasattr(net, "conv_proj"):
+        return torchvision_layout(net, size)
+    return open_clip_layout(net, size) if is_open_clip(net) else timm_layout(net, size)
+
+
+def _image_size(net: Any, patches: PatchGrid) -> tuple[int, int]:
+    """Height and width of the image that a grid of the network's patches covers."""
+    if hasattr(net, "config"):
+        patch = getattr(net.config, "vision_config", net.config).patch_size
     else:
-        rows, cols = embed.grid_size
-        patch = (size[0] // rows, size[1] // cols) if size[0] % rows == 0 == size[1] % cols else None
-    pool = "prefix" if hasattr(net, "head_dist") else _timm_pool(net)  # two heads, averaged
-    pools_all = isinstance(net, Eva) and pool == "map"  # without an attribute that says so
-    include = getattr(net, "pool_include_prefix", pools_all)
-    return TokenLayout(net.num_prefix_tokens, (rows, cols), pool, include, patch)
+        body = encoder_of(net)
+        patch = (body.embeds if hasattr(body, "embeds") else body.patch_embed).patch_size
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    return patches.grid_size[0] * height, patches.grid_size[1] * width
 
 
-def _timm_pool(net: Any) -> str:
-    """Pooling of such a network: its attention pool if it has one, whatever ``global_pool`` was set to since."""
-    pool, module = net.global_pool, getattr(net, "attn_pool", None)
-    if module is None or not _is_library_class(net):
-        return pool
-    if isinstance(net, VisionTransformer) and pool in ("", "token"):
-        return pool
-    if not type(module).__module__.startswith(LIBRARIES) or _is_overridden(module, "forward"):
-        return ""
-    return f"prr {module.pool}" if isinstance(module, AttentionPoolPrr) else "map"
-
-
-def overrides_pooling(net: nn.Module) -> bool:
-    """Tell whether a subclass or an assignment overrides how a library's network pools."""
-    return _is_library_class(net) and any(
-        _is_overridden(module, name) for module in _modules_around_blocks(net) for name in POOLING
-    )
-
-
-def _is_library_class(net: nn.Module) -> bool:
-    return any(base.__module__.startswith(LIBRARIES) for base in type(net).__mro__)
-
-
-def _modules_around_blocks(module: nn.Module) -> Iterator[nn.Module]:
-    """Iterate over the module and the modules within it down to the container of the blocks."""
-    yield module
-    for child in module.children():
-        if not isinstance(child, BLOCKS) and any(isinstance(m, BLOCKS) and _attends(m) for m in child.modules()):
-            yield from _modules_around_blocks(child)
-
-
-def _attends(module: nn.Module) -> bool:
-    return any(part in type(each).__name__.lower() for each in module.modules() for part in ("attention", "attn"))
-
-
-def _is_overridden(module: nn.Module, name: str) -> bool:
-    """Tell whether a method of this name is defined outside the libraries."""
-    method = vars(module).get(name, inspect.getattr_static(type(module), name, None))
-    return callable(method) and not str(getattr(method, "__module__", "")).startswith((*LIBRARIES, "torch."))
+def _with_padding(layout: TokenLayout, patches: PatchGrid, given: Tensor) -> TokenLayout:
+    """Layout of a network that was given patches: in their order, and without those that are padding."""
+    prefix = layout.num_prefix_tokens
+    order = (*range(prefix), *(prefix + position for position in patches.positions))
+    padding = patches.count - len(patches.positions)
+    in_order = not padding and order == tuple(range(len(order)))
+    size = None if given.ndim == 5 else layout.patch_size  # patches of another size are interpolated
+    return layout._replace(order=None if in_order else order, num_padding_tokens=padding, patch_size=size)
 
 
 def crop_to_patches(pixels: np.ndarray, layout: HasTokenLayout) -> np.ndarray:

@@ -4,29 +4,33 @@ import re
 
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.recording.token_layout import TokenLayout
+from vit_attn.attention_maps.recording.layout import TokenLayout
 from vit_attn.errors import UserError, did_you_mean
 
 CLS = ("cls_token", "class_token", "class_embedding")
 """Names of the parameter that holds CLS tokens, in a network or in a module within it."""
 DISTILLATION = ("dist_token", "distillation_token")
+DETECTION = ("detection_tokens",)
 REGISTERS = ("reg_token", "register_tokens")
 PATCH = re.compile(r"(\d+)\s*[,;x]\s*(\d+)")
 
 
 def prefix_names(net: nn.Module, count: int) -> list[str]:
-    """Name the tokens before the patches: CLS and DIST where the network has them, and its registers R1, R2, ….
+    """Name the tokens that are no patches.
+
+    CLS and DIST come first where the network has them, then its detection tokens D1, D2, … and registers R1, R2, ….
 
     Args:
         net: The network.
         count: Number of prefix tokens.
     """
-    cls_tokens, others = _count_tokens(net, CLS), _count_tokens(net, DISTILLATION + REGISTERS)
+    cls_tokens, others = _count_tokens(net, CLS), _count_tokens(net, DISTILLATION + DETECTION + REGISTERS)
     if not cls_tokens and not others and not _declares_no_cls(net):
         cls_tokens = 1  # a network that does not tell
     names = ["CLS"] if cls_tokens == 1 else [f"CLS{i + 1}" for i in range(cls_tokens)]
     if _count_tokens(net, DISTILLATION):
         names.append("DIST")
+    names += [f"D{i + 1}" for i in range(_count_tokens(net, DETECTION))]
     registers = max(0, count - len(names))
     return [*names, *(f"R{i + 1}" for i in range(registers))][:count]
 

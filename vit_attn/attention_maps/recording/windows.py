@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.recording.attention_call import AttentionCall
+from vit_attn.attention_maps.recording.inputs import Inputs, count_images
 from vit_attn.attention_maps.recording.interceptor import SDPAInterceptor
 from vit_attn.attention_maps.recording.positions import PositionTracer
 from vit_attn.attention_maps.recording.recording import Forward
@@ -42,10 +43,10 @@ class WindowRecorder(SDPAInterceptor):
         with super().attached(), self.positions.attached():
             yield
 
-    def on_forward_start(self, images: Tensor) -> None:
+    def on_forward_start(self, images: Inputs) -> None:
         """Follow the tokens of the forward that starts."""
         self.calls, self.windows = [], []
-        self.positions.start(len(images))
+        self.positions.start(count_images(images))
 
     def after_attention(self, name: str, call: SDPACall, output: Tensor) -> Tensor:
         """Keep the call and its windows."""
@@ -53,7 +54,7 @@ class WindowRecorder(SDPAInterceptor):
         self.calls.append((name, call.recorded(None)))
         return output
 
-    def on_forward_end(self, images: Tensor, output: Any) -> None:
+    def on_forward_end(self, images: Inputs, output: Any) -> None:
         """Add the forward to the recording, if each attention module was seen once and as in the first forward."""
         self.positions.stop()
         self.check_weights_used(self.module_names.values())
@@ -92,7 +93,11 @@ class WindowRecorder(SDPAInterceptor):
             source: The tensor that the network gave.
             vectors: The same as (B W, H, N, D).
         """
-        axes, numbers, images = self.positions.head_axes(source), self.positions.numbers(source), len(self.images)
+        axes, numbers, images = (
+            self.positions.head_axes(source),
+            self.positions.numbers(source),
+            count_images(self.images),
+        )
         if axes is None or numbers is None or len(vectors) % images:
             return None
         by_head = axes.split(numbers)[..., 0].long()
