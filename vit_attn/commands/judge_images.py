@@ -16,7 +16,7 @@ from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.console import CONSOLE
 from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import one_line
-from vit_attn.inference.images import ImageReader, read_ahead
+from vit_attn.inference.images import ImageReader, read_ahead, to_batch
 from vit_attn.inference.network import TrainedNetwork
 
 
