@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.checks import indices, whole
+from vit_attn.attention_maps.recording.inputs import count_images
 from vit_attn.attention_maps.recording.intervention import AttentionIntervention
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
 from vit_attn.errors import UserError
@@ -132,7 +133,7 @@ class _Knockout(AttentionIntervention):
         self.cut, self.heads, self.pool = cut, heads, pool
 
     def apply(self, name: str, call: SDPACall) -> None:
-        if len(call.q) != len(self.images):
+        if len(call.q) != count_images(self.images):
             raise UserError(
                 f"{name} of {type(self.net).__name__} attends within windows, where a cut of tokens has no meaning: "
                 "ablate its heads"
