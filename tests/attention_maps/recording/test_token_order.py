@@ -71,6 +71,22 @@ def test_the_weights_are_the_networks_own_in_the_order_of_the_layout(gradients: 
     assert_close(rollout(recording, queries=range(11)), rolled)
 
 
+def test_written_out_attention_is_recorded_and_cut_in_the_same_order():
+    net, x = yolos(), images()
+    twin = type(net)(transformers.YolosConfig(**CONFIG, attn_implementation="eager")).eval()
+    twin.load_state_dict(net.state_dict())
+    cut, results = edges(11, [1], [8]), []
+    for each in (net, twin):
+        with record(each, gradients=True) as recording:
+            each(x)
+        with torch.no_grad(), knockout(each, cut):
+            logits = each(x).logits
+        related = relevance(recording, lambda output: output.logits[:, 0, 0], queries=[1])
+        results.append((recording[1].weights(), related, logits))
+    for fused, written_out in zip(*results, strict=True):
+        assert_close(written_out, fused)
+
+
 def test_a_changed_patch_changes_its_own_token():
     net, x = yolos(), images()
     layout, names = token_layout(net, x), prefix_names(net, 5)
