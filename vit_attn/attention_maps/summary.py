@@ -1,7 +1,7 @@
 """Attention summary of an image: rows of all heads, rollout, relevance and the predicted probabilities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.targets import Target, logits_of
+from vit_attn.attention_maps.summary_html import Panel, panels_html
 
 SUMMARY_FIELDS = {"last_layer": "last", "rollout": "rollout", "relevance": "relevance"}
 """Methods whose rows an :class:`AttentionSummary` has; its relevance is without the identity of the query."""
@@ -59,6 +60,22 @@ class AttentionSummary:
     def patches(self, row: Float[np.ndarray, "... N"]) -> Float[np.ndarray, "... rows cols"]:
         """Select the patches of a row, as a grid."""
         return row[..., self.num_prefix_tokens :].reshape(*row.shape[:-1], *self.grid_size)
+
+    def _repr_html_(self) -> str:
+        """Show the last layer, rollout and relevance as small maps, in a notebook."""
+        query = "what the network pools" if self.query < 0 else f"token {self.query}"
+        chance = float(self.probabilities[self.predicted])
+        heading = f"Predicted: class {self.predicted}, probability {chance:.3f}. Attention of {query}."
+        explained = f"for class {self.target}" if self.target >= 0 else "for a function of the output"
+        layer = Panel("attention pool" if self.pool else "last layer, mean of heads", self.patches(self.last))
+        maps = [(layer, self.last), (Panel("attention rollout", self.patches(self.rollout)), self.rollout)]
+        panels = [replace(panel, note=self._on_prefix(row)) for panel, row in maps]
+        return panels_html(heading, [*panels, Panel("relevance", self.patches(self.relevance), explained)])
+
+    def _on_prefix(self, row: Float[np.ndarray, " N"]) -> str:
+        """Say what a row has on the tokens that no map shows."""
+        prefix = self.num_prefix_tokens
+        return f"{row[:prefix].sum():.3f} of 1 on {prefix} prefix token{'s' * (prefix > 1)}" if prefix else "sums to 1"
 
 
 def summarize(
