@@ -1,7 +1,7 @@
 """Attention summary of an image: rows of all heads, rollout, relevance and the predicted probabilities."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.targets import Target, logits_of
-from vit_attn.attention_maps.summary_html import Panel, panels_html
+from vit_attn.attention_maps.summary_html import LEAST_TIMES, Panel, panels_html
 
 SUMMARY_FIELDS = {"last_layer": "last", "rollout": "rollout", "relevance": "relevance"}
 """Methods whose rows an :class:`AttentionSummary` has; its relevance is without the identity of the query."""
@@ -64,18 +64,23 @@ class AttentionSummary:
     def _repr_html_(self) -> str:
         """Show the last layer, rollout and relevance as small maps, in a notebook."""
         query = "what the network pools" if self.query < 0 else f"token {self.query}"
-        chance = float(self.probabilities[self.predicted])
-        heading = f"Predicted: class {self.predicted}, probability {chance:.3f}. Attention of {query}."
-        explained = f"for class {self.target}" if self.target >= 0 else "for a function of the output"
-        layer = Panel("attention pool" if self.pool else "last layer, mean of heads", self.patches(self.last))
-        maps = [(layer, self.last), (Panel("attention rollout", self.patches(self.rollout)), self.rollout)]
-        panels = [replace(panel, note=self._on_prefix(row)) for panel, row in maps]
-        return panels_html(heading, [*panels, Panel("relevance", self.patches(self.relevance), explained)])
+        heading = f"Predicted: class {self.predicted}, {self._chance(self.predicted)}. Attention of {query}:"
+        explained = f"for class {self.target}, {self._chance(self.target)}"
+        panels = [
+            self._panel("pool" if self.pool else "last layer", self.last, "" if self.pool else "mean of heads"),
+            self._panel("rollout", self.rollout, "mean of heads"),
+            Panel("relevance", self.patches(self.relevance), explained if self.target >= 0 else "for a function"),
+        ]
+        return panels_html(heading, panels)
 
-    def _on_prefix(self, row: Float[np.ndarray, " N"]) -> str:
-        """Say what a row has on the tokens that no map shows."""
+    def _chance(self, index: int) -> str:
+        return f"probability {self.probabilities[index]:.3f}"
+
+    def _panel(self, title: str, row: Float[np.ndarray, " N"], note: str) -> Panel:
+        """Map of a row of attention, on a scale on which uniform attention is dark."""
         prefix = self.num_prefix_tokens
-        return f"{row[:prefix].sum():.3f} of 1 on {prefix} prefix token{'s' * (prefix > 1)}" if prefix else "sums to 1"
+        parts = [note, f"{row[:prefix].sum():.1%} on prefix tokens" if prefix else ""]
+        return Panel(title, self.patches(row), "; ".join(filter(None, parts)), min(1.0, LEAST_TIMES / len(row)))
 
 
 def summarize(

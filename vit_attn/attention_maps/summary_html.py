@@ -17,6 +17,8 @@ VIRIDIS = (
 """Viridis at equal distances, as on the page of the Attention tab: in order without colour vision too."""
 PIXELS = 168
 """Longer side of a map."""
+LEAST_TIMES = 4
+"""The scale of attention reaches at least this many times 1/N, as on the page: else noise would look like a pattern."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,13 @@ class Panel:
         title: Name of the map.
         patches: Values of the patches.
         note: What else belongs to it, such as the attention to prefix tokens.
+        least: Value that the scale reaches at least.
     """
 
     title: str
     patches: Float[np.ndarray, "rows cols"]
     note: str = ""
+    least: float = 0.0
 
 
 def panels_html(heading: str, panels: Sequence[Panel]) -> str:
@@ -49,14 +53,14 @@ def panels_html(heading: str, panels: Sequence[Panel]) -> str:
 def _figure(panel: Panel) -> str:
     rows, cols = panel.patches.shape
     width, height = (round(PIXELS * side / max(rows, cols)) for side in (cols, rows))
-    high = float(np.nanmax(panel.patches, initial=0.0))
+    high = max(panel.least, float(np.nanmax(panel.patches, initial=0.0)))
     image = f"data:image/png;base64,{base64.b64encode(_png(panel.patches, high)).decode()}"
     title, note = html.escape(panel.title), html.escape(panel.note)
-    alt = html.escape(f"{panel.title}: {rows} × {cols} patches, from 0 to {high:.3g}")
+    alt = html.escape(f"{panel.title}: {rows} by {cols} patches, from 0 to {high:.3g}")
     colours = ", ".join(f"#{VIRIDIS[at : at + 6]}" for at in range(0, len(VIRIDIS), 6))
     return (
         f'<figure style="margin: 0; width: {PIXELS}px"><figcaption><b>{title}</b></figcaption>'
-        f'<img src="{image}" alt="{alt}" width="{width}" height="{height}" style="image-rendering: pixelated; margin: 0">'
+        f'<img src="{image}" alt="{alt}" style="width: {width}px; height: {height}px; image-rendering: pixelated">'
         f'<div style="height: 6px; background: linear-gradient(90deg, {colours})"></div>'
         f'<div style="display: flex; justify-content: space-between"><span>0</span><span>{high:.3g}</span></div>'
         f'<div style="opacity: 0.75">{note}</div></figure>'

@@ -44,7 +44,7 @@ class AttentionPage:
 
     def _repr_html_(self) -> str:
         """Return a frame that holds the whole page, so that neither its style nor its script meets the notebook's."""
-        style = f"width: 100%; height: {int(self.height)}px; border: 1px solid #8884; border-radius: 4px"
+        style = f"width: 100%; height: {int(self.height)}px; border: 1px solid #8884"
         title = html.escape(f"Attention of {self.network}")
         return f'<iframe title="{title}" srcdoc="{html.escape(self.page.html)}" style="{style}"></iframe>'
 
