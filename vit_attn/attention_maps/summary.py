@@ -61,6 +61,14 @@ class AttentionSummary:
         """Select the patches of a row, as a grid."""
         return row[..., self.num_prefix_tokens :].reshape(*row.shape[:-1], *self.grid_size)
 
+    def __repr__(self) -> str:
+        layers, heads, tokens = self.heads.shape
+        return (
+            f"AttentionSummary(predicted={self.predicted}, {self._chance(self.predicted)}; target={self.target}, "
+            f"query={self.query}, {layers} layers, {heads} heads, {tokens} tokens, grid_size={self.grid_size}, "
+            f"num_prefix_tokens={self.num_prefix_tokens})"
+        )
+
     def _repr_html_(self) -> str:
         """Show the last layer, rollout and relevance as small maps, in a notebook."""
         query = "what the network pools" if self.query < 0 else f"token {self.query}"

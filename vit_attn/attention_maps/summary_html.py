@@ -59,11 +59,11 @@ def _figure(panel: Panel) -> str:
     alt = html.escape(f"{panel.title}: {rows} by {cols} patches, from 0 to {high:.3g}")
     colours = ", ".join(f"#{VIRIDIS[at : at + 6]}" for at in range(0, len(VIRIDIS), 6))
     return (
-        f'<figure style="margin: 0; width: {PIXELS}px"><figcaption><b>{title}</b></figcaption>'
+        f'<div style="width: {PIXELS}px"><div><b>{title}</b></div>'
         f'<img src="{image}" alt="{alt}" style="width: {width}px; height: {height}px; image-rendering: pixelated">'
         f'<div style="height: 6px; background: linear-gradient(90deg, {colours})"></div>'
         f'<div style="display: flex; justify-content: space-between"><span>0</span><span>{high:.3g}</span></div>'
-        f'<div style="opacity: 0.75">{note}</div></figure>'
+        f'<div style="opacity: 0.75">{note}</div></div>'
     )
 
 
