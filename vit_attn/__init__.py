@@ -4,11 +4,12 @@
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Import ``show`` when it is first used: torch takes seconds, and TensorBoard imports this package without it."""
     if name != "show":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -62,7 +62,7 @@ def test_uniform_attention_is_dark_and_a_map_of_zeros_has_a_scale(summary: Atten
 
 def test_what_a_caller_writes_is_escaped():
     shown = panels_html("<b>&", [Panel('"><script>', np.ones((1, 1)), "<i>")])
-    assert not re.search(r"<script|<i>|\"><s", shown)
+    assert not re.search(r"<script|<i>", shown)
     assert "<p>&lt;b&gt;&amp;</p>" in shown
 
 
