@@ -16,6 +16,7 @@ from vit_attn.attention_maps.precision import exact, in_float32, product
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.targets import Target, logits_of
+from vit_attn.attention_maps.summary_html import LEAST_TIMES, Panel, panels_html
 
 SUMMARY_FIELDS = {"last_layer": "last", "rollout": "rollout", "relevance": "relevance"}
 """Methods whose rows an :class:`AttentionSummary` has; its relevance is without the identity of the query."""
@@ -59,6 +60,35 @@ class AttentionSummary:
     def patches(self, row: Float[np.ndarray, "... N"]) -> Float[np.ndarray, "... rows cols"]:
         """Select the patches of a row, as a grid."""
         return row[..., self.num_prefix_tokens :].reshape(*row.shape[:-1], *self.grid_size)
+
+    def __repr__(self) -> str:
+        layers, heads, tokens = self.heads.shape
+        return (
+            f"AttentionSummary(predicted={self.predicted}, {self._chance(self.predicted)}; target={self.target}, "
+            f"query={self.query}, {layers} layers, {heads} heads, {tokens} tokens, grid_size={self.grid_size}, "
+            f"num_prefix_tokens={self.num_prefix_tokens})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the last layer, rollout and relevance as small maps, in a notebook."""
+        query = "what the network pools" if self.query < 0 else f"token {self.query}"
+        heading = f"Predicted: class {self.predicted}, {self._chance(self.predicted)}. Attention of {query}:"
+        explained = f"for class {self.target}, {self._chance(self.target)}"
+        panels = [
+            self._panel("pool" if self.pool else "last layer", self.last, "" if self.pool else "mean of heads"),
+            self._panel("rollout", self.rollout, "mean of heads"),
+            Panel("relevance", self.patches(self.relevance), explained if self.target >= 0 else "for a function"),
+        ]
+        return panels_html(heading, panels)
+
+    def _chance(self, index: int) -> str:
+        return f"probability {self.probabilities[index]:.3f}"
+
+    def _panel(self, title: str, row: Float[np.ndarray, " N"], note: str) -> Panel:
+        """Map of a row of attention, on a scale on which uniform attention is dark."""
+        prefix = self.num_prefix_tokens
+        parts = [note, f"{row[:prefix].sum():.1%} on prefix tokens" if prefix else ""]
+        return Panel(title, self.patches(row), "; ".join(filter(None, parts)), min(1.0, LEAST_TIMES / len(row)))
 
 
 def summarize(

@@ -1,5 +1,6 @@
 """Draw attention maps of a trained network on your own images."""
 
+import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from vit_attn.commands.options import add_fit_option, add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError, one_line, printable
+from vit_attn.tb_plugin.export_plan import MAX_MEGABYTES
 
 if TYPE_CHECKING:
     from vit_attn.inference.attend import MapSettings
@@ -16,9 +18,12 @@ if TYPE_CHECKING:
     from vit_attn.inference.network import TrainedNetwork
 
 DEFAULT = "vit_attn_cifar10_patch4_32"
-DESCRIPTION = f"""Draw the attention of a network: for each image NAME a figure OUT/NAME.attention.png with the image,
-the relevance for a class, the last layer's attention, attention rollout, and the query token's row in every layer and
-head; and the numbers in OUT/NAME.attention.npz. The default network, {DEFAULT}, is tiny, comes with the
+PAGE_SUFFIXES = (".html", ".htm")
+"""Endings of ``--output`` for the page instead of a folder."""
+DESCRIPTION = f"""Draw the attention of a network: for each image NAME a figure NAME.attention.png with the image, the
+relevance for a class, the last layer's attention, attention rollout, and the query token's row in every layer and head;
+and the numbers in NAME.attention.npz. Or write the page of the Attention tab, with all images in it, as one file that
+any browser opens: --output PAGE.html. The default network, {DEFAULT}, is tiny, comes with the
 package and classifies the ten classes of CIFAR-10. --model takes any vision transformer in timm's registry, or a
 checkpoint of yours."""
 
@@ -36,9 +41,31 @@ def make_parser() -> CommandParser:
         "number counts all tokens from 0, as in Python, prefix tokens first",
     )
     parser.add_argument("--target", type=int, help="index of the class of the relevance (default: the predicted one)")
-    parser.add_argument("--out", type=Path, default=Path("attention"), help="folder of the results")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("attention"),
+        help="folder of the figures and numbers (default: %(default)s), or a file PAGE.html for the page",
+    )
+    parser.add_argument("--out", type=Path, dest="output", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # old
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("--batch_size", type=int, default=8, help="images in a batch")
+    page = parser.add_argument_group("options of PAGE.html")
+    page.add_argument(
+        "--compared",
+        type=int,
+        default=1,
+        metavar="IMAGES",
+        help="images whose maps are compared with random orders of the patches and with centre first, by deletion and "
+        "insertion, at about 140 forwards each; 0 for none (default: %(default)s)",
+    )
+    page.add_argument(
+        "--max-megabytes",
+        type=float,
+        default=MAX_MEGABYTES,
+        metavar="MB",
+        help="largest size of the file in 1e6 bytes (default: %(default)g)",
+    )
     return parser
 
 
@@ -56,8 +83,9 @@ def run(command: str, options: list[str]) -> int:
         UserError: For a mistake in the options, or if no image was drawn.
     """
     args = make_parser().parse_args(options)
-    if args.batch_size < 1:
-        raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
+    for name, least in (("batch_size", 1), ("compared", 0)):
+        if getattr(args, name) < least:
+            raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     # importing torch takes seconds, which --help need not wait for
     from vit_attn.inference.attend import MapSettings, result_names
     from vit_attn.inference.images import (
@@ -76,10 +104,15 @@ def run(command: str, options: list[str]) -> int:
     report_input(network, args.model, files)
     network = network_for_fit(network, args.fit)
     network.net.to(device)
-    args.out.mkdir(parents=True, exist_ok=True)
-    reader, names, failed = ImageReader(network, args.fit), result_names(files), 0
+    reader = ImageReader(network, args.fit)
+    if args.output.suffix.lower() in PAGE_SUFFIXES:
+        from vit_attn.commands.attend_page import write_page
+
+        return write_page(network, files, reader, args)
+    args.output.mkdir(parents=True, exist_ok=True)
+    names, failed = result_names(files), 0
     for batch in read_ahead(files, reader, args.batch_size):
-        bases = {path: args.out / names[path] for path, _ in batch}
+        bases = {path: args.output / names[path] for path, _ in batch}
         errors = _draw(batch, bases, network, MapSettings(args.query, args.target))
         for error in errors:
             CONSOLE.say(f"vit-attn: {one_line(error)}", sys.stderr)

@@ -8,15 +8,13 @@ from pathlib import Path
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.errors import UserError, some_of
 from vit_attn.tb_plugin.export import StepSize, export_page, measure_steps, page_size
-from vit_attn.tb_plugin.export_plan import ExportPlan, plan_export
+from vit_attn.tb_plugin.export_plan import MAX_MEGABYTES, ExportPlan, plan_export
 
 DESCRIPTION = """\
 Write the Attention tab of a run as one HTML file, which any browser opens without TensorBoard.
 """
 MAX_DIGITS = 18
 """Digits of a number: steps have 64 bits."""
-MAX_MEGABYTES = 25.0
-"""What mail servers accept, and what a browser opens without a wait."""
 
 
 def run(command: str, options: list[str]) -> int:

@@ -177,11 +177,17 @@ def _open_by_name(name: str, weights: str | None, img_size: int | None) -> Train
         load_weights(net, str(weights))
     if getattr(net, "num_classes", 1) == 0:
         raise UserError(f"{name} has no head, so it predicts no class: take a network that classifies")
-    return TrainedNetwork(net.eval(), _card_of_net(net, name, options))
+    return TrainedNetwork(net.eval(), card_of_timm(net, name, options))
 
 
-def _card_of_net(net: nn.Module, name: str, model_args: dict[str, Any]) -> ModelCard:
-    """Make the model card of a network that timm has built by name."""
+def card_of_timm(net: nn.Module, name: str, model_args: dict[str, Any]) -> ModelCard:
+    """Make the model card of a network of timm.
+
+    Args:
+        net: The network, with timm's ``pretrained_cfg``.
+        name: Its name.
+        model_args: Arguments with which timm has built it.
+    """
     config: dict[str, Any] = resolve_data_config({}, model=net)
     asked = model_args.get("img_size")  # NaFlexViT has no img_size of its own
     own = getattr(getattr(net, "patch_embed", None), "img_size", None) or (asked and (asked, asked))

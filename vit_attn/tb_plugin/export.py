@@ -25,7 +25,9 @@ HEADER = struct.Struct("<QI")
 """Header of a record: its length, and the masked CRC-32C of the length; that of the record follows it."""
 ENTRY = """
 const data = JSON.parse(document.getElementById("data").textContent);
-const page = new Page(document.body, new EmbeddedSource(data), new Store("vit_attn.exported", storage()));
+const store = new Store("vit_attn.exported", storage());
+if (data.view) store.state = followLink(store.state, decodeLink(data.view).state);
+const page = new Page(document.body, new EmbeddedSource(data), store);
 page.start();
 """
 
@@ -79,7 +81,14 @@ def page_size() -> int:
     return len(_page({"run": "", "steps": {}, "measures": measures_of_run({})}).encode())
 
 
-def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None = None, queries_keys: bool = True) -> str:
+def export_page(
+    run: Path,
+    steps: Sequence[int],
+    images: Sequence[int] | None = None,
+    queries_keys: bool = True,
+    name: str = "",
+    view: str = "",
+) -> str:
     """Build the page with the data inside.
 
     Args:
@@ -87,6 +96,8 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None = 
         steps: Steps that it contains.
         images: Indices of the probe images, from 0; all by default.
         queries_keys: Whether it contains queries and keys, where they were logged.
+        name: Name of the run; that of the folder by default.
+        view: First view, as a link to it names it after ``#``; by default the one that the reader left last.
 
     Raises:
         UserError: If an image was not logged at a step, or if the log is corrupt.
@@ -94,7 +105,7 @@ def export_page(run: Path, steps: Sequence[int], images: Sequence[int] | None = 
     wanted = {(step, tag): blobs for step, tag, blobs in _blobs(run) if step in steps or tag == INDEX_TAG}
     measures = measures_of_run({step: blobs for (step, tag), blobs in wanted.items() if tag == INDEX_TAG})
     indices = {step: _index(run, step, wanted[step, INDEX_TAG]) for step in steps if (step, INDEX_TAG) in wanted}
-    data: dict[str, Any] = {"run": run.resolve().name, "steps": {}, "measures": measures}
+    data: dict[str, Any] = {"run": name or run.resolve().name, "view": view, "steps": {}, "measures": measures}
     for step, index in sorted(indices.items()):
         chosen = list(range(len(index["images"]))) if images is None else images
         if missing := [image + 1 for image in chosen if image >= len(index["images"])]:

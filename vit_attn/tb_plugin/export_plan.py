@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from vit_attn.errors import UserError
 from vit_attn.tb_plugin.export import StepSize
 
+MAX_MEGABYTES = 25.0
+"""What mail servers accept, and what a browser opens without a wait."""
 FEW_IMAGES = 4
 """Images below which fewer steps are exported, where no steps were named."""
 

@@ -1,6 +1,6 @@
 """Callback that logs attention to TensorBoard, from step 0 to the end of training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -10,13 +10,7 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.attention_maps.evaluation.ground_truth import why_ground_truth_is_unused
-from vit_attn.attention_maps.methods.registry import (
-    AttributionInput,
-    AttributionMethod,
-    attribution_methods,
-    drawn_methods,
-    find_method,
-)
+from vit_attn.attention_maps.methods.registry import AttributionInput, drawn_methods, find_method
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.recording.record import record
@@ -32,9 +26,9 @@ from vit_attn.callbacks.attention_logger.figures import add_picture, figures
 from vit_attn.callbacks.attention_logger.scalars import write_scalars
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
 from vit_attn.callbacks.attention_logger.tab import AttentionTab
+from vit_attn.callbacks.attention_logger.targets import other_methods, supported
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.errors import UserError
-from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE
 
 
 class AttentionLogger(AttentionCallback):
@@ -185,13 +179,11 @@ class AttentionLogger(AttentionCallback):
     def snapshot_options(self, net: nn.Module, last: bool) -> SnapshotOptions:
         """Choose what the next snapshot has: maps are compared with baselines every ``faithfulness_every`` loggings."""
         every = self.faithfulness_every
-        methods = dict.fromkeys([*(self.methods or ()), *_supported(net, drawn_methods())])
+        methods = dict.fromkeys([*(self.methods or ()), *supported(net, drawn_methods())])
         comparison = every > 0 and (self.loggings % every == 0 or last)
         if not self.tab_megabytes:
             return SnapshotOptions(self.num_images, tuple(methods), comparison=comparison)
-        computed = {find_method(name) for name in COMPUTED_BY_PAGE}
-        others = [each for each in _supported(net, attribution_methods().values()) if each not in methods]
-        others = tuple(each for each in others if each not in computed)
+        others = other_methods(net, methods)
         return SnapshotOptions(self.num_images, tuple(methods), True, comparison, others, targets=True)
 
     def _report(self, message: str) -> None:
@@ -214,7 +206,3 @@ class AttentionLogger(AttentionCallback):
     def _layer_indices(self, depth: int) -> list[int]:
         """Return the layers that are drawn, as indices from 0."""
         return [range(depth)[layer - 1 if layer > 0 else layer] for layer in self.layers or range(1, depth + 1)]
-
-
-def _supported(net: nn.Module, methods: Iterable[AttributionMethod]) -> list[AttributionMethod]:
-    return [method for method in methods if method.supports(net)]

@@ -16,6 +16,7 @@ from vit_attn.attention_maps.methods.relevance import relevance
 from vit_attn.attention_maps.methods.rollout import raw_rows
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
+from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.attention_maps.recording.tokens import prefix_names
 from vit_attn.attention_maps.summary import AttentionSummary, method_rows, summaries_of
 from vit_attn.callbacks.attention_callback import evaluating, net_of, network_name
@@ -42,6 +43,8 @@ class SnapshotOptions:
         comparison: Whether the maps are compared with baselines by deletion and insertion.
         tab_methods: Other methods, whose maps the tab alone shows; those that refuse the network are left out.
         targets: Whether class-specific maps are computed for several target classes.
+        target: Class that is one of these, where it is not among the first two; by default the label.
+        most_compared: Images whose maps are compared, at most.
     """
 
     num_images: int
@@ -50,6 +53,8 @@ class SnapshotOptions:
     comparison: bool = False
     tab_methods: tuple[AttributionMethod, ...] = ()
     targets: bool = False
+    target: int | None = None
+    most_compared: int = MAX_COMPARED
 
 
 @dataclass(frozen=True)
@@ -116,19 +121,49 @@ class AttentionSnapshot:
             NotFinite: If a map holds NaN or infinity.
         """
         net, probe = net_of(task), data.probe(options.num_images)
-        parameter = next(net.parameters())
+        images = data.normalize(probe.images.to(next(net.parameters()).device))
+        taken = cls.of_images(net, images, probe, options, task, precision, step)
+        return replace(taken, always=always, network=network_name(task))
+
+    @classmethod
+    def of_images(
+        cls,
+        net: nn.Module,
+        images: Float[Tensor, "B C height width"],
+        probe: ProbeImages,
+        options: SnapshotOptions,
+        forward: Callable[[Tensor], object] | None = None,
+        precision: Precision = contextlib.nullcontext,
+        step: int = 0,
+    ) -> "AttentionSnapshot":
+        """Record a network on images and compute its maps, as :meth:`take` does with a task and a data module.
+
+        Args:
+            net: The network.
+            images: Normalised images, on the network's device.
+            probe: The same images before normalisation.
+            options: What the snapshot has.
+            forward: What calls the network, such as its task; by default the network itself.
+            precision: Context of a forward pass, such as autocast.
+            step: Training step.
+
+        Raises:
+            UserError: If the network cannot be recorded or a method does not support it.
+            NotFinite: If a map holds NaN or infinity.
+        """
         with evaluating(net), torch.inference_mode(False):
-            images = data.normalize(probe.images.to(parameter.device)).clone()  # clone: no tensor of inference mode
-            recording, logits = _record(task, net, images, precision)
+            images = images.clone()  # no tensor of inference mode
+            recording, logits = _record(forward or net, net, images, precision)
             summaries = summaries_of(recording, logits)
-            inputs = AttributionInput(net, images.to(parameter.dtype), recording, logits.argmax(dim=-1))
+            inputs = AttributionInput(net, images.to(next(net.parameters()).dtype), recording, logits.argmax(dim=-1))
             rows = {method: method_rows(method, inputs, summaries) for method in options.methods}
             more = rows_where_supported(options.tab_methods, inputs)
-            targets = choose_targets(logits, probe.labels) if options.targets else None
+            third = probe.labels if options.target is None else torch.full_like(probe.labels, options.target)
+            targets = choose_targets(logits, third) if options.targets else None
             by_target = {} if targets is None else rows_by_target(rows | more, inputs, targets)
             related = token_relevance(recording, logits) if options.token_relevance else None
-            compared = compare_with_baselines(inputs, summaries, rows, precision) if options.comparison else None
-        truth, names = ground_truth_in_patches(probe, recording), prefix_names(net, recording.num_prefix_tokens)
+            most = options.most_compared if options.comparison else 0
+            compared = compare_with_baselines(inputs, summaries, rows, precision, most) if most else None
         return cls(
             step,
             recording,
@@ -138,13 +173,12 @@ class AttentionSnapshot:
             related,
             compared,
             probe,
-            truth,
-            names,
-            always,
-            network_name(task),
-            more,
-            None if targets is None else targets.tolist(),
-            by_target,
+            ground_truth_in_patches(probe, recording),
+            prefix_names(net, recording.num_prefix_tokens),
+            always=False,
+            tab_rows=more,
+            targets=None if targets is None else targets.tolist(),
+            target_rows=by_target,
         )
 
     def on_host(self) -> "AttentionSnapshot":
@@ -152,9 +186,11 @@ class AttentionSnapshot:
         return replace(self, recording=self.recording.on_host(), logits=self.logits.cpu())
 
 
-def _record(task: nn.Module, net: nn.Module, images: Tensor, precision: Precision) -> tuple[Recording, Tensor]:
+def _record(
+    forward: Callable[[Tensor], object], net: nn.Module, images: Tensor, precision: Precision
+) -> tuple[Recording, Tensor]:
     with torch.enable_grad(), precision(), record(net, gradients=True) as recording:
-        logits = task(images.clone()).detach()
+        logits = logits_of(forward(images.clone())).detach()
     return recording, logits
 
 
@@ -171,20 +207,22 @@ def compare_with_baselines(
     summaries: Sequence[AttentionSummary],
     rows: dict[AttributionMethod, Rows],
     precision: Precision = contextlib.nullcontext,
+    most: int = MAX_COMPARED,
 ) -> Judgement:
     """Measure deletion and insertion of the maps that the tab shows of the pooled row, and of baselines.
 
     Args:
-        inputs: Network, images and recording; the first ``MAX_COMPARED`` images are compared.
+        inputs: Network, images and recording.
         summaries: Summary of each image.
         rows: Maps by method; those of the tab are added.
         precision: Context of a forward pass.
+        most: Images that are compared, the first ones.
     """
     methods = dict.fromkeys([*(find_method(name) for name in COMPUTED_BY_PAGE), *rows])
     found = {each.label: rows[each] if each in rows else method_rows(each, inputs, summaries) for each in methods}
     if inputs.recording.pool is not None:  # "last layer" is then the pool's own row; the tab mixes the layer's rows
         found[POOLED_LAYER] = raw_rows(inputs.recording)[:, 0].detach().cpu().numpy()
-    prefix, images = inputs.recording.num_prefix_tokens, inputs.images[:MAX_COMPARED]
+    prefix, images = inputs.recording.num_prefix_tokens, inputs.images[:most]
     maps = {label: torch.from_numpy(each[: len(images), prefix:]) for label, each in found.items()}
     with precision():
         return judge_maps(inputs.net, images, maps, inputs.target[: len(images)])

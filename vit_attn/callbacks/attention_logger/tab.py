@@ -57,33 +57,20 @@ class AttentionTab:
             class_names: Names of the classes.
             measures: Measures of each layer and head.
         """
-        recording, methods = snapshot.recording, _methods(snapshot)
-        images, most = len(snapshot.probe.images), self.budget.total // MIN_STEPS
+        methods = _methods(snapshot)
+        whole, most = len(snapshot.probe.images), self.budget.total // MIN_STEPS
         for bits in (8, FEWER_BITS):
             of_image, of_vectors = _sizes(snapshot, methods, bits)
-            count, vectors = choose_counts(images, of_image, of_vectors, most)
-            if count == images:
+            count, vectors = choose_counts(whole, of_image, of_vectors, most)
+            if count == whole:
                 break
         size = count * of_image + vectors * of_vectors
         granted = self.budget.grants(size, snapshot.always)
-        note = self._note(count, images, size, bits, granted)
+        note = self._note(count, whole, size, bits, granted)
         if not granted:
             return 0
-        written = write_attention(
-            writer,
-            snapshot.step,
-            _images(snapshot, class_names, count),
-            snapshot.logits[:count].float().softmax(dim=-1).numpy(),
-            (layer.weights()[:count].cpu().numpy() for layer in recording),
-            _tokens(snapshot, count),
-            None if snapshot.token_relevance is None else snapshot.token_relevance[:count],
-            [_first(method, count) for method in methods],
-            _faithfulness(snapshot, count),
-            note,
-            None if measures is None else _head_measures(measures, recording.num_tokens),
-            _queries_keys(recording, vectors) if vectors else None,
-            bits,
-        )
+        images = tab_images(snapshot, class_names, count)
+        written = write_snapshot(writer, snapshot, images, measures, vectors, note, bits)
         self.budget.give_back(size - written)
         return written
 
@@ -102,6 +89,44 @@ class AttentionTab:
             rank_zero_info(f"Attention tab. {note}")
             self.reported = note
         return note
+
+
+def write_snapshot(
+    writer: SummaryWriter | Path,
+    snapshot: AttentionSnapshot,
+    images: TabImages,
+    measures: HeadMeasures | None = None,
+    vectors: int = 0,
+    note: str = "",
+    bits: float = 8,
+) -> int:
+    """Write a step for the Attention tab, whatever it takes; returns the bytes that were written.
+
+    Args:
+        writer: Writer of event files, or a folder.
+        snapshot: Snapshot of the step, on the host.
+        images: Its first images, or all, by :func:`tab_images`.
+        measures: Measures of each layer and head.
+        vectors: Number of images whose queries and keys are written, the first ones.
+        note: What was left out, for the page.
+        bits: Mean bits of an attention weight.
+    """
+    recording, count = snapshot.recording, len(images.pixels)
+    return write_attention(
+        writer,
+        snapshot.step,
+        images,
+        snapshot.logits[:count].float().softmax(dim=-1).numpy(),
+        (layer.weights()[:count].cpu().numpy() for layer in recording),
+        _tokens(snapshot, count),
+        None if snapshot.token_relevance is None else snapshot.token_relevance[:count],
+        [_first(method, count) for method in _methods(snapshot)],
+        _faithfulness(snapshot, count),
+        note,
+        None if measures is None else _head_measures(measures, recording.num_tokens),
+        _queries_keys(recording, vectors) if vectors else None,
+        bits,
+    )
 
 
 def _sizes(snapshot: AttentionSnapshot, methods: Sequence[MethodRows], bits: float) -> tuple[int, int]:
@@ -164,16 +189,26 @@ def _first(method: MethodRows, count: int) -> MethodRows:
     return dataclasses.replace(method, rows=rows, target_rows=by_target)
 
 
-def _images(snapshot: AttentionSnapshot, class_names: Sequence[str], count: int) -> TabImages:
+def tab_images(
+    snapshot: AttentionSnapshot, class_names: Sequence[str], count: int, names: Sequence[str] | None = None
+) -> TabImages:
+    """Return the first images of a snapshot as the tab takes them.
+
+    Args:
+        snapshot: Snapshot of the step.
+        class_names: Names of the classes.
+        count: Number of images.
+        names: Name of each image, such as that of its file.
+    """
     pixels = snapshot.probe.images[:count].expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     pixels = np.ascontiguousarray(crop_to_patches(pixels, snapshot.recording))
     labels = snapshot.probe.labels[:count].tolist()
     targets = None if snapshot.targets is None else snapshot.targets[:count]
     if snapshot.ground_truth is None:
-        return TabImages(pixels, labels, class_names, targets=targets)
+        return TabImages(pixels, labels, class_names, targets=targets, names=names)
     truths = snapshot.ground_truth[:count]
     regions, answers = [truth.regions for truth in truths], [truth.answer for truth in truths]
-    return TabImages(pixels, labels, class_names, regions, answers, targets)
+    return TabImages(pixels, labels, class_names, regions, answers, targets, names)
 
 
 def _tokens(snapshot: AttentionSnapshot, count: int) -> Tokens:

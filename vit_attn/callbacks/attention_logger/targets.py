@@ -1,16 +1,22 @@
 """Maps that the tab shows beside the drawn ones: other methods, and class-specific ones for several target classes."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
-from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod
+from vit_attn.attention_maps.methods.registry import (
+    AttributionInput,
+    AttributionMethod,
+    attribution_methods,
+    find_method,
+)
 from vit_attn.attention_maps.summary import query_relevance
 from vit_attn.errors import UserError
+from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE
 
 MAX_TARGETS = 3
 """Target classes an image: the predicted class, the runner-up, and the label or the third."""
@@ -30,6 +36,17 @@ def choose_targets(logits: Float[Tensor, "B classes"], labels: Int64[Tensor, " B
     label = labels.to(best.device)[:, None]
     others = (best[:, :2] != label).all(dim=1, keepdim=True) & (label >= 0) & (label < logits.shape[1])
     return torch.cat([best[:, :2], torch.where(others, label, best[:, 2:])], dim=1)
+
+
+def other_methods(net: nn.Module, drawn: Collection[AttributionMethod]) -> tuple[AttributionMethod, ...]:
+    """Methods whose maps the tab alone shows: those that support the network, are not drawn, and not computed there."""
+    known = {find_method(name) for name in COMPUTED_BY_PAGE} | {*drawn}
+    return tuple(method for method in supported(net, attribution_methods().values()) if method not in known)
+
+
+def supported(net: nn.Module, methods: Iterable[AttributionMethod]) -> list[AttributionMethod]:
+    """Return the methods that support a network."""
+    return [method for method in methods if method.supports(net)]
 
 
 def rows_where_supported(
