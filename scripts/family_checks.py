@@ -21,7 +21,7 @@ SOFTMAX = (Tensor.softmax, torch.softmax, F.softmax)
 QUERIES_AND_KEYS = re.compile(
     r"qkv\.weight|\bq\.weight|\bk\.weight|\bkv\.weight|q_proj|k_proj|query|key\.|in_proj_weight"
 )
-NORMS = re.compile(r"[qk]_?norm\w*\.weight|(query|key)_norm\.weight")
+NORMS = re.compile(r"[qk]_?norm\w*\.weight|(query|key)_norm\.weight|logit_scale")
 
 
 class Wrong(Exception):

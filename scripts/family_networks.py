@@ -281,6 +281,8 @@ def tiny_config(kind: Any, **options: Any) -> Any:
     sizes: dict[str, Any] = {
         key: size for key, size in TINY.items() if isinstance(getattr(default, key, None), int) and _plain(default)
     }
+    if getattr(default, "initializer_range", 1) < 1e-6:  # SAM's, of which nothing passes its first norm
+        sizes["initializer_range"] = 0.02
     for part in ("vision_config", "text_config", "backbone_config"):
         if getattr(default, part, None) is not None:
             sizes[part] = tiny_config(type(getattr(default, part))).to_dict()
