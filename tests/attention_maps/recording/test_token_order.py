@@ -71,6 +71,12 @@ def test_the_weights_are_the_networks_own_in_the_order_of_the_layout(gradients: 
     assert_close(rollout(recording, queries=range(11)), rolled)
 
 
+def test_detection_tokens_alone_are_named_without_a_cls():
+    net = torch.nn.Module()
+    net.detection_tokens = torch.nn.Parameter(torch.zeros(1, 2, 8))
+    assert prefix_names(net, 2) == ["D1", "D2"]
+
+
 def test_a_changed_patch_changes_its_own_token():
     net, x = yolos(), images()
     layout, names = token_layout(net, x), prefix_names(net, 5)
