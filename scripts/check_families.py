@@ -194,7 +194,10 @@ def table(findings: list[Finding]) -> str:
 def shape_of(finding: Finding) -> str:
     """Shorten a message to fit the table, without the network's name and numbers."""
     kind = "has no attention modules to record" if "no attention modules" in finding.says else finding.says
-    kind = re.sub(r"(scaled_dot_product_attention|queries and keys|more than once a forward)(:| in).*", r"\1", kind)
+    kind = kind.partition(": register_layout")[0]
+    kind = re.sub(
+        r"(scaled_dot_product_attention|queries and keys|more than once a forward)(:| in| are).*", r"\1", kind
+    )
     return "" if finding.result == "recorded" else re.sub(r"\s*\|\s*", " ", kind)[:160]
 
 

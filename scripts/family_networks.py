@@ -286,6 +286,8 @@ def tiny_config(kind: Any, **options: Any) -> Any:
     for part in ("vision_config", "text_config", "backbone_config"):
         if getattr(default, part, None) is not None:
             sizes[part] = tiny_config(type(getattr(default, part))).to_dict()
+    if isinstance(getattr(default, "image_size", None), (list, tuple)):
+        sizes["image_size"] = [64, 96]
     labels = {} if "text_config" in sizes else {"num_labels": 5}
     if "detr" in default.model_type or default.model_type == "table-transformer":
         sizes |= {"backbone": "resnet18", "use_timm_backbone": True, "use_pretrained_backbone": False}

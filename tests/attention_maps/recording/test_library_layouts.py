@@ -194,6 +194,21 @@ def test_a_pool_that_is_read_at_another_query_has_no_default_query():
         recording.query_rows()
 
 
+def test_a_network_with_stages_is_no_wrapper_around_one_of_them():
+    class Stages(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = OpenClip(), Transformer(32)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x)[:, None].repeat(1, 5, 4))
+
+    net = Stages().eval()
+    with pytest.raises(UserError, match=r"Stages does not say how its tokens are laid out \(.* 'patch_embed'\)"):
+        with record(net):
+            net(images())
+
+
 class TwoTowers(nn.Module):
     def __init__(self) -> None:
         super().__init__()

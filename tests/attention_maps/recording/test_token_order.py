@@ -87,6 +87,12 @@ def test_written_out_attention_is_recorded_and_cut_in_the_same_order():
         assert_close(written_out, fused)
 
 
+def test_detection_tokens_alone_are_named_without_a_cls():
+    net = torch.nn.Module()
+    net.detection_tokens = torch.nn.Parameter(torch.zeros(1, 2, 8))
+    assert prefix_names(net, 2) == ["D1", "D2"]
+
+
 def test_a_changed_patch_changes_its_own_token():
     net, x = yolos(), images()
     layout, names = token_layout(net, x), prefix_names(net, 5)

@@ -55,7 +55,8 @@ def timm_layout(net: Any, size: tuple[int, int]) -> TokenLayout:
 
 def encoder_of(net: Any) -> Any:
     """Get the encoder that a classifier of timm's wraps, or else the network itself."""
-    return net if hasattr(net, "embeds") or hasattr(net, "patch_embed") else net.encoder
+    own = hasattr(net, "embeds") or hasattr(net, "patch_embed") or not hasattr(net, "encoder")
+    return net if own else net.encoder
 
 
 def projected_patch(embed: Any) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vit_attn.attention_maps.recording.attention_modules import attention_modules
 from vit_attn.attention_maps.recording.inputs import patches_of
 from vit_attn.attention_maps.recording.layout import is_registered
 from vit_attn.attention_maps.recording.library_layouts import is_open_clip
@@ -55,12 +56,20 @@ def windowed_message(network: str) -> str:
 
 
 def find_wrapped_network(net: nn.Module) -> str:
-    """Find the network within a wrapper; return its path, such as ``module`` or ``net``, or "" if ``net`` is none."""
+    """Find the network within a wrapper; return its path, such as ``module`` or ``net``, or "" if ``net`` is none.
+
+    What is wrapped holds all the attention modules: a part of a network with stages is not it.
+    """
     if _has_layout(net):
         return ""
+    try:
+        attentions = set(attention_modules(net))
+    except UserError:  # reported when it is recorded
+        attentions = set()
     for path, module in net.named_modules():
         if module is not net and _has_layout(module) and not isinstance(module, torch.jit.ScriptModule):
-            return path
+            if attentions <= set(module.modules()):
+                return path
     return ""
 
 

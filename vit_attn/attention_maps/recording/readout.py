@@ -7,24 +7,25 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vit_attn.attention_maps.precision import shared
 from vit_attn.attention_maps.recording.attention_call import AttentionCall
 from vit_attn.attention_maps.recording.layout import UNKNOWN_POOL, TokenLayout
+from vit_attn.attention_maps.recording.pooling_gradient import (
+    UNEQUAL_TOKENS,
+    pooling_from_gradient,
+    tokens_with_gradient,
+)
 from vit_attn.attention_maps.recording.token_order import TokenOrder, order_of
 
 Calls = list[tuple[str, AttentionCall]]
 MAX_CANDIDATES = 16
 """Module outputs that are remembered, since nothing may be read from the last one with all tokens."""
 _thread = threading.local()
-UNEQUAL_TOKENS = "unequal parts of its tokens"
-TOKEN_DIFFERENCE = "a difference of its tokens"
 READS_PADDING = "tokens that only pad the images"
 SEVERAL_MODULES = "tokens of several modules, not of the last alone"
-TOLERANCE = 1e-2
-"""Relative to the largest gradient: tokens of a mean have the same one, up to rounding in 16 bits."""
 
 
 class TokenReadout:
@@ -115,7 +116,7 @@ def _several_queries(layout: TokenLayout, calls: Calls, features: Tensor | None)
     gradient = None if last.output is None else _projected_gradient(features, last.output)
     if layout.global_pool not in ("map token", UNKNOWN_POOL) or gradient is None or not gradient.any():
         return layout
-    read = _tokens_with_gradient(gradient.transpose(1, 2).flatten(2)).tolist()
+    read = tokens_with_gradient(gradient.transpose(1, 2).flatten(2)).tolist()
     alone = read == [True] + [False] * (len(read) - 1) and not _bypasses(features, calls[0][1].output, last.output)
     include_prefix = last.k.shape[2] == layout.num_tokens
     return layout._replace(global_pool="map token" if alone else UNKNOWN_POOL, pool_include_prefix=include_prefix)
@@ -161,12 +162,6 @@ def _bypasses(features: Tensor | None, first: Tensor | None, last: Tensor | None
     return False
 
 
-def _tokens_with_gradient(gradient: Float[Tensor, "B N D"]) -> Bool[Tensor, " N"]:
-    """Mask of the tokens whose gradient is not zero."""
-    sizes = gradient.abs().amax(dim=(0, 2))
-    return sizes > 1e-6 * sizes.max()
-
-
 def _measured_layout(layout: TokenLayout, calls: Calls, features: Tensor | None, tokens: list[Tensor]) -> TokenLayout:
     """Layout with the pooling that the gradient by the last tokens shows; unchanged if there is no such gradient."""
     gradients = ((each, _projected_gradient(features, each)) for each in reversed(tokens))
@@ -181,69 +176,15 @@ def _measured_layout(layout: TokenLayout, calls: Calls, features: Tensor | None,
         return layout._replace(global_pool=SEVERAL_MODULES, pooled=None)
     by_query = _projected_gradient(features, calls[-1][1].output)
     if by_query is not None:
-        query_tokens = _tokens_with_gradient(by_query.transpose(1, 2).flatten(2))
-        if not torch.equal(_tokens_with_gradient(gradient), query_tokens):  # tokens are read in another way, too
+        query_tokens = tokens_with_gradient(by_query.transpose(1, 2).flatten(2))
+        if not torch.equal(tokens_with_gradient(gradient), query_tokens):  # tokens are read in another way, too
             return layout._replace(global_pool=UNEQUAL_TOKENS, pooled=None)
-    return _pooling_from_gradient(layout, gradient)
+    return pooling_from_gradient(layout, gradient)
 
 
 def _reads_padding(gradient: Float[Tensor, "B N D"], order: TokenOrder) -> bool:
     """Tell whether the output depends on a token that the layout leaves out."""
     return bool(order.put_back(gradient[:, None], torch.zeros_like(order.select(gradient[:, None], 2))).any())
-
-
-def _pooling_from_gradient(layout: TokenLayout, gradient: Float[Tensor, "B N D"]) -> TokenLayout:
-    prefix, read = layout.num_prefix_tokens, _tokens_with_gradient(gradient).tolist()
-    read_prefix, read_patches = read[:prefix], read[prefix:]
-    if any(read_patches):
-        if not all(read_patches) or not _is_equal(gradient[:, prefix:]):
-            return layout._replace(global_pool=UNEQUAL_TOKENS, pooled=None)
-        if not any(read_prefix) or (all(read_prefix) and _is_equal(gradient)):
-            return layout._replace(global_pool="avg", pool_include_prefix=any(read_prefix), pooled=None)
-    elif read == [True] + [False] * (len(read) - 1):
-        return layout._replace(global_pool="token", pooled=None)
-    prefix_tokens = [token for token in range(prefix) if read_prefix[token]]
-    return _weighted_pooling(layout, gradient, prefix_tokens, any(read_patches))
-
-
-def _weighted_pooling(
-    layout: TokenLayout, gradient: Float[Tensor, "B N D"], prefix_tokens: list[int], patches: bool
-) -> TokenLayout:
-    """Layout of a network that reads prefix tokens, concatenated with each other or with the mean over the patches."""
-    prefix = layout.num_prefix_tokens
-    terms = [gradient[:, token] for token in prefix_tokens]
-    terms += [gradient[:, prefix:].sum(dim=1)] if patches else []
-    factors = _linear_factors(torch.stack(terms).flatten(1))
-    if factors is not None and (factors < 0).any():
-        return layout._replace(global_pool=TOKEN_DIFFERENCE, pooled=None)
-    if patches and prefix_tokens == [0] and (factors is None or (factors - 0.5).abs().amax() <= TOLERANCE):
-        return layout._replace(global_pool="token+avg", pool_include_prefix=False, pooled=None)
-    if patches and factors is None:
-        return layout._replace(global_pool=UNEQUAL_TOKENS, pooled=None)
-    if factors is None:
-        factors = torch.full((len(terms),), 1 / len(terms), dtype=torch.float32, device="cpu")
-    row = torch.zeros(layout.num_tokens, dtype=torch.float32, device="cpu")
-    row[prefix_tokens] = factors[: len(prefix_tokens)]
-    if patches:
-        row[prefix:] = factors[-1] / (layout.num_tokens - prefix)
-    only_prefix = not patches and len(prefix_tokens) == prefix
-    return layout._replace(global_pool="prefix" if only_prefix else "tokens", pooled=row)
-
-
-def _linear_factors(terms: Float[Tensor, "terms _"]) -> Float[Tensor, " terms"] | None:
-    """Factors of a weighted sum, of which all terms' gradients are multiples of one; None if they are not."""
-    largest = terms[terms.abs().amax(dim=1).argmax()]
-    multiples = (terms * largest).sum(dim=1) / largest.square().sum()
-    residual = (terms - multiples[:, None] * largest).abs().amax(dim=1)
-    if (residual > TOLERANCE * terms.abs().amax(dim=1)).any():
-        return None
-    return (multiples / multiples.abs().sum()).cpu()
-
-
-def _is_equal(gradient: Float[Tensor, "B N D"]) -> bool:
-    """Tell whether the tokens of each image have the same gradient."""
-    mean = gradient.mean(dim=1, keepdim=True)
-    return bool((gradient - mean).abs().amax() <= TOLERANCE * mean.abs().amax())
 
 
 def _image_features(output: Any) -> Tensor | None:

@@ -33,7 +33,9 @@ def record(net: nn.Module, gradients: bool = False) -> Iterator[Recording]:
     opened the block are recorded; others run on undisturbed.
 
     Args:
-        net: A vision transformer of ours, timm's, torchvision's (``nn.MultiheadAttention``) or Hugging Face's.
+        net: A vision transformer of ours, timm's, torchvision's (``nn.MultiheadAttention``), open_clip's or Hugging
+            Face's, or another whose layout :func:`register_layout` gave. It is called as it is otherwise: on images, by
+            keywords, or on patches with their positions, of which padding is left out.
         gradients: Whether outputs keep their graph, for the methods of ``relevance``; forwards then need gradients to
             be enabled, and the graph lives as long as the recording.
 
