@@ -65,7 +65,7 @@ def test_no_forward_pass_takes_more_images_than_planned(net, passed):
 
 def test_the_graph_of_as_many_images_as_are_recorded_at_once_fits_the_bound(monkeypatch: pytest.MonkeyPatch):
     net = timm.create_model("vit_tiny_patch16_224", depth=3, num_classes=10).eval()
-    monkeypatch.setattr(cost, "RECORDING_BYTES", 40_000_000)
+    monkeypatch.setattr(cost, "HOST_BYTES", 40_000_000)
     size = recording_size(net, torch.randn(1, 3, 224, 224))
     count = size.images_at_once
     assert 1 < count < 10
@@ -86,7 +86,7 @@ def test_the_graph_of_a_block_is_counted_by_hand():
 
 
 def test_a_network_larger_than_the_bound_is_judged_one_image_at_a_time():
-    size = RecordingSize(graph=10 * cost.RECORDING_BYTES, layers=4)
+    size = RecordingSize(10 * cost.HOST_BYTES, layers=4, bound=cost.HOST_BYTES)
     assert size.images_at_once == size.forward_batch == 1
-    assert RecordingSize(graph=100_000, layers=4).images_at_once == cost.MOST_RECORDED
-    assert RecordingSize(graph=100_000, layers=4).forward_batch == cost.MOST_AT_ONCE
+    assert RecordingSize(100_000, layers=4, bound=cost.HOST_BYTES).images_at_once == cost.MOST_RECORDED
+    assert RecordingSize(100_000, layers=4, bound=cost.HOST_BYTES).forward_batch == cost.MOST_AT_ONCE

@@ -13,8 +13,9 @@ from vit_attn.attention_maps.evaluation.measures import KNOCKED_OUT, RECORDED_NE
 from vit_attn.attention_maps.methods.registry import attribution_methods
 from vit_attn.attention_maps.recording.record import record
 
-RECORDING_BYTES = 2**29
-"""Bytes that the recordings with gradients of one part of the images may hold: 512 MiB."""
+HOST_BYTES, DEVICE_BYTES = 2**27, 2**31
+"""Bytes that the recordings with gradients of one part of the images may hold: 128 MiB on a CPU, where a part of few
+images is as fast as one of many and less is lost by a kill, and 2 GiB on a GPU."""
 FORWARD_BYTES = 2**27
 """Bytes that a forward without gradients may hold at its largest layer: 128 MiB."""
 MOST_RECORDED, MOST_AT_ONCE = 64, 128
@@ -27,15 +28,17 @@ class RecordingSize(NamedTuple):
     Args:
         graph: Bytes that the network's graph keeps until the gradients are computed, without parameters.
         layers: Number of attention layers.
+        bound: Bytes that the recordings of all images of a part may hold.
     """
 
     graph: int
     layers: int
+    bound: int
 
     @property
     def images_at_once(self) -> int:
-        """Images whose recordings, of LeGrad and of the other methods, fit ``RECORDING_BYTES``, at least one."""
-        return min(MOST_RECORDED, max(1, RECORDING_BYTES // (2 * self.graph)))
+        """Images whose recordings, of LeGrad and of the other methods, fit the bound, at least one."""
+        return min(MOST_RECORDED, max(1, self.bound // (2 * self.graph)))
 
     @property
     def forward_batch(self) -> int:
@@ -58,7 +61,8 @@ def recording_size(net: nn.Module, images: Float[Tensor, "B C height width"]) ->
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             output = net(images)  # alive until all is counted, so that no address is used twice
         del output
-    return RecordingSize(sum(saved.values()), len(recording))
+    bound = HOST_BYTES if images.device.type == "cpu" else DEVICE_BYTES
+    return RecordingSize(sum(saved.values()), len(recording), bound)
 
 
 def forwards_per_image(batch: EvalBatch, steps: int) -> int:
