@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
-from vit_attn.attention_maps import ablate, edges, knockout
+from vit_attn.attention_maps import ablate
+from vit_attn.attention_maps.recording.knockout import Knockout, knockouts
 from vit_attn.attention_maps.recording.token_layout import HasPooling, is_attention_pool, pooling_row
 from vit_attn.errors import UserError, did_you_mean, one_line, shortened
 
@@ -84,10 +85,14 @@ class EdgeGroup:
 
     def mask(self, tokens: int) -> Bool[Tensor, "N N"] | None:
         """Mask of all edges over all tokens; None if only a pool is cut."""
-        masks = [edges(tokens, queries, keys) for queries, keys in self.edges]
-        if self.patches:
-            masks.append(edges(tokens, range(tokens), self.patches).fill_diagonal_(False))
-        return torch.stack(masks).any(dim=0) if masks else None
+        if not self.patches and not self.edges:
+            return None
+        mask = torch.zeros(tokens, tokens, dtype=torch.bool, device="cpu")
+        mask[:, list(self.patches)] = True
+        mask.fill_diagonal_(False)  # a patch still attends to itself
+        for queries, keys in self.edges:
+            mask[torch.tensor(queries)[:, None], list(keys)] = True
+        return mask
 
 
 def parse_cuts(given: object, layout: HasPooling, heads: Sequence[int]) -> tuple[Cut, ...]:
@@ -178,7 +183,7 @@ def first_pooled(layout: HasPooling) -> int:
 
 @contextlib.contextmanager
 def cutting(net: nn.Module, cuts: Sequence[Cut], layout: HasPooling) -> Iterator[None]:
-    """Make the cuts in the network inside the ``with`` block, by :func:`knockout` and :func:`ablate`.
+    """Make the cuts in the network inside the ``with`` block, as nested :func:`knockout` and :func:`ablate` blocks do.
 
     Edges that are cut in the same layers and heads share one knock-out, so the order of cuts does not matter.
 
@@ -190,18 +195,20 @@ def cutting(net: nn.Module, cuts: Sequence[Cut], layout: HasPooling) -> Iterator
     Raises:
         UserError: As for :func:`knockout` and :func:`ablate`.
     """
-    device = next(net.parameters()).device
     with contextlib.ExitStack() as stack:
-        for group in edge_groups(cuts, layout):
-            mask, pool = group.mask(layout.num_tokens), None
-            if group.pooled:
-                pool = torch.zeros(1, layout.num_tokens - first_pooled(layout), dtype=torch.bool, device=device)
-                pool[:, list(group.pooled)] = True
-            mask = None if mask is None else mask.to(device)
-            stack.enter_context(knockout(net, mask, group.layers, group.heads, pool))
+        if groups := edge_groups(cuts, layout):
+            stack.enter_context(knockouts(net, [_knockout(group, layout) for group in groups]))
         if heads := ablated_heads(cuts):
             stack.enter_context(ablate(net, heads))
         yield
+
+
+def _knockout(group: EdgeGroup, layout: HasPooling) -> Knockout:
+    pool = None
+    if group.pooled:
+        pool = torch.zeros(1, layout.num_tokens - first_pooled(layout), dtype=torch.bool, device="cpu")
+        pool[:, list(group.pooled)] = True
+    return Knockout(group.mask(layout.num_tokens), group.layers, group.heads, pool)
 
 
 def ablated_heads(cuts: Sequence[Cut]) -> dict[int, list[int]]:
