@@ -2,6 +2,7 @@
 /** Values of one image for a state, from as few layers as they take; the maps are not kept. */
 
 import { decodeLayers } from "./arithmetic.js";
+import { askNetwork } from "../data/loading.js";
 import { loggedMethod } from "./methods.js";
 import { Maps } from "./view.js";
 
@@ -36,13 +37,14 @@ export async function loadValues(source, place, index, chosen) {
   const maps = new Maps(place, index, Array(index.layers.length).fill(null), null);
   const state = maps.possible(chosen);
   const range = layersNeeded(index, state, maps.layerOf(state));
-  if (range) {
+  if (range && !maps.question(state)) {
     const layers = await decodeLayers(await source.maps(place, ...range));
     for (const [i, layer] of layers.entries()) {
       if (range[0] + i < maps.layers.length) maps.layers[range[0] + i] = layer;
       else maps.relevance = layer;
     }
   }
+  await askNetwork(source, maps, state);
   const obstacle = maps.obstacle(state);
   if (obstacle) throw new Error(obstacle);
   return maps.values(state);

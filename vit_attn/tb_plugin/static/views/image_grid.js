@@ -30,7 +30,7 @@ export class ImageGrid {
     this.text = h("p", { class: "says" });
     this.button = h("button", { type: "button", hidden: true, onclick: () => { this.allowed = true; this.draw(); } });
     this.bar = barElement();
-    this.cells = h("div", { class: "image-cells", role: "group", "aria-label": "All probe images" });
+    this.cells = h("div", { class: "image-cells", role: "group", "aria-label": page.source.asks ? "All pictures" : "All probe images" });
     this.element = h("div", {}, this.text, this.button, h("div", { class: "grid-bar" }, this.bar.element), this.cells);
   }
 
@@ -104,11 +104,12 @@ export class ImageGrid {
     canvas.style.aspectRatio = String(grid.width / grid.height);
     paintImage(canvas, grid, found?.picture ?? null, found ? { values: found.values.subarray(prefix), hidden: new Set(), scale, opacity: state.opacity, smooth: state.smooth } : null, false);
     const high = found?.values.subarray(prefix).reduce((a, b) => (b > a ? b : a), 0);
-    setText(button.children[1], `${imageNumber(here.index, image)} · ${about.label}`);
+    const name = `${imageNumber(here.index, image)}${about.label ?? about.name ? ` · ${about.label ?? about.name}` : ""}`;
+    setText(button.children[1], name);
     setText(button.children[2], predictionOf(about));
-    button.children[2].classList.toggle("wrong", !about.right);
+    button.children[2].classList.toggle("wrong", about.right === false);
     setAttribute(button, "aria-pressed", image === here.place.image);
-    setAttribute(button, "aria-label", `image ${imageNumber(here.index, image)}, ${about.label}, ${predictionOf(about)}${high === undefined ? "" : `, largest value of a patch ${format(high, scale.percent)}`}`);
+    setAttribute(button, "aria-label", `image ${[name.replace(" · ", ", "), predictionOf(about)].filter(Boolean).join(", ")}${high === undefined ? "" : `, largest value of a patch ${format(high, scale.percent)}`}`);
   }
 
   /** @param {number} count */
