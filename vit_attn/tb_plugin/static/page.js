@@ -24,7 +24,7 @@ import { Views } from "./views/views.js";
 
 /** @typedef {{element: HTMLElement, draw: () => void}} Part */
 /** @typedef {Part & {takePatch?: (token: number, event: Event, maps: Maps) => boolean, takeHead?: (layer: number, head: number, event: Event) => boolean, takeCell?: (query: number, key: number, event: Event) => boolean, drawOver?: (marks: HTMLCanvasElement, maps: Maps) => void}} AskingPart it may take a click on a patch, a head or a cell of the matrix, and draw over the marks of a picture */
-/** @typedef {{welcome?: Part, above?: Part[], below?: AskingPart[], target?: Part & {next: () => void}, compare?: Part, settle?: (state: import("./data/state.js").State) => Promise<boolean>}} Extras what a page that asks networks has besides: welcome, where there is nothing to show; parts above and below the maps; target and compare, in place of those of the controls; settle tells whether there is anything to show */
+/** @typedef {{welcome?: Part, above?: Part[], below?: AskingPart[], target?: Part & {next: () => void}, compare?: Part, settle?: () => Promise<boolean>, recover?: () => Promise<boolean>}} Extras what a page that asks networks has besides: welcome, where there is nothing to show; parts above and below the maps; target and compare, in place of those of the controls; settle tells whether there is anything to show, recover whether something else can be shown after an error */
 
 const FOR_DATA = new Set(["run", "step", "image", "pin"]);
 
@@ -127,6 +127,7 @@ export class Page {
       this.address?.check();
     } catch (error) {
       if (generation !== this.generation) return;
+      if (await this.extras.recover?.()) return void this.sync();
       this.report(error instanceof Error ? error.message : String(error), true);
     } finally {
       if (generation === this.generation) this.root?.setAttribute("aria-busy", "false");
@@ -137,10 +138,10 @@ export class Page {
   /** Choose a run and a step that exist, the requested ones where they do. */
   async settle() {
     if (!this.runs.length) this.runs = await this.source.runs();
-    if (this.extras.settle && !(await this.extras.settle(this.store.state))) return this.showNothing();
     const known = this.runs.find((run) => run.name === this.state.run);
     const good = known ?? this.runs.find((run) => !run.problem) ?? this.runs[0];
     if (!good) return this.draw();
+    if (this.extras.settle && !(await this.extras.settle())) return this.showNothing(good.name);
     if (good.problem) throw new Error(`Run ${good.name} cannot be shown: ${good.problem}.`);
     if (this.stepsOf !== good.name || (this.source.asks && !this.steps.includes(this.state.step))) {
       this.steps = await this.source.steps(good.name);
@@ -215,10 +216,11 @@ export class Page {
     this.drawView();
   }
 
-  /** Show that there is nothing to show, and how to change that. */
-  showNothing() {
+  /** Show that there is nothing to show, and how to change that. @param {string} run that will be shown */
+  showNothing(run) {
     this.here = this.pinned = null;
     this.stepsOf = "";
+    this.quietly({ run });
     this.report("");
     this.draw();
   }

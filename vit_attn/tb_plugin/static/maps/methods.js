@@ -11,7 +11,7 @@ const COMPUTED = [["relevance", "Relevance"], ["raw", "Raw"], ["rollout", "Rollo
 
 /** Name and text of each method that can be chosen. @param {Logged} index @returns {[string, string][]} */
 export function methodChoices(index) {
-  const logged = (index.methods ?? []).filter(({ rows }) => rows);
+  const logged = (index.methods ?? []).filter(({ name, rows }) => rows && !COMPUTED.some(([computed]) => computed === name));
   return [...COMPUTED, ...logged.map(({ name, label }) => /** @type {[string, string]} */ ([name, label]))];
 }
 

@@ -79,7 +79,7 @@ export class Stage {
     const [best, chance] = about.top[0] ?? ["", null];
     const others = about.top.slice(1, 3).filter(([, each]) => (each ?? 0) >= 0.001).map(([name, each]) => `${name} ${probability(each)}`).join(", ");
     const sign = about.right === null ? "" : about.right ? " ✓" : " ✗";
-    const predicted = best && `predicted: ${best} ${probability(chance)}${sign}${others ? `, then ${others}` : ""}`;
+    const predicted = best && !index.asks && `predicted: ${best} ${probability(chance)}${sign}${others ? `, then ${others}` : ""}`;
     const detail = [about.name, about.label !== null && `label: ${about.label}`, predicted].filter(Boolean).join(" · ");
     this.image.draw({ maps: here, title: `Image ${imageNumber(index, place.image)}`, detail, shown: null, scale: null });
   }

@@ -64,7 +64,7 @@ export class Strip {
         const label = about.label === null ? about.name ?? "" : `label: ${about.label}`;
         setAttribute(picture, "src", this.urlOf(image, about));
         setText(name, label);
-        setText(guess.children[0], best && `predicted: ${best}`);
+        setText(guess.children[0], best && (about.label === null ? best : `predicted: ${best}`));
         setText(guess.children[1], best && `${probability(chance)} ${sign}`.trim());
         button.hidden = state.wrong && about.right !== false && image !== chosen;
         guess.classList.toggle("wrong", about.right === false);
