@@ -142,6 +142,8 @@ export class Pictures {
   draw() {
     const { here, lead, runs, state } = this.page;
     if (lead) lead.element.hidden = !here;
+    if (here) this.title.remove(); // the page has one heading: that of the maps
+    else this.element.prepend(this.title);
     const name = state.run || runs[0]?.name;
     setText(this.title, runs.length === 1 || !name ? `Ask ${name || "a vision transformer"} about a picture of yours` : `Ask ${runs.length} networks about a picture of yours`);
   }

@@ -117,7 +117,7 @@ export class Figure {
       setText(tile, `${tokenName(maps.index, token)}${value === null || !scale ? "" : hidden ? " ✕" : ` ${format(value, scale.percent)}`}`);
       const coloured = value !== null && scale && !hidden;
       tile.style.background = coloured ? cssColour(scale, value) : "";
-      tile.style.color = coloured ? (isLight(scale, value) ? "#111" : "#fff") : "";
+      tile.style.color = coloured ? (isLight(scale, value) ? "#000" : "#fff") : "";
       setAttribute(tile, "aria-pressed", state.query === token);
     });
   }

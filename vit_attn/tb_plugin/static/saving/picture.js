@@ -122,7 +122,7 @@ function detached() {
 /** Text, background and colour of a prefix token. @param {string} name @param {number} value @param {boolean} hidden @param {Scale} scale @returns {[string, string, string]} */
 function tileOf(name, value, hidden, scale) {
   if (hidden) return [`${name} ✕ left out`, "#5a5a5a", "#fff"];
-  return [`${name} ${format(value, scale.percent)}`, cssColour(scale, value), isLight(scale, value) ? "#111" : "#fff"];
+  return [`${name} ${format(value, scale.percent)}`, cssColour(scale, value), isLight(scale, value) ? "#000" : "#fff"];
 }
 
 /** All panels side by side. @param {Pen} pen @param {Panel[]} panels @returns {Block} */
