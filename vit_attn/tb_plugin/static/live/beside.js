@@ -10,7 +10,15 @@ export class Beside {
     this.page = page;
     this.list = h("div", { class: "networks", role: "group", "aria-label": "Network beside it" });
     this.swap = h("button", { type: "button", title: "Show A as B, and B as A", onclick: () => this.exchange() }, "Swap A and B");
+    page.store.listeners.push((changed) => changed.has("run") && this.keepTwo());
     this.element = h("div", { class: "second" }, h("p", { class: "hint" }, "Another network on this picture:"), this.list, this.swap);
+  }
+
+  /** Where the network beside it is chosen as the one that is shown, the two change places. */
+  keepTwo() {
+    const { here, store } = this.page;
+    const { pin, run } = store.state;
+    if (here && pin?.run === run && pin.image === here.place.image && here.place.run !== run) this.page.quietly({ pin: { ...here.place } });
   }
 
   /** Put a network beside the one that is shown, or take it away. @param {string} run */

@@ -53,7 +53,7 @@ export class Pictures {
       event.preventDefault();
       this.veil.hidden = false;
     });
-    document.addEventListener("dragleave", (event) => { this.veil.hidden = Boolean(event.relatedTarget); });
+    document.addEventListener("dragleave", (event) => { this.veil.hidden ||= !event.relatedTarget; }); // the pointer has left the window
     document.addEventListener("drop", (event) => {
       this.veil.hidden = true;
       if (!withFiles(event)) return;
@@ -125,9 +125,9 @@ export class Pictures {
     const { image } = this.page.store.state;
     const found = await this.source.pictures().catch(() => []);
     const problem = found.find((picture) => picture.image === image)?.problem;
-    if (!problem) return false;
-    this.known = found;
     const { here } = this.page;
+    if (!problem || here?.place.image === image) return false;
+    this.known = found;
     if (here) this.page.quietly({ image: here.place.image });
     this.say([problem]);
     return true;

@@ -13,6 +13,7 @@ import { Maps } from "./view.js";
 export function layersNeeded(index, state, layer) {
   const count = index.layers.length;
   if (loggedMethod(index, state.method) || state.target) return null;
+  if (index.asks && state.method !== "raw" && (state.direction === "from" || state.query === "pool")) return null; // one row is asked for
   if (state.method === "relevance") return [count, count];
   return state.method === "rollout" ? [0, count - 1] : [layer, layer];
 }
@@ -37,7 +38,7 @@ export async function loadValues(source, place, index, chosen) {
   const maps = new Maps(place, index, Array(index.layers.length).fill(null), null);
   const state = maps.possible(chosen);
   const range = layersNeeded(index, state, maps.layerOf(state));
-  if (range && !maps.question(state)) {
+  if (range) {
     const layers = await decodeLayers(await source.maps(place, ...range));
     for (const [i, layer] of layers.entries()) {
       if (range[0] + i < maps.layers.length) maps.layers[range[0] + i] = layer;

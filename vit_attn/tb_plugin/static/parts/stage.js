@@ -138,7 +138,7 @@ export class Stage {
     if (!here) return;
     const percent = !isClassSpecific(here.index, state.method);
     const name = (/** @type {number} */ token) => (token < 0 ? "pooled row" : tokenName(here.index, token));
-    if (!here.has(state)) return setText(this.readout, "Asking the network …"); // what is drawn is of the query before
+    if (here.index.asks && !here.has(state)) return setText(this.readout, "Asking the network …"); // what is drawn is of the query before
     if (!pointed || !this.shown) {
       return setText(this.readout, "Point at a patch for its value.");
     }

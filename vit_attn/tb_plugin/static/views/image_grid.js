@@ -23,7 +23,7 @@ export class ImageGrid {
   constructor(page) {
     this.page = page;
     this.loaded = "";
-    /** @type {Map<number, {values: Float32Array, picture: HTMLImageElement}>} */
+    /** @type {Map<number, {values: Float32Array, picture: HTMLImageElement, index: import("../maps/view.js").Index}>} */
     this.found = new Map();
     this.problem = "";
     this.allowed = false;
@@ -60,9 +60,10 @@ export class ImageGrid {
     const next = async () => {
       for (let image = waiting.shift(); image !== undefined && this.loaded === key; image = waiting.shift()) {
         const place = { ...here.place, image };
-        const [values, picture] = await Promise.all([loadValues(source, place, here.index, state), loadImage(source.imageUrl(place))]);
+        const index = here.index.asks ? await source.step(place.run, place.step, image) : here.index; // a network that takes any size has a grid for each picture
+        const [values, picture] = await Promise.all([loadValues(source, place, index, state), loadImage(source.imageUrl(place))]);
         if (this.loaded !== key) return;
-        this.found.set(image, { values, picture });
+        this.found.set(image, { values, picture, index });
       }
     };
     try {
@@ -94,11 +95,12 @@ export class ImageGrid {
   update(button, image, scale) {
     const { here, state } = this.page;
     if (!here) return;
-    const about = here.index.images[image];
-    const { prefix } = here.grid;
-    const [rows, cols] = here.index.grid;
-    const grid = { rows, cols, prefix, height: about.size[0], width: about.size[1] };
     const found = this.found.get(image);
+    const index = found?.index ?? here.index;
+    const about = index.images[image];
+    const { prefix } = here.grid;
+    const [rows, cols] = index.grid;
+    const grid = { rows, cols, prefix, height: about.size[0], width: about.size[1] };
     const canvas = /** @type {HTMLCanvasElement} */ (button.firstElementChild);
     button.dataset.image = String(image);
     canvas.style.aspectRatio = String(grid.width / grid.height);
