@@ -23,17 +23,22 @@ def _scripts(folder: Traversable, prefix: str = "") -> list[str]:
     return sorted(names)
 
 
+SCRIPTS = _scripts(STATIC_FOLDER)
+OF_EXPLORE = ("explore.js", "asking/")
+"""Modules of ``vit-attn explore``, which neither the tab nor an exported file has."""
 STATIC = (
-    dict.fromkeys(_scripts(STATIC_FOLDER), "text/javascript")
+    dict.fromkeys([name for name in SCRIPTS if not name.startswith(OF_EXPLORE)], "text/javascript")
     | dict.fromkeys(STYLES, "text/css")
     | {"guide.html": "text/html"}
 )
 """Files of the page and their types: listed once, so that no path is ever joined from a request, and explicit, since
 Windows guesses other types."""
+EXPLORE_STATIC = STATIC | dict.fromkeys([name for name in SCRIPTS if name.startswith(OF_EXPLORE)], "text/javascript")
+"""Files that the server of ``vit-attn explore`` has."""
 
 
 def read_static(name: str) -> bytes:
-    """Read a file of the page; only names of ``STATIC``."""
+    """Read a file of the page; only names of ``STATIC`` and ``EXPLORE_STATIC``."""
     return STATIC_FOLDER.joinpath(name).read_bytes()
 
 
