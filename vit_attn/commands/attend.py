@@ -63,7 +63,7 @@ def run(command: str, options: list[str]) -> int:
     from vit_attn.inference.network import open_network, pick_device
 
     files = without_repeats(find_images(args.images))
-    network, device = open_network(args.model, args.weights, args.img_size), pick_device(args.device)
+    network, device = open_network(args.model, args.weights, args.img_size, attends=True), pick_device(args.device)
     report_input(network, args.model, files)
     network.net.to(device)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -12,28 +12,33 @@ STYLES = tuple(f"css/{name}.css" for name in ("base", "words", "parts", "picture
 IMPORT = re.compile(r'^import \{[^}]*\} from "(\.{1,2}/[\w/.]+\.js)";\n', re.MULTILINE)
 
 
-def _scripts(folder: Traversable, prefix: str = "") -> list[str]:
-    """List the modules in a folder and in those below it."""
+def _files(ending: str, folder: Traversable = STATIC_FOLDER, prefix: str = "") -> list[str]:
+    """List the files of a kind in a folder and in those below it."""
     names = []
     for each in folder.iterdir():
         if each.is_dir():
-            names += _scripts(each, f"{prefix}{each.name}/")
-        elif each.name.endswith(".js"):
+            names += _files(ending, each, f"{prefix}{each.name}/")
+        elif each.name.endswith(ending):
             names.append(f"{prefix}{each.name}")
     return sorted(names)
 
 
+SCRIPTS = _files(".js")
+OF_EXPLORE = ("explore.js", "asking/", "live/", "data/live_source.js")
+"""Modules of ``vit-attn explore``, which neither the tab nor an exported file has."""
 STATIC = (
-    dict.fromkeys(_scripts(STATIC_FOLDER), "text/javascript")
+    dict.fromkeys([name for name in SCRIPTS if not name.startswith(OF_EXPLORE)], "text/javascript")
     | dict.fromkeys(STYLES, "text/css")
     | {"guide.html": "text/html"}
 )
 """Files of the page and their types: listed once, so that no path is ever joined from a request, and explicit, since
 Windows guesses other types."""
+EXPLORE_STATIC = STATIC | dict.fromkeys(SCRIPTS, "text/javascript") | dict.fromkeys(_files(".css"), "text/css")
+"""Files that the server of ``vit-attn explore`` has."""
 
 
 def read_static(name: str) -> bytes:
-    """Read a file of the page; only names of ``STATIC``."""
+    """Read a file of the page; only names of ``STATIC`` and ``EXPLORE_STATIC``."""
     return STATIC_FOLDER.joinpath(name).read_bytes()
 
 
