@@ -1,7 +1,6 @@
 """WSGI application of ``vit-attn explore``: a fixed table of routes, and one sentence for each error."""
 
 import functools
-import importlib
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from vit_attn.errors import UserError, is_out_of_memory, one_line
 from vit_attn.explore import steps
 from vit_attn.explore.guards import MAX_PICTURE_BYTES, Refused, check_sender, guarded, read_body, read_json
 from vit_attn.explore.pictures import NoSuchPicture
+from vit_attn.explore.questions import ask_cut, ask_judge, ask_try
 from vit_attn.explore.rows import RowQuestion, compute_row
 from vit_attn.explore.session import NotThere, Place, Session
 from vit_attn.tb_plugin.page_files import EXPLORE_STATIC, read_static
@@ -65,8 +65,8 @@ class ExploreApp:
             ("GET", "/row"): self._row,
             ("POST", "/picture"): self._add_picture,
             ("POST", "/cut"): self._cut,
-            ("POST", "/try"): functools.partial(self._ask, "ask_try"),
-            ("POST", "/judge"): functools.partial(self._ask, "ask_judge"),
+            ("POST", "/try"): functools.partial(self._ask, ask_try),
+            ("POST", "/judge"): functools.partial(self._ask, ask_judge),
         }
         for name, kind in EXPLORE_STATIC.items():
             self.routes["GET", f"/static/{name}"] = functools.partial(_static, name, kind)
@@ -169,20 +169,21 @@ class ExploreApp:
     def _cut(self, request: Request) -> Reply:
         """Cut a network, and return its logits before and after."""
         body = read_json(request)
-        return self._question("ask_cut", body, False, lambda cuts: self.session.register(body["run"], cuts))
+        return self._question(ask_cut, body, False, lambda cuts: self.session.register(body["run"], cuts))
 
-    def _ask(self, name: str, request: Request) -> Reply:
+    def _ask(self, answer: Callable[..., dict[str, Any]], request: Request) -> Reply:
         """Answer a question by cutting that keeps no step."""
-        return self._question(name, read_json(request), True)
+        return self._question(answer, read_json(request), True)
 
-    def _question(self, name: str, body: dict[str, Any], gradients: bool, *args: Any) -> Reply:
+    def _question(
+        self, answer: Callable[..., dict[str, Any]], body: dict[str, Any], gradients: bool, *args: Any
+    ) -> Reply:
         run, image = body.get("run"), body.get("image")
         if not isinstance(run, str) or not isinstance(image, int) or isinstance(image, bool):
             raise UserError(f"run must be a name and image a number, got {run!r:.100} and {image!r:.100}")
         with self.session.lock:
             subject = self.session.subject(run, image, gradients)
-            questions = importlib.import_module("vit_attn.explore.questions")
-            return _json(getattr(questions, name)(subject, body, *args))
+            return _json(answer(subject, body, *args))
 
 
 def _json(content: dict[str, Any]) -> Reply:

@@ -109,7 +109,7 @@ def parse_cuts(given: object, layout: HasPooling, heads: Sequence[int]) -> tuple
         UserError: If a cut is not of this form, if a token, layer or head does not exist, or if there are too many.
     """
     if not isinstance(given, list):
-        raise UserError(f'cuts must be a list such as [{{"kind": "patch", "token": 3}}], got {_short(given)}')
+        raise UserError(f'cuts must be a list such as [{{"kind": "patch", "token": 3}}], got {shown(given)}')
     if len(given) > MAX_CUTS:
         raise UserError(f"at most {MAX_CUTS} cuts can be made at once, got {len(given):,}")
     return tuple(dict.fromkeys(_parse_cut(each, layout, heads) for each in given))
@@ -124,27 +124,27 @@ def _parse_cut(given: object, layout: HasPooling, heads: Sequence[int]) -> Cut:
     kind = given.get("kind") if isinstance(given, dict) else None
     if not isinstance(given, dict) or not isinstance(kind, str) or kind not in kinds:
         hint = did_you_mean(kind, kinds) if isinstance(kind, str) else ""
-        raise UserError(f"a cut must be of the kind patch, edge or head, got {_short(given)}{hint}")
+        raise UserError(f"a cut must be of the kind patch, edge or head, got {shown(given)}{hint}")
     if unknown := [name for name in given if name not in ("kind", *kinds[kind])]:
-        raise UserError(f"a cut of the kind {kind} has {', '.join(kinds[kind])}, got {_short(unknown[0])}")
+        raise UserError(f"a cut of the kind {kind} has {', '.join(kinds[kind])}, got {shown(unknown[0])}")
     if kind == "patch":
-        return PatchCut(_index("token", given.get("token"), layout.num_tokens))
+        return PatchCut(checked_index("token", given.get("token"), layout.num_tokens))
     if kind == "head":
-        layer = _index("layer", given.get("layer"), len(heads))
-        return HeadCut(layer, _index(f"head of layer {layer}", given.get("head"), heads[layer]))
+        layer = checked_index("layer", given.get("layer"), len(heads))
+        return HeadCut(layer, checked_index(f"head of layer {layer}", given.get("head"), heads[layer]))
     return _parse_edge(given, layout, heads)
 
 
 def _parse_edge(given: Mapping[str, object], layout: HasPooling, heads: Sequence[int]) -> EdgeCut:
     layer, head, query = given.get("layer"), given.get("head"), given.get("query")
-    key = _index("key", given.get("key"), layout.num_tokens)
+    key = checked_index("key", given.get("key"), layout.num_tokens)
     if layer is not None:
-        layer = _index("layer", layer, len(heads))
+        layer = checked_index("layer", layer, len(heads))
     if head is not None:
         of = "head of every layer" if layer is None else f"head of layer {layer}"
-        head = _index(of, head, min(heads) if layer is None else heads[layer])
+        head = checked_index(of, head, min(heads) if layer is None else heads[layer])
     if query != POOL:
-        return EdgeCut(_index("query", query, layout.num_tokens), key, layer, head)
+        return EdgeCut(checked_index("query", query, layout.num_tokens), key, layer, head)
     if not is_attention_pool(layout.global_pool):
         pooled_tokens(layout)
     elif layer is not None or head is not None:
@@ -154,13 +154,19 @@ def _parse_edge(given: Mapping[str, object], layout: HasPooling, heads: Sequence
     return EdgeCut(None, key, layer, head)
 
 
-def _index(name: str, value: object, count: int) -> int:
+def checked_index(name: str, value: object, count: int) -> int:
+    """Check a whole number from 0; unlike in Python, negative ones do not count from the last.
+
+    Raises:
+        UserError: If it is none, or not below ``count``.
+    """
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < count:
         return value
-    raise UserError(f"{name} must be a whole number in 0..{count - 1}, got {_short(value)}")
+    raise UserError(f"{name} must be a whole number in 0..{count - 1}, got {shown(value)}")
 
 
-def _short(value: object) -> str:
+def shown(value: object) -> str:
+    """Format a value of a request for a message."""
     return shortened(one_line(repr(value)), 80)
 
 

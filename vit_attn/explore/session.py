@@ -1,11 +1,10 @@
 """Session of live questions: networks, pictures, and the recordings that answers are computed from."""
 
 import contextlib
-import importlib
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -13,10 +12,12 @@ from torch import Tensor
 
 from vit_attn.attention_maps.methods.registry import AttributionInput
 from vit_attn.errors import UserError, did_you_mean
+from vit_attn.explore.cuts import Cut, cutting
 from vit_attn.explore.kept import ByteCache
 from vit_attn.explore.looks import Look, look_at, predict
 from vit_attn.explore.networks import LiveNetwork
 from vit_attn.explore.pictures import Pictures
+from vit_attn.explore.subject import Subject
 
 MAX_LOOK_BYTES = 96 * 1024**2
 """Bytes of all kept recordings and encoded maps, without graphs: about seven pictures of ViT-S/16 at 224."""
@@ -49,7 +50,7 @@ class _State:
     """What a session knows of a network: its lists of cuts and its last index by step, and the look with a graph."""
 
     live: LiveNetwork
-    cuts: list[tuple[Hashable, ...]] = field(default_factory=lambda: [()])
+    cuts: list[tuple[Cut, ...]] = field(default_factory=lambda: [()])
     indices: dict[int, bytes] = field(default_factory=dict)
     graph: Look | None = None
 
@@ -91,7 +92,7 @@ class Session:
         """List the steps of a network: 0, and one for each list of cuts."""
         return list(range(len(self._state(run).cuts)))
 
-    def register(self, run: str, cuts: tuple[Hashable, ...]) -> int:
+    def register(self, run: str, cuts: tuple[Cut, ...]) -> int:
         """Return the step of a list of cuts, a new one if it is new.
 
         Raises:
@@ -170,10 +171,10 @@ class Session:
         chosen = look.predicted if target is None else target
         return AttributionInput(net, look.images, look.recording, torch.tensor([chosen], device=look.logits.device))
 
-    def subject(self, run: str, image: int, gradients: bool = True) -> Any:
+    def subject(self, run: str, image: int, gradients: bool = True) -> Subject:
         """Return network, picture and uncut recording of a question by cuts."""
         look, live = self.look(Place(run, 0, image), gradients), self.live(run)
-        return importlib.import_module("vit_attn.explore.subject").Subject(
+        return Subject(
             live.network.net,
             look.images,
             look.recording,
@@ -196,7 +197,6 @@ class Session:
         if not cuts[place.step]:
             return contextlib.nullcontext()
         layout = self.look(Place(place.run, 0, place.image)).recording
-        cutting: Callable[..., Any] = importlib.import_module("vit_attn.explore.cuts").cutting
         return cutting(self.live(place.run).network.net, cuts[place.step], layout)
 
     def _state(self, run: str) -> _State:
