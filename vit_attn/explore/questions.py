@@ -187,9 +187,8 @@ def ask_judge(subject: Subject, body: Mapping[str, Any]) -> dict[str, Any]:
     target, prefix = int(subject.logits.argmax()), subject.recording.num_prefix_tokens
     rows: dict[str, Tensor] = {}
     for method in dict.fromkeys(map(_find_method, given)):
-        pooled_layer = method.name == "last_layer" and subject.recording.pool is not None
-        row = raw_rows(subject.recording)[0, 0] if pooled_layer else _map(subject, method, None, target)
-        rows[POOLED_LAYER if pooled_layer else method.label] = row[None, prefix:].detach().cpu()
+        label = POOLED_LAYER if _is_pooled_layer(subject, method, None) else method.label
+        rows[label] = _map(subject, method, None, target)[None, prefix:].detach().cpu()
     classes = torch.tensor([target], device=subject.images.device)
     judged = judge_maps(subject.net, subject.images, rows, classes, JUDGED_STEPS, batch=JUDGED_AT_ONCE)
     (by_label,) = (
@@ -226,9 +225,16 @@ def _query(subject: Subject, given: object) -> int | None:
 
 def _map(subject: Subject, method: AttributionMethod, query: int | None, target: int) -> Float[Tensor, " N"]:
     """Map over all tokens, as the page shows it: relevance is without the identity of its query."""
+    if _is_pooled_layer(subject, method, query):
+        return raw_rows(subject.recording)[0, 0]
     queries = None if query is None else [query]
     classes = torch.tensor([target], device=subject.logits.device)
     if method.name == "relevance":
         return query_relevance(subject.recording, classes, queries)[0]
     inputs = AttributionInput(subject.net, subject.images, subject.recording, classes)
     return method.rows(inputs, queries)[0, 0].float()
+
+
+def _is_pooled_layer(subject: Subject, method: AttributionMethod, query: int | None) -> bool:
+    """Tell whether the page shows the last layer's rows, mixed by an attention pool, in place of the pool's own row."""
+    return method.name == "last_layer" and query is None and subject.recording.pool is not None

@@ -1,6 +1,7 @@
 // @ts-check
 /** Module of the page that `vit-attn explore` serves: the tab's own page, with networks that answer. */
 
+import { Asking } from "./asking/panel.js";
 import { h } from "./drawing/dom.js";
 import { storage } from "./index.js";
 import { Beside } from "./live/beside.js";
@@ -12,7 +13,7 @@ import { Page } from "./page.js";
 import { Store } from "./data/state.js";
 
 /** The style sheets, in their order. */
-const STYLES = ["base", "words", "parts", "pictures", "sheet", "narrow", "views", "live"];
+const STYLES = ["base", "words", "parts", "pictures", "sheet", "narrow", "views", "live", "asking"];
 
 /** The page, with the parts that it has besides those of the tab. @param {LiveSource} source @param {Store} store */
 function makePage(source, store) {
@@ -21,11 +22,12 @@ function makePage(source, store) {
   const page = new Page(document.body, source, store, (page) => {
     const pictures = new Pictures(page, source);
     const predictions = new Predictions(page, source);
+    const asking = new Asking(page, source);
     made.push(pictures);
     return {
       welcome: { element: pictures.element, draw: () => (pictures.draw(), nameWindow(page)) },
       above: [predictions],
-      below: [],
+      below: [asking, asking.trials],
       target: new TargetSearch(page, () => predictions.probabilities),
       compare: new Beside(page),
       settle: () => pictures.settle(),

@@ -23,7 +23,7 @@ import { Views } from "./views/views.js";
 /** @typedef {{token: number} | {query: number, key: number} | null} Hover a token beside the query, or a cell of the matrix */
 
 /** @typedef {{element: HTMLElement, draw: () => void}} Part */
-/** @typedef {Part & {takePatch?: (token: number, event: Event, maps: Maps) => boolean, takeHead?: (layer: number, head: number, event: Event) => boolean, takeCell?: (query: number, key: number, event: Event) => boolean, drawOver?: (marks: HTMLCanvasElement, maps: Maps) => void}} AskingPart it may take a click on a patch, a head or a cell of the matrix, and draw over the marks of a picture */
+/** @typedef {Part & {takePatch?: (token: number, event: Event, maps: Maps) => boolean, takeHead?: (layer: number, head: number, event: Event) => boolean, takeCell?: (query: number, key: number, event: Event) => boolean, drawOver?: (marks: HTMLCanvasElement, maps: Maps) => void, drawHead?: (button: HTMLElement, layer: number, head: number) => void}} AskingPart it may take a click on a patch, a head or a cell of the matrix, and draw over the marks of a picture and over a head of the sheet */
 /** @typedef {{welcome?: Part, above?: Part[], below?: AskingPart[], target?: Part & {next: () => void}, compare?: Part, settle?: () => Promise<boolean>, recover?: () => Promise<boolean>}} Extras what a page that asks networks has besides: welcome, where there is nothing to show; parts above and below the maps; target and compare, in place of those of the controls; settle tells whether there is anything to show, recover whether something else can be shown after an error */
 
 const FOR_DATA = new Set(["run", "step", "image", "pin"]);

@@ -84,6 +84,7 @@ export class Sheet {
       const scale = mapScale(state.common ? most : highest[i], true, here.tokens);
       syncChildren(/** @type {HTMLElement} */ (button.firstElementChild), maps[i], () => h("canvas", { "aria-hidden": "true" }), (canvas, values) => paintSmall(canvas, values ?? new Float32Array(here.grid.rows * here.grid.cols).fill(NaN), here.grid, scale));
       updateCell(button, cell, here, state, highest[i]);
+      for (const part of this.page.extras.below ?? []) part.drawHead?.(button, cell.layer, cell.head);
     });
     const chosen = this.order.findIndex(({ layer, head }) => state.method === "raw" && here.layerOf(state) === layer && here.headOf(state) === head);
     [...this.buttons.children].forEach((button, i) => (/** @type {HTMLElement} */ (button).tabIndex = i === Math.max(0, chosen) ? 0 : -1));

@@ -139,6 +139,11 @@ const JUDGING = {
     text: "A test of the map: patches are taken away (or put back) in its order, and the probability of the predicted class is averaged on the way. A good map has low deletion and high insertion.",
     papers: [["Petsiuk 2018", "1806.07421"]],
   },
+  try: {
+    name: "a try",
+    text: "The three patches that the map ranks first are cut, and as many at random, eight times. If the class loses no more by the first than by chance, the map has shown nothing here.",
+    papers: [["Geva 2023", "2304.14767"]],
+  },
   baselines: {
     name: "a baseline",
     text: "An order of patches that does not depend on the network: at random, or the centre first. A map that is not better than both has shown nothing.",
