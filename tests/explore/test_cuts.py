@@ -167,6 +167,13 @@ def test_what_cannot_be_cut_is_refused_in_one_line(given, message: str):
     assert len(str(caught.value)) < 200
 
 
+def test_cuts_of_a_picture_with_more_tokens_are_refused():
+    net, recording = recorded("ours")
+    for cut in (PatchCut(19), EdgeCut(0, 40), EdgeCut(19, 3)):
+        with pytest.raises(UserError, match=r"in 0\.\.18 of this picture"), cutting(net, [cut], recording):
+            pass
+
+
 def test_a_head_of_another_layer_is_refused_where_layers_differ():
     _, recording = recorded("ours")
     cut = {"kind": "head", "layer": 0, "head": 3}

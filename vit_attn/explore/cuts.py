@@ -199,14 +199,25 @@ def cutting(net: nn.Module, cuts: Sequence[Cut], layout: HasPooling) -> Iterator
         layout: Recording of the uncut network, or its token layout.
 
     Raises:
-        UserError: As for :func:`knockout` and :func:`ablate`.
+        UserError: As for :func:`knockout` and :func:`ablate`; if a token does not exist.
     """
+    tokens = [token for cut in cuts for token in _tokens(cut)]
+    if tokens and max(tokens) >= layout.num_tokens:
+        raise UserError(f"cuts must be of tokens in 0..{layout.num_tokens - 1} of this picture, got {max(tokens)}")
     with contextlib.ExitStack() as stack:
         if groups := edge_groups(cuts, layout):
             stack.enter_context(knockouts(net, [_knockout(group, layout) for group in groups]))
         if heads := ablated_heads(cuts):
             stack.enter_context(ablate(net, heads))
         yield
+
+
+def _tokens(cut: Cut) -> list[int]:
+    if isinstance(cut, HeadCut):
+        return []
+    if isinstance(cut, PatchCut):
+        return [cut.token]
+    return [cut.key] if cut.query is None else [cut.query, cut.key]
 
 
 def _knockout(group: EdgeGroup, layout: HasPooling) -> Knockout:

@@ -35,6 +35,7 @@ export class Asking {
     this.outcome = new CutOutcome();
     this.trials = new Trials(page, source, (patches) => this.cutPatches(patches));
     this.build();
+    page.store.listeners.push((changed) => (changed.has("run") || changed.has("image")) && this.enter());
     document.addEventListener("keydown", (event) => this.onKey(event));
   }
 
@@ -111,29 +112,35 @@ export class Asking {
 
   /** Have the page show the attention that was chosen, of the cuts that stand now. */
   follow() {
-    const { here, store } = this.page;
+    const { store } = this.page;
     const { step } = this.history;
-    if (!here || step === null) return;
-    const { run, image } = here.place;
-    const own = store.state.pin?.run === run && store.state.pin.image === image && store.state.pin.step === 0;
-    if (this.seen === "both" && step) store.set({ step, pin: own ? store.state.pin : { run, step: 0, image } });
-    else store.set({ step: this.seen === "before" ? 0 : step, pin: own ? null : store.state.pin });
+    if (step === null) return;
+    const { run, image, pin } = store.state;
+    const own = pin?.run === run && pin.image === image && pin.step === 0;
+    if (this.seen === "both" && step) store.set({ step, pin: own ? pin : { run, step: 0, image } });
+    else store.set({ step: this.seen === "before" ? 0 : step, pin: own ? null : pin });
   }
 
-  /** Take over what was chosen elsewhere: another picture, another network, the other side of a comparison. @param {Maps} here */
-  adopt({ place: { run, image } }) {
+  /** Go to the cuts of the network and picture that were chosen. */
+  enter() {
+    const { run, image, step } = this.page.store.state;
     const key = JSON.stringify([run, image]);
-    const { state } = this.page.store;
-    if (state.run !== run || state.image !== image) return; // it is being loaded
-    const isNew = key !== this.key;
+    if (key === this.key) return;
     this.key = key;
     this.history = this.histories.get(key) ?? new CutHistory();
     this.histories.set(key, this.history);
-    const at = isNew ? -1 : this.history.find(state.step);
-    if (isNew || at < 0) return void queueMicrotask(() => this.follow());
-    if (state.step && at !== this.history.at) this.history.go(at);
-    if (state.step && this.seen === "before") this.seen = "after";
-    if (!state.step && this.history.step && this.seen !== "before") this.seen = "before";
+    if (step && this.history.find(step) >= 0) this.adopt();
+    else this.follow();
+  }
+
+  /** Take over a step that was chosen elsewhere, as the other side of a comparison. */
+  adopt() {
+    const { step } = this.page.store.state;
+    const at = this.history.find(step);
+    if (at < 0) return void queueMicrotask(() => this.follow()); // of an earlier page
+    if (step) this.history.go(at);
+    if (step && this.seen === "before") this.seen = "after";
+    if (!step && this.history.step && this.seen !== "before") this.seen = "before";
   }
 
   /** @param {number} token @param {Event} _event @param {Maps} maps */
@@ -193,7 +200,8 @@ export class Asking {
   draw() {
     const { here } = this.page;
     if (!here) return;
-    this.adopt(here);
+    this.enter();
+    this.adopt();
     const { history } = this;
     const { cuts, reply, problem } = history.entry;
     this.modes.draw(cuts);
