@@ -136,6 +136,7 @@ export class Asking {
   /** Take over a step that was chosen elsewhere, as the other side of a comparison. */
   adopt() {
     const { step } = this.page.store.state;
+    if (this.history.step === null) return; // the server has not answered yet
     const at = this.history.find(step);
     if (at < 0) return void queueMicrotask(() => this.follow()); // of an earlier page
     if (step) this.history.go(at);
