@@ -91,6 +91,10 @@ class Session:
         """List the steps of a network: 0, and one for each list of cuts."""
         return list(range(len(self._state(run).cuts)))
 
+    def cut_count(self, place: Place) -> int:
+        """Number of cuts of a step that there is."""
+        return len(self._state(place.run).cuts[place.step])
+
     def register(self, run: str, cuts: tuple[Hashable, ...]) -> int:
         """Return the step of a list of cuts, a new one if it is new.
 
