@@ -32,7 +32,7 @@ PAGE = """<!doctype html>
 <link rel="icon" href="data:,">
 <script type="module" src="/static/explore.js"></script>
 </head>
-<body></body>
+<body><noscript>This page needs JavaScript.</noscript></body>
 </html>
 """
 Reply = tuple[str | bytes, str]

@@ -67,13 +67,11 @@ def short_name(model: str) -> str:
     ('vit/20261126-1342', 'vit_tiny_patch16_224.augreg_in21k')
     """
     path = Path(model)
-    if not path.exists():
-        name = model
-    elif path.parent.name == "checkpoints":
+    if path.suffix == ".ckpt" and path.parent.name == "checkpoints":
         run = path.parent.parent
         name = f"{run.parent.name}/{run.name}" + ("" if path.stem == "best" else f", {path.stem}")
     else:
-        name = path.resolve().name
+        name = path.resolve().name if path.exists() else model
     return shortened(printable(name), LONGEST_NAME) or model
 
 

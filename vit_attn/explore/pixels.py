@@ -19,11 +19,27 @@ class FittedPicture:
 
     Args:
         pixels: Pixels in 0..255.
-        note: What the network does not see of the picture, in a sentence; empty if it sees all.
+        size: Width and height of the whole picture in pixels.
+        seen: Width and height of the part around its centre that the network sees.
     """
 
     pixels: UInt8[np.ndarray, "height width channels"]
-    note: str
+    size: tuple[int, int]
+    seen: tuple[int, int]
+
+    @property
+    def note(self) -> str:
+        """What the network does not see of the picture, in a sentence; empty if it sees all."""
+        (width, height), (cols, rows) = self.size, self.seen
+        if self.seen == self.size:
+            return ""
+        return f"The network sees the centre {cols:,}x{rows:,} of {width:,}x{height:,} pixels."
+
+    @property
+    def crop(self) -> list[float]:
+        """Top, left, height and width of the part that is seen, as fractions of the picture."""
+        width, height = (part / whole for part, whole in zip(self.seen, self.size, strict=True))
+        return [round(each, 3) for each in ((1 - height) / 2, (1 - width) / 2, height, width)]
 
 
 Opener = Callable[[], Image.Image]
@@ -47,28 +63,23 @@ def fit_to_network(open_picture: Opener, name: str, card: ModelCard) -> FittedPi
         UserError: If it cannot be read as an image.
     """
     picture = as_picture(open_picture, card.in_chans, name, bits=card.bits)
-    return FittedPicture(fit_picture(picture, card.img_size, card.crop_pct), describe_crop(picture.size, card))
+    pixels = fit_picture(picture, card.img_size, card.crop_pct)
+    return FittedPicture(pixels, picture.size, seen_size(picture.size, card))
 
 
-def describe_crop(size: tuple[int, int], card: ModelCard) -> str:
-    """Describe what part of a picture a network sees; empty if it sees all.
+def seen_size(size: tuple[int, int], card: ModelCard) -> tuple[int, int]:
+    """Return width and height of the part of a picture that a network sees.
 
     Args:
         size: Width and height of the picture in pixels.
         card: Model card of the network.
 
-    >>> card = ModelCard("", {}, None, (3, 32, 32), (), (), crop_pct=0.875)
-    >>> describe_crop((96, 64), card)
-    'The network sees the centre 56x56 of 96x64 pixels.'
-    >>> describe_crop((64, 64), ModelCard("", {}, None, (3, 32, 32), (), ()))
-    ''
+    >>> seen_size((96, 64), ModelCard("", {}, None, (3, 32, 32), (), (), crop_pct=0.875))
+    (56, 56)
     """
     (width, height), (rows, cols) = size, card.img_size
     scale = min(width / cols, height / rows) * card.crop_pct  # pixels of the picture a pixel of the input
-    seen = max(1, round(cols * scale)), max(1, round(rows * scale))
-    if seen == size:
-        return ""
-    return f"The network sees the centre {seen[0]:,}x{seen[1]:,} of {width:,}x{height:,} pixels."
+    return max(1, round(cols * scale)), max(1, round(rows * scale))
 
 
 def in_colour(pixels: UInt8[np.ndarray, "height width channels"]) -> UInt8[np.ndarray, "height width 3"]:

@@ -91,10 +91,6 @@ class Session:
         """List the steps of a network: 0, and one for each list of cuts."""
         return list(range(len(self._state(run).cuts)))
 
-    def cut_count(self, place: Place) -> int:
-        """Number of cuts of a step that there is."""
-        return len(self._state(place.run).cuts[place.step])
-
     def register(self, run: str, cuts: tuple[Hashable, ...]) -> int:
         """Return the step of a list of cuts, a new one if it is new.
 
@@ -188,20 +184,29 @@ class Session:
             self.pictures[image].name,
         )
 
+    def cuts(self, place: Place) -> tuple[Hashable, ...]:
+        """Return the cuts of a step.
+
+        Raises:
+            NotThere: If there is no such step.
+        """
+        known = self._state(place.run).cuts
+        if not 0 <= place.step < len(known):
+            raise NotThere(f"{place.run} has steps 0 to {len(known) - 1}, got {place.step}")
+        return known[place.step]
+
     def cut(self, place: Place) -> contextlib.AbstractContextManager[object]:
         """Return a context in which the network is cut as the step says.
 
         Raises:
             NotThere: If there is no such step.
         """
-        cuts = self._state(place.run).cuts
-        if not 0 <= place.step < len(cuts):
-            raise NotThere(f"{place.run} has steps 0 to {len(cuts) - 1}, got {place.step}")
-        if not cuts[place.step]:
+        cuts = self.cuts(place)
+        if not cuts:
             return contextlib.nullcontext()
         layout = self.look(Place(place.run, 0, place.image)).recording
         cutting: Callable[..., Any] = importlib.import_module("vit_attn.explore.cuts").cutting
-        return cutting(self.live(place.run).network.net, cuts[place.step], layout)
+        return cutting(self.live(place.run).network.net, cuts, layout)
 
     def _state(self, run: str) -> _State:
         if run not in self._states:

@@ -36,7 +36,7 @@ def step_index(session: Session, place: Place) -> dict[str, Any]:
         (details,) = index["images"]
         others = range(len(session.pictures))
         images = [details if i == place.image else _brief(session, place._replace(image=i), details) for i in others]
-        return index | {"images": images, "cuts": session.cut_count(place)}
+        return index | {"images": images, "cuts": len(session.cuts(place))}
 
 
 def encoded_look(session: Session, place: Place) -> EncodedStep:
@@ -126,8 +126,8 @@ def _encode(session: Session, place: Place, look: Look) -> EncodedStep:
         by_page = method["name"] in COMPUTED_BY_PAGE and (method["name"] != "relevance" or related is not None)
         method["rows"] = not by_page
     index["score_scale"] = queries_keys(recording, 1).scales
-    details = {"queries_keys": True, "picture": session.pictures.identity(place.image), "crop": fitted.note}
-    index["images"][0] |= details
+    identity = session.pictures.identity(place.image)
+    index["images"][0] |= {"queries_keys": True, "picture": identity, "crop": fitted.crop}
     return encoded
 
 

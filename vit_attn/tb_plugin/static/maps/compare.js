@@ -38,7 +38,7 @@ export function sameImage(a, b) {
 
 /** Whether two networks are known to see other regions of the same picture. @param {Maps} a @param {Maps} b */
 export function otherCrops(a, b) {
-  return a.about.crop !== undefined && b.about.crop !== undefined && a.about.crop !== b.about.crop;
+  return Boolean(a.about.crop && b.about.crop && a.about.crop.join() !== b.about.crop.join());
 }
 
 /** Whether tokens of both are the same patches and the same prefix. @param {Maps} a @param {Maps} b */
