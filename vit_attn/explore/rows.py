@@ -66,14 +66,14 @@ def _rows_under_cuts(session: Session, place: Place, compute: Callable[[], Tenso
     """Compute rows with the network cut as the step says, where the method runs the network again."""
 
     def refuse(*_: object) -> None:
-        raise _RunsAgainError
+        raise _RunsAgain
 
     if place.step == 0:
         return compute()
     hook = session.live(place.run).network.net.register_forward_pre_hook(refuse)
     try:
         return compute()
-    except _RunsAgainError:
+    except _RunsAgain:
         hook.remove()
         with session.cut(place):
             return compute()
@@ -81,8 +81,8 @@ def _rows_under_cuts(session: Session, place: Place, compute: Callable[[], Tenso
         hook.remove()
 
 
-class _RunsAgainError(Exception):
-    """A method ran the network."""
+class _RunsAgain(BaseException):
+    """A method ran the network; no handler of errors on the way may take it for one."""
 
 
 def _rollout(recording: Recording, question: RowQuestion, queries: list[int] | None) -> Tensor:
