@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import conftest
 from tests.explore.browsing import Reference, drop, picture, serving, settled, values
 
+page = conftest.page  # a tab of the browser; in this folder the name stands for a client without one
 CIFAR, COINS = "vit_attn_cifar10_patch4_32", "vit_attn_coins_patch4_32"
 CHECKS = Path(__file__).parents[1] / "tb_plugin" / "accessibility.js"
 CONTENT, OTHER = picture(1), picture(2, (48, 40))
