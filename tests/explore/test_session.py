@@ -1,6 +1,5 @@
 """What a session keeps, drops and computes again, and networks of every kind."""
 
-import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -10,10 +9,11 @@ import torch
 
 from tests.explore.conftest import Page, encoded
 from tests.networks import FAMILIES, built
-from vit_attn.attention_maps import record
+from vit_attn.attention_maps import ablate, record
 from vit_attn.checkpoints.model_card import ModelCard
 from vit_attn.errors import UserError
 from vit_attn.explore import session as module
+from vit_attn.explore.cuts import HeadCut, PatchCut
 from vit_attn.explore.pictures import MAX_PICTURES, Pictures
 from vit_attn.explore.rows import RowQuestion, compute_row
 from vit_attn.explore.session import Place
@@ -94,23 +94,17 @@ def test_parameters_are_frozen_and_the_network_stays_as_it_is(page: Page, coins)
 
 def test_lists_of_cuts_are_steps_and_equal_lists_the_same(page: Page):
     session = page.session
-    steps = [session.register("coins", cuts) for cuts in [("a",), ("a", "b"), ("a",), ()]]
+    one, other = PatchCut(1), HeadCut(0, 1)
+    steps = [session.register("coins", cuts) for cuts in [(one,), (one, other), (one,), ()]]
     assert steps == [1, 2, 1, 0]
     assert session.steps("coins") == [0, 1, 2]
     with pytest.raises(UserError, match="has steps 0 to 2, got 3"):
         session.look(Place("coins", 3, 0))
 
 
-def test_a_step_is_the_network_under_its_cuts(page: Page, coins, monkeypatch: pytest.MonkeyPatch):
-    from vit_attn.attention_maps import ablate
-
+def test_a_step_is_the_network_under_its_cuts(page: Page, coins):
     session, plain = page.session, Place("coins", 0, 0)
-    monkeypatch.setattr(
-        session,
-        "cut",
-        lambda place: ablate(coins.net, {1: [0, 2]}) if session.cuts(place) else contextlib.nullcontext(),
-    )
-    place = plain._replace(step=session.register("coins", ("heads",)))
+    place = plain._replace(step=session.register("coins", (HeadCut(1, 0), HeadCut(1, 2))))
     with torch.no_grad(), ablate(coins.net, {1: [0, 2]}):
         expected = coins.net(session.images("coins", 0))
     torch.testing.assert_close(session.logits(place), expected)
@@ -120,7 +114,7 @@ def test_a_step_is_the_network_under_its_cuts(page: Page, coins, monkeypatch: py
         rows = [compute_row(session, each, RowQuestion(method, target=1)) for each in (plain, place)]
         assert not np.allclose(*rows, rtol=1e-3)
     index = page.json("/step", run="coins", step=place.step, image=0)
-    assert index["cuts"] == 1
+    assert index["cuts"] == 2
 
 
 def test_two_networks_show_the_same_picture_each_in_its_own_size(coins, session_of):
