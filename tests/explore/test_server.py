@@ -73,7 +73,7 @@ def test_a_process_answers_takes_pictures_and_ends_at_ctrl_c(tmp_path: Path):
 
 
 def test_the_process_listens_on_this_machine_alone(running: Running):
-    with pytest.raises(OSError, match="refused|unreachable|assign|timed out"):
+    with pytest.raises(OSError, match=r"refused|unreachable|assign|timed out"):
         socket.create_connection(("127.0.0.2", running.port), timeout=5)
 
 
