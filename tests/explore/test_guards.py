@@ -45,6 +45,15 @@ def test_a_get_by_a_script_of_another_site_is_refused(page: Page):
     refused(page.client.get("/runs", base_url=BASE, headers={"Origin": "http://evil.example"}), 403, "Origin")
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_nothing_but_the_page_can_be_linked_or_embedded_elsewhere(page: Page, site: str):
+    headers = {"Sec-Fetch-Site": site}
+    refused(page.client.get("/image", base_url=BASE, query_string=PLACE, headers=headers), 403, "another site")
+    assert page.client.get("/", base_url=BASE, headers=headers).status_code == 200
+    for own in ("same-origin", "none"):
+        assert page.client.get("/runs", base_url=BASE, headers={"Sec-Fetch-Site": own}).status_code == 200
+
+
 class Zeros(io.RawIOBase):
     """Endless body, which counts the bytes that were read of it."""
 

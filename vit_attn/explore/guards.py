@@ -2,7 +2,7 @@
 
 A page of another site can make the user's browser send requests to 127.0.0.1. Three checks stop it: ``Host`` has the
 name of a site whose owner bound it to 127.0.0.1 (DNS rebinding), ``Origin`` has the site of a form or script (CSRF),
-and replies may not be embedded elsewhere.
+``Sec-Fetch-Site`` tells that of a picture; and replies may not be embedded elsewhere.
 """
 
 import contextlib
@@ -55,12 +55,15 @@ def check_sender(environ: dict[str, Any], port: int) -> None:
         port: Port of the server.
 
     Raises:
-        Refused: If ``Host`` is not this server, or if ``Origin`` is another site or is missing where it is needed.
+        Refused: If ``Host`` is not this server, or if another site sent it, or if a POST does not say who sent it.
     """
     hosts = (f"127.0.0.1:{port}", f"localhost:{port}")
     host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
     if host not in hosts:
         raise Refused(403, f"requests must be for {' or '.join(hosts)}, got Host {host!r:.100}")
+    sites = ("same-origin", "none", None)  # none: typed by the user; absent in old browsers and other programs
+    if environ.get("HTTP_SEC_FETCH_SITE") not in sites and environ.get("PATH_INFO") != "/":  # which others may link to
+        raise Refused(403, f"requests must come from the page itself, http://{host}, not from another site")
     if origin is None and environ.get("REQUEST_METHOD") == "GET":
         return  # browsers send none with a GET of their own page
     if origin != f"http://{host}":

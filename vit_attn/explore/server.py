@@ -19,12 +19,16 @@ FIRST_PORT, TRIED_PORTS = 8765, 100
 """Ports that are tried by default, the first free one is taken."""
 WAITING = 128
 """Connections that may wait to be accepted."""
+SENDER_SECONDS = 60
+"""Seconds after which a connection that sends nothing is closed."""
 END_SECONDS = 30
 """Seconds that the end waits for a question in progress."""
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Handler that prints nothing of requests that were answered."""
+    """Handler that prints nothing of requests that were answered, and does not wait for a sender that says nothing."""
+
+    timeout = SENDER_SECONDS
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         """Print nothing."""
