@@ -1,7 +1,5 @@
-"""Logs that are made up, a TensorBoard of their own, and a headless Chromium; a machine without one skips."""
+"""Logs that are made up, and a TensorBoard of their own."""
 
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -129,34 +127,3 @@ def serve() -> Iterator[Callable[..., str]]:
     for process in started:
         process.terminate()
         process.wait(10)
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The browser's program."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        pytest.skip("no Chromium on this machine: `apt-get install chromium`, or name it in CHROMIUM")
-    return found
-
-
-@pytest.fixture(scope="session")
-def browser(chromium: str) -> Iterator[Any]:
-    """A headless Chromium."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A tab with a storage of its own; an error in the page's code fails the test."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, accept_downloads=True)
-    page, errors = context.new_page(), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    context.close()
-    assert errors == []

@@ -6,7 +6,7 @@ const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const { Maps } = await import(new URL("maps/view.js", folder));
 const { DEFAULTS } = await import(new URL("data/state.js", folder));
 const { invitation, methodPhrase, sentenceOf, sentenceOfBoth } = await import(new URL("words/sentence.js", folder));
-const { LEAST_TIMES, colourAt, mapScale, probability } = await import(new URL("maps/colour.js", folder));
+const { LEAST_TIMES, colourAt, diverging, isLight, mapScale, probability, sequential } = await import(new URL("maps/colour.js", folder));
 const { mostOf } = await import(new URL("maps/compare.js", folder));
 const { scaleNote } = await import(new URL("parts/notes.js", folder));
 const { ROOM, runLabels } = await import(new URL("words/names.js", folder));
@@ -136,4 +136,15 @@ test("every term has two lines at most, and papers have arXiv ids", () => {
 
 test("methods stand in groups: for a class, and attention alone", () => {
   assert.deepEqual(methodGroups(INDEX).map(([, choices]) => choices.map(([name]) => name)), [["relevance", "legrad"], ["raw", "rollout", "value_weighted"]]);
+});
+
+test("a number on the colour of its value has a contrast of 4.5 at least", () => {
+  const luminance = (colour) => [...colour].map((part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4)).reduce((sum, part, i) => sum + part * [0.2126, 0.7152, 0.0722][i], 0);
+  for (const colours of [sequential, diverging]) {
+    for (let i = 0; i < 256; i++) {
+      const light = luminance(colours.subarray(3 * i, 3 * i + 3));
+      const contrast = isLight({ low: 0, high: 255, colours, percent: false }, i) ? (light + 0.05) / 0.05 : 1.05 / (light + 0.05);
+      assert.ok(contrast >= 4.5, `${contrast} at ${i}`);
+    }
+  }
 });

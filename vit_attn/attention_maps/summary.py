@@ -21,6 +21,9 @@ from vit_attn.attention_maps.summary_html import LEAST_TIMES, Panel, panels_html
 SUMMARY_FIELDS = {"last_layer": "last", "rollout": "rollout", "relevance": "relevance"}
 """Methods whose rows an :class:`AttentionSummary` has; its relevance is without the identity of the query."""
 
+MAX_MATRIX_TOKENS = 400
+"""Tokens above which a token-to-token matrix has more cells than a picture has pixels, and is left out."""
+
 
 @dataclass(frozen=True)
 class AttentionSummary:
@@ -200,6 +203,14 @@ def query_relevance(recording: Recording, target: Target, queries: Sequence[int]
     if queries is not None or recording.pool is None:
         rows = rows - recording.query_rows(queries)[:, 0]  # without the identity of the product
     return rows.clamp_min(0.0)
+
+
+def token_relevance(recording: Recording, logits: Tensor) -> Float[np.ndarray, "B N N"] | None:
+    """Compute relevance of every token to every other for the predicted class; none for many tokens."""
+    if recording.num_tokens > MAX_MATRIX_TOKENS:
+        return None
+    rows = relevance(recording, logits.argmax(dim=-1), range(recording.num_tokens))
+    return (rows - torch.eye(recording.num_tokens, device=rows.device)).clamp_min(0.0).cpu().numpy()
 
 
 @in_float32

@@ -100,7 +100,7 @@ def run(command: str, options: list[str]) -> int:
 
     check_fit(args.fit)
     files = without_repeats(find_images(args.images))
-    network, device = open_network(args.model, args.weights, args.img_size), pick_device(args.device)
+    network, device = open_network(args.model, args.weights, args.img_size, attends=True), pick_device(args.device)
     report_input(network, args.model, files)
     network = network_for_fit(network, args.fit)
     network.net.to(device)

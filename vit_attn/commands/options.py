@@ -2,6 +2,12 @@
 
 from argparse import ArgumentParser
 
+MODEL_HELP = (
+    "the folder of a run, its .ckpt, a .safetensors or folder that `vit-attn export` wrote, or a name in timm's "
+    "registry"
+)
+"""Help of ``--model``, which :func:`vit_attn.inference.network.open_network` takes."""
+
 
 def add_network_options(parser: ArgumentParser, default: str | None = None) -> None:
     """Add ``--model``, ``--weights`` and ``--img_size``, the arguments of ``vit_attn.inference.network.open_network``.
@@ -14,7 +20,7 @@ def add_network_options(parser: ArgumentParser, default: str | None = None) -> N
         "--model",
         default=default,
         required=default is None,
-        help="a .ckpt of a run, a .safetensors or folder that `vit-attn export` wrote, or a name in timm's registry",
+        help=MODEL_HELP,
     )
     parser.add_argument("--weights", help="file or address of weights for --model; 'none' for random ones")
     parser.add_argument("--img_size", type=int, help="other side of the images in pixels, for --model by name")

@@ -1,4 +1,4 @@
-"""Trained networks by name: a checkpoint or an export of ours, or a network of timm with pretrained weights."""
+"""Trained networks by name: a run, a checkpoint or an export of ours, or a network of timm with pretrained weights."""
 
 import sys
 from collections.abc import Sequence
@@ -15,12 +15,15 @@ from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
 from torch import Tensor, nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
+from vit_attn.attention_maps.recording.attention_modules import attention_modules
+from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.checkpoints.contents import weights_of
 from vit_attn.checkpoints.io import card_of_checkpoint, find_card, read_card, read_checkpoint, weights_file
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard
 from vit_attn.checkpoints.weights import load_exactly, load_weights
 from vit_attn.errors import UserError
 from vit_attn.inference.any_size import Patches, find_any_size_patches
+from vit_attn.inference.run_folder import find_checkpoint
 from vit_attn.model.build import build_net, without_pretrained
 from vit_attn.reports.prediction_table import unique_names
 
@@ -69,24 +72,36 @@ class TrainedNetwork:
         return (pixels - mean) / std
 
 
-def open_network(model: str, weights: str | None = None, img_size: int | None = None) -> TrainedNetwork:
+def open_network(
+    model: str, weights: str | None = None, img_size: int | None = None, attends: bool = False
+) -> TrainedNetwork:
     """Load a trained network.
 
     Args:
-        model: Path of a checkpoint, of a ``.safetensors`` file of ``export`` or of its folder; or a name in timm's
-            registry, for pretrained weights.
+        model: Folder of a run, whose best checkpoint is taken, else its last; a folder of runs, for the newest; path of
+            a checkpoint, of a ``.safetensors`` file of ``export`` or of its folder; or a name in timm's registry, for
+            pretrained weights.
         weights: File or address of weights instead of the pretrained ones; ``none`` for random ones.
         img_size: Side of the images in pixels, for a network by name; by default that of its pretraining.
+        attends: Whether it must be a vision transformer, which is tested before weights are downloaded.
 
     Raises:
-        UserError: If there is no such network, or if its weights cannot be loaded.
+        UserError: If there is no such network, if its weights cannot be loaded, or if it is no vision transformer.
     """
     path = weights_file(model)
+    if path is None and Path(model).is_dir():
+        path = find_checkpoint(Path(model))
     if path is None and not model.endswith((".ckpt", ".safetensors")):
-        return _open_by_name(model, weights, img_size)
+        return _open_by_name(model, weights, img_size, attends)
     if weights is not None or img_size is not None:
         raise UserError("a checkpoint has its own weights and image size: leave out --weights and --img_size")
-    path = path or Path(model)
+    network = _open_file(path or Path(model))
+    if attends:
+        check_attends(network.net, model, network.card.input_size)
+    return network
+
+
+def _open_file(path: Path) -> TrainedNetwork:
     if path.suffix == ".safetensors":
         return _open_export(path)
     network = open_checkpoint(path)
@@ -156,15 +171,17 @@ def _open_export(path: Path) -> TrainedNetwork:
     return TrainedNetwork(net.eval(), card)
 
 
-def _open_by_name(name: str, weights: str | None, img_size: int | None) -> TrainedNetwork:
+def _open_by_name(name: str, weights: str | None, img_size: int | None, attends: bool) -> TrainedNetwork:
     card = find_card(weights) if weights is not None and weights_file(weights) else None
     if card is not None and card.architecture:
         raise UserError(f"{weights} says which network it is of: --model {weights} is enough, without --weights")
     if not timm.is_model(name.partition(".")[0]):
         if Path(name).is_dir():
-            read_checkpoint(name)  # raises, with a hint
+            raise UserError(f"{name} is a folder without a checkpoint: name a run's, or a file")
         build_net(name, 1, (1, 1), 1, {})  # raises, with similar names
     options: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
+    if attends:
+        _check_name(name, options)
     try:
         net = timm.create_model(name, pretrained=weights is None, **options)
     except UserError:
@@ -178,6 +195,40 @@ def _open_by_name(name: str, weights: str | None, img_size: int | None) -> Train
     if getattr(net, "num_classes", 1) == 0:
         raise UserError(f"{name} has no head, so it predicts no class: take a network that classifies")
     return TrainedNetwork(net.eval(), card_of_timm(net, name, options))
+
+
+def _check_name(name: str, options: dict[str, Any]) -> None:
+    """Refuse a name whose network is no vision transformer, from the network without weights.
+
+    Raises:
+        UserError: If it is none.
+    """
+    try:
+        with torch.device("meta"):
+            net = timm.create_model(name, pretrained=False, **options)
+    except Exception:  # some compute with their own weights while they are built, and wrong options are reported later
+        return
+    channels, height, width = resolve_data_config({}, model=net)["input_size"]
+    side = options.get("img_size")
+    check_attends(net, name, (channels, side or height, side or width))
+
+
+def check_attends(net: nn.Module, name: str, input_size: tuple[int, int, int]) -> None:
+    """Refuse a network that is no vision transformer, or whose tokens are no grid; its weights may be on no device.
+
+    Args:
+        net: The network.
+        name: Its name, for the message.
+        input_size: Channels, height and width of its images.
+
+    Raises:
+        UserError: If it is none.
+    """
+    try:
+        attention_modules(net)
+        token_layout(net, torch.empty(1, *input_size, device="meta"))
+    except UserError as error:
+        raise UserError(f"{name} is no vision transformer whose attention can be shown: {error}") from error
 
 
 def card_of_timm(net: nn.Module, name: str, model_args: dict[str, Any]) -> ModelCard:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 
 from vit_attn.tb_plugin.blobs import VERSION
 from vit_attn.tb_plugin.inputs import Faithfulness, HeadMeasures, Measures, MethodRows, QueriesKeys, TabImages, Tokens
@@ -68,13 +68,13 @@ def _method(method: MethodRows) -> dict[str, Any]:
 def _image(
     number: int, images: TabImages, chances: Float[np.ndarray, " classes"], methods: Sequence[MethodRows]
 ) -> dict[str, Any]:
-    best = np.argsort(-chances, kind="stable")[:TOP_CLASSES]
+    top = top_classes(chances, images.class_names)
     truth = None if images.ground_truth is None else images.ground_truth[number]
     unlabelled = images.labels[number] < 0
     image: dict[str, Any] = {
         "label": None if unlabelled else images.class_names[images.labels[number]],
-        "top": [[images.class_names[i], _number(float(chances[i]))] for i in best],
-        "right": None if unlabelled else int(best[0]) == images.labels[number],
+        "top": top,
+        "right": None if unlabelled else int(_ranking(chances)[0]) == images.labels[number],
         "size": list(images.pixels.shape[1:3]),
         "picture": _hash(images.pixels[number]),
         "ground_truth": None if truth is None else {name: list(patches) for name, patches in truth.items()},
@@ -89,6 +89,15 @@ def _image(
         by_target = {each.name: each.target_rows[number] for each in methods if each.target_rows is not None}
         image["target_rows"] = {name: list(map(_significant_row, rows)) for name, rows in by_target.items()}
     return image
+
+
+def top_classes(chances: Float[np.ndarray, " classes"], names: Sequence[str]) -> list[list[Any]]:
+    """List the most probable classes, each with its name and probability."""
+    return [[names[i], _number(float(chances[i]))] for i in _ranking(chances)[:TOP_CLASSES]]
+
+
+def _ranking(chances: Float[np.ndarray, " classes"]) -> Int64[np.ndarray, " classes"]:
+    return np.argsort(-chances, kind="stable")
 
 
 def add_details(index: dict[str, Any], measures: HeadMeasures | None, queries_keys: QueriesKeys | None) -> None:

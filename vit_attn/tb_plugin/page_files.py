@@ -12,28 +12,34 @@ STYLES = tuple(f"css/{name}.css" for name in ("base", "words", "parts", "picture
 IMPORT = re.compile(r'^import \{[^}]*\} from "(\.{1,2}/[\w/.]+\.js)";\n', re.MULTILINE)
 
 
-def _scripts(folder: Traversable, prefix: str = "") -> list[str]:
-    """List the modules in a folder and in those below it."""
+OF_EXPLORE = ("explore.js", "live/", "asking/", "data/live_source.js", "css/live.css", "css/asking.css")
+"""Files of ``vit-attn explore``, which neither the tab nor an exported file has."""
+
+
+def _list_files(folder: Traversable, ending: str, prefix: str = "") -> list[str]:
+    """List the files with an ending in a folder and in those below it."""
     names = []
     for each in folder.iterdir():
         if each.is_dir():
-            names += _scripts(each, f"{prefix}{each.name}/")
-        elif each.name.endswith(".js"):
+            names += _list_files(each, ending, f"{prefix}{each.name}/")
+        elif each.name.endswith(ending):
             names.append(f"{prefix}{each.name}")
     return sorted(names)
 
 
-STATIC = (
-    dict.fromkeys(_scripts(STATIC_FOLDER), "text/javascript")
-    | dict.fromkeys(STYLES, "text/css")
+EXPLORE_STATIC = (
+    dict.fromkeys(_list_files(STATIC_FOLDER, ".js"), "text/javascript")
+    | dict.fromkeys(_list_files(STATIC_FOLDER, ".css"), "text/css")
     | {"guide.html": "text/html"}
 )
-"""Files of the page and their types: listed once, so that no path is ever joined from a request, and explicit, since
-Windows guesses other types."""
+"""Files of the page of ``vit-attn explore`` and their types: listed once, so that no path is ever joined from a
+request, and explicit, since Windows guesses other types."""
+STATIC = {name: kind for name, kind in EXPLORE_STATIC.items() if not name.startswith(OF_EXPLORE)}
+"""Files of the tab."""
 
 
 def read_static(name: str) -> bytes:
-    """Read a file of the page; only names of ``STATIC``."""
+    """Read a file of the page; only names of ``EXPLORE_STATIC``."""
     return STATIC_FOLDER.joinpath(name).read_bytes()
 
 

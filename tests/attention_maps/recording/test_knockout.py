@@ -22,6 +22,7 @@ from transformers import (
 
 from tests.networks import EACH_FAMILY, HUGGING_FACE, IMAGES, built, of_timm, seen
 from vit_attn.attention_maps import ablate, edges, knockout, record
+from vit_attn.attention_maps.recording.knockout import Knockout, knockouts
 from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.errors import UserError
 
@@ -171,6 +172,31 @@ def test_a_pool_by_attention_is_cut_by_its_own_argument_only(family: str):
         net(IMAGES)
     assert recording.pool.weights()[..., :4].amax() == 0
     assert recording[-1].weights().amin() > 0
+
+
+@pytest.mark.parametrize("family", ["ours", "ours, gaussian in a window", "ours, hard", "torchvision vit"])
+def test_knock_outs_made_together_equal_nested_ones(family: str):
+    net = built(family)
+    tokens, _ = seen(net)
+    half = tokens // 2
+    parts = [  # query 1 has no key left, by two cuts together
+        Knockout(edges(tokens, [1], range(half))),
+        Knockout(edges(tokens, [1], range(half, tokens)), layers=[1]),
+        Knockout(edges(tokens, [3, 4], [2]), layers=[0, -1], heads=[1, -1]),
+    ]
+    with contextlib.ExitStack() as stack:
+        for part in parts:
+            stack.enter_context(knockout(net, *part))
+        nested = logits(net)
+    with knockouts(net, parts):
+        together = logits(net)
+    assert torch.equal(together, nested)
+    assert not together.isnan().any()
+    assert not torch.equal(together, logits(net))
+    with torch.no_grad(), record(net) as recording, knockouts(net, parts):
+        net(IMAGES)
+    assert recording[1].weights()[:, :, 1].amax() == 0
+    assert recording[1].weights()[:, :, 5].amax() > 0
 
 
 def test_gradients_go_through_a_cut():

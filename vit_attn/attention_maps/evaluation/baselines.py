@@ -104,6 +104,7 @@ def judge_maps(
     target: Classes,
     steps: int = 8,
     orders: int = RANDOM_ORDERS,
+    batch: int = 128,
 ) -> Judgement:
     """Compare the maps of several methods with random orders and centre first, by deletion and insertion.
 
@@ -114,6 +115,7 @@ def judge_maps(
         target: One class per image.
         steps: Points of each curve after the first.
         orders: Random orders of each image.
+        batch: Masked images at a time.
     """
     grid = token_layout(net, images).grid_size
     shape = (len(images), grid[0] * grid[1])
@@ -121,7 +123,7 @@ def judge_maps(
     ranked.append(order_of(centre_first_map(grid)).expand(shape))
     random = [order_of(random_maps(shape, seed)) for seed in range(orders)]
     stacked = torch.stack([*ranked, *(order.flip(-1) for order in ranked), *random])
-    areas = deletion_areas(net, images, stacked, target, steps)
+    areas = deletion_areas(net, images, stacked, target, steps, batch)
     count = len(ranked)
     by_measure = dict(zip(MEASURES, (areas[:count], areas[count : 2 * count]), strict=True))
     random_areas = areas[2 * count :]

@@ -17,9 +17,10 @@ def attention_modules(net: nn.Module) -> dict[nn.Module, str]:
     def is_attention(module: nn.Module) -> bool:
         return any(part in type(module).__name__.lower() for part in ("attention", "attn", "xca"))
 
-    found = {module: name for name, module in net.named_modules() if is_attention(module) and module is not net}
+    names = {module: name for name, module in net.named_modules()}  # once: a walk takes as long as a layer computes
+    found = {module: name for module, name in names.items() if is_attention(module) and module is not net}
     inner = {m: name for m, name in found.items() if not any(c in found for c in m.modules() if c is not m)}
-    if parallel := [name for name, module in net.named_modules() if type(module).__name__ == "ParallelThingsBlock"]:
+    if parallel := [name for module, name in names.items() if type(module).__name__ == "ParallelThingsBlock"]:
         raise UserError(f"attention in parallel is no chain of layers: {', '.join(parallel)}")
     if not inner:
         raise UserError(f"{type(net).__name__} has no attention modules to record")
@@ -39,6 +40,7 @@ def ends_with_pool(net: nn.Module, attentions: Mapping[nn.Module, str]) -> bool:
     if getattr(getattr(net, "timm_model", net), "global_pool", "") in ("map", "prr"):  # in Hugging Face's wrapper
         return True
     last = list(attentions)[-1]
-    around = [m for m in net.modules() if m is not net and [c for c in m.modules() if c in attentions] == [last]]
-    classes = [type(module) for module in net.modules()]
-    return any("pool" in type(m).__name__.lower() and classes.count(type(m)) == 1 for m in around)
+    modules = list(net.modules())
+    classes = [type(module) for module in modules]
+    pools = [m for m in modules if m is not net and "pool" in type(m).__name__.lower() and classes.count(type(m)) == 1]
+    return any([c for c in m.modules() if c in attentions] == [last] for m in pools)

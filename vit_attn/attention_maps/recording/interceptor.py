@@ -115,7 +115,6 @@ class SDPAInterceptor:
         """Check the inputs of a forward and observe its attention calls."""
         self.images = find_inputs(self.net, inputs, keywords)
         check_batch(self.images)
-        check_parameters(self.net)
         self.order = self._token_order()
         self.module_stack, self.called_modules, self.changed_weights = [], [], {}
         self.outer_error, self.was_called = sys.exception(), True
@@ -202,9 +201,11 @@ def _attached_here() -> list[SDPAInterceptor]:
 
 def _start_forward(module: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any] | None = None) -> None:
     # without keywords where another thread's hook was removed between torch's looking it up and calling it
-    for interceptor in _attached_here():
-        if interceptor.net is module:
-            interceptor.start_forward(inputs, keywords or {})
+    starting = [each for each in _attached_here() if each.net is module]
+    if starting:
+        check_parameters(module)
+    for interceptor in starting:
+        interceptor.start_forward(inputs, keywords or {})
 
 
 def _end_forward(module: nn.Module, _inputs: Any, output: Any) -> None:

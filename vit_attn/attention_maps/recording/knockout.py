@@ -6,7 +6,7 @@ network, the softmax renormalises over the remaining keys, and the change of the
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int64
@@ -21,6 +21,15 @@ from vit_attn.errors import UserError
 Tokens = Sequence[int] | Int64[Tensor, "_"] | Int64[Tensor, "B _"]
 """Token indices, prefix tokens first: the same for all images, or one row per image."""
 Cut = Bool[Tensor, "N N"] | Bool[Tensor, "B N N"]
+
+
+class Knockout(NamedTuple):
+    """Arguments of one :func:`knockout`."""
+
+    cut: Cut | None = None
+    layers: Sequence[int] | None = None
+    heads: Sequence[int] | None = None
+    pool: Bool[Tensor, "_ pooled"] | None = None
 
 
 @contextlib.contextmanager
@@ -54,9 +63,22 @@ def knockout(
     References:
         Geva 2023, "Dissecting recall of factual associations", arXiv 2304.14767, section 4 ("attention knockout").
     """
-    if cut is None and pool is None:
-        raise UserError("knockout needs a cut, or a pool to cut")
-    intervention = _Knockout(net, cut, layers, heads, pool)
+    with knockouts(net, [Knockout(cut, layers, heads, pool)]):
+        yield
+
+
+@contextlib.contextmanager
+def knockouts(net: nn.Module, parts: Sequence[Knockout]) -> Iterator[None]:
+    """Make several knock-outs as nested :func:`knockout` blocks do, in the time of one.
+
+    Args:
+        net: A vision transformer; it is left as it was.
+        parts: Arguments of each knock-out.
+
+    Raises:
+        UserError: As for :func:`knockout`.
+    """
+    intervention = _Knockouts(net, parts)
     with intervention.attached():
         yield
     intervention.check_called()
@@ -112,25 +134,31 @@ def token_mask(num_tokens: int, tokens: Tokens) -> Bool[Tensor, "*B N"]:
     return mask.scatter(-1, chosen, True)
 
 
-class _Knockout(AttentionIntervention):
-    def __init__(
-        self,
-        net: nn.Module,
-        cut: Cut | None,
-        layers: Sequence[int] | None,
-        heads: Sequence[int] | None,
-        pool: Bool[Tensor, "_ pooled"] | None,
-    ) -> None:
-        super().__init__(net, layers)
-        _check_cut("cut", cut, (2, 3))
-        _check_cut("pool", pool, (2,))
-        if cut is None:
-            self.targets = set()
-        if pool is not None:
-            if self.pool_name is None:
-                raise UserError(f"{type(net).__name__} does not pool by attention, so no pool can be cut")
-            self.targets = self.targets | {self.pool_name}
-        self.cut, self.heads, self.pool = cut, heads, pool
+class _Knockouts(AttentionIntervention):
+    def __init__(self, net: nn.Module, parts: Sequence[Knockout]) -> None:
+        super().__init__(net, None)
+        names = list(self.layer_indices)
+        self.layer_indices = {}
+        self.parts: dict[str, list[Knockout]] = {}
+        """Knock-outs of each layer, and of the pool, by the name of its module."""
+        for part in parts:
+            chosen = range(len(names)) if part.layers is None else indices("layers", part.layers, len(names))
+            self.counts_from_last |= any(each < 0 for each in ([] if part.layers is None else part.layers))
+            self.layer_indices |= {names[index]: index for index in chosen}
+            self._add(part, [names[index] for index in chosen])
+        self.targets = set(self.parts)
+        self.most_removed = {id(cut): _most_removed(cut) for part in parts for cut in (part.cut, part.pool)}
+
+    def _add(self, part: Knockout, layers: Sequence[str]) -> None:
+        _check_cut("cut", part.cut, (2, 3))
+        _check_cut("pool", part.pool, (2,))
+        if part.cut is None and part.pool is None:
+            raise UserError("knockout needs a cut, or a pool to cut")
+        if part.pool is not None and self.pool_name is None:
+            raise UserError(f"{type(self.net).__name__} does not pool by attention, so no pool can be cut")
+        pool = [] if part.pool is None else [self.pool_name]
+        for name in [*([] if part.cut is None else layers), *pool]:
+            self.parts.setdefault(str(name), []).append(part)
 
     def apply(self, name: str, call: SDPACall) -> None:
         if len(call.q) != count_images(self.images):
@@ -138,9 +166,15 @@ class _Knockout(AttentionIntervention):
                 f"{name} of {type(self.net).__name__} attends within windows, where a cut of tokens has no meaning: "
                 "ablate its heads"
             )
+        for part in self.parts[name]:
+            is_pool = name == self.pool_name
+            heads = None if part.heads is None or is_pool else indices("heads", part.heads, call.q.shape[1])
+            cut: Any = part.pool if is_pool else part.cut
+            call.mask_out(self._removed_edges(cut, name, call), heads, self.most_removed[id(cut)])
+
+    def _removed_edges(self, cut: Tensor, name: str, call: SDPACall) -> Bool[Tensor, "_ _ M N"]:
+        cut = cut.to(call.q.device)
         is_pool = name == self.pool_name
-        given: Any = self.pool if is_pool else self.cut
-        cut = given.to(call.q.device)
         cut = cut[:, None, None].expand(-1, -1, call.q.shape[2], -1) if is_pool else cut.reshape(-1, 1, *cut.shape[-2:])
         cut = cut if self.order is None else self.order.spread(cut, call)
         shape = (call.q.shape[0], call.q.shape[2], call.k.shape[2])  # cut is (B or 1, 1, M, N)
@@ -148,9 +182,7 @@ class _Knockout(AttentionIntervention):
             raise UserError(
                 f"the cut is of images, queries and keys {(cut.shape[0], *cut.shape[2:])}, but {name} has {shape}"
             )
-        if self.heads is not None and not is_pool:
-            cut = cut & _head_mask(call, self.heads)
-        call.mask_out(cut)
+        return cut
 
 
 class _Ablation(AttentionIntervention):
@@ -174,6 +206,13 @@ def _head_mask(call: SDPACall, heads: Sequence[int]) -> Bool[Tensor, "1 H 1 1"]:
     chosen = torch.zeros(count, dtype=torch.bool, device=call.q.device)
     chosen[indices("heads", heads, count)] = True
     return chosen[None, :, None, None]
+
+
+def _most_removed(cut: Tensor | None) -> int:
+    """Upper bound of the edges that one query loses; the host does not wait for the numbers of a device."""
+    if cut is None or not cut.numel():
+        return 0
+    return int(cut.sum(dim=-1).max()) if cut.device.type == "cpu" else cut.shape[-1]
 
 
 def _check_cut(name: str, cut: Any, axes: tuple[int, ...]) -> None:

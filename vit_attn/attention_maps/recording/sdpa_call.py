@@ -28,6 +28,7 @@ class SDPACall:
         scale: Factor of the products of queries and keys.
         hard: Whether each query attends to its best key alone.
         removed_edges: True, broadcastable to (B, H, M, N), on the edges that are knocked out.
+        most_removed: Upper bound of the edges that one query loses.
         zero_rows: True, (B, H, M, 1), for queries whose output is zero.
         given: Weights (B, H, M, N), if the network computes them itself; then queries and keys are zeros.
         sources: The queries, or the scores, and the values, as the network gave them.
@@ -40,13 +41,25 @@ class SDPACall:
     scale: float
     hard: bool
     removed_edges: Tensor | None = None
+    most_removed: int = 0
     zero_rows: Tensor | None = None
     given: Tensor | None = None
     sources: tuple[Tensor | None, Tensor | None] = (None, None)
 
-    def mask_out(self, edges: Tensor) -> None:
-        """Remove edges, in addition to those already removed."""
+    def mask_out(self, edges: Tensor, heads: list[int] | None, most: int) -> None:
+        """Remove edges, in addition to those already removed.
+
+        Args:
+            edges: True, (B or 1, 1, M, N), on these edges.
+            heads: Heads that lose them; None for all.
+            most: Upper bound of the edges that one query loses.
+        """
+        if heads is not None:
+            of_heads = edges.new_zeros(len(edges), self.q.shape[1], *edges.shape[2:])
+            of_heads[:, heads] = edges
+            edges = of_heads
         self.removed_edges = edges if self.removed_edges is None else self.removed_edges | edges
+        self.most_removed += most
 
     def zero_out(self, rows: Tensor) -> None:
         """Set the output of these queries to zero, in addition to those already set."""
@@ -100,6 +113,9 @@ class SDPACall:
     def _close_mask(self, removed: Tensor) -> None:
         """Close the mask on the removed edges; a query without any key gives zeros, so no kernel divides by zero."""
         mask, allowed = self.mask, ~removed
+        if mask is None and not self.hard and self.most_removed < removed.shape[-1]:
+            self.mask = allowed  # every query has a key left
+            return
         bias = torch.zeros((), dtype=self.q.dtype, device=self.q.device)
         if mask is not None and mask.dtype == torch.bool:
             allowed = allowed & mask
@@ -152,8 +168,9 @@ def bind_call(  # noqa: PLR0913  the arguments of torch's scaled_dot_product_att
         raise UserError(f"attention of (images, heads, tokens, channels) was expected, got {shapes[0]}{where}")
     if enable_gqa:
         k, v = (each.repeat_interleave(q.shape[1] // each.shape[1], dim=1) for each in (k, v))
-    batch = torch.broadcast_shapes(*(each.shape[:2] for each in (q, k, v)))
-    q, k, v = (each.expand(*batch, *each.shape[2:]) for each in (q, k, v))
+    if not q.shape[:2] == k.shape[:2] == v.shape[:2]:
+        batch = torch.broadcast_shapes(*(each.shape[:2] for each in (q, k, v)))
+        q, k, v = (each.expand(*batch, *each.shape[2:]) for each in (q, k, v))
     if is_causal:
         attn_mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     if not hard:

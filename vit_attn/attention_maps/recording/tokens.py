@@ -4,7 +4,7 @@ import re
 
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.recording.layout import TokenLayout
+from vit_attn.attention_maps.recording.layout import HasTokenLayout, TokenLayout
 from vit_attn.errors import UserError, did_you_mean
 
 CLS = ("cls_token", "class_token", "class_embedding")
@@ -50,7 +50,7 @@ def _declares_no_cls(net: nn.Module) -> bool:
     return any(getattr(module, name, True) is None for module in net.modules() for name in CLS)
 
 
-def token_name(token: int, layout: TokenLayout, prefix: list[str]) -> str:
+def token_name(token: int, layout: HasTokenLayout, prefix: list[str]) -> str:
     """Name a token as a person reads it.
 
     >>> token_name(0, TokenLayout(1, (2, 3), "token"), ["CLS"]), token_name(6, TokenLayout(1, (2, 3), "token"), ["CLS"])

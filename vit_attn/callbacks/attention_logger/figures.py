@@ -16,7 +16,8 @@ from vit_attn.attention_maps.methods.registry import AttributionMethod
 from vit_attn.attention_maps.methods.rollout import fuse
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
-from vit_attn.callbacks.attention_logger.snapshot import MAX_MATRIX_TOKENS, AttentionSnapshot
+from vit_attn.attention_maps.summary import MAX_MATRIX_TOKENS
+from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
 from vit_attn.callbacks.tags import ATTENTION as GROUP
 from vit_attn.plotting.canvas import DPI
 from vit_attn.plotting.matrices import draw_matrices

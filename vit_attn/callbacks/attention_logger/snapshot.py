@@ -12,20 +12,17 @@ from torch import Tensor, nn
 from vit_attn.attention_maps.evaluation.baselines import Judgement, judge_maps
 from vit_attn.attention_maps.evaluation.ground_truth import ground_truth_in_patches
 from vit_attn.attention_maps.methods.registry import AttributionInput, AttributionMethod, find_method
-from vit_attn.attention_maps.methods.relevance import relevance
 from vit_attn.attention_maps.methods.rollout import raw_rows
 from vit_attn.attention_maps.recording.record import record
 from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.attention_maps.recording.tokens import prefix_names
-from vit_attn.attention_maps.summary import AttentionSummary, method_rows, summaries_of
+from vit_attn.attention_maps.summary import AttentionSummary, method_rows, summaries_of, token_relevance
 from vit_attn.callbacks.attention_callback import evaluating, net_of, network_name
 from vit_attn.callbacks.attention_logger.targets import Rows, choose_targets, rows_by_target, rows_where_supported
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, POOLED_LAYER
 
-MAX_MATRIX_TOKENS = 400
-"""Tokens above which a token-to-token matrix has more cells than a picture has pixels, and is left out."""
 MAX_COMPARED = 8
 """Images on which maps are compared with baselines, at most 1,232 forwards of one image with the default methods."""
 
@@ -192,14 +189,6 @@ def _record(
     with torch.enable_grad(), precision(), record(net, gradients=True) as recording:
         logits = logits_of(forward(images.clone())).detach()
     return recording, logits
-
-
-def token_relevance(recording: Recording, logits: Tensor) -> Float[np.ndarray, "B N N"] | None:
-    """Compute relevance of every token to every other for the predicted class; none for many tokens."""
-    if recording.num_tokens > MAX_MATRIX_TOKENS:
-        return None
-    rows = relevance(recording, logits.argmax(dim=-1), range(recording.num_tokens))
-    return (rows - torch.eye(recording.num_tokens, device=rows.device)).clamp_min(0.0).cpu().numpy()
 
 
 def compare_with_baselines(

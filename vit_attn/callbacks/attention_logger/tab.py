@@ -1,29 +1,24 @@
 """Writing snapshots for the Attention tab, within a run's budget of bytes."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from vit_attn.attention_maps.methods.measures import MEASURES
 from vit_attn.attention_maps.methods.registry import find_method
-from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.token_layout import crop_to_patches
 from vit_attn.callbacks.attention_logger.budget import FEWER_BITS, MIN_STEPS, Budget, choose_counts
 from vit_attn.callbacks.attention_logger.scalars import HeadMeasures
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot
-from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, HEAD_MEASURES
+from vit_attn.reports.tab_inputs import head_measures, queries_keys
+from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE
 from vit_attn.tb_plugin.queries_keys import bytes_of_queries_keys
 from vit_attn.tb_plugin.summary import (
     Faithfulness,
     MethodRows,
-    QueriesKeys,
     TabImages,
     Tokens,
     bytes_of_image,
@@ -123,8 +118,8 @@ def write_snapshot(
         [_first(method, count) for method in _methods(snapshot)],
         _faithfulness(snapshot, count),
         note,
-        None if measures is None else _head_measures(measures, recording.num_tokens),
-        _queries_keys(recording, vectors) if vectors else None,
+        None if measures is None else head_measures(measures, recording.num_tokens),
+        queries_keys(recording, vectors) if vectors else None,
         bits,
     )
 
@@ -143,28 +138,6 @@ def _sizes(snapshot: AttentionSnapshot, methods: Sequence[MethodRows], bits: flo
         bits,
     )
     return of_image, sum(bytes_of_queries_keys(call.q.shape[1], tokens, call.q.shape[3]) for call in calls)
-
-
-def _queries_keys(recording: Recording, count: int) -> QueriesKeys:
-    """Return the queries and keys of the first images, as fused attention got them."""
-
-    def first(vectors: Sequence[Tensor]) -> np.ndarray:
-        return torch.cat([each[:count] for each in vectors])[:count].float().cpu().numpy()
-
-    layers = [(first([call.q for call in layer.calls]), first([call.k for call in layer.calls])) for layer in recording]
-    # an additive score is no product: its queries and keys are zeros
-    scales = [
-        layer.calls[0].scale if queries.any() and keys.any() else None
-        for layer, (queries, keys) in zip(recording, layers, strict=True)
-    ]
-    return QueriesKeys(layers, scales)
-
-
-def _head_measures(measures: HeadMeasures, tokens: int) -> dict[str, list[list[float]]]:
-    """Return measures as the index names them, with entropy as a fraction of ln N."""
-    shown = dict(zip(HEAD_MEASURES, (measures[name] for name in MEASURES), strict=True))
-    shown["entropy"] = shown["entropy"] / max(math.log(tokens), 1e-30)
-    return {name: by_layer.tolist() for name, by_layer in shown.items()}
 
 
 def _methods(snapshot: AttentionSnapshot) -> list[MethodRows]:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -92,7 +93,7 @@ def open_file(path: str | Path) -> Image.Image:
     return open_image(path)
 
 
-def open_image(file: str | Path | IO[bytes]) -> Image.Image:
+def open_image(file: str | Path | IO[bytes] | BytesIO) -> Image.Image:
     """Open the picture in a file without decoding it, if it has one of ``FORMATS``; no other decoder is tried."""
     return Image.open(file, formats=[each for each in FORMATS if each in _readable()])
 

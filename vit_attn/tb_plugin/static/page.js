@@ -8,8 +8,9 @@ import { h, setText } from "./drawing/dom.js";
 import { onKey } from "./parts/keys.js";
 import { followWidth, takeFocus } from "./parts/layout.js";
 import { Lead } from "./parts/lead.js";
-import { loadImage, loadMaps, nearestStep } from "./data/loading.js";
+import { askNetwork, failureOf, loadImage, loadMaps, nearestStep } from "./data/loading.js";
 import { Notes } from "./parts/notes.js";
+import { keepPolling } from "./data/polling.js";
 import { Sheet } from "./parts/sheet.js";
 import { Stage } from "./parts/stage.js";
 import { Strip } from "./parts/strip.js";
@@ -21,12 +22,15 @@ import { Views } from "./views/views.js";
 /** @typedef {import("./maps/view.js").Maps} Maps */
 /** @typedef {{token: number} | {query: number, key: number} | null} Hover a token beside the query, or a cell of the matrix */
 
-const POLL_SECONDS = 10;
+/** @typedef {{element: HTMLElement, draw: () => void}} Part */
+/** @typedef {Part & {takePatch?: (token: number, event: Event, maps: Maps) => boolean, takeHead?: (layer: number, head: number, event: Event) => boolean, takeCell?: (query: number, key: number, event: Event) => boolean, drawOver?: (marks: HTMLCanvasElement, maps: Maps) => void, drawHead?: (button: HTMLElement, layer: number, head: number) => void}} AskingPart it may take a click on a patch, a head or a cell of the matrix, and draw over the marks of a picture and over a head of the sheet */
+/** @typedef {{welcome?: Part, above?: Part[], below?: AskingPart[], target?: Part & {next: () => void}, compare?: Part, settle?: () => Promise<boolean>, recover?: () => Promise<boolean>}} Extras what a page that asks networks has besides: welcome, where there is nothing to show; parts above and below the maps; target and compare, in place of those of the controls; settle tells whether there is anything to show, recover whether something else can be shown after an error */
+
 const FOR_DATA = new Set(["run", "step", "image", "pin"]);
 
 export class Page {
-  /** @param {HTMLElement} root @param {import("./data/source.js").ServerSource | import("./data/source.js").EmbeddedSource} source @param {import("./data/state.js").Store} store */
-  constructor(root, source, store) {
+  /** @param {HTMLElement} root @param {import("./data/loading.js").Source} source @param {import("./data/state.js").Store} store @param {(page: Page) => Extras} [extras] */
+  constructor(root, source, store, extras = () => ({})) {
     this.source = source;
     this.store = store;
     /** @type {{name: string, problem: string}[]} */
@@ -45,6 +49,7 @@ export class Page {
     this.generation = 0;
     this.unreachable = false;
     this.everything = false; // whether all layers are loaded, however many bytes they are
+    this.extras = extras(this);
     this.build(root);
     store.listeners.push((changed) => this.changed(changed));
   }
@@ -67,9 +72,9 @@ export class Page {
     this.research = new Views(this);
     this.notes = new Notes(this);
     /** What is drawn of the maps, from top to bottom. @type {{element: HTMLElement, draw: () => void}[]} */
-    this.views = [this.strip, this.timeline, this.stage, this.research, this.sheet, this.notes];
+    this.views = [this.strip, this.timeline, ...(this.extras.above ?? []), this.stage, ...(this.extras.below ?? []), this.research, this.sheet, this.notes];
     this.alert = new Alert(() => this.retry());
-    this.empty = h("p", { class: "empty", hidden: true });
+    this.empty = this.extras.welcome?.element ?? h("p", { class: "empty", hidden: true });
     this.parts = h("div", { class: "parts", hidden: true }, ...this.views.map(({ element }) => element));
     this.toast = new Toast();
     const main = h("main", { tabindex: -1 }, this.alert.element, this.address.notice, this.lead.element, this.empty, this.parts, this.toast.element);
@@ -84,19 +89,23 @@ export class Page {
   /** Load the view, and ask for new runs and steps from then on. */
   async start() {
     await this.sync();
-    if (this.source.live) setInterval(() => document.hidden || this.poll(), 1000 * POLL_SECONDS);
+    if (this.source.live) keepPolling(this);
   }
 
   /** @param {Set<string>} changed */
   changed(changed) {
-    const missing = this.here && !this.here.has(this.state);
-    if (missing || [...changed].some((name) => FOR_DATA.has(name))) this.sync();
-    else this.draw();
+    const missing = [this.here, this.pinned].some((maps) => maps && !maps.has(this.store.state));
+    if (!missing && ![...changed].some((name) => FOR_DATA.has(name))) return this.draw();
+    this.sync();
+    if (!this.source.asks) return;
+    this.controls?.draw(); // what was chosen is seen at once, and its map when the network has answered
+    this.stage?.drawMarks();
   }
 
   async retry() {
     this.runs = [];
     this.stepsOf = "";
+    for (const maps of [this.here, this.pinned]) maps?.replies.forgetFailures();
     await this.sync();
   }
 
@@ -114,10 +123,11 @@ export class Page {
       if (here.gridName !== this.here?.gridName) this.hover = null;
       [this.here, this.pinned] = [here, pinned];
       for (const maps of this.pictures.keys()) if (maps !== here && maps !== pinned) this.pictures.delete(maps);
-      this.report("");
+      this.report(failureOf(here, this.store.state) || (pinned ? failureOf(pinned, this.store.state) : ""));
       this.address?.check();
     } catch (error) {
       if (generation !== this.generation) return;
+      if (await this.extras.recover?.()) return void this.sync();
       this.report(error instanceof Error ? error.message : String(error), true);
     } finally {
       if (generation === this.generation) this.root?.setAttribute("aria-busy", "false");
@@ -131,12 +141,13 @@ export class Page {
     const known = this.runs.find((run) => run.name === this.state.run);
     const good = known ?? this.runs.find((run) => !run.problem) ?? this.runs[0];
     if (!good) return this.draw();
+    if (this.extras.settle && !(await this.extras.settle())) return this.showNothing(good.name);
     if (good.problem) throw new Error(`Run ${good.name} cannot be shown: ${good.problem}.`);
-    if (this.stepsOf !== good.name) {
+    if (this.stepsOf !== good.name || (this.source.asks && !this.steps.includes(this.state.step))) {
       this.steps = await this.source.steps(good.name);
       this.stepsOf = good.name;
     }
-    const step = nearestStep(this.steps, this.state.step);
+    const step = this.source.asks && !this.steps.includes(this.state.step) ? 0 : nearestStep(this.steps, this.state.step);
     this.quietly({ run: good.name, step });
   }
 
@@ -155,10 +166,12 @@ export class Page {
    */
   async load({ run, step, image }, ...held) {
     const found = held.find((maps) => maps && maps.place.run === run && maps.place.step === step && maps.place.image === image);
+    if (found) await askNetwork(this.source, found, this.store.state);
     if (found?.has(this.store.state)) return found;
-    const index = found?.index ?? (await this.source.step(run, step));
+    const index = found?.index ?? (await this.source.step(run, step, image));
     const place = { run, step, image: Math.min(image, index.images.length - 1) };
     const [maps, picture] = await Promise.all([loadMaps(this.source, place, index, this.store.state, this.everything), loadImage(this.source.imageUrl(place))]);
+    await askNetwork(this.source, maps, this.store.state);
     this.pictures.set(maps, picture);
     return maps;
   }
@@ -170,36 +183,15 @@ export class Page {
     await this.sync();
   }
 
-  /** Ask for new runs and steps; the view does not change unless new steps are followed. */
-  async poll() {
-    try {
-      const runs = await this.source.runs();
-      this.runs = runs;
-      const [run, back] = [this.stepsOf, this.unreachable];
-      this.unreachable = false;
-      if (!run) {
-        if (back) this.report("");
-        return runs.length ? this.sync() : this.draw();
-      }
-      const gone = !runs.some(({ name }) => name === run);
-      const steps = gone ? this.steps : await this.source.steps(run);
-      if (run !== this.stepsOf) return; // another run was chosen meanwhile
-      this.steps = steps;
-      if (gone) this.report(`Run ${run} is no longer in the log directory; what is shown was loaded before.`);
-      else if (back) await this.sync();
-      const last = this.steps[this.steps.length - 1];
-      if (this.state.follow && !gone && last > this.state.step) this.store.set({ step: last });
-      else this.drawAround();
-    } catch (error) {
-      this.unreachable = true;
-      this.report(error instanceof Error ? error.message : String(error), this.parts?.classList.contains("outdated"));
-    }
-  }
-
   /** @param {string} problem @param {boolean} [outdated] whether the view is not that of the state */
   report(problem, outdated = false) {
     this.parts?.classList.toggle("outdated", outdated);
     this.alert?.say(problem);
+  }
+
+  /** Whether a part that asks takes a click for itself. @param {(part: AskingPart) => boolean | undefined} offer */
+  taken(offer) {
+    return (this.extras.below ?? []).some((part) => offer(part));
   }
 
   /** Make a token the query. @param {number | "pool"} query @param {Maps | null} [maps] those in which it was chosen */
@@ -224,11 +216,21 @@ export class Page {
     this.drawView();
   }
 
+  /** Show that there is nothing to show, and how to change that. @param {string} run that will be shown */
+  showNothing(run) {
+    this.here = this.pinned = null;
+    this.stepsOf = "";
+    this.quietly({ run });
+    this.report("");
+    this.draw();
+  }
+
   draw() {
-    const nothing = !this.runs.length && !this.alert?.shown;
+    const nothing = !(this.source.asks ? this.here : this.runs.length) && !this.alert?.shown;
     if (this.empty) {
       this.empty.hidden = !nothing;
-      setText(this.empty, nothing ? "No attention was logged yet. Train with `vit-attn fit`, or write with vit_attn.tb_plugin.summary.write_attention; the page checks again every ten seconds." : "");
+      if (this.extras.welcome) this.extras.welcome.draw();
+      else setText(this.empty, nothing ? "No attention was logged yet. Train with `vit-attn fit`, or write with vit_attn.tb_plugin.summary.write_attention; the page checks again every ten seconds." : "");
     }
     if (this.parts) this.parts.hidden = !this.here;
     this.drawAround();

@@ -78,7 +78,9 @@ export class Address {
   endComparison({ run, step }, error) {
     if (!(error instanceof RequestError) || error.status < 400 || error.status >= 500) throw error;
     this.page.quietly({ pin: null });
-    this.say(`The comparison with ${run}, step ${step.toLocaleString("en")}, has ended: ${error.status === 404 ? "it is not in this log" : error.message}.`);
+    const { asks } = this.page.source;
+    const which = asks ? run : `${run}, step ${step.toLocaleString("en")},`;
+    this.say(`The comparison with ${which} has ended: ${error.status === 404 && !asks ? "it is not in this log" : error.message.replace(/\.$/, "")}.`);
     return null;
   }
 

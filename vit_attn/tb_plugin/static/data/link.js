@@ -99,6 +99,21 @@ export function replaceLink(hash, state, before) {
   return `#${[...others, encodeLink(state, before)].filter(Boolean).join("&")}`;
 }
 
+/** @param {number} number */
+const stepPhrase = (number) => `step ${number.toLocaleString("en")}`;
+
+/** What a log lacks of a link's run and step. @param {Partial<State>} wanted @param {import("./state.js").Place} place that is shown instead */
+function missingOfRun(wanted, place) {
+  if (wanted.run !== undefined && wanted.run !== place.run) return [`run ${wanted.run}, which is not in this log: ${place.run} is shown`];
+  return wanted.step !== undefined && wanted.step !== place.step ? [`${stepPhrase(wanted.step)}, which was not logged: ${stepPhrase(place.step)} is shown`] : [];
+}
+
+/** What is not open of a link's network and cuts. @param {Partial<State>} wanted @param {import("./state.js").Place} place that is shown instead */
+function missingOfNetwork(wanted, place) {
+  if (wanted.run !== undefined && wanted.run !== place.run) return [`the network ${wanted.run}, which is not open: ${place.run} is shown`];
+  return wanted.step && wanted.step !== place.step ? ["cuts that were made before this server was started: the whole network is shown"] : [];
+}
+
 /**
  * What a link asks for and is not here, as sentences.
  * @param {Partial<State>} wanted
@@ -107,16 +122,14 @@ export function replaceLink(hash, state, before) {
  */
 export function missingOfLink(wanted, here, pinned) {
   const { place, index, about } = here;
-  const problems = [];
-  const step = (/** @type {number} */ number) => `step ${number.toLocaleString("en")}`;
-  if (wanted.run !== undefined && wanted.run !== place.run) problems.push(`run ${wanted.run}, which is not in this log: ${place.run} is shown`);
-  else if (wanted.step !== undefined && wanted.step !== place.step) problems.push(`${step(wanted.step)}, which was not logged: ${step(place.step)} is shown`);
+  const problems = index.asks ? missingOfNetwork(wanted, place) : missingOfRun(wanted, place);
   if ((wanted.image ?? 0) >= index.images.length) problems.push(`image ${Number(wanted.image) + 1}, and there are ${index.images.length}: image ${place.image + 1} is shown`);
   if ((wanted.layer ?? 0) >= index.layers.length) problems.push(`layer ${Number(wanted.layer) + 1}, and there are ${index.layers.length}: the last is shown`);
   const heads = index.heads[here.layerOf(/** @type {State} */ ({ ...DEFAULTS, ...wanted }))];
   if (typeof wanted.head === "number" && wanted.head >= heads) problems.push(`head ${wanted.head + 1}, and there are ${heads}: their mean is shown`);
+  if (wanted.target && index.classes && !index.classes.includes(wanted.target)) problems.push(`the class ${wanted.target}, which this network does not have: that of the predicted class is shown`);
   if (wanted.target && about.targets && !about.targets.includes(wanted.target)) problems.push(`the class ${wanted.target}, for which this image has no map: that of the predicted class is shown`);
   const { pin } = wanted;
-  if (pin && pinned && (pin.run !== pinned.place.run || pin.step !== pinned.place.step)) problems.push(`a comparison with ${pin.run}, ${step(pin.step)}, which is not here`);
+  if (pin && pinned && (pin.run !== pinned.place.run || pin.step !== pinned.place.step)) problems.push(`a comparison with ${pin.run}, ${stepPhrase(pin.step)}, which is not here`);
   return problems.map((problem) => `The link asks for ${problem}.`);
 }

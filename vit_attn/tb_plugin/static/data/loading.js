@@ -7,7 +7,7 @@ import { Maps, imageNumber } from "../maps/view.js";
 /** @typedef {import("./state.js").Place} Place */
 /** @typedef {import("./state.js").State} State */
 /** @typedef {import("../maps/view.js").Index} Index */
-/** @typedef {import("./source.js").ServerSource | import("./source.js").EmbeddedSource} Source */
+/** @typedef {import("./source.js").ServerSource | import("./source.js").EmbeddedSource | import("./live_source.js").LiveSource} Source */
 
 /** Above this many bytes of an image, only the layer that is shown is loaded. */
 export const LOAD_BYTES = 48e6;
@@ -37,6 +37,27 @@ export async function loadMaps(source, place, index, state, everything) {
   if (index.relevance && (all || only === count)) maps.relevance = layers.pop() ?? null;
   for (const [i, layer] of layers.entries()) maps.layers[first + i] = layer;
   return maps;
+}
+
+/**
+ * Ask the running network for what a state shows, if these maps do not have it; a failure is kept beside the replies.
+ * @param {Source} source
+ * @param {Maps} maps
+ * @param {State} state
+ */
+export async function askNetwork(source, maps, state) {
+  const question = maps.question(maps.possible(state));
+  if (!question || !("row" in source) || maps.replies.to(question) !== undefined) return;
+  const reply = await source.row(maps.place, question).catch((error) => (error instanceof Error ? error.message : String(error)));
+  const complete = typeof reply === "string" || reply.length === maps.tokens;
+  maps.replies.keep(question, complete ? reply : `The network answered with ${reply.length} of ${maps.tokens} tokens.`);
+}
+
+/** Why the network has not answered what a state asks, or nothing. @param {Maps} maps @param {State} state */
+export function failureOf(maps, state) {
+  const question = maps.question(maps.possible(state));
+  const reply = question && maps.replies.to(question);
+  return typeof reply === "string" ? reply : "";
 }
 
 /** @param {string} url @returns {Promise<HTMLImageElement>} */

@@ -16,7 +16,8 @@ export class ServerSource {
   /** @param {URL} base the plugin's routes */
   constructor(base) {
     this.base = base;
-    this.live = true;
+    this.live = true; // whether new runs and steps may come
+    this.asks = false; // whether a running network answers questions
   }
 
   /** @param {string} route @param {Record<string, string | number>} parameters */
@@ -49,8 +50,8 @@ export class ServerSource {
     return (await (await this.fetch(this.url("steps", { run }))).json()).steps;
   }
 
-  /** @param {string} run @param {number} step @returns {Promise<import("../maps/view.js").Index>} */
-  async step(run, step) {
+  /** @param {string} run @param {number} step @param {number} [_image] whose details are wanted, where they are not of all @returns {Promise<import("../maps/view.js").Index>} */
+  async step(run, step, _image) {
     return (await this.fetch(this.url("step", { run, step }))).json();
   }
 
@@ -85,7 +86,7 @@ export class EmbeddedSource {
   /** @param {Embedded} data */
   constructor(data) {
     this.data = data;
-    this.live = false;
+    this.live = this.asks = false;
   }
 
   async runs() {
@@ -97,8 +98,8 @@ export class EmbeddedSource {
     return Object.keys(this.data.steps).map(Number).sort((a, b) => a - b);
   }
 
-  /** @param {string} run @param {number} step */
-  async step(run, step) {
+  /** @param {string} run @param {number} step @param {number} [_image] */
+  async step(run, step, _image) {
     if (run !== this.data.run || !this.data.steps[step]) throw new RequestError(`${run}, step ${step}`, 404, "this file does not have it");
     return this.data.steps[step].index;
   }

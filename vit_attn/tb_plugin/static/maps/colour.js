@@ -65,12 +65,15 @@ export function cssColour(scale, value) {
   return at < 0 ? "transparent" : `rgb(${scale.colours.subarray(at, at + 3).join(" ")})`;
 }
 
-/** Whether dark text reads better on a value's colour. @param {Scale} scale @param {number} value */
+/** Relative luminance, by WCAG, above which black has more contrast than white: then either has 4.5 or more. */
+const HALFWAY = 0.179;
+
+/** Whether black text reads better on a value's colour. @param {Scale} scale @param {number} value */
 export function isLight(scale, value) {
   const at = colourAt(scale, value);
   if (at < 0) return true;
-  const [red, green, blue] = scale.colours.subarray(at, at + 3);
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140;
+  const [red, green, blue] = [...scale.colours.subarray(at, at + 3)].map((part) => (part <= 10 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > HALFWAY;
 }
 
 /** A fraction of attention as text, three significant digits. @param {number} value @param {boolean} percent */

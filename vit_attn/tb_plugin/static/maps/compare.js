@@ -3,6 +3,7 @@
 
 import { format, scaleAround } from "./colour.js";
 import { isByLayer, isClassSpecific, methodLabel } from "./methods.js";
+import { predictedClass } from "./predictions.js";
 import { difference } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
@@ -20,10 +21,11 @@ export function obstacleTo(a, b, state) {
   const same = sameImage(a, b);
   if (same === null) return "whether they are the same image was not logged";
   if (!same) return "they are different images";
+  if (otherCrops(a, b)) return "the two networks see other crops of the picture";
   if (!sameTokens(a, b)) return `they have other tokens: ${tokensOf(a)} in A, ${tokensOf(b)} in B`;
   if (a.about.label !== b.about.label) return `they have other classes: the image is ${a.about.label} in A, ${b.about.label} in B`;
   if (state.query === "pool" && !samePool(a, b)) return "what the network pools is not the same: choose a token";
-  const [targetA, targetB] = [a, b].map((maps) => maps.possible(state).target || maps.about.top[0][0]);
+  const [targetA, targetB] = [a, b].map((maps) => maps.possible(state).target || predictedClass(maps.about));
   if (isClassSpecific(b.index, state.method) && targetA !== targetB) return `${methodLabel(b.index, state.method)} is of other classes: ${targetA} in A, ${targetB} in B`;
   return isByLayer(state.method) ? otherHead(a, b, state) : "";
 }
@@ -32,6 +34,11 @@ export function obstacleTo(a, b, state) {
 export function sameImage(a, b) {
   if (a.about.picture && b.about.picture) return a.about.picture === b.about.picture;
   return a.place.run === b.place.run ? a.place.image === b.place.image : null;
+}
+
+/** Whether two networks are known to see other regions of the same picture. @param {Maps} a @param {Maps} b */
+export function otherCrops(a, b) {
+  return Boolean(a.about.crop && b.about.crop && a.about.crop.join() !== b.about.crop.join());
 }
 
 /** Whether tokens of both are the same patches and the same prefix. @param {Maps} a @param {Maps} b */

@@ -2,7 +2,7 @@
 /** Attribution methods of a step: those that the page computes from the maps, and those that were logged. No DOM in here. */
 
 /** @typedef {{name: string, label: string, reference: string, class_specific: boolean, has_query: boolean, rows: boolean}} Method rows: whether each image has its map */
-/** @typedef {{methods?: Method[], relevance: boolean}} Logged part of the index */
+/** @typedef {{methods?: Method[], relevance: boolean, asks?: boolean, classes?: string[]}} Logged part of the index; asks: whether a running network answers */
 
 /** @typedef {{targets?: string[], target_rows?: Record<string, (number | null)[][]>}} Targets classes of an image, the predicted one first, and the maps of the pooled row for each, by method */
 
@@ -11,7 +11,7 @@ const COMPUTED = [["relevance", "Relevance"], ["raw", "Raw"], ["rollout", "Rollo
 
 /** Name and text of each method that can be chosen. @param {Logged} index @returns {[string, string][]} */
 export function methodChoices(index) {
-  const logged = (index.methods ?? []).filter(({ rows }) => rows);
+  const logged = (index.methods ?? []).filter(({ name, rows }) => rows && !COMPUTED.some(([computed]) => computed === name));
   return [...COMPUTED, ...logged.map(({ name, label }) => /** @type {[string, string]} */ ([name, label]))];
 }
 
@@ -28,7 +28,12 @@ export function loggedMethod(index, name) {
 
 /** Whether a step has what a method needs. @param {Logged} index @param {string} name */
 export function hasMethod(index, name) {
-  return name === "raw" || name === "rollout" || (name === "relevance" ? index.relevance : Boolean(loggedMethod(index, name)));
+  return name === "raw" || name === "rollout" || (name === "relevance" ? index.relevance || canAsk(index, name) : Boolean(loggedMethod(index, name)));
+}
+
+/** Whether a running network answers questions by a method. @param {Logged} index @param {string} name */
+function canAsk({ asks, methods = [] }, name) {
+  return Boolean(asks && methods.some((method) => method.name === name));
 }
 
 /** Whether a method has one map of each layer, or of the layers up to it. @param {string} name */
@@ -48,9 +53,15 @@ export function targetRow(index, about, method, target) {
   return about.target_rows?.[method]?.[row] ? row : -1;
 }
 
+/** Whether a class-specific map of an image can be for a class that is not the predicted one. @param {Logged} index @param {Targets & {top: [string, number | null][]}} about @param {string} method @param {string} target */
+export function hasTarget(index, about, method, target) {
+  if (!index.asks) return targetRow(index, about, method, target) > 0;
+  return isClassSpecific(index, method) && target !== about.top[0]?.[0] && Boolean(index.classes?.includes(target));
+}
+
 /** Classes that a method's map of an image can be for, the predicted one first. @param {Logged} index @param {Targets & {top: [string, number | null][]}} about @param {string} method @returns {string[]} */
 export function targetChoices(index, about, method) {
-  if (!isClassSpecific(index, method)) return [];
+  if (!isClassSpecific(index, method) || !about.top.length) return [];
   const others = (about.targets ?? []).slice(1).filter((name) => targetRow(index, about, method, name) > 0);
   return [about.top[0][0], ...others];
 }

@@ -2,6 +2,7 @@
 /** Values of one image for a state, from as few layers as they take; the maps are not kept. */
 
 import { decodeLayers } from "./arithmetic.js";
+import { askNetwork } from "../data/loading.js";
 import { loggedMethod } from "./methods.js";
 import { Maps } from "./view.js";
 
@@ -12,6 +13,7 @@ import { Maps } from "./view.js";
 export function layersNeeded(index, state, layer) {
   const count = index.layers.length;
   if (loggedMethod(index, state.method) || state.target) return null;
+  if (index.asks && state.method !== "raw" && (state.direction === "from" || state.query === "pool")) return null; // one row is asked for
   if (state.method === "relevance") return [count, count];
   return state.method === "rollout" ? [0, count - 1] : [layer, layer];
 }
@@ -43,6 +45,7 @@ export async function loadValues(source, place, index, chosen) {
       else maps.relevance = layer;
     }
   }
+  await askNetwork(source, maps, state);
   const obstacle = maps.obstacle(state);
   if (obstacle) throw new Error(obstacle);
   return maps.values(state);

@@ -3,17 +3,16 @@
 
 import { columnOf, fuse, mixHead, mixRows, pickColumn, rollColumn, rollMatrix, rollRow, rowOf, sum } from "./arithmetic.js";
 import { findSinks, measure } from "./measures.js";
-import { hasMethod, isByLayer, loggedMethod, targetRow } from "./methods.js";
+import { hasMethod, hasTarget, isByLayer, loggedMethod, targetRow } from "./methods.js";
+import { matrixObstacleOf, obstacleOf } from "./obstacles.js";
+import { Replies, questionOf } from "./questions.js";
 
 /** @typedef {import("./arithmetic.js").Layer} Layer */
 /** @typedef {import("../data/state.js").State} State */
-/** @typedef {{label: string, top: [string, number | null][], right: boolean, size: [number, number], ground_truth?: Record<string, number[]> | null, answer_region?: string | null, answer?: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./faithfulness.js").Measures, rows?: Record<string, (number | null)[]>, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number, queries_keys?: boolean} & import("./methods.js").Targets} About answer, verdict: of earlier versions; rows: maps of the pooled row by method; picture: hash of the pixels */
+/** @typedef {{label: string | null, name?: string, problem?: string, crop?: number[], top: [string, number | null][], right: boolean | null, size: [number, number], ground_truth?: Record<string, number[]> | null, answer_region?: string | null, answer?: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./faithfulness.js").Measures, rows?: Record<string, (number | null)[]>, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number, queries_keys?: boolean} & import("./methods.js").Targets} About answer, verdict: of earlier versions; label and right: null where the class is unknown; name: of the file; problem: why the network cannot see it; crop: the region that it sees, as fractions of height and width: top, left, height, width; rows: maps of the pooled row by method; picture: hash of the pixels */
 /** @typedef {{images: number, layers: {heads: number[][], mean: number[]}[] | null}} Sinks tokens that are sinks, by layer and head, over that many images */
-/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, methods?: import("./methods.js").Method[], sinks?: Sinks, score_scale?: (number | null)[], judged?: {orders: number, images: number, methods: import("./faithfulness.js").Measures}, images: About[]}} Index */
+/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, methods?: import("./methods.js").Method[], sinks?: Sinks, score_scale?: (number | null)[], judged?: {orders: number, images: number, methods: import("./faithfulness.js").Measures}, asks?: boolean, classes?: string[], cuts?: number, images: About[]}} Index asks: whether a running network answers, and then the names of its classes, and how much is cut in it */
 /** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
-
-/** Above this many tokens the matrix of a rollout is not computed: it costs N³ a layer. */
-export const MATRIX_TOKENS = 300;
 
 /** Maps of one image at one step, and what was computed from them. */
 export class Maps {
@@ -34,6 +33,7 @@ export class Maps {
     this.grid = { rows, cols, prefix: index.prefix.length, height, width };
     this.whole = 0; // bytes of all layers
     this.tokens = rows * cols + index.prefix.length;
+    this.replies = new Replies();
     /** @type {Map<string, any>} */
     this.cache = new Map();
   }
@@ -67,7 +67,7 @@ export class Maps {
   /** A state as it can be shown here: the query at its place in the image, raw attention for a method that was not logged, the predicted class for another without a map. @param {State} state @returns {State} */
   possible(state) {
     const method = hasMethod(this.index, state.method) ? state.method : "raw";
-    const target = targetRow(this.index, this.about, method, state.target) > 0 ? state.target : "";
+    const target = hasTarget(this.index, this.about, method, state.target) ? state.target : "";
     return { ...state, query: this.tokenAt(state.query, state.queryGrid), queryGrid: this.gridName, method, target };
   }
 
@@ -83,7 +83,10 @@ export class Maps {
 
   /** Whether what a state shows was loaded. @param {State} state */
   has(state) {
-    const { method } = this.possible(state);
+    const possible = this.possible(state);
+    const { method } = possible;
+    const question = this.question(possible);
+    if (question) return this.replies.to(question) !== undefined;
     return Boolean(loggedMethod(this.index, method) ?? (method === "relevance" ? this.relevance : this.layers[this.layerOf(state)]));
   }
 
@@ -122,23 +125,19 @@ export class Maps {
     return this.remember("layer", `${layer} ${head}`, () => fuse(/** @type {Layer} */ (this.layers[layer]), head));
   }
 
+  /** What the running network must be asked for a state; nothing where the maps have it. @param {State} state as it can be shown */
+  question(state) {
+    return questionOf(this, state);
+  }
+
   /** Why the state's method cannot be shown here, or nothing. @param {State} state */
   obstacle(state) {
-    if (state.query !== "pool" && state.query >= this.tokens) return `This network has ${this.tokens} tokens, fewer than the one in which the query was chosen: choose another.`;
-    if (state.method === "relevance" && !this.relevance) return this.index.relevance ? "The relevance is not loaded." : "No relevance was logged for this step.";
-    if (state.target && state.query !== "pool") return `For ${state.target}, which is not the predicted class, the map of the pooled row was logged only. Choose the pooled row, or the predicted class.`;
-    const logged = loggedMethod(this.index, state.method);
-    if (logged && state.query !== "pool") return `${logged.label} was logged for the pooled row only${logged.has_query ? "" : ": the method has no query"}. Choose the pooled row, or another method.`;
-    if (state.method === "rollout" && !this.complete) return "Rollout needs all layers, and not all are loaded.";
-    if (state.method === "raw" && !this.layers[this.layerOf(state)]) return "This layer is not loaded.";
-    return "";
+    return obstacleOf(this, state);
   }
 
   /** Why there is no matrix, or nothing. @param {State} state */
   matrixObstacle(state) {
-    const label = loggedMethod(this.index, state.method)?.label ?? (state.target && `The map for ${state.target}`);
-    if (label) return `${label} was logged for the pooled row only, so it has no matrix.`;
-    return state.method === "rollout" && this.tokens > MATRIX_TOKENS ? `The rollout of all ${this.tokens} tokens at once is not computed; each one is, when you click it.` : "";
+    return matrixObstacleOf(this, state);
   }
 
   /** The N × N map behind the view; `null` where only a row was logged, or where it would take too long. @param {State} state */
@@ -153,6 +152,8 @@ export class Maps {
   values(state) {
     const column = state.direction === "to" && state.query !== "pool";
     const { pooled_relevance: pooled, rows, target_rows: others } = this.about;
+    const question = this.question(state);
+    if (question) return /** @type {Float32Array} */ (this.replies.to(question));
     if (state.target) return Float32Array.from(others?.[state.method][targetRow(this.index, this.about, state.method, state.target)] ?? [], (value) => value ?? NaN);
     if (loggedMethod(this.index, state.method)) return Float32Array.from(rows?.[state.method] ?? [], (value) => value ?? NaN);
     if (state.method === "relevance" && state.query === "pool" && pooled) return Float32Array.from(pooled);
@@ -241,7 +242,13 @@ export function imageNumber(index, image) {
   return index?.images[image]?.number ?? image + 1;
 }
 
+/** What is cut in the network that is shown, in words. @param {Index | undefined} index */
+export function cutsPhrase(index) {
+  return index?.cuts ? `with ${index.cuts} cut${index.cuts > 1 ? "s" : ""}` : "";
+}
+
 /** @param {{place: {run: string, step: number, image: number}, index?: Index}} maps */
 export function placeName({ place, index }) {
+  if (index?.asks) return [place.run, cutsPhrase(index), index.images[place.image]?.name ?? `picture ${place.image + 1}`].filter(Boolean).join(", ");
   return `${place.run}, step ${place.step.toLocaleString("en")}, image ${imageNumber(index, place.image)}`;
 }

@@ -11,7 +11,7 @@ import { tokenName } from "../maps/view.js";
 /** Signs of what a head is called, where there is no room for the word. @type {Record<string, string>} */
 export const FLAGS = { uniform: "=", concentrated: "●", sink: "▼" };
 
-/** @param {() => void} choose */
+/** @param {(event: Event) => void} choose */
 export function makeCell(choose) {
   return h("button", { type: "button", class: "small", onclick: choose },
     h("span", { class: "maps" }), h("span", { class: "name" }), " ", h("span", { class: "flag" }, h("span", { class: "sign", "aria-hidden": "true" }), h("span", { class: "word" })));

@@ -18,7 +18,7 @@ export class Controls {
   constructor(page) {
     this.page = page;
     const set = page.store.set.bind(page.store);
-    this.run = h("select", { "aria-label": "Run", onchange: () => set({ run: this.run.value, step: -1 }) });
+    this.run = h("select", { "aria-label": page.source.asks ? "Network" : "Run", onchange: () => set({ run: this.run.value, step: -1 }) });
     this.method = chooser("Method", (method) => set({ method }));
     this.layer = h("select", { "aria-label": "Layer", onchange: () => set({ layer: Number(this.layer.value) }) });
     this.head = h("select", { "aria-label": "Head or fusion of heads", onchange: () => set({ head: headValue(this.head.value) }) });
@@ -33,7 +33,7 @@ export class Controls {
       h("option", { value: "auto" }, "auto"), h("option", { value: "light" }, "light"), h("option", { value: "dark" }, "dark"));
     this.layerLabel = h("span", {}, "Layer");
     this.smooth = checkbox("Smooth (interpolate)", (smooth) => set({ smooth }), "Interpolate between patch centres; the figure and the saved picture say so");
-    this.target = new TargetChoice(page);
+    this.target = page.extras.target ?? new TargetChoice(page);
     this.share = new Share(page);
     this.summary = h("span", { class: "now" });
     this.element = this.build();
@@ -50,16 +50,16 @@ export class Controls {
         h("div", { class: "with-help" }, this.groundTruth.element, helpButton("truth")),
         this.lines.element, this.smooth.element),
       field("Map over image", "", this.opacity),
-      field("Compare", "compare", this.pin, this.pinned),
+      field("Compare", "compare", ...(this.page.extras.compare ? [this.page.extras.compare.element] : []), this.pin, this.pinned),
       field("Share and save", "", this.share.element),
     );
     this.fold = h("details", { open: true },
       h("summary", {}, h("b", {}, "Controls"), " ", this.summary),
       h("div", { class: "fields" },
-        field("Run", "", this.run),
+        field(this.page.source.asks ? "Network" : "Run", "", this.run),
         this.live,
         h("div", { class: "field foot" },
-          h("button", { type: "button", onclick: showKeys }, "Keys"),
+          h("button", { type: "button", onclick: () => showKeys(this.page) }, "Keys"),
           guideLink(this.page.source),
           this.theme,
         )),
@@ -89,7 +89,7 @@ export class Controls {
     if (!here) return;
     setText(this.summary, `${methodPhrase(here.index, state.method)} · ${labels[runs.findIndex(({ name }) => name === state.run)] ?? state.run}`);
     this.method.update(methodGroups(here.index), state.method, (name) => hasMethod(here.index, name) || state.method === name);
-    setAttribute(this.method.element, "title", here.index.relevance ? "" : "No relevance was logged for this step");
+    setAttribute(this.method.element, "title", hasMethod(here.index, "relevance") ? "" : here.index.asks ? "This network has no relevance" : "No relevance was logged for this step");
     this.drawLayers(here);
     this.direction.update(state.query === "pool" ? "from" : state.direction, (way) => way === "from" || state.query !== "pool");
     setAttribute(this.direction.element, "title", state.query === "pool" ? "No token attends to the pooled row: choose a token" : "");
@@ -103,7 +103,9 @@ export class Controls {
     this.opacity.valueAsNumber = state.opacity;
     setText(this.pin, state.pin ? "Unpin A" : "Pin this as A");
     const { pinned } = this.page;
-    setText(this.pinned, state.pin ? `A: ${placeName(pinned ?? { place: state.pin })}` : "Then go to another step, or to another run of the same images.");
+    const next = here.index.asks ? "Then cut, or go to another picture or network." : "Then go to another step, or to another run of the same images.";
+    setText(this.pinned, state.pin ? `A: ${placeName(pinned ?? { place: state.pin, index: here.index.asks ? here.index : undefined })}` : next);
+    this.page.extras.compare?.draw();
     this.theme.value = state.theme;
   }
 

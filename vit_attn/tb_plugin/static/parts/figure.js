@@ -35,7 +35,7 @@ export class Figure {
   listen() {
     this.marks.addEventListener("pointermove", (event) => this.point(this.at(event)));
     this.marks.addEventListener("pointerleave", () => this.page.point(null));
-    this.marks.addEventListener("click", (event) => this.choose(this.at(event)));
+    this.marks.addEventListener("click", (event) => this.choose(this.at(event), event));
     this.marks.addEventListener("blur", () => this.page.point(null));
     this.marks.addEventListener("keydown", (event) => this.key(event));
   }
@@ -56,7 +56,7 @@ export class Figure {
     const { rows, cols, prefix } = this.content.maps.grid;
     this.cursor = Math.min(this.cursor, rows * cols - 1); // another step may have fewer patches
     const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
-    if (event.key === "Enter" || event.key === " ") this.choose(prefix + this.cursor);
+    if (event.key === "Enter" || event.key === " ") this.choose(prefix + this.cursor, event);
     else if (move) {
       const row = Math.min(rows - 1, Math.max(0, Math.floor(this.cursor / cols) + move[0]));
       this.cursor = row * cols + Math.min(cols - 1, Math.max(0, (this.cursor % cols) + move[1]));
@@ -72,11 +72,12 @@ export class Figure {
     this.page.point({ token: here && this.content ? here.tokenAt(token, this.content.maps.gridName) : token });
   }
 
-  /** Make a token the query; the pointer or cursor stays on it. @param {number} token */
-  choose(token) {
-    const prefix = this.content?.maps.grid.prefix ?? 0;
-    if (token >= prefix) this.cursor = token - prefix;
-    this.page.choose(token, this.content?.maps);
+  /** Make a token the query; the pointer or cursor stays on it. @param {number} token @param {Event} event */
+  choose(token, event) {
+    if (!this.content) return;
+    const { maps } = this.content;
+    if (token >= maps.grid.prefix) this.cursor = token - maps.grid.prefix;
+    if (!this.page.taken((part) => part.takePatch?.(token, event, maps))) this.page.choose(token, maps);
     this.point(token);
   }
 
@@ -116,7 +117,7 @@ export class Figure {
       setText(tile, `${tokenName(maps.index, token)}${value === null || !scale ? "" : hidden ? " ✕" : ` ${format(value, scale.percent)}`}`);
       const coloured = value !== null && scale && !hidden;
       tile.style.background = coloured ? cssColour(scale, value) : "";
-      tile.style.color = coloured ? (isLight(scale, value) ? "#111" : "#fff") : "";
+      tile.style.color = coloured ? (isLight(scale, value) ? "#000" : "#fff") : "";
       setAttribute(tile, "aria-pressed", state.query === token);
     });
   }

@@ -28,15 +28,22 @@ const KEYS = [
   ["l", "copy a link to this view", (page) => page.controls?.share.copy()],
   ["s", "save the view as PNG", savePicture],
   ["Escape", "close the enlarged head", (page) => page.sheet?.enlarged.close()],
-  ["?", "these keys", () => showKeys()],
+  ["?", "these keys", (page) => showKeys(page)],
 ];
+/** Keys for what only a training has: steps, labels, ground truth. */
+const OF_TRAINING = new Set([",", ".", "p", "a", "w"]);
+
+/** Whether a key does nothing on this page. @param {import("../page.js").Page} page @param {string} key */
+function isIdle(page, key) {
+  return page.source.asks && OF_TRAINING.has(key);
+}
 
 /** @param {import("../page.js").Page} page @param {KeyboardEvent} event */
 export function onKey(page, event) {
   const target = /** @type {HTMLElement} */ (event.target);
   if (event.ctrlKey || event.metaKey || event.altKey || target.closest("dialog, select, input:not([type=range], [type=checkbox])")) return;
   const entry = KEYS.find(([key]) => key === event.key);
-  if (!entry || (!page.here && event.key !== "?")) return;
+  if (!entry || isIdle(page, entry[0]) || (!page.here && event.key !== "?")) return;
   event.preventDefault();
   entry[2](page);
 }
@@ -60,10 +67,10 @@ function moveHead({ here, state, store }) {
   store.set({ head: all[(all.indexOf(here.headOf(state)) + 1) % all.length] });
 }
 
-/** A list of all keys in a dialog. */
-export function showKeys() {
+/** A list of all keys in a dialog. @param {import("../page.js").Page} page */
+export function showKeys(page) {
   const entry = (/** @type {string} */ key, /** @type {string} */ does) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, does)];
-  const rows = KEYS.flatMap(([key, does]) => entry(key, does));
+  const rows = KEYS.filter(([key]) => !isIdle(page, key)).flatMap(([key, does]) => entry(key, does));
   const inside = [
     ...entry("arrows", "on the image, the matrix and the sheet: move"),
     ...entry("Enter", "there: make it the query, or choose the head"),

@@ -31,7 +31,7 @@ export class Matrix {
     this.marks.addEventListener("pointermove", (event) => this.hover(...this.at(event)));
     this.marks.addEventListener("pointerleave", () => page.point(null));
     this.marks.addEventListener("blur", () => page.point(null));
-    this.marks.addEventListener("click", (event) => page.choose(this.at(event)[0]));
+    this.marks.addEventListener("click", (event) => this.choose(...this.at(event), event));
     this.marks.addEventListener("keydown", (event) => this.key(event));
   }
 
@@ -48,12 +48,17 @@ export class Matrix {
     if (this.values) this.page.point({ query, key });
   }
 
+  /** Make a row the query. @param {number} query @param {number} key @param {Event} event */
+  choose(query, key, event) {
+    if (!this.page.taken((part) => part.takeCell?.(query, key, event))) this.page.choose(query);
+  }
+
   /** @param {KeyboardEvent} event */
   key(event) {
     const tokens = this.page.here?.tokens ?? 1;
     this.cursor = this.cursor.map((at) => Math.min(tokens - 1, at)); // another step may have fewer tokens
     const move = { ArrowRight: [0, 1], ArrowLeft: [0, -1], ArrowDown: [1, 0], ArrowUp: [-1, 0] }[event.key];
-    if (event.key === "Enter" || event.key === " ") this.page.choose(this.cursor[0]);
+    if (event.key === "Enter" || event.key === " ") this.choose(this.cursor[0], this.cursor[1], event);
     else if (!move) return;
     else this.cursor = this.cursor.map((at, i) => Math.min(tokens - 1, Math.max(0, at + move[i])));
     this.hover(this.cursor[0], this.cursor[1]);

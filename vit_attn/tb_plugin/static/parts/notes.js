@@ -6,7 +6,8 @@ import { h, setText, syncChildren } from "../drawing/dom.js";
 import { faithfulnessNotes } from "../maps/faithfulness.js";
 import { helpButton } from "../words/help.js";
 import { sinkThreshold } from "../maps/measures.js";
-import { isClassSpecific, loggedMethod, targetRow, targetWords } from "../maps/methods.js";
+import { hasTarget, isClassSpecific, loggedMethod, targetWords } from "../maps/methods.js";
+import { predictedClass } from "../maps/predictions.js";
 import { regionsOf } from "../maps/regions.js";
 import { INTERPOLATED } from "../maps/smooth.js";
 import { placeName, rankOf, tokenName } from "../maps/view.js";
@@ -54,7 +55,7 @@ export function sums(here, shown, state) {
   const head = here.headOf(state);
   const why = state.method === "raw" && !column && (head === "max" || head === "min") ? `: under the ${head === "max" ? "maximum" : "minimum"} of heads, rows do not sum to 100 %` : "";
   const notes = [`${column ? "This column sums to" : "This row sums to"} ${format(shown.total, percent)}${why}.`];
-  if (!Number.isFinite(shown.total)) notes.push("Some values are not numbers: the network gave NaN or infinity at this step.");
+  if (!Number.isFinite(shown.total)) notes.push(`Some values are not numbers: the network gave NaN or infinity${here.index.asks ? "" : " at this step"}.`);
   const patches = [...shown.hidden].filter((token) => token >= here.grid.prefix);
   if (state.hide) {
     const named = patches.map((token) => `${tokenName(here.index, token)}${shown.sinks.includes(token) ? "" : " (a sink of A)"}`);
@@ -73,9 +74,9 @@ export function sums(here, shown, state) {
 
 /** How the method computes its map, and what it ignores. @param {Maps} here @param {import("../data/state.js").State} state @param {string} chosen method, which this step may not have */
 function method(here, state, chosen) {
-  const target = `${state.target ? targetWords(state.target) : `the predicted class, ${here.about.top[0][0]}`}${here.about.right || state.target === here.about.label ? "" : ` (the true label is ${here.about.label})`}`;
+  const target = `${state.target ? targetWords(state.target) : `the predicted class, ${predictedClass(here.about)}`}${here.about.right !== false || state.target === here.about.label ? "" : ` (the true label is ${here.about.label})`}`;
   const logged = loggedMethod(here.index, state.method);
-  if (logged) return `${logged.class_specific ? `Class-specific: ${logged.label} for ${target}` : `Class-agnostic: ${logged.label}`}${logged.reference && ` (${logged.reference})`}. It was logged for the pooled row only.`;
+  if (logged) return `${logged.class_specific ? `Class-specific: ${logged.label} for ${target}` : `Class-agnostic: ${logged.label}`}${logged.reference && ` (${logged.reference})`}.${here.index.asks ? "" : " It was logged for the pooled row only."}`;
   if (state.method === "relevance") {
     return `Class-specific: relevance is attention weighted by gradients of ${target}. It is the default because it did best, or among the best, where methods were compared (docs/methods.md); the comparison with baselines tells whether it does here.`;
   }
@@ -86,13 +87,15 @@ function method(here, state, chosen) {
   const raw = `raw attention of layer ${layer}${around ? `, ${around} which other layers mix tokens` : ""}`;
   const rolled = `rollout of ${layer > 1 ? `layers 1 to ${layer}` : "layer 1"}, each ½ the ${fusion} of heads + ½ identity${fusion === "mean" ? "" : ", rows divided by their sum"}`;
   const missing = chosen === "relevance" ? "relevance" : `map by ${chosen}`;
-  const instead = chosen === state.method ? "" : `No ${missing} was logged at this step, so raw attention is shown. `;
+  const why = here.index.asks ? "This network has no" : "No";
+  const instead = chosen === state.method ? "" : `${why} ${missing}${here.index.asks ? "" : " was logged at this step"}, so raw attention is shown. `;
   return `${instead}Class-agnostic: ${state.method === "raw" ? raw : rolled}. It does not depend on the predicted class, and a patch that is attended to need not be the reason for it.`;
 }
 
 /** That a class was chosen for which this image has no map. @param {Maps} here @param {import("../data/state.js").State} chosen */
 function missingTarget({ index, about }, { method: chosen, target }) {
-  if (!target || target === about.top[0][0] || !isClassSpecific(index, chosen) || targetRow(index, about, chosen, target) > 0) return "";
+  if (!target || target === predictedClass(about) || !isClassSpecific(index, chosen) || hasTarget(index, about, chosen, target)) return "";
+  if (index.asks) return `This network has no class ${target}, so the map is for the predicted class.`;
   return `No map for ${target} was logged for this image, so that for the predicted class is shown.`;
 }
 

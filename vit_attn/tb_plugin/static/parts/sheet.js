@@ -80,10 +80,11 @@ export class Sheet {
     const maps = this.order.map(({ layer, head }) => this.maps(layer, head));
     const highest = maps.map((sides) => Math.max(...sides.map((side) => side?.reduce((a, b) => (b > a ? b : a), 0) ?? 0)));
     const most = highest.reduce((a, b) => Math.max(a, b), 0);
-    syncChildren(this.buttons, this.order, (i) => makeCell(() => this.choose(this.order[i])), (button, cell, i) => {
+    syncChildren(this.buttons, this.order, (i) => makeCell((event) => this.choose(this.order[i], event)), (button, cell, i) => {
       const scale = mapScale(state.common ? most : highest[i], true, here.tokens);
       syncChildren(/** @type {HTMLElement} */ (button.firstElementChild), maps[i], () => h("canvas", { "aria-hidden": "true" }), (canvas, values) => paintSmall(canvas, values ?? new Float32Array(here.grid.rows * here.grid.cols).fill(NaN), here.grid, scale));
       updateCell(button, cell, here, state, highest[i]);
+      for (const part of this.page.extras.below ?? []) part.drawHead?.(button, cell.layer, cell.head);
     });
     const chosen = this.order.findIndex(({ layer, head }) => state.method === "raw" && here.layerOf(state) === layer && here.headOf(state) === head);
     [...this.buttons.children].forEach((button, i) => (/** @type {HTMLElement} */ (button).tabIndex = i === Math.max(0, chosen) ? 0 : -1));
@@ -119,10 +120,10 @@ export class Sheet {
     return [there ? pinned.small({ ...state, query: stage?.queryIn(pinned) ?? state.query }, layer, head) : null, own];
   }
 
-  /** @param {Cell} cell */
-  choose({ layer, head }) {
+  /** @param {Cell} cell @param {Event} event */
+  choose({ layer, head }, event) {
     const { here, state, store } = this.page;
-    if (!here) return;
+    if (!here || this.page.taken((part) => part.takeHead?.(layer, head, event))) return;
     if (state.method !== "raw") this.page.say(`The method is now raw attention, of layer ${layer + 1}, head ${head + 1}; it was ${methodPhrase(here.index, state.method)}.`);
     this.enlarged.open(state.method);
     store.set({ method: "raw", layer, head });

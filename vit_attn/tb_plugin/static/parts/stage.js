@@ -9,7 +9,7 @@ import { Matrix } from "./matrix.js";
 import { isByLayer, isClassSpecific, methodLabel, targetWords } from "../maps/methods.js";
 import { runLabels } from "../words/names.js";
 import { regionsOf } from "../maps/regions.js";
-import { imageNumber, rankOf, tokenName } from "../maps/view.js";
+import { cutsPhrase, imageNumber, rankOf, tokenName } from "../maps/view.js";
 
 /** @typedef {import("../maps/view.js").Maps} Maps */
 /** @typedef {import("../maps/view.js").Shown} Shown */
@@ -42,7 +42,7 @@ export class Stage {
     const { here, pinned, state } = this.page;
     if (!here) return;
     const obstacle = here.obstacle(state);
-    const stateA = pinned ? { ...state, query: this.queryIn(pinned) } : state;
+    const stateA = pinned ? { ...state, query: this.queryIn(pinned), target: pinned.possible(state).target } : state;
     const obstacleA = pinned?.obstacle(stateA) ?? "";
     const alike = !pinned || sameTokens(pinned, here); // then the same tokens are left out of both
     const left = alike ? [...new Set([...here.sinks(state), ...(pinned?.sinks(stateA) ?? [])])] : undefined;
@@ -76,9 +76,11 @@ export class Stage {
   /** @param {Maps} here */
   drawImage(here) {
     const { about, index, place } = here;
-    const [best, chance] = about.top[0];
+    const [best, chance] = about.top[0] ?? ["", null];
     const others = about.top.slice(1, 3).filter(([, each]) => (each ?? 0) >= 0.001).map(([name, each]) => `${name} ${probability(each)}`).join(", ");
-    const detail = `label: ${about.label} · predicted: ${best} ${probability(chance)} ${about.right ? "✓" : "✗"}${others ? `, then ${others}` : ""}`;
+    const sign = about.right === null ? "" : about.right ? " ✓" : " ✗";
+    const predicted = best && !index.asks && `predicted: ${best} ${probability(chance)}${sign}${others ? `, then ${others}` : ""}`;
+    const detail = [about.name, about.label !== null && `label: ${about.label}`, predicted].filter(Boolean).join(" · ");
     this.image.draw({ maps: here, title: `Image ${imageNumber(index, place.image)}`, detail, shown: null, scale: null });
   }
 
@@ -124,6 +126,7 @@ export class Stage {
       if (hovered >= 0) marks.push({ patch: hovered - grid.prefix, kind: "hover" });
       if (main >= 0) marks.push({ patch: main - grid.prefix, kind: "query" });
       figure.drawMarks(marks, accent);
+      for (const part of this.page.extras.below ?? []) part.drawOver?.(figure.marks, maps);
     }
     this.matrix.drawMarks(query, key, accent);
     this.drawReadout(pointed);
@@ -135,6 +138,7 @@ export class Stage {
     if (!here) return;
     const percent = !isClassSpecific(here.index, state.method);
     const name = (/** @type {number} */ token) => (token < 0 ? "pooled row" : tokenName(here.index, token));
+    if (here.index.asks && !here.has(state)) return setText(this.readout, "Asking the network …"); // what is drawn is of the query before
     if (!pointed || !this.shown) {
       return setText(this.readout, "Point at a patch for its value.");
     }
@@ -162,6 +166,7 @@ export function describe(maps, state) {
 /** Step of one side of a comparison, and what else differs from the other. @param {Maps} maps @param {Maps} other */
 function distinction({ place, layers, index }, { place: other, layers: others }) {
   const run = place.run === other.run ? "" : runLabels([place.run, other.run])[0];
-  const parts = [`step ${place.step.toLocaleString("en")}`, run, layers.length === others.length ? "" : `${layers.length} layers`, place.image === other.image ? "" : `image ${imageNumber(index, place.image)}`];
+  const what = index.asks ? cutsPhrase(index) || (place.step === other.step ? "" : "uncut") : `step ${place.step.toLocaleString("en")}`;
+  const parts = [what, run, layers.length === others.length ? "" : `${layers.length} layers`, place.image === other.image ? "" : `image ${imageNumber(index, place.image)}`];
   return parts.filter(Boolean).join(" · ");
 }

@@ -3,14 +3,14 @@
 
 import { probability } from "../maps/colour.js";
 import { checkbox, h, setAttribute, setText, syncChildren } from "../drawing/dom.js";
-import { nextImage, wrongCount } from "../maps/predictions.js";
+import { isLabelled, nextImage, wrongCount } from "../maps/predictions.js";
 import { imageNumber } from "../maps/view.js";
 
 export class Strip {
   /** @param {import("../page.js").Page} page */
   constructor(page) {
     this.page = page;
-    this.list = h("div", { class: "strip", role: "radiogroup", "aria-label": "Probe images" });
+    this.list = h("div", { class: "strip", role: "radiogroup", "aria-label": page.source.asks ? "Pictures" : "Probe images" });
     this.list.addEventListener("keydown", (event) => this.key(event));
     this.wrong = checkbox("wrong only", (wrong) => page.store.set({ wrong }), "Only images that are predicted wrong, and the chosen one");
     this.counted = this.wrong.element.lastElementChild;
@@ -47,6 +47,7 @@ export class Strip {
     if (!here) return;
     const chosen = here.place.image;
     const wrong = wrongCount(here.index);
+    this.wrong.element.hidden = !isLabelled(here.index);
     this.wrong.input.checked = state.wrong;
     this.wrong.input.disabled = !wrong && !state.wrong;
     if (this.counted) setText(this.counted, `wrong only (${wrong} of ${here.index.images.length})`);
@@ -58,15 +59,18 @@ export class Strip {
           h("img", { alt: "", loading: "lazy" }), h("span", { class: "name" }), h("span", { class: "guess" }, h("span"), " ", h("span", { class: "chance" }))),
       (button, about, image) => {
         const [picture, name, guess] = button.children;
-        const [best, chance] = about.top[0];
+        const [best, chance] = about.top[0] ?? ["", null];
+        const sign = about.right === null ? "" : about.right ? "✓" : "✗";
+        const label = about.label === null ? about.name ?? "" : `label: ${about.label}`;
         setAttribute(picture, "src", this.urlOf(image, about));
-        setText(name, `label: ${about.label}`);
-        setText(guess.children[0], `predicted: ${best}`);
-        setText(guess.children[1], `${probability(chance)} ${about.right ? "✓" : "✗"}`);
-        button.hidden = state.wrong && about.right && image !== chosen;
-        guess.classList.toggle("wrong", !about.right);
+        setText(name, label);
+        setText(guess.children[0], best && (about.label === null ? best : `predicted: ${best}`));
+        setText(guess.children[1], best && `${probability(chance)} ${sign}`.trim());
+        button.hidden = state.wrong && about.right !== false && image !== chosen;
+        guess.classList.toggle("wrong", about.right === false);
         setAttribute(button, "aria-checked", image === chosen);
-        const words = `image ${imageNumber(here.index, image)}, label: ${about.label} predicted: ${best} ${probability(chance)} ${about.right ? "✓, right" : "✗, wrong"}`;
+        const guessed = best && ` predicted: ${best} ${probability(chance)}${sign && ` ${sign}, ${about.right ? "right" : "wrong"}`}`;
+        const words = `image ${imageNumber(here.index, image)}, ${label}${guessed}`;
         setAttribute(button, "aria-label", words);
         setAttribute(button, "title", words);
         button.tabIndex = image === chosen ? 0 : -1;

@@ -3,6 +3,7 @@
 
 import { h, setAttribute, setText, syncChildren } from "../drawing/dom.js";
 import { isClassSpecific, targetChoices } from "../maps/methods.js";
+import { predictedClass } from "../maps/predictions.js";
 
 export class TargetChoice {
   /** @param {import("../page.js").Page} page */
@@ -27,7 +28,7 @@ export class TargetChoice {
     if (this.element.hidden) return;
     const { about, index } = here;
     const choices = targetChoices(index, about, state.method);
-    const roles = (/** @type {string} */ name) => [name === about.top[0][0] ? "predicted" : "", name === about.label ? "true label" : ""].filter(Boolean).join(", ");
+    const roles = (/** @type {string} */ name) => [name === predictedClass(about) ? "predicted" : "", name === about.label ? "true label" : ""].filter(Boolean).join(", ");
     const options = choices.map((name, i) => ({ value: i ? name : "", text: roles(name) ? `${name} (${roles(name)})` : name }));
     syncChildren(this.select, options, () => h("option"), (option, { value, text }) => {
       option.value = value;

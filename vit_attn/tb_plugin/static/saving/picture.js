@@ -6,7 +6,7 @@ import { h } from "../drawing/dom.js";
 import { paintBar, paintImage, paintMatrix } from "../drawing/draw.js";
 import { sheetBlocks } from "./picture_sheet.js";
 import { viewBlocks } from "./picture_view.js";
-import { predictionOf } from "../maps/predictions.js";
+import { predictionPhrase } from "../maps/predictions.js";
 import { HELD } from "../parts/notes.js";
 import { INTERPOLATED } from "../maps/smooth.js";
 import { describe } from "../parts/stage.js";
@@ -78,7 +78,7 @@ function textBlock(pen, words, width, size = "15px", colour = pen.colour) {
 /** @param {Page} page @param {Pen} pen @param {number} width @returns {Block[]} */
 function titleBlocks({ here, pinned, state }, pen, width) {
   if (!here) return [];
-  const said = (/** @type {Maps} */ maps) => `${placeName(maps)} · true label ${maps.about.label}, predicted ${predictionOf(maps.about).replace(/^✓/, `${maps.about.top[0][0]} ✓`).replace(/^✗ (.*)(?= )/, "$1 ✗")}`;
+  const said = (/** @type {Maps} */ maps) => [placeName(maps), predictionPhrase(maps.about)].filter(Boolean).join(" · ");
   const way = state.direction === "to" && state.query !== "pool" ? "attended by" : "attends to";
   const titles = pinned ? [`A: ${said(pinned)}`, `B: ${said(here)}`] : [said(here)];
   return [...titles.map((title) => textBlock(pen, title, width, "600 20px")), textBlock(pen, `${describe(here, state)} · query: ${tokenName(here.index, state.query)}, ${way}`, width), { height: 12, paint: () => {} }];
@@ -122,7 +122,7 @@ function detached() {
 /** Text, background and colour of a prefix token. @param {string} name @param {number} value @param {boolean} hidden @param {Scale} scale @returns {[string, string, string]} */
 function tileOf(name, value, hidden, scale) {
   if (hidden) return [`${name} ✕ left out`, "#5a5a5a", "#fff"];
-  return [`${name} ${format(value, scale.percent)}`, cssColour(scale, value), isLight(scale, value) ? "#111" : "#fff"];
+  return [`${name} ${format(value, scale.percent)}`, cssColour(scale, value), isLight(scale, value) ? "#000" : "#fff"];
 }
 
 /** All panels side by side. @param {Pen} pen @param {Panel[]} panels @returns {Block} */

@@ -13,7 +13,7 @@ const STYLED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-op
 
 /** @param {import("../page.js").Page} page @param {Pen} pen @param {number} width @param {number} left @returns {Promise<Block[]>} */
 export async function viewBlocks({ research, state }, pen, width, left) {
-  if (!research || !state.view) return [];
+  if (!research?.title || !state.view) return [];
   const { element } = research.parts[state.view];
   const text = (/** @type {string} */ selector) => [...element.querySelectorAll(selector)].map((each) => each.textContent ?? "").join(" ");
   const words = text(".says, .sum").replace(/ ?(Click|Point at)\b[^.]*\.?/g, ""); // what to do is of the page

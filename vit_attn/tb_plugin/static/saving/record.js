@@ -2,7 +2,7 @@
 /** What a saved file says of the view, and its numbers. No DOM in here. */
 
 import { isByLayer, isClassSpecific, methodLabel } from "../maps/methods.js";
-import { imageNumber, tokenName } from "../maps/view.js";
+import { imageNumber, placeName, tokenName } from "../maps/view.js";
 
 /** @typedef {import("../maps/view.js").Maps} Maps */
 /** @typedef {import("../maps/view.js").Shown} Shown */
@@ -14,14 +14,19 @@ export function aboutView(maps, state, pinned = null) {
   const { method } = state;
   const head = maps.headOf(state);
   const column = state.direction === "to" && state.query !== "pool";
-  const [best, chance] = about.top[0];
+  const [best, chance] = about.top[0] ?? ["", null];
   const layer = maps.layerOf(state) + 1;
   /** @type {[string, string][]} */
-  const lines = [["run", place.run], ["step", String(place.step)], ["image", String(imageNumber(index, place.image))], ["label", about.label], ["predicted", `${best} ${chance ?? "nan"}`], ["method", methodLabel(index, method)]];
+  const lines = index.asks ? [["network", place.run], ["cuts", String(index.cuts ?? 0)]] : [["run", place.run], ["step", String(place.step)]];
+  lines.push(["image", String(imageNumber(index, place.image))]);
+  if (about.name) lines.push(["file", about.name]);
+  if (about.label !== null) lines.push(["label", about.label]);
+  if (best) lines.push(["predicted", `${best} ${chance ?? "nan"}`]);
+  lines.push(["method", methodLabel(index, method)]);
   if (isClassSpecific(index, method)) lines.push(["class", state.target || best]);
   if (isByLayer(method)) lines.push([method === "rollout" ? "layers" : "layer", method === "rollout" ? `1-${layer}` : String(layer)], ["head", typeof head === "number" ? String(head + 1) : `${head} of ${index.heads[layer - 1]}`]);
   lines.push(["query", tokenName(index, state.query)], ["direction", column ? "attended by" : "attends to"]);
-  if (pinned) lines.push(["A", `${pinned.place.run}, step ${pinned.place.step}, image ${imageNumber(pinned.index, pinned.place.image)}`]);
+  if (pinned) lines.push(["A", pinned.index.asks ? placeName(pinned) : `${pinned.place.run}, step ${pinned.place.step}, image ${imageNumber(pinned.index, pinned.place.image)}`]);
   lines.push(["unit", isClassSpecific(index, method) ? "none" : "fraction of attention"]);
   return lines;
 }
@@ -46,6 +51,7 @@ export function columnsOfView(maps, shown, a = null, change = null) {
 }
 
 /** A file's name without its ending. @param {Maps} maps */
-export function fileName({ place, index }) {
+export function fileName({ place, index, about }) {
+  if (index.asks) return ["attention", place.run, index.cuts ? `${index.cuts}cuts` : "", about.name?.replace(/\.\w+$/, "") ?? `picture${place.image + 1}`].filter(Boolean).map((part) => part.replace(/[^\p{L}\p{N}.-]+/gu, "_")).join("_");
   return `attention_${place.run.replace(/[^\w.-]+/g, "_")}_step${place.step}_image${imageNumber(index, place.image)}`;
 }

@@ -23,14 +23,14 @@ export class ImageGrid {
   constructor(page) {
     this.page = page;
     this.loaded = "";
-    /** @type {Map<number, {values: Float32Array, picture: HTMLImageElement}>} */
+    /** @type {Map<number, {values: Float32Array, picture: HTMLImageElement, index: import("../maps/view.js").Index}>} */
     this.found = new Map();
     this.problem = "";
     this.allowed = false;
     this.text = h("p", { class: "says" });
     this.button = h("button", { type: "button", hidden: true, onclick: () => { this.allowed = true; this.draw(); } });
     this.bar = barElement();
-    this.cells = h("div", { class: "image-cells", role: "group", "aria-label": "All probe images" });
+    this.cells = h("div", { class: "image-cells", role: "group", "aria-label": page.source.asks ? "All pictures" : "All probe images" });
     this.element = h("div", {}, this.text, this.button, h("div", { class: "grid-bar" }, this.bar.element), this.cells);
   }
 
@@ -60,9 +60,10 @@ export class ImageGrid {
     const next = async () => {
       for (let image = waiting.shift(); image !== undefined && this.loaded === key; image = waiting.shift()) {
         const place = { ...here.place, image };
-        const [values, picture] = await Promise.all([loadValues(source, place, here.index, state), loadImage(source.imageUrl(place))]);
+        const index = here.index.asks ? await source.step(place.run, place.step, image) : here.index; // a network that takes any size has a grid for each picture
+        const [values, picture] = await Promise.all([loadValues(source, place, index, state), loadImage(source.imageUrl(place))]);
         if (this.loaded !== key) return;
-        this.found.set(image, { values, picture });
+        this.found.set(image, { values, picture, index });
       }
     };
     try {
@@ -94,21 +95,23 @@ export class ImageGrid {
   update(button, image, scale) {
     const { here, state } = this.page;
     if (!here) return;
-    const about = here.index.images[image];
-    const { prefix } = here.grid;
-    const [rows, cols] = here.index.grid;
-    const grid = { rows, cols, prefix, height: about.size[0], width: about.size[1] };
     const found = this.found.get(image);
+    const index = found?.index ?? here.index;
+    const about = index.images[image];
+    const { prefix } = here.grid;
+    const [rows, cols] = index.grid;
+    const grid = { rows, cols, prefix, height: about.size[0], width: about.size[1] };
     const canvas = /** @type {HTMLCanvasElement} */ (button.firstElementChild);
     button.dataset.image = String(image);
     canvas.style.aspectRatio = String(grid.width / grid.height);
     paintImage(canvas, grid, found?.picture ?? null, found ? { values: found.values.subarray(prefix), hidden: new Set(), scale, opacity: state.opacity, smooth: state.smooth } : null, false);
     const high = found?.values.subarray(prefix).reduce((a, b) => (b > a ? b : a), 0);
-    setText(button.children[1], `${imageNumber(here.index, image)} · ${about.label}`);
+    const name = `${imageNumber(here.index, image)}${about.label ?? about.name ? ` · ${about.label ?? about.name}` : ""}`;
+    setText(button.children[1], name);
     setText(button.children[2], predictionOf(about));
-    button.children[2].classList.toggle("wrong", !about.right);
+    button.children[2].classList.toggle("wrong", about.right === false);
     setAttribute(button, "aria-pressed", image === here.place.image);
-    setAttribute(button, "aria-label", `image ${imageNumber(here.index, image)}, ${about.label}, ${predictionOf(about)}${high === undefined ? "" : `, largest value of a patch ${format(high, scale.percent)}`}`);
+    setAttribute(button, "aria-label", `image ${[name.replace(" · ", ", "), predictionOf(about)].filter(Boolean).join(", ")}${high === undefined ? "" : `, largest value of a patch ${format(high, scale.percent)}`}`);
   }
 
   /** @param {number} count */

@@ -17,7 +17,8 @@ export class Views {
   constructor(page) {
     this.page = page;
     this.parts = { colours: new HeadColours(page), images: new ImageGrid(page), curves: new Curves(page), channels: new Channels(page) };
-    this.tabs = VIEW_NAMES.map(([name, text]) => h("button", { type: "button", role: "tab", id: `view-${name}`, "aria-controls": "further-view", onclick: () => this.toggle(name) }, text));
+    this.names = VIEW_NAMES.filter(([name]) => name !== "curves" || !page.source.asks); // one step has no curve
+    this.tabs = this.names.map(([name, text]) => h("button", { type: "button", role: "tab", id: `view-${name}`, "aria-controls": "further-view", onclick: () => this.toggle(name) }, text));
     this.panel = h("div", { role: "tabpanel", id: "further-view", hidden: true });
     const list = h("div", { class: "tabs", role: "tablist", "aria-label": "Further views" }, ...this.tabs);
     list.addEventListener("keydown", (event) => this.key(event));
@@ -26,7 +27,7 @@ export class Views {
 
   /** Name of the open view. */
   get title() {
-    return VIEW_NAMES.find(([name]) => name === this.page.state.view)?.[1] ?? "";
+    return this.names.find(([name]) => name === this.page.state.view)?.[1] ?? "";
   }
 
   /** Open a view, or close it if it is open. @param {Exclude<ViewName, "">} name */
@@ -36,7 +37,7 @@ export class Views {
 
   /** Open the next view; after the last one none. */
   next() {
-    const names = /** @type {ViewName[]} */ (["", ...VIEW_NAMES.map(([name]) => name)]);
+    const names = /** @type {ViewName[]} */ (["", ...this.names.map(([name]) => name)]);
     this.page.store.set({ view: names[(names.indexOf(this.page.state.view) + 1) % names.length] });
     this.element.scrollIntoView({ block: "nearest" });
   }
@@ -52,8 +53,8 @@ export class Views {
   }
 
   draw() {
-    const { view } = this.page.state;
-    VIEW_NAMES.forEach(([name], i) => {
+    const view = this.names.find(([name]) => name === this.page.state.view)?.[0] ?? "";
+    this.names.forEach(([name], i) => {
       setAttribute(this.tabs[i], "aria-selected", view === name);
       this.tabs[i].tabIndex = view === name || (!view && i === 0) ? 0 : -1;
     });

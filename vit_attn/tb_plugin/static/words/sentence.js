@@ -2,13 +2,15 @@
 /** What the maps show, in one sentence. No DOM in here. */
 
 import { isClassSpecific, loggedMethod, methodLabel } from "../maps/methods.js";
+import { predictedClass } from "../maps/predictions.js";
+import { cutsPhrase } from "../maps/view.js";
 
 /** @typedef {import("../maps/view.js").Maps} Maps */
 /** @typedef {import("../data/state.js").State} State */
 
 /** Class whose logit a class-specific map explains. @param {Maps} maps @param {State} state */
 export function targetOf(maps, state) {
-  return state.target || maps.about.top[0][0];
+  return state.target || predictedClass(maps.about);
 }
 
 /** A method's name in a sentence. @param {import("../maps/view.js").Index} index @param {string} method */
@@ -18,6 +20,13 @@ export function methodPhrase(index, method) {
 
 /** What is seen, for a person who has read nothing. @param {Maps} maps @param {State} state as it can be shown of these maps */
 export function sentenceOf(maps, state) {
+  const cuts = cutsPhrase(maps.index);
+  const sentence = sentenceOfMap(maps, state);
+  return cuts ? `${sentence.slice(0, -1)}, ${cuts}.` : sentence;
+}
+
+/** The same without what is cut in the network. @param {Maps} maps @param {State} state */
+function sentenceOfMap(maps, state) {
   const column = state.direction === "to" && state.query !== "pool";
   const query = queryPhrase(maps, state.query);
   if (isClassSpecific(maps.index, state.method)) return classSentence(maps, state, query, column);
@@ -34,19 +43,27 @@ export function sentenceOfBoth(a, b) {
 /** What to do next. @param {Maps} maps @param {State} state */
 export function invitation(maps, state) {
   const logged = loggedMethod(maps.index, state.method);
+  if (maps.index.asks && !(logged && !logged.has_query)) return invitationToAsk(maps, state);
+  if (logged && maps.index.asks) return "Point at a patch for its value. The method has no query: to click patches, choose another.";
   if (logged) return `Point at a patch for its value. ${logged.has_query ? "It was logged for this row only" : "The method has no query"}: to click patches, choose raw attention or rollout.`;
   if (state.direction === "to" && state.query !== "pool") return "Click a patch to see what attends to it.";
   return isClassSpecific(maps.index, state.method) ? "Click a patch to see which patches matter to it." : "Click a patch to see what it attends to.";
 }
 
+/** What to do next where a running network answers. @param {Maps} maps @param {State} state */
+function invitationToAsk(maps, state) {
+  if (state.direction === "to" && state.query !== "pool") return "Click a patch to see what attends to it.";
+  return isClassSpecific(maps.index, state.method) ? "Click a patch to see which patches matter to it, or a class to see which speak for it." : "Click a patch to see what it attends to.";
+}
+
 /** @param {Maps} maps @param {State} state @param {string} query @param {boolean} column */
 function classSentence(maps, state, query, column) {
   const target = targetOf(maps, state);
-  const predicted = maps.about.top[0][0];
+  const predicted = predictedClass(maps.about);
   const whose = target === predicted ? `the prediction “${target}”` : `the class “${target}”, which is not the one predicted`;
   const label = loggedMethod(maps.index, state.method)?.label;
   const name = label ?? "relevance: attention weighted by gradients, through all layers";
-  if (state.query === "pool" || label) return `Which patches speak for ${whose} (${name}).`;
+  if (state.query === "pool" || (label && !maps.index.asks)) return `Which patches speak for ${whose} (${name}).`;
   return column ? `To which tokens ${query} matters for ${whose} (${name}).` : `Which tokens matter to ${query} for ${whose} (${name}).`;
 }
 

@@ -115,11 +115,34 @@ const HEADS = {
 };
 
 /** @type {Record<string, Term>} */
+const PREDICTING = {
+  logit: {
+    name: "a logit",
+    text: "The number that the network computes for a class: the larger, the more the picture is of that class. Softmax turns the logits of all classes into probabilities.",
+  },
+  probability: {
+    name: "the probability of a class",
+    text: "Softmax of the logits over all classes of the network: it sums to 1. It says how the network divides its belief among the classes it knows, not how sure one may be.",
+    papers: [["Guo 2017", "1706.04599"]],
+  },
+  cut: {
+    name: "a cut",
+    text: "A patch, a head, or the attention of one token to another is taken out of the running network, and the picture is predicted again: what changes depended on it.",
+    papers: [["Michel 2019", "1905.10650"]],
+  },
+};
+
+/** @type {Record<string, Term>} */
 const JUDGING = {
   faithfulness: {
     name: "deletion and insertion",
     text: "A test of the map: patches are taken away (or put back) in its order, and the probability of the predicted class is averaged on the way. A good map has low deletion and high insertion.",
     papers: [["Petsiuk 2018", "1806.07421"]],
+  },
+  try: {
+    name: "a try",
+    text: "The three patches that the map ranks first are cut, and as many at random, eight times. If the class loses no more by the first than by chance, the map has shown nothing here.",
+    papers: [["Geva 2023", "2304.14767"]],
   },
   baselines: {
     name: "a baseline",
@@ -137,7 +160,7 @@ const JUDGING = {
 };
 
 /** The terms in the order of the guide: headings, and terms by key. @type {[string, Record<string, Term>][]} */
-export const CHAPTERS = [["Methods", METHODS], ["Tokens", TOKENS], ["Layers and heads", HEADS], ["Judging a map", JUDGING]];
+export const CHAPTERS = [["Methods", METHODS], ["Tokens", TOKENS], ["Layers and heads", HEADS], ["Predictions", PREDICTING], ["Judging a map", JUDGING]];
 
 /** @type {Record<string, Term>} */
 export const TERMS = Object.assign({}, ...CHAPTERS.map(([, terms]) => terms));
