@@ -7,7 +7,7 @@ import threading
 import webbrowser
 from typing import Any
 
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from vit_attn.errors import UserError
 from vit_attn.explore.app import ExploreApp
@@ -72,6 +72,13 @@ def _listen(port: int) -> socket.socket:
     return opened
 
 
+def make_live_server(session: Session, opened: socket.socket) -> BaseWSGIServer:
+    """Create the server of a session on a socket that listens; a thread answers each request."""
+    port = opened.getsockname()[1]
+    app = ExploreApp(session, port)
+    return make_server(HOST, port, app, threaded=True, request_handler=_QuietHandler, fd=opened.fileno())
+
+
 def serve(session: Session, opened: socket.socket, browser: bool) -> None:
     """Serve a session until Ctrl-C.
 
@@ -80,11 +87,9 @@ def serve(session: Session, opened: socket.socket, browser: bool) -> None:
         opened: A socket that listens.
         browser: Whether the page is opened in the user's browser.
     """
-    port = opened.getsockname()[1]
-    app = ExploreApp(session, port)
     with opened:
-        server = make_server(HOST, port, app, threaded=True, request_handler=_QuietHandler, fd=opened.fileno())
-        address = f"http://{HOST}:{port}/"
+        server = make_live_server(session, opened)
+        address = f"http://{HOST}:{server.port}/"
         sys.stdout.write(f"explore at {address} until Ctrl-C\n")
         sys.stdout.flush()
         if browser:  # which may wait for the browser's end
