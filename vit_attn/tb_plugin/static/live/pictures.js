@@ -28,8 +28,9 @@ export class Pictures {
   welcome() {
     const steps = [
       "What it predicts, with the probability of every class.",
-      "Which patches of the picture speak for that class, or for any other that you choose.",
-      "What each patch attends to, in every layer and head: click one.",
+      "Which patches speak for that class, or for another one.",
+      "What each patch attends to, in every layer and head.",
+      "How the prediction changes when you cut a patch or a head.",
     ];
     return h("section", { class: "welcome", "aria-label": "Add a picture", hidden: true }, this.title,
       h("p", {}, "Drop a picture anywhere on this page, paste one, or"), this.choose,
