@@ -151,7 +151,7 @@ def main() -> None:
     chosen = parser.parse_args()
     print(f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
     (live,) = open_networks([chosen.model], "none", None, torch.device("cpu"))
-    session = Session([live], Pictures({live.name: live.network.card}))
+    session = Session([live], Pictures({live.name: live.network}))
     photos = [make_photo(seed) for seed in range(PHOTOS)]
     with torch.inference_mode():
         live.network.net(torch.zeros(1, *live.network.card.input_size))

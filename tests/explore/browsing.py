@@ -39,7 +39,7 @@ def serving(models: Sequence[str], files: Sequence[Path] = ()) -> Iterator[str]:
     """Address of a server of these networks and pictures."""
     with listen(0) as opened:
         networks = open_networks(models, None, None, torch.device("cpu"))
-        session = Session(networks, Pictures({live.name: live.network.card for live in networks}, files))
+        session = Session(networks, Pictures({live.name: live.network for live in networks}, files))
         port = opened.getsockname()[1]
         app = ExploreApp(session, port)
         server = make_server(HOST, port, app, threaded=True, request_handler=_Quiet, fd=opened.fileno())

@@ -60,7 +60,7 @@ def session_of() -> Callable[..., Session]:
 
     def make(networks: dict[str, TrainedNetwork], files: list[Path] | None = None) -> Session:
         live = [LiveNetwork(name, network, name) for name, network in networks.items()]
-        return Session(live, Pictures({name: network.card for name, network in networks.items()}, files or []))
+        return Session(live, Pictures(networks, files or []))
 
     return make
 

@@ -209,7 +209,7 @@ def test_files_are_read_when_they_are_looked_at(coins, session_of, tmp_path):
 
 def test_there_is_a_most_of_pictures(coins, tmp_path):
     with pytest.raises(UserError, match=f"at most, got {MAX_PICTURES + 1}"):
-        Pictures({"coins": coins.card}, [tmp_path / "a.png"] * (MAX_PICTURES + 1))
-    pictures = Pictures({"coins": coins.card}, [tmp_path / "a.png"] * MAX_PICTURES)
+        Pictures({"coins": coins}, [tmp_path / "a.png"] * (MAX_PICTURES + 1))
+    pictures = Pictures({"coins": coins}, [tmp_path / "a.png"] * MAX_PICTURES)
     with pytest.raises(UserError, match="keeps 256 pictures at most"):
         pictures.add(encoded(), "one too many")

@@ -2,7 +2,7 @@
 
 import sys
 
-from vit_attn.commands.options import MODEL_HELP
+from vit_attn.commands.options import MODEL_HELP, add_fit_option
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
 from vit_attn.errors import one_line
@@ -29,6 +29,7 @@ def make_parser() -> CommandParser:
     add("--model", action="append", help=f"{MODEL_HELP}; may be given twice or more (default: {DEFAULT})")
     add("--weights", help="file or address of weights for one --model; 'none' for random ones")
     add("--img_size", type=int, help="other side of the images in pixels, for one --model by name")
+    add_fit_option(parser)
     add("--device", default="auto", help="auto, cpu, cuda, … (default: auto)")
     add("--port", type=int, help="port of the page (default: a free one from 8765 on)")
     add("--no-browser", action="store_true", help="print the page's address without opening it")
@@ -54,13 +55,15 @@ def run(command: str, options: list[str]) -> int:
     from vit_attn.explore.pictures import Pictures
     from vit_attn.explore.server import listen, serve
     from vit_attn.explore.session import Session
-    from vit_attn.inference.images import find_images, without_repeats
+    from vit_attn.inference.images import check_fit, find_images, without_repeats
     from vit_attn.inference.network import pick_device
 
+    check_fit(args.fit)
     files = without_repeats(find_images(args.images)) if args.images else []
     with listen(args.port) as opened:
-        networks = open_networks(args.model or [DEFAULT], args.weights, args.img_size, pick_device(args.device))
-        session = Session(networks, Pictures({live.name: live.network.card for live in networks}, files))
+        device = pick_device(args.device)
+        networks = open_networks(args.model or [DEFAULT], args.weights, args.img_size, device, args.fit)
+        session = Session(networks, Pictures({live.name: live.network for live in networks}, files, args.fit))
         for live in networks:
             sys.stdout.write(one_line(f"{live.name}: {live.network.num_classes:,} classes") + "\n")
         serve(session, opened, not args.no_browser)

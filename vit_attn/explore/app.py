@@ -16,6 +16,7 @@ from vit_attn.errors import UserError, is_out_of_memory, one_line
 from vit_attn.explore import steps
 from vit_attn.explore.guards import MAX_PICTURE_BYTES, Refused, check_sender, guarded, read_body, read_json
 from vit_attn.explore.pictures import NoSuchPicture
+from vit_attn.explore.pixels import note_of
 from vit_attn.explore.questions import ask_cut, ask_judge, ask_try
 from vit_attn.explore.rows import RowQuestion, compute_row
 from vit_attn.explore.session import NotThere, Place, Session
@@ -140,7 +141,7 @@ class ExploreApp:
         """Logits and probabilities of all classes, and what the network does not see of the picture."""
         place = self._place(request)
         logits = self.session.logits(place)[0].float()
-        note = self.session.pictures.fitted(place.image, place.run).note
+        note = note_of(self.session.pictures.fitted(place.image, place.run))
         numbers = {"logits": logits.tolist(), "probabilities": logits.softmax(dim=-1).tolist()}
         return _json(numbers | {"note": note})
 

@@ -80,19 +80,21 @@ def _opening(subject: Subject, imports: Sequence[str]) -> list[str]:
     """Lines that import, open the network and read the picture."""
     given = {"weights": subject.weights, "img_size": subject.img_size}
     options = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
+    whole, fit = subject.fit == "whole", "" if subject.fit == "auto" else f", {subject.fit!r}"
     return [
         "from pathlib import Path",
         "",
         "import torch",
         "",
         *imports,
-        "from vit_attn.inference.images import ImageReader",
-        "from vit_attn.inference.network import open_network",
+        "from vit_attn.inference.images import ImageReader, to_batch",
+        f"from vit_attn.inference.network import {'network_for_fit, ' if whole else ''}open_network",
         "",
         f"network = open_network({subject.model!r}{options})",
+        *(['network = network_for_fit(network, "whole")'] if whole else []),
         "net = network.net",
-        f"pixels = ImageReader(network.card).read(Path({subject.picture!r}))",
-        'images = network.normalize([pixels], torch.device("cpu"))',
+        f"picture = ImageReader(network{fit}).read(Path({subject.picture!r}))",
+        'images = to_batch([picture], network, torch.device("cpu"))',
     ]
 
 

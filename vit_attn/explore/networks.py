@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from vit_attn.errors import UserError, printable, shortened
-from vit_attn.inference.network import TrainedNetwork, open_network
+from vit_attn.inference.network import TrainedNetwork, network_for_fit, open_network
 
 LONGEST_NAME = 80
 """Characters of a network's name that are shown."""
@@ -33,7 +33,7 @@ class LiveNetwork:
 
 
 def open_networks(
-    models: Sequence[str], weights: str | None, img_size: int | None, device: torch.device
+    models: Sequence[str], weights: str | None, img_size: int | None, device: torch.device, fit: str = "auto"
 ) -> list[LiveNetwork]:
     """Open networks and move them to a device.
 
@@ -42,6 +42,7 @@ def open_networks(
         weights: File of weights of the only network, or ``none``.
         img_size: Side of the only network's images in pixels.
         device: The device.
+        fit: How pictures will become their input, one of ``FITS``.
 
     Raises:
         UserError: If one cannot be opened or is no vision transformer, or if weights or a size are given for several.
@@ -50,7 +51,7 @@ def open_networks(
         raise UserError(
             f"--weights and --img_size are for one network, got {len(models)} times --model: leave them out"
         )
-    opened = [open_network(model, weights, img_size, attends=True) for model in models]
+    opened = [network_for_fit(open_network(model, weights, img_size, attends=True), fit) for model in models]
     for network in opened:
         network.net.to(device)
     names = unique_names([short_name(model) for model in models])

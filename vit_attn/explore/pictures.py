@@ -2,13 +2,14 @@
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vit_attn.checkpoints.model_card import ModelCard
+from vit_attn.data.images.fits import SeenPicture
 from vit_attn.errors import UserError, printable, shortened
-from vit_attn.explore.pixels import FittedPicture, fit_to_network, opener_of
+from vit_attn.explore.pixels import fit_to_network, opener_of
+from vit_attn.inference.network import TrainedNetwork
 
 MAX_PICTURES = 256
 """Most pictures of a session; one takes 150 kB for each network of 224x224 pixels."""
@@ -33,24 +34,25 @@ class Picture:
     name: str
     source: Path | None
     problem: str = ""
-    fitted: dict[str, FittedPicture] = field(default_factory=dict)
+    fitted: dict[str, SeenPicture] = field(default_factory=dict)
 
 
 class Pictures:
     """Pictures by index, fitted to several networks; safe for threads.
 
     Args:
-        cards: Model card of each network, by name.
+        networks: The networks by name.
         files: Image files, which are read when they are looked at.
+        fit: How a picture becomes the input of a network, one of ``FITS``.
 
     Raises:
         UserError: If there are too many files.
     """
 
-    def __init__(self, cards: dict[str, ModelCard], files: Sequence[Path] = ()) -> None:
+    def __init__(self, networks: Mapping[str, TrainedNetwork], files: Sequence[Path] = (), fit: str = "auto") -> None:
         if len(files) > MAX_PICTURES:
             raise UserError(f"explore takes {MAX_PICTURES} pictures at most, got {len(files)}: name fewer")
-        self.cards = cards
+        self.networks, self.fit = networks, fit
         self._listed = [Picture(_shown(path.name), path) for path in files]
         self._lock = threading.Lock()
 
@@ -84,14 +86,14 @@ class Pictures:
         name = _shown(name)
         if not content:
             raise UserError(f"{name} is empty: send the bytes of an image file")
-        fitted = {network: fit_to_network(opener_of(content), name, card) for network, card in self.cards.items()}
+        fitted = {run: fit_to_network(opener_of(content), name, net, self.fit) for run, net in self.networks.items()}
         with self._lock:
             if len(self._listed) >= MAX_PICTURES:
                 raise UserError(f"explore keeps {MAX_PICTURES} pictures at most: start it again for others")
             self._listed.append(Picture(name, None, fitted=fitted))
             return len(self._listed) - 1
 
-    def fitted(self, index: int, network: str) -> FittedPicture:
+    def fitted(self, index: int, network: str) -> SeenPicture:
         """Return a picture as a network takes it; a file is read at the first time.
 
         Raises:
@@ -103,7 +105,7 @@ class Pictures:
         if network not in picture.fitted and picture.source is not None:
             try:
                 opener = opener_of(picture.source)
-                picture.fitted[network] = fit_to_network(opener, picture.name, self.cards[network])
+                picture.fitted[network] = fit_to_network(opener, picture.name, self.networks[network], self.fit)
             except UserError as error:
                 picture.problem = str(error)
                 raise

@@ -18,6 +18,7 @@ from vit_attn.explore.looks import Look, look_at, predict
 from vit_attn.explore.networks import LiveNetwork
 from vit_attn.explore.pictures import Pictures
 from vit_attn.explore.subject import Subject
+from vit_attn.inference.images import to_batch
 
 MAX_LOOK_BYTES = 96 * 1024**2
 """Bytes of all kept recordings and encoded maps, without graphs: about seven pictures of ViT-S/16 at 224."""
@@ -114,7 +115,7 @@ class Session:
         """Return a picture as a network takes it, normalised, on its device and in its precision."""
         network = self.live(run).network
         fitted, parameter = self.pictures.fitted(image, run), next(network.net.parameters())
-        return network.normalize([fitted.pixels], parameter.device).to(parameter.dtype)
+        return to_batch([fitted], network, parameter.device).to(parameter.dtype)
 
     def look(self, place: Place, gradients: bool = False) -> Look:
         """Return the recorded attention of a picture, from what is kept or by a forward.
@@ -183,6 +184,7 @@ class Session:
             live.weights,
             live.img_size,
             self.pictures[image].name,
+            self.pictures.fit,
         )
 
     def cuts(self, place: Place) -> tuple[Cut, ...]:

@@ -16,7 +16,7 @@ from vit_attn.attention_maps.recording.tokens import prefix_names
 from vit_attn.attention_maps.summary import query_relevance, token_relevance
 from vit_attn.errors import UserError
 from vit_attn.explore.looks import Look
-from vit_attn.explore.pixels import encode_png, in_colour
+from vit_attn.explore.pixels import encode_png, in_colour, region_of
 from vit_attn.explore.session import Place, Session
 from vit_attn.reports.tab_inputs import head_measures, queries_keys
 from vit_attn.tb_plugin.index import measures_of_run, top_classes
@@ -127,7 +127,7 @@ def _encode(session: Session, place: Place, look: Look) -> EncodedStep:
         method["rows"] = not by_page
     index["score_scale"] = queries_keys(recording, 1).scales
     identity = session.pictures.identity(place.image)
-    index["images"][0] |= {"queries_keys": True, "picture": identity, "crop": fitted.crop}
+    index["images"][0] |= {"queries_keys": True, "picture": identity, "crop": region_of(fitted)}
     return encoded
 
 

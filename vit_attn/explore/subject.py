@@ -23,6 +23,7 @@ class Subject:
         weights: File of weights that it was called with, or ``none``; None for the network's own.
         img_size: Side of the images in pixels that it was called with; None for the network's own.
         picture: File name of the picture.
+        fit: How the picture became the network's input, one of ``FITS``.
     """
 
     net: nn.Module
@@ -33,6 +34,7 @@ class Subject:
     weights: str | None
     img_size: int | None
     picture: str
+    fit: str = "auto"
 
     @cached_property
     def heads(self) -> list[int]:
