@@ -68,7 +68,7 @@ def test_the_prediction_is_the_networks(page: Page, expected):
     reply = page.json("/prediction", **PLACE)
     np.testing.assert_allclose(reply["logits"], logits[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(reply["probabilities"], logits[0].softmax(-1), rtol=1e-5, atol=1e-6)
-    assert reply["note"] == "The network sees the centre 40x40 of 48x40 pixels."
+    assert reply["note"] == "48x40, the middle 40x40 is seen: 17% is cut off."
 
 
 def test_the_index_describes_the_picture_and_the_network(page: Page, coins, expected):
