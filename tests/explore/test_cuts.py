@@ -18,8 +18,8 @@ from vit_attn.errors import UserError
 from vit_attn.explore.cut_text import code_of, describe_cut
 from vit_attn.explore.cuts import Cut, EdgeCut, HeadCut, PatchCut, cutting, edge_groups, parse_cuts
 from vit_attn.explore.subject import Subject
-from vit_attn.inference.images import ImageReader
-from vit_attn.inference.network import open_network
+from vit_attn.inference.images import ImageReader, to_batch
+from vit_attn.inference.network import network_for_fit, open_network
 
 PICTURE = IMAGES[:1]
 MIXED: tuple[Cut, ...] = (
@@ -206,16 +206,19 @@ def test_json_becomes_cuts_without_repeats():
     assert parse_cuts(given, recording, [4, 4, 4]) == (PatchCut(1), EdgeCut(2, 3, None, 1), HeadCut(2, 0))
 
 
-def test_the_lines_of_python_give_the_same_logits(tmp_path: Path):
+@pytest.mark.parametrize("fit", ["auto", "letterbox", "whole"])
+def test_the_lines_of_python_give_the_same_logits(tmp_path: Path, fit: str):
     picture = tmp_path / "a 'strange' \n name.png"
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(picture)
-    network = open_network("vit_attn_cifar10_patch4_32")
-    shown = ImageReader(network.card).read(picture)
+    network = network_for_fit(open_network("vit_attn_cifar10_patch4_32"), fit)
+    shown = ImageReader(network, fit).read(picture)
     assert not isinstance(shown, str)
-    images = network.normalize([shown], torch.device("cpu"))
+    images = to_batch([shown], network, torch.device("cpu"))
     recording, before = record_logits(network.net, images)
-    subject = Subject(network.net, images, recording, before, "vit_attn_cifar10_patch4_32", None, None, str(picture))
+    subject = Subject(
+        network.net, images, recording, before, "vit_attn_cifar10_patch4_32", None, None, str(picture), fit
+    )
     mixed = (PatchCut(5), EdgeCut(None, 7), EdgeCut(3, 9, layer=1), EdgeCut(4, 9, head=1), HeadCut(0, 0), HeadCut(2, 1))
     for cuts in (mixed, (PatchCut(3),), (HeadCut(1, 0),), ()):
         with torch.no_grad(), cutting(network.net, cuts, recording):
