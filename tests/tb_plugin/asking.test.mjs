@@ -17,7 +17,7 @@ const { isLabelled, predictionOf, predictionPhrase, shownImages, wrongCount } = 
 const { loadValues } = await load("maps/values.js");
 const { Maps, placeName } = await load("maps/view.js");
 const { aboutView, fileName } = await load("saving/record.js");
-const { invitation, sentenceOf } = await load("words/sentence.js");
+const { invitation, sentenceOf, sentenceOfBoth } = await load("words/sentence.js");
 
 const METHODS = [
   { name: "relevance", label: "relevance", reference: "", class_specific: true, has_query: true, rows: false },
@@ -126,6 +126,14 @@ test("cuts are named in the sentence, the place and the file", () => {
   assert.deepEqual([fileName(cut), fileName(live())], ["attention_vit_3cuts_cat", "attention_vit_cat"]);
   const about = Object.fromEntries(aboutView(cut, state, live()));
   assert.deepEqual([about.network, about.cuts, about.file, about.A, about.step, about.label], ["vit", "3", "cat.jpg", "vit, cat.jpg", undefined, undefined]);
+});
+
+test("two networks that predict other classes are named in one sentence", () => {
+  const [a, b] = ["great white shark", "tabby"].map((name) => sentenceOf(live({ images: [{ ...IMAGE, top: [[name, 0.5]] }] }), DEFAULTS));
+  assert.equal(sentenceOfBoth(a, b, true), "A and B: which patches speak for the prediction “great white shark” in A, “tabby” in B (relevance: attention weighted by gradients, through all layers).");
+  assert.match(sentenceOfBoth(a, b), /^A: which patches .*; B: which patches/);
+  const cut = sentenceOf(live({ cuts: 2 }), DEFAULTS);
+  assert.match(sentenceOfBoth(b, cut, true), /^A: .*; B: .* with 2 cuts\.$/);
 });
 
 test("two networks that see other crops of a picture are not subtracted", () => {

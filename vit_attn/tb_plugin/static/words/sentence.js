@@ -34,9 +34,11 @@ function sentenceOfMap(maps, state) {
   return `${column ? `What attends to ${query}` : `What ${query} attend${plural(maps, state.query) ? "" : "s"} to`}, ${through(maps, state)} (${name}).`;
 }
 
-/** What is seen of A and of B; once where it is the same. @param {string} a @param {string} b sentences */
-export function sentenceOfBoth(a, b) {
+/** What is seen of A and of B; once where it is the same. @param {string} a @param {string} b sentences @param {boolean} [short] whether two sentences that differ in the class alone become one */
+export function sentenceOfBoth(a, b, short = false) {
   const inner = (/** @type {string} */ sentence) => sentence[0].toLowerCase() + sentence.slice(1);
+  const name = /“[^”]*”/;
+  if (short && a !== b && a.replace(name, "") === b.replace(name, "")) return `A and B: ${inner(b).replace(name, () => `${a.match(name)?.[0]} in A, ${b.match(name)?.[0]} in B`)}`;
   return a === b ? `A and B: ${inner(a)}` : `A: ${inner(a).replace(/\.$/, ";")} B: ${inner(b)}`;
 }
 
