@@ -135,7 +135,7 @@ def short_help(command: str, summary: str, own: Sequence[tuple[str, str]] = (), 
     blocks = [f"usage: vit-attn {command} [-c FILE] [--OPTION=VALUE] ...\n", f"{summary}\n"]
     if examples := EXAMPLES.get(command):
         blocks.append(_examples(command, examples, width))
-    for group, names in (SHOWN | _other_groups(options) if is_fit else SHOWN_OF_EVALUATION).items():
+    for group, names in ({**SHOWN, **_other_groups(options)} if is_fit else SHOWN_OF_EVALUATION).items():
         prefix = "" if group == "run" else f"{group}."
         shown = [prefix + name.format(SPLITS.get(command)) for name in names]
         rows = [_row(options[name], texts) for name in shown]
@@ -180,7 +180,7 @@ def _examples(command: str, examples: Sequence[tuple[str, str]], width: int) -> 
     return "\n".join(["examples:", *shown]) + "\n"
 
 
-def _other_groups(options: Iterable[str]) -> dict[str, list[str]]:
+def _other_groups(options: Iterable[str]) -> Mapping[str, Sequence[str]]:
     """List the options of groups that are not in :data:`SHOWN`."""
     groups: dict[str, list[str]] = {}
     for name in options:
