@@ -192,9 +192,9 @@ def test_a_data_set_may_hold_out_another_fraction(cifar10_root: Path):
     data.prepare_data()
     assert {name: len(split) for name, split in data.splits.items()} == {"train": 150, "val": 50, "test": 40}
     for wrong in (0, 0.5, -1):
-        with pytest.raises(UserError, match="held_out must be above 0 and below 0.5"):
+        with pytest.raises(UserError, match=r"held_out must be above 0 and below 0\.5"):
             ImageData("cifar10", root=str(cifar10_root), held_out=wrong)
-    with pytest.raises(UserError, match="has validation images of its own: leave out --data.held_out"):
+    with pytest.raises(UserError, match=r"has validation images of its own: leave out --data\.held_out"):
         ImageData("coins", held_out=0.2)
 
 
