@@ -44,9 +44,7 @@ def test_a_folder_of_pictures_becomes_a_network_that_knows_their_classes(picture
     assert "top-1 accuracy" in capsys.readouterr().out
 
 
-def test_wide_images_of_a_small_folder_are_trained_on_and_tested_on_those_that_were_held_out(
-    pictures, tmp_path, capsys
-):
+def test_wide_images_of_a_small_folder_are_trained_on_and_tested(pictures, tmp_path, caplog):
     settings = [*SMALL, *QUICK, "--attention.num_images=1", "--data.img_size=[16,24]", "--data.batch_size=500"]
     folder = ["--data.dataset=folder", f"--data.root={pictures}", "--data.held_out=0.2"]
     assert main(["fit", *settings, *folder, f"--runs={tmp_path / 'runs'}"]) == 0
