@@ -44,6 +44,19 @@ def test_a_folder_of_pictures_becomes_a_network_that_knows_their_classes(picture
     assert "top-1 accuracy" in capsys.readouterr().out
 
 
+def test_wide_images_of_a_small_folder_are_trained_on_and_tested(pictures, tmp_path, caplog):
+    settings = [*SMALL, *QUICK, "--attention.num_images=1", "--data.img_size=[16,24]", "--data.batch_size=500"]
+    folder = ["--data.dataset=folder", f"--data.root={pictures}", "--data.held_out=0.2"]
+    assert main(["fit", *settings, *folder, f"--runs={tmp_path / 'runs'}"]) == 0
+    assert "batch_size: 12, since there are 12 training images, not 500" in caplog.text
+    (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
+    assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+    report = json.loads((best.parents[1] / "test.json").read_text())  # by this name only of the run's own images
+    assert report["images"] == 4
+    assert main(["attend", str(pictures / "heron" / "0.png"), f"--model={best}", f"--out={tmp_path}"]) == 0
+    assert np.load(tmp_path / "0.attention.npz")["image"].shape == (16, 24, 3)
+
+
 def test_a_table_of_pictures_is_trained_on_and_judged(pictures, tmp_path, capsys):
     rows = [f"pictures/{path.parent.name}/{path.name},{path.parent.name}" for path in sorted(pictures.rglob("*.png"))]
     (tmp_path / "table.csv").write_text("\n".join(["photo,bird", *rows]))
@@ -78,7 +91,7 @@ def gone(pictures) -> None:
         (emptied, [], "crane is empty: put images there, or remove it"),
         (gone, [], "cannot be read: No such file or directory"),
         (None, ["--data.normalize=imagenit"], "no statistics are known as 'imagenit', did you mean 'imagenet'"),
-        (None, ["--data.img_size=0"], "img_size must be at least 1, got 0"),
+        (None, ["--data.img_size=0"], "img_size must be a side in pixels, or height and width as [160,224], got 0"),
         (None, ["--data.dataset=folders"], "unknown data set 'folders', did you mean 'folder'?"),
     ],
 )

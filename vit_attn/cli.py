@@ -15,6 +15,27 @@ from vit_attn.errors import TrainingFailed, UserError, did_you_mean, is_out_of_m
 COMMANDS_FOLDER = Path(__file__).parent / "commands"
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
 
+OTHER_NAMES = {
+    "train": "fit",
+    "finetune": "fit",
+    "fine-tune": "fit",
+    "resume": "fit",
+    "eval": "test",
+    "evaluate": "test",
+    "val": "validate",
+    "infer": "predict",
+    "inference": "predict",
+    "classify": "predict",
+    "visualize": "attend",
+    "visualise": "attend",
+    "show": "attend",
+    "explain": "attend",
+    "demo": "attend",
+    "benchmark": "judge",
+    "convert": "export",
+}
+"""Commands by what other programs call them."""
+
 HELP = f"""usage: vit-attn [--help] [--version] COMMAND [options]
 
 Train vision transformers and see what they attend to.
@@ -88,9 +109,10 @@ def _dispatch(args: list[str]) -> int:
         sys.stdout.write(HELP.format(commands=lines))
         return 0
     if command not in commands:
-        raise UserError(
-            f"unknown command {command!r}{did_you_mean(command, commands)}; commands are {', '.join(commands)}"
+        hint = (
+            f", did you mean {OTHER_NAMES[command]!r}?" if command in OTHER_NAMES else did_you_mean(command, commands)
         )
+        raise UserError(f"unknown command {command!r}{hint}; commands are {', '.join(commands)}")
     module = importlib.import_module(f"vit_attn.commands.{command.replace('-', '_')}")
     return module.run(command, options)
 

@@ -3,6 +3,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
+from jsonargparse import Namespace
 from tensorboard.backend.event_processing import data_provider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -12,7 +13,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.list_session_groups import Handler
 
-from vit_attn.callbacks.hparams import EXCLUDED_DATA_SETTINGS, METRICS, NUMERIC, SHOWN_FIRST
+from vit_attn.callbacks.hparams import EXCLUDED_DATA_SETTINGS, METRICS, NUMERIC, SHOWN_FIRST, select_hparams
 from vit_attn.cli import main
 from vit_attn.data import Augment, ImageData
 from vit_attn.task import Classifier
@@ -71,7 +72,9 @@ def test_the_tab_has_a_row_per_run_with_its_settings_and_results(runs: Path):
     assert by_rate[0.01].hparams["data.dataset"].string_value == "coins"
     assert by_rate[0.01].hparams["seed"].number_value == 0
     assert by_rate[0.01].hparams["parameters"].number_value > 100_000
-    assert by_rate[0.01].hparams["model.arch_options"].string_value == "depth=3, embed_dim=64, mlp_ratio=2, num_heads=4"
+    options = {name: by_rate[0.01].hparams[f"model.arch_options.{name}"] for name in ("depth", "mlp_ratio", "stem")}
+    assert [options[name].number_value for name in ("depth", "mlp_ratio")] == [3, 2]
+    assert options["stem"].string_value == "none"
     assert [by_rate[rate].hparams["model.train"].string_value for rate in (0.01, 0.02)] == ["all", "1"]
     assert {info.name for info in experiment.hparam_infos[:5]} == SHOWN_FIRST  # what the tab shows at first
     columns = {info.name for info in experiment.hparam_infos}
@@ -82,7 +85,7 @@ def test_the_tab_has_a_row_per_run_with_its_settings_and_results(runs: Path):
     assert set(other) == set(METRICS) - {"test/accuracy"}
 
 
-@pytest.mark.parametrize("name", ["model.train", "trainer.gradient_clip_val", "model.arch_options"])
+@pytest.mark.parametrize("name", ["model.train", "trainer.gradient_clip_val", "model.arch_options.depth"])
 def test_the_tab_can_sort_by_a_setting_of_words_and_numbers_or_of_some_runs(runs: Path, name: str):
     experiment, groups = session_groups(runs, sort_by=name)
     assert name in {info.name for info in experiment.hparam_infos}
@@ -96,7 +99,22 @@ def test_numeric_settings_are_listed_by_name():
     numbers = {name for name, hint in hints.items() if (set(get_args(hint)) or {hint}) <= {int, float, type(None)}}
     linked = {f"model.{name}" for name in ("num_classes", "in_chans", "img_size", "return")} | {"data.return"}
     assert numbers - linked - {f"data.{name}" for name in EXCLUDED_DATA_SETTINGS} <= NUMERIC
-    assert {name for name in NUMERIC if name.startswith(("model.", "data."))} - {"data.channels"} <= numbers
+    sizes = {"data.channels", "data.img_size", "data.img_width"}
+    of_settings = {name for name in NUMERIC if name.startswith(("model.", "data.")) and "arch_options" not in name}
+    assert of_settings - sizes <= numbers
+
+
+def test_the_size_of_images_is_a_height_and_a_width_and_options_of_other_networks_are_a_text():
+    groups = {
+        "model": {"arch_options": {"depth": 3, "rope_type": "mixed"}},
+        "data": {"img_size": [160, 224]},
+        "trainer": {},
+    }
+    config = {name: Namespace(**settings) for name, settings in groups.items()} | {"seed_everything": 0}
+    chosen = select_hparams(config)
+    assert (chosen["data.img_size"], chosen["data.img_width"]) == (160, 224)
+    assert chosen["model.arch_options.depth"] == 3
+    assert chosen["model.arch_options"] == "rope_type=mixed"
 
 
 def test_the_results_are_those_of_the_run_and_of_its_test(runs: Path):

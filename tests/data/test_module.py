@@ -180,12 +180,35 @@ def test_the_folder_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatc
     assert len(data.splits["test"].images) == 40
 
 
-def test_a_batch_larger_than_the_data_is_refused(cifar10_root: Path):
+def test_a_batch_larger_than_the_data_shrinks_to_it_and_says_so(cifar10_root: Path, caplog: pytest.LogCaptureFixture):
     data = ImageData("cifar10", root=str(cifar10_root), batch_size=181, download=False)
-    with pytest.raises(UserError, match="batch_size=181 is larger than the 180 training images"):
-        data.prepare_data()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    L.Trainer(accelerator="cpu", **quiet).validate(Watcher(), datamodule=data)  # measuring takes any batch
+    watcher = fit(data, epochs=1)
+    assert [len(images) for images, _ in watcher.seen["train"]] == [180]
+    assert "batch_size: 180, since there are 180 training images, not 181" in caplog.text
+
+
+def test_a_data_set_may_hold_out_another_fraction(cifar10_root: Path):
+    data = ImageData("cifar10", root=str(cifar10_root), held_out=0.25, download=False)
+    data.prepare_data()
+    assert {name: len(split) for name, split in data.splits.items()} == {"train": 150, "val": 50, "test": 40}
+    for wrong in (0, 0.5, -1):
+        with pytest.raises(UserError, match=r"held_out must be above 0 and below 0\.5"):
+            ImageData("cifar10", root=str(cifar10_root), held_out=wrong)
+    with pytest.raises(UserError, match=r"has validation images of its own: leave out --data\.held_out"):
+        ImageData("coins", held_out=0.2)
+
+
+def test_images_may_be_wider_than_high(cifar10_root: Path):
+    data = ImageData("cifar10", root=str(cifar10_root), img_size=[16, 24], batch_size=20, download=False)
+    assert data.img_size == (16, 24)
+    images, _ = next(iter(data.train_dataloader()))
+    assert images.shape == (20, 3, 16, 24)
+    for wrong in ([16], [16, 24, 3], [0, 24], 0):
+        with pytest.raises(UserError, match="img_size must be a side in pixels, or height and width"):
+            ImageData("cifar10", root=str(cifar10_root), img_size=wrong)
+
+
+def test_settings_below_their_minimum_are_refused():
     with pytest.raises(UserError, match="batch_size must be at least 1, got 0"):
         ImageData("coins", batch_size=0)
     with pytest.raises(UserError, match=r"memory_budget_gb must be at least 0, got -1"):

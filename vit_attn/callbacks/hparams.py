@@ -1,5 +1,6 @@
 """Hyperparameters and results of a run for TensorBoard's HParams tab, a table over all runs."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
 from vit_attn.callbacks.tags import FINAL
 from vit_attn.callbacks.throughput import MINUTES, SPEED
+from vit_attn.checkpoints.model_card import DATA_ARGS
+from vit_attn.model.vit import VisionTransformer
 
 API: Any = api_pb2
 DATA: Any = plugin_data_pb2  # generated modules, in which a type checker finds no names
@@ -30,16 +33,31 @@ TRAINER_SETTINGS = (
 EXCLUDED_DATA_SETTINGS = frozenset({"root", "download", "seed", "num_workers"})
 """Settings of the data that do not change results, or that follow from the run's seed."""
 
+
+def _is_number(parameter: inspect.Parameter) -> bool:
+    return any(word in str(parameter.annotation) for word in ("int", "float"))
+
+
+ARCH_COLUMNS = {
+    name: _is_number(parameter)
+    for name, parameter in inspect.signature(VisionTransformer).parameters.items()
+    if name not in DATA_ARGS
+}
+"""Options of our networks, each a column in every run, and whether it is a number."""
 NUMERIC = frozenset(
     {
         "seed",
+        *(f"model.arch_options.{name}" for name, is_number in ARCH_COLUMNS.items() if is_number),
         "parameters",
         *(
             f"model.{name}"
             for name in ("lr", "weight_decay", "warmup", "label_smoothing", "probe", "layer_decay", "ema")
         ),
         *("model.coarse_patch_size", "model.coarse_until", "model.whiten"),
-        *(f"data.{name}" for name in ("batch_size", "memory_budget_gb", "img_size", "channels")),
+        *(
+            f"data.{name}"
+            for name in ("batch_size", "memory_budget_gb", "img_size", "img_width", "channels", "held_out")
+        ),
         *(f"data.augment.{name}" for name in ("crop_padding", "flip", "rand_augment", "trivial_augment")),
         *(f"data.augment.{name}" for name in ("colour_jitter", "cutout", "erase", "random_resized_crop")),
         *(f"data.augment.{name}" for name in ("mixup", "cutmix", "mix_until")),
@@ -114,14 +132,19 @@ class HParams(L.Callback):
 def select_hparams(config: Any) -> dict[str, Value]:
     """Select the settings that affect results, under the same names in every run, since all runs share the columns.
 
-    An unset number is None and any other unset setting ``none``; the options of the network are one text.
+    An unset number is None and any other unset setting ``none``. Each option of our networks is a setting of its own;
+    those of other networks are one text. The size of images is a height and a width.
 
     Args:
         config: Configuration of ``fit``, with ``model``, ``data``, ``trainer`` and ``seed_everything``.
     """
     model, data = (dict(config[group].as_dict()) for group in ("model", "data"))
     options = model.pop("arch_options", None) or {}
-    model["arch_options"] = ", ".join(f"{name}={value}" for name, value in sorted(options.items()))
+    others = {name: value for name, value in options.items() if name not in ARCH_COLUMNS}
+    model["arch_options"] = ", ".join(f"{name}={value}" for name, value in sorted(others.items()))
+    model |= {f"arch_options.{name}": options.get(name) for name in ARCH_COLUMNS}
+    size = data.get("img_size")
+    data["img_size"], data["img_width"] = size if isinstance(size, list) else (size, size)
     augment, trainer = data.pop("augment", None) or {}, config["trainer"].as_dict()
     settings = {
         "seed": config["seed_everything"],

@@ -126,7 +126,11 @@ def apply_to_settings(start: Start, model: Namespace, data: Namespace) -> None:
     if card is None or not card.mean:
         return
     height, width = card.img_size
-    found = {"normalize": start.weights, "channels": card.in_chans, "img_size": height if height == width else None}
+    found = {
+        "normalize": start.weights,
+        "channels": card.in_chans,
+        "img_size": height if height == width else [height, width],
+    }
     found = {name: value for name, value in found.items() if value is not None and data.get(name) is None}
     for name, value in found.items():
         data[name] = value

@@ -169,7 +169,7 @@ def _check_head(arch: str, data: ImageData) -> None:
 def _data(args: argparse.Namespace) -> ImageData:
     name, settings = _dataset(args), _settings(args)
     own = settings if settings.get("dataset") == name else {}
-    of_images = ("img_size", "channels", "normalize", "skip_corrupt", "columns", "bits")
+    of_images = ("img_size", "channels", "normalize", "skip_corrupt", "columns", "bits", "held_out")
     kept = {setting: own[setting] for setting in of_images if setting in own}
     data = ImageData(name, root=args.root or settings.get("root"), batch_size=1, **kept)
     data.prepare_data()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from vit_attn.commands.parsing.short_help import asks_for_help, short_help
+from vit_attn.commands.parsing.short_help import asks_for_help, group_help, short_help
 from vit_attn.errors import UserError
 
 NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
@@ -36,6 +36,9 @@ def start_lightning(
     if wanted_help == "short":
         summary = (importlib.import_module(f"vit_attn.commands.{command}").__doc__ or "").partition("\n")[0]
         sys.stdout.write(short_help(command, summary, own_help))
+        raise SystemExit
+    if wanted_help not in (None, "all"):
+        sys.stdout.write(group_help(command, wanted_help))
         raise SystemExit
     if wanted_help == "all":
         options = ["--help"]

@@ -1,5 +1,7 @@
 """Checks of the settings of a data module."""
 
+from collections.abc import Sequence
+
 from vit_attn.errors import UserError
 
 
@@ -14,12 +16,32 @@ def check_minimum(low: int, **settings: float | None) -> None:
             raise UserError(f"{name} must be at least {low}, got {value}")
 
 
-def check_batch_size(batch_size: int, images: int, ranks: int) -> None:
-    """Refuse a batch that a rank cannot fill.
+def height_and_width(img_size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """Read the size of images in pixels: a side, or height and width; None stays.
+
+    >>> height_and_width(224), height_and_width([160, 224])
+    ((224, 224), (160, 224))
 
     Raises:
-        UserError: If so.
+        UserError: If it is neither, or below 1.
     """
-    if batch_size > images // ranks:
-        each = f"the {images} training images" if ranks == 1 else f"each device's part of {images} training images"
-        raise UserError(f"batch_size={batch_size} is larger than {each}: set --data.batch_size")
+    if img_size is None:
+        return None
+    sides = [img_size, img_size] if isinstance(img_size, int) else list(img_size)
+    if len(sides) != 2 or min(sides) < 1:
+        raise UserError(f"img_size must be a side in pixels, or height and width as [160,224], got {img_size}")
+    return sides[0], sides[1]
+
+
+def batch_that_fits(batch_size: int, images: int, ranks: int) -> int:
+    """Return the batch size that a rank can fill: the one that was asked for, or all its images.
+
+    >>> batch_that_fits(128, 60, 1), batch_that_fits(128, 60, 2), batch_that_fits(32, 60, 1)
+    (60, 30, 32)
+
+    Raises:
+        UserError: If there are fewer images than ranks.
+    """
+    if images < ranks:
+        raise UserError(f"{images} training images are fewer than the {ranks} devices: train on fewer devices")
+    return min(batch_size, images // ranks)

@@ -8,11 +8,11 @@ from jaxtyping import Int64
 from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from torch import Tensor
 
-from vit_attn.data.checks import check_batch_size, check_minimum
+from vit_attn.data.checks import batch_that_fits, check_minimum, height_and_width
 from vit_attn.data.dataset_module import DatasetModule
 from vit_attn.data.datasets.duplicates import log_duplicates
 from vit_attn.data.datasets.fingerprint import batch_names
-from vit_attn.data.datasets.held_out import TrainSplit, choose_train_split
+from vit_attn.data.datasets.held_out import TrainSplit, choose_fraction, choose_train_split
 from vit_attn.data.datasets.registry import ROOT_VARIABLE, find_dataset
 from vit_attn.data.images.bit_depth import Bits
 from vit_attn.data.loading.balance import describe_imbalance, inverse_frequencies
@@ -43,7 +43,7 @@ class ImageData(DatasetModule):
             the folder itself, for ``csv`` the file.
         columns: Names of the columns of ``csv``, as ``path=file,label=class``; common names are recognised.
         download: Whether missing files may be downloaded.
-        batch_size: Images per step on each device.
+        batch_size: Images per step on each device; at most the training images.
         num_workers: Processes that read images with ``loader: workers``; by default the number of cores.
         augment: Augmentation of training images. What is not given is the data set's default, such as crop and flip
             for ``cifar10``, and none for ``coins``.
@@ -52,8 +52,8 @@ class ImageData(DatasetModule):
             processes that read the files in every epoch; ``auto``, on the device if the images fit
             ``memory_budget_gb``.
         memory_budget_gb: Memory on the device, in GB, for the decoded images with ``loader: auto``.
-        img_size: Side of the images in pixels: the shorter side is resized to it, and the centre is cropped. By default
-            the data set's, and 224 if its images have different sizes.
+        img_size: Side of the images in pixels, or height and width as ``[160,224]``: images are resized to cover it,
+            and the centre is cropped. By default the data set's, and 224 if its images have different sizes.
         channels: 3 for colour and 1 for grey; by default the data set's.
         normalize: Source of the mean and standard deviation: a data set's name, ``imagenet``, ``inception``, ``clip``,
             one of timm's networks, or the path of a checkpoint. By default the data set's, measured on its training
@@ -67,6 +67,8 @@ class ImageData(DatasetModule):
         train_split: Training images: ``train``, or ``train+val`` for all of them, with those that are held out for
             validation. Validation then measures training images: for a final run, with
             ``trainer.limit_val_batches: 0``.
+        held_out: Fraction of the images that is held out for validation, and again for the test where the data set has
+            no test images; by default 0.1. For data sets without validation images of their own.
         compile_augment: Whether ``torch.compile`` makes one graph of the augmentation on the training device. Leave it
             off on the CPU; its gain on a GPU is not measured yet.
 
@@ -85,7 +87,7 @@ class ImageData(DatasetModule):
         seed: int = 0,
         loader: LoaderKind = "auto",
         memory_budget_gb: float = 4.0,
-        img_size: int | None = None,
+        img_size: int | list[int] | None = None,
         channels: Literal[1, 3] | None = None,
         normalize: str | None = None,
         balance: Balance = "none",
@@ -93,14 +95,15 @@ class ImageData(DatasetModule):
         columns: str | None = None,
         bits: Bits | None = None,
         train_split: TrainSplit = "train",
+        held_out: float | None = None,
         compile_augment: bool = False,
     ) -> None:
-        check_minimum(1, batch_size=batch_size, img_size=img_size)
+        check_minimum(1, batch_size=batch_size)
         check_minimum(0, num_workers=num_workers, seed=seed, memory_budget_gb=memory_budget_gb)
         found = find_dataset(dataset, Path(root) if root else None, download, columns)
-        source = choose_train_split(found, train_split)
+        source = choose_train_split(choose_fraction(found, held_out), train_split)
         augment = augment.over(source.augment)
-        size = (img_size, img_size) if img_size else source.img_size or DEFAULT_SIZE
+        size = height_and_width(img_size) or source.img_size or DEFAULT_SIZE
         colours = channels or source.in_chans
         reading = ReadingSettings(size, colours, loader, memory_budget_gb, skip_corrupt, bits)
         folder = Path(root or os.environ.get(ROOT_VARIABLE) or "data")
@@ -128,11 +131,17 @@ class ImageData(DatasetModule):
     def prepare_data(self) -> None:
         """Download missing files, once per node; the splits stay in memory for ``setup``."""
         self._load(self.download)
-        self._check_batch_size()
 
-    def _check_batch_size(self) -> None:
+    def _fit_batch_size(self) -> None:
+        """Make the batch as small as the training images, if there are fewer."""
         if self.progress.is_fitting:
-            check_batch_size(self.batch_size, len(self.splits["train"]), self.progress.world_size)
+            images, ranks = len(self.splits["train"]), self.progress.world_size
+            fitting = batch_that_fits(self.batch_size, images, ranks)
+            if fitting < self.batch_size:
+                rank_zero_info(
+                    f"batch_size: {fitting}, since there are {images} training images, not {self.batch_size}"
+                )
+            self.batch_size = fitting
 
     def setup(self, stage: str) -> None:
         """Load the splits if ``prepare_data`` ran in another process, and decode those that are kept in memory."""
@@ -140,6 +149,7 @@ class ImageData(DatasetModule):
         self.cache.min_area = self.augment.random_resized_crop if stage == "fit" else None
         log_limit(self, stage)
         if stage == "fit":
+            self._fit_batch_size()
             log_duplicates(self.cache.found)
             self._loaders.check()  # before any image is decoded
         for name in {"fit": ("train", "val"), "validate": ("val",)}.get(stage, ("test",)):
@@ -199,7 +209,7 @@ class ImageData(DatasetModule):
         """Shuffled, augmented, normalised training batches."""
         self._setup_once("fit")
         self.cache.ready("train")
-        self._check_batch_size()
+        self._fit_batch_size()
         return self._loaders.training(self.progress, device)
 
     def val_dataloader(self, device: Device = None) -> DeviceLoader:

@@ -33,9 +33,7 @@ def build_net(
         UserError: If there is no such network, or if it does not take these options.
     """
     if not timm.is_model(arch):
-        ours, all_names = timm.list_models("vit_attn_*"), timm.list_models()
-        hint = did_you_mean(arch, ours) or did_you_mean(arch, all_names)
-        raise UserError(f"unknown network {arch!r}{hint}; ours are {', '.join(ours)}")
+        raise UserError(f"unknown network {arch!r}{_name_hint(arch)}")
     try:
         with pretrained_weights(arch) if options.get("pretrained") else contextlib.nullcontext():
             return timm.create_model(arch, num_classes=num_classes, img_size=img_size, in_chans=in_chans, **options)
@@ -50,6 +48,24 @@ def build_net(
             hint = did_you_mean(unknown[1], ours)
             raise UserError(f"arch_options: {arch} has no option {unknown[1]!r}{hint}") from error
         raise UserError(f"{arch} cannot be built with {options}: {error}") from error
+
+
+def _name_hint(name: str) -> str:
+    """Suggest names of timm's registry; for a name of a hub the one that shares most of its parts."""
+    if "/" not in name:
+        ours, all_names = timm.list_models("vit_attn_*"), timm.list_models()
+        return (did_you_mean(name, ours) or did_you_mean(name, all_names)) + f"; ours are {', '.join(ours)}"
+    if timm.is_model(last := name.rpartition("/")[2].partition(".")[0]):
+        return f": networks have timm's names, did you mean {name.rpartition('/')[2]!r}?"
+    wanted = set(re.split(r"[^a-z0-9]+", last.lower()))
+
+    def likeness(known: str) -> float:
+        parts = set(known.split("_"))
+        return len(parts & wanted) / len(parts | wanted)
+
+    near = max(timm.list_models(), key=likeness)
+    hint = f", did you mean {near!r}?" if likeness(near) >= 0.4 else ""
+    return f", which is no name of timm's: networks have timm's names, not those of a hub{hint}"
 
 
 def without_pretrained(options: Options | None) -> Options:

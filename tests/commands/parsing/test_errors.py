@@ -16,7 +16,7 @@ UNION = """Parser key "data.augment":
 @pytest.mark.parametrize(
     ("message", "line"),
     [
-        (UNION, "data.augment: Option 'mixu' is not accepted"),
+        (UNION, "unknown option --data.augment.mixu"),
         (
             "Parser key \"model.decay\":\n  Expected a typing.Literal['cosine', 'linear']. Got value: cosin",
             "model.decay: expected 'cosine', 'linear', got 'cosin'",

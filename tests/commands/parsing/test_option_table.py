@@ -44,7 +44,7 @@ def test_a_command_has_its_own_options():
 def test_types_are_those_that_python_reads():
     option = {each.name: each for each in options_of("fit")}
     assert option["model.lr"].annotation is float
-    assert option["data.img_size"].annotation == int | None
+    assert option["data.img_size"].annotation == int | list[int] | None
     assert option["trainer.callbacks"].type == ANY
     assert Option("x", "list[int] | None", None, "").annotation == list[int] | None
 

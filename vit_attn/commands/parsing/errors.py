@@ -5,11 +5,11 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from typing import NoReturn
 
+from vit_attn.commands.parsing.hints import option_hint
 from vit_attn.commands.parsing.renamed import find_renamed_class, new_setting_name
+from vit_attn.commands.parsing.unions import in_words, union_sentence
 from vit_attn.errors import UserError, did_you_mean
 
-CLASS_FORMATS = ("Not a valid subclass", "a class path (str)", "a dict with")
-"""Beginnings of messages about the formats of a class, which jsonargparse lists beside the real error."""
 NOT_TEXT = "a configuration file is not text: {}"
 
 
@@ -33,7 +33,7 @@ def summarize_error(message: str, parser: ArgumentParser | None = None) -> str:
         parser: Parser of the message, whose options are suggested for an unknown name.
 
     >>> summarize_error('Parser key "model.lr":\n  Expected a <class \'float\'>. Got value: abc')
-    "model.lr: expected float, got 'abc'"
+    "model.lr: expected a number, got 'abc'"
     """
     if unknown := re.match(r"unrecognized arguments: (\S+)", message):
         return _unknown_option(unknown[1], parser)
@@ -46,9 +46,13 @@ def summarize_error(message: str, parser: ArgumentParser | None = None) -> str:
         old, new = renamed
         return f"{key_prefix}there is no class {old}, did you mean {new!r}?"
     if "Union subtypes" in error:
-        value = re.search(r"Given value: (\S+)\s*$", error)
-        error = "; or ".join(_union_errors(error))
-        error += f", got {value[1]!r}" if value and "got" not in error.lower() else ""
+        error = union_sentence(error)
+    if unknown := re.search(r"Option '([^']+)' is not accepted", error):
+        return _unknown_option(f"--{key[1]}.{unknown[1]}" if key else unknown[1], parser)
+    if of_class := re.match(r"Problem with given class_path '(?:\w+\.)*(\w+)': (.*)", error, re.DOTALL):
+        return _class_error(key[1] if key else "", of_class[1], of_class[2])
+    if not_a_file := re.match(r"\s*Unable to load config '([^']*)'", error):
+        return _not_settings(key[1] if key else "", not_a_file[1])
     return key_prefix + _simplify(error)
 
 
@@ -58,7 +62,7 @@ def _unknown_option(option: str, parser: ArgumentParser | None) -> str:
         return f"unexpected argument {name!r}" + ("; name configuration files with -c" if name.endswith("ml") else "")
     if new := new_setting_name(name.removeprefix("--")):
         return f"unknown option {name}, did you mean '--{new}'?"
-    return f"unknown option {name}{did_you_mean(name, set(_options(parser)) if parser else ())}"
+    return f"unknown option {name}{option_hint(name, _options(parser) if parser else ())}"
 
 
 def _options(parser: ArgumentParser) -> Iterator[str]:
@@ -69,12 +73,27 @@ def _options(parser: ArgumentParser) -> Iterator[str]:
             yield from _options(subparser)
 
 
-def _union_errors(message: str) -> list[str]:
-    """List the error of each type of a union but None, which users do not expect to be accepted."""
-    errors = message.partition("Errors:")[2].partition("Given value type:")[0]
-    parts = [" ".join(part.split()) for part in re.split(r"^\s*- ", errors, flags=re.MULTILINE)]
-    relevant = [part for part in parts if part and "NoneType" not in part and not part.startswith(CLASS_FORMATS)]
-    return list(dict.fromkeys(relevant)) or [" ".join(message.split())]
+def _class_error(key: str, name: str, error: str) -> str:
+    """Describe an error of the settings of a class, such as a callback, by the option that mends it."""
+    if missing := re.match(r"the following arguments are required: (.*)", error):
+        needed = [each.strip() for each in missing[1].split(",")]
+        options = " ".join(f"--{key}.{each}=…" for each in needed)
+        return f"{key}: {name} needs {' and '.join(needed)}: add {options}"
+    if package := re.match(r"Requirement '([^']*)' not met", error):
+        return f"{key + ': ' if key else ''}{name} needs a package that is not installed: pip install '{package[1]}'"
+    if inner := re.match(r'Parser key "([^"]+)":(.*)', error, re.DOTALL):
+        return f"{key}.{inner[1]}: {_simplify(inner[2])}"
+    return f"{key + ': ' if key else ''}{_simplify(error)}"
+
+
+def _not_settings(group: str, value: str) -> str:
+    """Describe a value that was given to a group of options, which takes a file of settings."""
+    meant = {
+        "model": f"the network is --model.arch={value}, its initial weights --model.weights",
+        "data": f"a data set is --data.dataset={value}, a folder of images --data.dataset=folder --data.root={value}",
+        "checkpoint": f"a checkpoint to start from is --model.weights={value}, a run to continue --resume RUN",
+    }.get(group, f"single settings are --{group}.NAME=VALUE")
+    return f"{group}: there is no file of settings {value!r}; {meant}"
 
 
 def _no_such_class(name: str) -> str:
@@ -90,7 +109,6 @@ def _simplify(text: str) -> str:
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     text = re.sub(r"Expected a dot import path string: (\w+)", lambda m: _no_such_class(m[1]), text)
     text = re.sub(r"Problem with given class_path '[\w.]+': ", "", text)
-    text = re.sub(
-        r"Expected an? (?:typing\.Literal\[(.*?)\]|([^\s;,.]+))(?=[.;,]|$)", lambda m: f"expected {m[1] or m[2]}", text
-    )
+    expected = r"Expected an? (?:typing\.Literal\[(.*?)\]|([^\s;,.]+))(?=[.;,]|$)"
+    text = re.sub(expected, lambda m: f"expected {m[1] or in_words(m[2])}", text)
     return re.sub(r"\. Got value: (.*)", lambda m: f", got {m[1]!r}", text)

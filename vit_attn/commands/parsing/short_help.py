@@ -4,12 +4,11 @@ import re
 import shutil
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
 
 from vit_attn.commands.parsing.option_table import LIGHTNINGS_GROUPS, Option, options_of
+from vit_attn.errors import UserError, did_you_mean
 
-SHOWN = {
-    "run": ("name", "runs", "resume", "ckpt_path", "seed_everything"),
+SHOWN: Mapping[str, tuple[str, ...]] = {
     "model": (
         "arch",
         "arch_options",
@@ -23,12 +22,14 @@ SHOWN = {
         "compile",
     ),
     "data": ("dataset", "root", "batch_size", "num_workers", "img_size", "normalize"),
-    "trainer": ("max_epochs", "max_steps", "accelerator", "devices", "precision", "callbacks", "enable_progress_bar"),
-    "attention": ("num_images", "every_n_epochs", "every_n_steps", "layers", "methods", "max_cost"),
-    "comparison": ("num_images", "every_n_epochs", "max_cost"),
-    "checkpoint": ("minutes", "monitor", "mode", "save_top_k"),
+    "attention": ("num_images", "every_n_epochs", "every_n_steps", "methods", "max_cost"),
+    "run": ("name", "runs", "resume", "seed_everything"),
+    "trainer": ("max_epochs", "max_steps", "accelerator", "devices", "precision", "callbacks"),
+    "checkpoint": ("minutes", "monitor", "save_top_k"),
 }
 """Options of ``fit`` with a line of their own, by group. Others are named, or counted if they are Lightning's."""
+NAMED_BELOW = {"attention": "comparison"}
+"""Groups whose options are only named, below another group."""
 SHOWN_OF_EVALUATION = {
     "run": ("ckpt_path", "seed_everything"),
     "data": ("dataset", "root", "batch_size", "num_workers"),
@@ -42,6 +43,15 @@ EVALUATED = {
     **{f"trainer.limit_{split}_batches": "Number of batches, or a fraction" for split in ("val", "test", "predict")},
 }
 """Descriptions that differ from those of ``fit``."""
+EXAMPLES = {
+    "fit": (
+        ("-c configs/quickstart.yaml", "generated images, a minute or two"),
+        ("-c configs/finetune.yaml --data.dataset=folder --data.root=DIR", "your images"),
+        ("-c configs/cifar10.yaml --model.lr=1e-3 --trainer.max_epochs=20", "a change"),
+        ("--resume runs/NAME/RUN", "go on after a stop"),
+    )
+}
+"""Examples of commands, and their comments."""
 OF_TRAINING = re.compile(r"data\.augment\.|(name|runs|resume)$")
 """Options that other commands have, too, but that do nothing there."""
 SPLITS = {"validate": "val", "test": "test", "predict": "predict"}
@@ -77,12 +87,11 @@ REWORDED = {
     "attention.methods": "Attribution methods, such as relevance, rollout",
     "attention.every_n_steps": "Steps between loggings, instead of epochs",
     "attention.layers": "Layers that are drawn, from 1",
-    "attention.max_cost": "Fraction of the run's time that it may take",
-    "comparison.every_n_epochs": "Epochs from one comparison to the next",
-    "comparison.max_cost": "Fraction of the run's time that it may take",
+    "attention.max_cost": "Fraction of the run's time it may take",
+    "model.compile": "Whether network and loss are compiled, as one graph",
+    "data.root": "Folder of its files; by default $VIT_ATTN_DATA, else data",
     "checkpoint.minutes": "Minutes between writings of the last state",
     "checkpoint.monitor": "Metric that chooses the best",
-    "checkpoint.mode": "Its best value: max or min",
     "checkpoint.save_top_k": "Number of best ones that are kept",
 }
 """Descriptions that fit on a line, where an option's own is longer, or is Lightning's and tells less."""
@@ -92,10 +101,19 @@ LONGEST = 118
 """Characters of a line at most, however wide the terminal is."""
 
 
-def asks_for_help(args: Sequence[str]) -> Literal["short", "all"] | None:
-    """Return which help the arguments of a command ask for: ``--help``, or ``--help=all`` or ``--help all`` for all."""
+def asks_for_help(args: Sequence[str]) -> str | None:
+    """Return which help the arguments of a command ask for.
+
+    Args:
+        args: Arguments of the command.
+
+    Returns:
+        ``short`` for ``--help``, ``all`` for ``--help=all`` or ``--help all``, a group for ``--help.trainer``.
+    """
     for position, arg in enumerate(args):
         name, _, value = arg.partition("=")
+        if name.startswith("--help."):
+            return name.removeprefix("--help.")
         if name in ("-h", "--help"):
             return "all" if "all" in (value, *args[position + 1 : position + 2]) else "short"
     return None
@@ -115,23 +133,59 @@ def short_help(command: str, summary: str, own: Sequence[tuple[str, str]] = (), 
     options = {option.name: option for option in options_of(command) if not option.linked}
     texts = REWORDED if is_fit else REWORDED | EVALUATED
     blocks = [f"usage: vit-attn {command} [-c FILE] [--OPTION=VALUE] ...\n", f"{summary}\n"]
-    for group, names in (SHOWN | _other_groups(options) if is_fit else SHOWN_OF_EVALUATION).items():
+    if examples := EXAMPLES.get(command):
+        blocks.append(_examples(command, examples, width))
+    for group, names in ({**SHOWN, **_other_groups(options)} if is_fit else SHOWN_OF_EVALUATION).items():
         prefix = "" if group == "run" else f"{group}."
         shown = [prefix + name.format(SPLITS.get(command)) for name in names]
         rows = [_row(options[name], texts) for name in shown]
-        blocks.append(_block(TITLES.get(group, group), rows if prefix else [FILES, *rows, PRINTED, *own], width))
+        title = TITLES.get(group, group)
+        blocks.append(
+            _block(title, rows if prefix else [FILES, *rows, PRINTED, *own], width) if rows else f"{title}:\n"
+        )
         others = [name for name in options if _is_in(name, prefix) and name not in shown]
         blocks[-1] += _rest(prefix, [name for name in others if is_fit or not OF_TRAINING.match(name)], width)
-    last = f"Defaults are in parentheses. All {len(options)} options: vit-attn {command} --help=all\n"
+        if is_fit and (below := NAMED_BELOW.get(group)):
+            blocks[-1] += _rest(f"{below}.", [name for name in options if name.startswith(f"{below}.")], width)
+    last = f"Defaults are in parentheses. A group: --help.trainer. All {len(options)}: vit-attn {command} --help=all\n"
     return "\n".join([*blocks, last])
 
 
-def _other_groups(options: Iterable[str]) -> dict[str, list[str]]:
+def group_help(command: str, group: str, width: int | None = None) -> str:
+    """Format the help of all options of a group, such as ``trainer``.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        group: Name before the first dot.
+        width: Characters of a line; by default those of the terminal.
+
+    Raises:
+        UserError: If the command has no such group.
+    """
+    width = min((width or shutil.get_terminal_size().columns) - 1, LONGEST)
+    options = [option for option in options_of(command) if not option.linked]
+    groups = dict.fromkeys(option.name.partition(".")[0] for option in options if "." in option.name)
+    if group not in groups:
+        raise UserError(f"no group of options {group!r}{did_you_mean(group, groups)}; groups are {', '.join(groups)}")
+    rows = [_row(option, {}) for option in options if option.name.startswith(f"{group}.")]
+    return _block(TITLES.get(group, group), rows, width)
+
+
+def _examples(command: str, examples: Sequence[tuple[str, str]], width: int) -> str:
+    """Format examples of a command, a line each, without the comments that do not fit."""
+    lines = [f"  vit-attn {command} {options}" for options, _ in examples]
+    column = min(max(map(len, lines)), width) + 2
+    commented = [f"{line:<{column}}# {comment}" for line, (_, comment) in zip(lines, examples, strict=True)]
+    shown = [long if len(long) <= width else line for line, long in zip(lines, commented, strict=True)]
+    return "\n".join(["examples:", *shown]) + "\n"
+
+
+def _other_groups(options: Iterable[str]) -> Mapping[str, Sequence[str]]:
     """List the options of groups that are not in :data:`SHOWN`."""
     groups: dict[str, list[str]] = {}
     for name in options:
         group, dot, setting = name.partition(".")
-        if dot and group not in SHOWN:
+        if dot and group not in SHOWN and group not in NAMED_BELOW.values():
             groups.setdefault(group, []).append(setting)
     return groups
 
@@ -171,6 +225,7 @@ def _rest(prefix: str, names: Sequence[str], width: int) -> str:
         return ""
     if prefix.removesuffix(".") in LIGHTNINGS_GROUPS:
         return f"  and {len(names)} more --{prefix}… of Lightning\n"
-    listed = ", ".join(name.removeprefix(prefix) if prefix else f"--{name}" for name in names)
+    shortest = dict.fromkeys(re.sub(r"^(\w+\.\w+)\..*", r"\1.…", name) for name in names)
+    listed = ", ".join(name.removeprefix(prefix) if prefix else f"--{name}" for name in shortest)
     text = f"and --{prefix}… with {listed}" if prefix else f"and {listed}"
     return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False) + "\n"

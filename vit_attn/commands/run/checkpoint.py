@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from vit_attn.checkpoints.contents import RUN_KEY, hyperparameters_of, refuse_unloadable, weights_of
 from vit_attn.checkpoints.io import card_of_checkpoint, read_checkpoint
+from vit_attn.data.checks import height_and_width
 from vit_attn.data.datasets.registry import DATASETS
 from vit_attn.data.normalization import find_statistics
 from vit_attn.errors import UserError
@@ -43,13 +44,13 @@ def apply_checkpoint(command: str, settings: Namespace, path: str) -> dict[str, 
     if data.normalize is not None and not _is_known(data.normalize):
         data.normalize = path  # the checkpoint has the values, even if the file they came from is gone
     height, width = card.img_size
-    if data.img_size is not None and not data.img_size == height == width:
+    if data.img_size is not None and height_and_width(data.img_size) != (height, width):
         raise UserError(
             f"{path} is of a network for images of {height}x{width} pixels, and data.img_size={data.img_size} asks for "
             "others: leave it out"
         )
     if command != "fit":
-        data.img_size = height if height == width else None
+        data.img_size = height if height == width else [height, width]
         data.channels = card.in_chans if data.channels is None else data.channels
     return hyperparameters_of(checkpoint, path)
 

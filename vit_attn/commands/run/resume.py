@@ -18,6 +18,7 @@ FIXED = {
     "model": "the state is of that network and its schedule",
     "data.dataset": "these are other images",
     "data.img_size": "these are other images",
+    "data.held_out": "these are other images",
     "data.channels": "these are other images",
     "data.columns": "these are other images, or other classes",
     "data.bits": "the network was trained on images as they were",

@@ -26,6 +26,7 @@ DATA_SETTINGS = (
     "columns",
     "bits",
     "train_split",
+    "held_out",
 )
 """Settings of the data that choose images and how they are read. Augmentation is left out: it is for training."""
 TRAINER_SETTINGS = ("accelerator", "devices", "precision")

@@ -31,10 +31,11 @@ CIFAR100_NAMES = tuple(
 )
 
 
-def _load(kind: type[CIFAR10], root: Path, download: bool) -> dict[str, Split]:
+def _load(kind: type[CIFAR10], root: Path, download: bool, held_out: float | None = None) -> dict[str, Split]:
     _require(kind, root, download)
     labelled, test = kind(str(root), train=True), kind(str(root), train=False)
-    kept, held = stratified_split(labelled.targets, VALIDATION_IMAGES)
+    count = VALIDATION_IMAGES if held_out is None else round(held_out * len(labelled))
+    kept, held = stratified_split(labelled.targets, count)
     return {
         "train": _split(labelled, kept),
         "val": replace(_split(labelled, held), held_out=True),
@@ -76,7 +77,7 @@ def _source(
     kind: type[CIFAR10], names: tuple[str, ...], mean: tuple[float, ...], std: tuple[float, ...]
 ) -> DatasetInfo:
     load = partial(_load, kind)
-    return DatasetInfo(names, (32, 32), mean, std, load, Augment(crop_padding=4, flip=0.5).over(OFF))
+    return DatasetInfo(names, (32, 32), mean, std, load, Augment(crop_padding=4, flip=0.5).over(OFF), holds_out=True)
 
 
 CIFAR_SETS = {

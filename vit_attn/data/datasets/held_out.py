@@ -1,7 +1,7 @@
 """Holding out of validation and test images for data sets without such splits."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,27 @@ def _load_with_held_out(source: DatasetInfo, root: Path, download: bool) -> dict
     return splits | {"train": replace(train, images=images, labels=labels)}
 
 
+def choose_fraction(source: DatasetInfo, held_out: float | None) -> DatasetInfo:
+    """Data set that holds out another fraction of its images.
+
+    Args:
+        source: The data set.
+        held_out: Fraction of the images that is held out for validation, and again for the test where that is held out,
+            too; None for the data set's own.
+
+    Raises:
+        UserError: If it is not above 0 and below a half, or if the data set has validation images of its own.
+    """
+    if held_out is None:
+        return source
+    if not 0 < held_out < 0.5:
+        raise UserError(f"held_out must be above 0 and below 0.5, got {held_out}")
+    if not source.holds_out:
+        raise UserError("the data set has validation images of its own: leave out --data.held_out")
+    load: Callable[..., dict[str, Split]] = source.load
+    return replace(source, load=partial(load, held_out=held_out))
+
+
 def stratified_split(labels: Sequence[int], held_out: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Sorted indices to keep and to hold out, the same fraction of every class up to one image.
 
@@ -57,7 +78,9 @@ def stratified_split(labels: Sequence[int], held_out: int, seed: int = 0) -> tup
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def partition(split: Split, parts: int, where: str, class_names: Sequence[str]) -> list[Split]:
+def partition(
+    split: Split, parts: int, where: str, class_names: Sequence[str], held_out: float = HELD_OUT
+) -> list[Split]:
     """Partition a split: a tenth of each class, at least one image, for each held-out part; training gets the rest.
 
     The choice depends on hashes of the files' names. So images that are added later come to all parts, and few of the
@@ -68,6 +91,7 @@ def partition(split: Split, parts: int, where: str, class_names: Sequence[str]) 
         parts: 2 for training and validation, 3 with a test split.
         where: The data set, for messages.
         class_names: Names of the classes, for messages.
+        held_out: Fraction of each class for each held-out part.
 
     Raises:
         UserError: If a class has fewer images than there are parts.
@@ -82,11 +106,11 @@ def partition(split: Split, parts: int, where: str, class_names: Sequence[str]) 
         )
     order = np.lexsort((_hashes(split), labels))
     rank_in_class = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
-    part_size = np.maximum(1, np.round(HELD_OUT * counts).astype(int))[labels[order]]
+    part_size = np.maximum(1, np.round(held_out * counts).astype(int))[labels[order]]
     part = rank_in_class // part_size + 1
     part[part >= parts] = 0
-    train, *held_out = (split.take(np.sort(order[part == number])) for number in range(parts))
-    return [train, *(replace(each, held_out=True) for each in held_out)]
+    train, *others = (split.take(np.sort(order[part == number])) for number in range(parts))
+    return [train, *(replace(each, held_out=True) for each in others)]
 
 
 def _hashes(split: Split) -> UInt64[np.ndarray, " images"]:

@@ -53,9 +53,13 @@ def find_dataset(name: str, root: Path | None = None, download: bool = True, col
     prefix = name.partition("/")[0].lower()
     if "/" in name and (prefix == "torch" or prefix in BY_PREFIX):
         return _timm_source(prefix, name, root, download)
+    if Path(name).exists() or name.startswith((".", "/", "~")):
+        kind = "csv" if Path(name).is_file() else "folder"
+        raise UserError(f"{name!r} is no data set's name: for your own images --data.dataset={kind} --data.root={name}")
     known = f"{', '.join(KNOWN_NAMES)}, and timm's {', '.join(f'{each}/…' for each in BY_PREFIX)}"
     squeezed = name.lower().replace("-", "").replace("_", "")
-    hint = did_you_mean(name, KNOWN_NAMES) or did_you_mean(squeezed, KNOWN_NAMES)
+    hint = ", did you mean 'folder'?" if squeezed == "imagefolder" else ""
+    hint = hint or did_you_mean(name, KNOWN_NAMES) or did_you_mean(squeezed, KNOWN_NAMES)
     raise UserError(f"unknown data set {name!r}{hint}; known are {known}")
 
 

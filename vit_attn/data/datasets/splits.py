@@ -95,6 +95,8 @@ class DatasetInfo:
         in_chans: Channels of the images, 3 for colour and 1 for grey.
         remarks: Remarks for the user on how the files were understood, a phrase each.
         needs_files: Whether the data set reads files from its root.
+        holds_out: Whether ``load`` holds validation images out of training images, and takes their fraction as
+            ``held_out``.
     """
 
     class_names: tuple[str, ...]
@@ -106,6 +108,7 @@ class DatasetInfo:
     in_chans: int = 3
     remarks: list[str] = field(default_factory=list)
     needs_files: bool = True
+    holds_out: bool = False
 
 
 def _at(ground_truth: Callable[[int], GroundTruth], indices: np.ndarray, index: int) -> GroundTruth:

@@ -14,6 +14,7 @@ from vit_attn.data.datasets.files.folder import PHOTOS, complete, refuse_unknown
 from vit_attn.data.datasets.files.labels import class_of_labels, is_missing
 from vit_attn.data.datasets.files.names import SPLIT_WORDS, in_natural_order, is_split_name, split_of
 from vit_attn.data.datasets.files.table import Line, read_table
+from vit_attn.data.datasets.held_out import HELD_OUT
 from vit_attn.data.datasets.image_list import ImageFileList
 from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.errors import UserError, did_you_mean, some_of
@@ -60,7 +61,8 @@ def csv_source(table: Path, columns: str | None = None) -> DatasetInfo:
     for split in splits:
         labels = dict.fromkeys(row.label for row in rows if row.split == split)
         refuse_unknown_classes(labels, names, f"{table}: the split {split}")
-    return DatasetInfo(names, None, None, None, partial(_load, table, rows, names), PHOTOS, remarks=remarks)
+    load = partial(_load, table, rows, names)
+    return DatasetInfo(names, None, None, None, load, PHOTOS, remarks=remarks, holds_out="val" not in splits)
 
 
 def read_rows(table: Path, columns: str | None = None) -> tuple[list[Row], list[str]]:
@@ -174,7 +176,12 @@ def _refuse_missing(table: Path, rows: Sequence[Row]) -> None:
 
 
 def _load(
-    table: Path, rows: Sequence[Row], class_names: Sequence[str], _root: Path, _download: bool
+    table: Path,
+    rows: Sequence[Row],
+    class_names: Sequence[str],
+    _root: Path,
+    _download: bool,
+    held_out: float = HELD_OUT,
 ) -> dict[str, Split]:
     _refuse_missing(table, rows)
     numbers = {name: number for number, name in enumerate(class_names)}
@@ -183,4 +190,4 @@ def _load(
         chosen = [row for row in rows if row.split == split]
         labels = torch.tensor([numbers[row.label] for row in chosen])
         splits[split] = Split(None, labels, pictures=ImageFileList([row.path for row in chosen], table.parent))
-    return complete(splits, str(table), class_names)
+    return complete(splits, str(table), class_names, held_out)

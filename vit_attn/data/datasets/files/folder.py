@@ -11,7 +11,7 @@ from vit_attn.data.datasets.files.folder_layout import Layout, describe_loose, f
 from vit_attn.data.datasets.files.listing import Folder, describe_left_out, describe_linked_twice, scan
 from vit_attn.data.datasets.files.names import describe_look_alikes, in_natural_order
 from vit_attn.data.datasets.files.roots import refuse_file
-from vit_attn.data.datasets.held_out import partition
+from vit_attn.data.datasets.held_out import HELD_OUT, partition
 from vit_attn.data.datasets.image_list import ImageFileList
 from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.data.transforms.augment import OFF, Augment
@@ -56,7 +56,8 @@ def folder_source(root: Path) -> DatasetInfo:
     )
     lists = {split: pictures["train" if folder is first else split] for split, folder in layout.split_folders.items()}
     folders = {split: folder.path for split, folder in layout.split_folders.items()}
-    return DatasetInfo(names, None, None, None, partial(_load, root, folders, lists, names), PHOTOS, remarks=remarks)
+    load = partial(_load, root, folders, lists, names)
+    return DatasetInfo(names, None, None, None, load, PHOTOS, remarks=remarks, holds_out="val" not in lists)
 
 
 def _classes(folder: Folder, remarks: list[str]) -> dict[str, list[str]]:
@@ -120,9 +121,10 @@ def _load(
     class_names: Sequence[str],
     _root: Path,
     _download: bool,
+    held_out: float = HELD_OUT,
 ) -> dict[str, Split]:
     splits = {split: _split(pictures, class_names, folders[split]) for split, pictures in classes.items()}
-    return complete(splits, str(root), class_names)
+    return complete(splits, str(root), class_names, held_out)
 
 
 def _split(classes: Mapping[str, Sequence[str]], class_names: Sequence[str], folder: Path) -> Split:
@@ -135,14 +137,18 @@ def _split(classes: Mapping[str, Sequence[str]], class_names: Sequence[str], fol
     return Split(None, torch.tensor(labels), pictures=ImageFileList(paths, folder))
 
 
-def complete(splits: Mapping[str, Split], where: str, class_names: Sequence[str]) -> dict[str, Split]:
-    """Hold out the splits that are missing of training, validation and test.
+def complete(
+    splits: Mapping[str, Split], where: str, class_names: Sequence[str], held_out: float = HELD_OUT
+) -> dict[str, Split]:
+    """Hold out the splits that are missing of training, validation and test, each a fraction of every class.
 
     There is no test split if the validation split is given and the test split is not.
     """
     if "all" in splits:
-        return dict(zip(("train", "val", "test"), partition(splits["all"], 3, where, class_names), strict=True))
+        parts = partition(splits["all"], 3, where, class_names, held_out)
+        return dict(zip(("train", "val", "test"), parts, strict=True))
     if "val" in splits:
         return dict(splits)
-    parts = ("train", "val") if "test" in splits else ("train", "val", "test")
-    return {**splits, **dict(zip(parts, partition(splits["train"], len(parts), where, class_names), strict=True))}
+    names = ("train", "val") if "test" in splits else ("train", "val", "test")
+    parts = partition(splits["train"], len(names), where, class_names, held_out)
+    return {**splits, **dict(zip(names, parts, strict=True))}

@@ -1,0 +1,80 @@
+"""Wrong inputs, as newcomers type them, and the right next step that the one line names."""
+
+import shlex
+
+import pytest
+
+from vit_attn.cli import main
+
+MONITOR = "--trainer.callbacks.monitor=…"
+WRONG = {
+    "train -c configs/quickstart.yaml": "unknown command 'train', did you mean 'fit'?",
+    "evaluate --ckpt_path x.ckpt": "unknown command 'evaluate', did you mean 'test'?",
+    "finetune --data.root x": "unknown command 'finetune', did you mean 'fit'?",
+    "fitt": "unknown command 'fitt', did you mean 'fit'?",
+    "explain x.jpg": "did you mean 'attend'?",
+    "fit --lr 1e-3": "did you mean '--model.lr'?",
+    "fit --learning-rate 1e-3": "did you mean '--model.lr'?",
+    "fit --epochs 3": "did you mean '--trainer.max_epochs'?",
+    "fit --max_epochs 3": "did you mean '--trainer.max_epochs'?",
+    "fit --seed 1": "did you mean '--seed_everything'?",
+    "fit --gpus 2": "did you mean '--trainer.devices'?",
+    "fit --device cuda": "did you mean '--trainer.accelerator'?",
+    "fit --cpu": "did you mean '--trainer.accelerator=cpu'?",
+    "fit --batch-size 32": "did you mean '--data.batch_size'?",
+    "fit --batch_size 32": "did you mean '--data.batch_size'?",
+    "fit --workers 4": "did you mean '--data.num_workers'?",
+    "fit --num_workers 4": "did you mean '--data.num_workers'?",
+    "fit --resume": "--resume needs a value: the folder of a run, last for the newest, or auto",
+    "fit --resume runs/none/none": "no such run: runs/none/none; --resume takes the folder of a run",
+    "fit --fp16": "did you mean '--trainer.precision=16-mixed'?",
+    "fit --trainer.precision fp16": "got 'fp16', did you mean '16-mixed'?",
+    "fit --trainer.precision bfloat16": "got 'bfloat16', did you mean 'bf16-mixed'?",
+    "fit --trainer.limit_val_batches=many": "expected a whole number or a number, got 'many'",
+    "fit --model.train=some": "expected a whole number or one of 'all', 'head', got 'some'",
+    "fit --model google/vit-base-patch16-224": "the network is --model.arch=google/vit-base-patch16-224",
+    "fit --model.arch google/vit-base-patch16-224": "did you mean 'vit_base_patch16_224'?",
+    "fit --model.arch timm/vit_base_patch16_224.orig_in21k": "did you mean 'vit_base_patch16_224.orig_in21k'?",
+    "fit --arch vit_small_patch16_224": "did you mean '--model.arch'?",
+    "fit --pretrained": "did you mean '--model.weights'?",
+    "fit --weights x.pt": "did you mean '--model.weights'?",
+    "fit --checkpoint x.ckpt": "a checkpoint to start from is --model.weights=x.ckpt",
+    "fit --dataset cifar10": "did you mean '--data.dataset'?",
+    "fit --data ./photos": "a folder of images --data.dataset=folder --data.root=./photos",
+    "fit --data.dataset ./photos": "for your own images --data.dataset=folder --data.root=./photos",
+    "fit --data.dataset imagefolder": "unknown data set 'imagefolder', did you mean 'folder'?",
+    "fit --data_dir ./photos": "did you mean '--data.root'?",
+    "fit --img_size 64": "did you mean '--data.img_size'?",
+    "fit --mixup 0.8": "did you mean '--data.augment.mixup'?",
+    "fit --data.augment.mixu=0.8": "did you mean '--data.augment.mixup'",
+    "fit --dropout 0.1": "did you mean '--model.arch_options.drop_path_rate'?",
+    "fit --weight-decay 0.1": "did you mean '--model.weight_decay'?",
+    "fit --model.optimizer=Adam": "unknown optimizer 'Adam', did you mean 'adam'",
+    "fit --model.lr=fast": "model.lr: expected a number, got 'fast'",
+    "fit --output out": "did you mean '--runs'?",
+    "fit --patience 5": "did you mean '--trainer.callbacks+=EarlyStopping",
+    "fit --trainer.callbacks+=EarlyStopping": f"trainer.callbacks: EarlyStopping needs monitor: add {MONITOR}",
+    "fit --trainer.callbacks+=EarlyStoping": "Lightning has no EarlyStoping, did you mean 'EarlyStopping'?",
+    "fit --trainer.callbacks=EarlyStopping --trainer.callbacks.patience=x": "trainer.callbacks.patience: expected a",
+    "fit configs/quickstart.yaml": "name configuration files with -c",
+    "fit --trainer.max_epochs=0": "trainer.max_epochs=0 trains nothing: set at least 1",
+    "fit --help.trainr": "no group of options 'trainr', did you mean 'trainer'?",
+    "test": "test needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt",
+    "test --ckpt best.ckpt": "did you mean '--ckpt_path'?",
+    "attend x.jpg --classes 3": "did you mean '--target'?",
+    "attend x.jpg --token 3": "did you mean '--query'?",
+    "export --model x.ckpt --format onnx": "the following arguments are required: --to",
+}
+"""Part of the one line by the command line."""
+
+
+def test_there_are_fifty_of_them():
+    assert len(WRONG) >= 50
+
+
+@pytest.mark.parametrize(("line", "expected"), WRONG.items())
+def test_a_wrong_input_is_one_line_with_the_right_next_step(line, expected, capsys):
+    assert main(shlex.split(line)) == 2
+    error = capsys.readouterr().err
+    assert expected in error
+    assert error.count("\n") == 1
