@@ -25,6 +25,7 @@ from vit_attn.data import ImageData
 from vit_attn.errors import UserError, one_line
 from vit_attn.inference.images import find_images, without_repeats
 from vit_attn.inference.network import open_checkpoint, open_network
+from vit_attn.inference.run_folder import find_checkpoint
 from vit_attn.model.build import build_net
 
 NO_NETWORK = "judge needs a network: --model RUN, or --model NAME --images FOLDER, or --arch NAME --weights FILE"
@@ -132,10 +133,9 @@ def _model_as_arch(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def _checkpoint_of(model: str) -> Path | None:
-    """Find the file of weights that a path names, in the folder of a run the best, else the last; None for a name."""
-    for name in ("best.ckpt", "last.ckpt"):
-        if (path := Path(model) / "checkpoints" / name).is_file():
-            return path
+    """Find the file of weights that a path names, in the folder of a run its checkpoint; None for a name."""
+    if Path(model).is_dir() and (found := find_checkpoint(Path(model))):
+        return found
     path = weights_file(model)
     return Path(model) if path is None and model.endswith((".ckpt", ".safetensors")) else path
 
