@@ -1,10 +1,10 @@
 // @ts-check
 /** Whether two sides can be subtracted, and their difference. No DOM in here. */
 
+import { sum } from "./arithmetic.js";
 import { format, scaleAround } from "./colour.js";
 import { isByLayer, isClassSpecific, methodLabel } from "./methods.js";
 import { predictedClass } from "./predictions.js";
-import { difference } from "./view.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("./view.js").Shown} Shown */
@@ -64,6 +64,15 @@ function otherHead(a, b, state) {
   if (layerA !== layerB && state.layer >= 0) return `layer ${layerA + 1} is shown of A, layer ${layerB + 1} of B`;
   const [headA, headB] = [a.headOf(state), b.headOf(state)].map((head) => (typeof head === "number" ? `head ${head + 1}` : `the ${head} of heads`));
   return headA === headB ? "" : `${headA} is shown of A, ${headB} of B`;
+}
+
+/** B minus A, where both have the same tokens. @param {Shown} a @param {Shown} b @returns {Shown | null} */
+export function difference(a, b) {
+  if (a.values.length !== b.values.length) return null;
+  const values = b.values.map((value, token) => value - a.values[token]);
+  const hidden = new Set([...a.hidden, ...b.hidden]);
+  const max = values.reduce((most, value, token) => (hidden.has(token) ? most : Math.max(most, Math.abs(value))), 0);
+  return { values, total: sum(values), hidden, hiddenMass: 0, sinks: [], max };
 }
 
 /** B minus A on a scale from its own values, or why there is none. @param {Maps} a @param {Maps} b @param {Shown | null} shownA @param {Shown | null} shownB @param {State} state @returns {Comparison} */

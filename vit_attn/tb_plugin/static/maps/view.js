@@ -212,15 +212,6 @@ export class Maps {
   }
 }
 
-/** B minus A, where both have the same tokens. @param {Shown} a @param {Shown} b @returns {Shown | null} */
-export function difference(a, b) {
-  if (a.values.length !== b.values.length) return null;
-  const values = b.values.map((value, token) => value - a.values[token]);
-  const hidden = new Set([...a.hidden, ...b.hidden]);
-  const max = values.reduce((most, value, token) => (hidden.has(token) ? most : Math.max(most, Math.abs(value))), 0);
-  return { values, total: sum(values), hidden, hiddenMass: 0, sinks: [], max };
-}
-
 /** Which rank a value has among others, 1 for the largest; of equal ones the range. @param {Float32Array} values @param {number} value @param {string} [what] they are of */
 export function rankOf(values, value, what = "") {
   if (!Number.isFinite(value)) return "no rank";
