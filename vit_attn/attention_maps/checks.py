@@ -121,14 +121,21 @@ def in_head(classes: Tensor, count: int) -> Tensor:
     return classes
 
 
-def check_images(net: Any, images: Any) -> None:
-    """Check that images, or the patches among named tensors, are a finite batch, and that the network can be run.
+def check_images(net: Any, images: Any, or_patches: bool = False) -> None:
+    """Check that images are a finite batch, and that the network can be run.
+
+    Args:
+        net: The network.
+        images: The images.
+        or_patches: Whether named tensors with patches are taken instead.
 
     Raises:
         UserError: If they are not, or if it cannot.
     """
     check_network(getattr(net, "_orig_mod", net))
     check_parameters(net)
+    if isinstance(images, Mapping) and not or_patches:
+        raise UserError("patches are taken by record and summarize only: give images (batch, channels, height, width)")
     check_batch(images)
     if not (patches_of(images) if isinstance(images, Mapping) else images).isfinite().all():
         raise UserError("the images hold NaN or infinity")

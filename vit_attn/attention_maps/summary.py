@@ -123,7 +123,7 @@ def record_logits(
     net: nn.Module, images: Float[Tensor, "B C height width"] | Mapping[str, Tensor]
 ) -> tuple[Recording, Float[Tensor, "B classes"]]:
     """Record a network on images, with gradients; returns its logits, too. Errors as for :func:`summarize`."""
-    check_images(net, images)
+    check_images(net, images, or_patches=True)
     with torch.inference_mode(False), torch.enable_grad(), record(net, gradients=True) as recording:
         images = outside_inference(images)
         logits = logits_of(call_network(net, images)).detach()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from vit_attn.attention_maps import edges, knockout, record, relevance, rollout
+from vit_attn.attention_maps.checks import check_images
 from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.attention_maps.summary import summarize
 from vit_attn.errors import UserError
@@ -243,6 +244,13 @@ def test_siglip_2_is_summarised_from_what_its_processor_returns():
     for summary in summarize(siglip2("Siglip2ForImageClassification"), inputs):
         assert summary.grid_size == (2, 3)
         assert summary.rollout.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_pixels_cannot_be_deleted_from_patches():
+    net = from_patches("naflexvit_base_patch16_gap")
+    inputs: Any = patches_of(net, torch.randn(2, 3, 32, 48))
+    with pytest.raises(UserError, match="patches are taken by record and summarize only"):
+        check_images(net, inputs)
 
 
 WRONG = {
