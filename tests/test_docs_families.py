@@ -36,11 +36,11 @@ RECORDED = {
     "transformers siglip SiglipForImageClassification": "mean of patches",
     "transformers siglip SiglipVisionModel": "pool by attention",
     "transformers vit ViTForImageClassification": "CLS",
+    "transformers yolos YolosModel": "CLS",
 }
 REFUSED = (
     "timm vision_transformer vit_dwee_patch16_reg1_gap_256",
     "transformers vit_mae ViTMAEModel",
-    "transformers yolos YolosModel",
     "transformers videomae VideoMAEModel",
     "transformers clip CLIPModel",
 )

@@ -64,7 +64,7 @@ class HasPooling(HasTokenLayout, Protocol):
 class TokenLayout(NamedTuple):
     """Token layout of one forward; names and meanings as in ``Recording``.
 
-    Args:
+    Attributes:
         num_prefix_tokens: Number of tokens that are no patches, such as CLS and registers.
         grid_size: Rows and columns of patches.
         global_pool: Pooling, as in ``Recording``; "" if it is not known. A recording with gradients measures it.
