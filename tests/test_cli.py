@@ -109,7 +109,7 @@ MISTAKES = {
     "unknown option": (["fit", "--model.arh=x"], "unknown option --model.arh, did you mean '--model.arch'"),
     "abbreviated option": (["fit", "--trainer.max_epoch=1"], "unknown option --trainer.max_epoch, did you mean"),
     "positional configuration": (["fit", "a.yaml"], "unexpected argument 'a.yaml'; name configuration files with -c"),
-    "wrong type": (["fit", "--model.lr=abc"], "model.lr: expected float, got 'abc'"),
+    "wrong type": (["fit", "--model.lr=abc"], "model.lr: expected a number, got 'abc'"),
     "wrong choice": (["fit", "--model.decay=cosin"], "model.decay: expected 'cosine', 'linear', got 'cosin'"),
     "no such file": (["fit", "-c", "nope.yaml"], "nope.yaml"),
     "no such network": (["fit", "--model.arch=vit_attn_tini_patch4_32"], "did you mean 'vit_attn_tiny_patch4_32'"),

@@ -37,7 +37,10 @@ MISTAKES = {
         "train=head freezes the rest of the network, whose weights are random",
     ),
     "random probe": ([COINS, "--model.probe=0.2"], "probe=0.2 freezes the rest of the network"),
-    "part": ([COINS, "--model.train=haed"], "model.train: expected 'all', 'head'; or expected int, got 'haed'"),
+    "part": (
+        [COINS, "--model.train=haed"],
+        "model.train: expected a whole number or one of 'all', 'head', got 'haed', did you mean 'head'?",
+    ),
     "blocks": (["--model.weights=vit_attn_coins_patch4_32", COINS, "--model.train=9"], "last blocks in 1..3, got 9"),
     "probe": (
         ["--model.weights=vit_attn_coins_patch4_32", COINS, "--model.probe=2"],
