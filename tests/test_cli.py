@@ -125,7 +125,6 @@ MISTAKES = {
     "workers": (["fit", "--data.num_workers=-1"], "num_workers must be at least 0, got -1"),
     "learning rate": (["fit", "--model.lr=-1"], "lr must be above 0, got -1.0"),
     "endless": (["fit", "--trainer.max_epochs=-1"], "the run needs an end"),
-    "batch": (["fit", "--data.dataset=coins", "--data.batch_size=99999"], "larger than the 38400 training images"),
     "network without maps": (
         [
             "fit",

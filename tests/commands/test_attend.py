@@ -103,7 +103,10 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["{folder}", "--model=none.ckpt"], "checkpoint not found: none.ckpt"),
         (["{folder}", "--model={folder}/notes.txt"], "notes.txt is not a whole checkpoint"),
         (["{folder}", "--fit=leterbox"], "got 'leterbox', did you mean 'letterbox'?"),
-        (["{folder}", "--model=resnet18", "--weights=none", "--fit=whole"], "choose --fit=crop or --fit=letterbox"),
+        (
+            ["{folder}", "--model=test_vit_relpos", "--weights=none", "--fit=whole"],
+            "choose --fit=crop or --fit=letterbox",
+        ),
         (["{folder}", "--img_size=30"], "img_size must be a multiple of patch_size"),
         (["{folder}", "--device=gpux"], "device 'gpux' cannot be used"),
         (["{folder}", "--device=meta"], "device 'meta' cannot be used"),

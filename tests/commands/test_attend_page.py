@@ -126,7 +126,7 @@ def test_pictures_for_which_the_network_gives_nan_are_left_out_and_named(folder,
 
     network = open_network(COINS)
     network.net.register_forward_hook(spoil)
-    monkeypatch.setattr("vit_attn.inference.network.open_network", lambda *_: network)
+    monkeypatch.setattr("vit_attn.inference.network.open_network", lambda *_, **__: network)
     page = tmp_path / "page.html"
     command = ["attend", MODEL, f"--output={page}", "--compared=0", str(folder / "white.png")]
     assert main(command) == 2

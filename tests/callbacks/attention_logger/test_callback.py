@@ -125,7 +125,7 @@ def test_a_network_that_cannot_be_drawn_is_refused():
     task = Classifier("cait_xxs24_224", {"depth": 1, "patch_size": 4}, num_classes=10)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = L.Trainer(accelerator="cpu", max_epochs=1, callbacks=[AttentionLogger()], **quiet)
-    with pytest.raises(UserError, match=r"not seen calling .* --attention\.num_images=0"):
+    with pytest.raises(UserError, match=r"changes its weights .* --attention\.num_images=0"):
         trainer.fit(task, datamodule=ImageData("coins"))
 
 
