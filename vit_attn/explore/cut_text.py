@@ -82,19 +82,19 @@ def _opening(subject: Subject, imports: Sequence[str]) -> list[str]:
     options = "".join(f", {name}={value!r}" for name, value in given.items() if value is not None)
     whole, fit = subject.fit == "whole", "" if subject.fit == "auto" else f", {subject.fit!r}"
     return [
-        "from pathlib import Path",
-        "",
         "import torch",
         "",
         *imports,
-        "from vit_attn.inference.images import ImageReader, to_batch",
+        "from vit_attn.data.images.image_file import read_picture",
+        "from vit_attn.inference.images import seen_picture, to_batch",
         f"from vit_attn.inference.network import {'network_for_fit, ' if whole else ''}open_network",
         "",
         f"network = open_network({subject.model!r}{options})",
         *(['network = network_for_fit(network, "whole")'] if whole else []),
         "net = network.net",
-        f"picture = ImageReader(network{fit}).read(Path({subject.picture!r}))",
-        'images = to_batch([picture], network, torch.device("cpu"))',
+        *(["# the picture was sent to the page: put the path of its file here"] if subject.is_sent else []),
+        f"picture = read_picture({subject.picture!r}, network.card.in_chans, network.card.bits)",
+        f'images = to_batch([seen_picture(picture, network{fit})], network, torch.device("cpu"))',
     ]
 
 

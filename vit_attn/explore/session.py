@@ -174,7 +174,7 @@ class Session:
 
     def subject(self, run: str, image: int, gradients: bool = True) -> Subject:
         """Return network, picture and uncut recording of a question by cuts."""
-        look, live = self.look(Place(run, 0, image), gradients), self.live(run)
+        look, live, picture = self.look(Place(run, 0, image), gradients), self.live(run), self.pictures[image]
         return Subject(
             live.network.net,
             look.images,
@@ -183,8 +183,9 @@ class Session:
             live.model,
             live.weights,
             live.img_size,
-            self.pictures[image].name,
+            picture.name if picture.source is None else str(picture.source.absolute()),
             self.pictures.fit,
+            picture.source is None,
         )
 
     def cuts(self, place: Place) -> tuple[Cut, ...]:

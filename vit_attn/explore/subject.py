@@ -22,8 +22,9 @@ class Subject:
         model: Name or path that :func:`open_network` was called with.
         weights: File of weights that it was called with, or ``none``; None for the network's own.
         img_size: Side of the images in pixels that it was called with; None for the network's own.
-        picture: File name of the picture.
+        picture: File of the picture; the name of one that the page sent.
         fit: How the picture became the network's input, one of ``FITS``.
+        is_sent: Whether the page sent the picture, so that no file is known.
     """
 
     net: nn.Module
@@ -35,6 +36,7 @@ class Subject:
     img_size: int | None
     picture: str
     fit: str = "auto"
+    is_sent: bool = False
 
     @cached_property
     def heads(self) -> list[int]:

@@ -54,7 +54,8 @@ def _name_hint(name: str) -> str:
     """Suggest names of timm's registry; for a name of a hub the one that shares most of its parts."""
     if "/" not in name:
         ours, all_names = timm.list_models("vit_attn_*"), timm.list_models()
-        return (did_you_mean(name, ours) or did_you_mean(name, all_names)) + f"; ours are {', '.join(ours)}"
+        hint = did_you_mean(name, ours if name.startswith("vit_attn") else all_names) or did_you_mean(name, ours)
+        return f"{hint}; ours are {', '.join(ours)}"
     if timm.is_model(last := name.rpartition("/")[2].partition(".")[0]):
         return f": networks have timm's names, did you mean {name.rpartition('/')[2]!r}?"
     wanted = set(re.split(r"[^a-z0-9]+", last.lower()))
