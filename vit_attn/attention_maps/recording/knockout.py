@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vit_attn.attention_maps.checks import indices, whole
 from vit_attn.attention_maps.recording.inputs import count_images
 from vit_attn.attention_maps.recording.intervention import AttentionIntervention
+from vit_attn.attention_maps.recording.network_checks import attends_in_windows
 from vit_attn.attention_maps.recording.sdpa_call import SDPACall
 from vit_attn.errors import UserError
 
@@ -197,6 +198,11 @@ class _Ablation(AttentionIntervention):
             self.heads.setdefault(layer % self.num_layers, []).extend(chosen)
 
     def apply(self, name: str, call: SDPACall) -> None:
+        if len(call.q) != count_images(self.images) and not attends_in_windows(self.net):
+            raise UserError(
+                f"{name} of {type(self.net).__name__} attends in {len(call.q)} parts for {count_images(self.images)} "
+                "images, so it is not known which axis is that of its heads"
+            )
         call.zero_out(_head_mask(call, self.heads[self.layer_indices[name]]))
 
 

@@ -157,6 +157,7 @@ class SDPAMode(TorchFunctionMode):
             attended=attended,
             forms=[(weights, False)],
             is_guessed=traced is None and axes.is_merged,
+            is_ambiguous=traced is None and not axes.is_merged,
             may_be_unused=has_attended,
         )
         self.softmaxes = [(followed, observed)]

@@ -29,6 +29,8 @@ UNCHANGING = frozenset(
     }
 )
 """Functions that change no weight, as long as rows and columns stay the last two axes."""
+READING = frozenset({Tensor.detach, torch.detach, Tensor.cpu, Tensor.numpy, Tensor.tolist, Tensor.retain_grad})
+"""Functions that only read the weights, as those that return them do."""
 EXCHANGING = frozenset({Tensor.transpose, torch.transpose, Tensor.swapaxes})
 TRANSPOSED: Any = Tensor.mT
 IN_PLACE = frozenset({"__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__setitem__"})
@@ -54,7 +56,8 @@ class SoftmaxCall(SDPACall):
         """Compute the weights, 0 on removed edges and for zeroed queries, in the form of the scores."""
         if self.removed_edges is not None:
             by_head, removed = self.axes.split(scores), self.removed_edges.expand(self.shape)
-            empty = (removed | (by_head == -torch.inf)).all(dim=-1, keepdim=True)
+            closed = by_head <= torch.finfo(by_head.dtype).min / 2  # libraries close by the least number, or by -inf
+            empty = (removed | closed).all(dim=-1, keepdim=True)
             scores = self.axes.join(torch.where(empty, 0.0, by_head.masked_fill(removed, -torch.inf)))
             self.zero_out(empty)
         weights = compute(scores)
@@ -98,6 +101,7 @@ class FollowedSoftmax:
             the network goes on with.
         forms: The weights as they are passed on, each with whether rows and columns are exchanged.
         is_guessed: Whether images and heads share an axis in an order that is only seen after the product.
+        is_ambiguous: Whether images and heads have axes of their own, whose order cannot be told by their sizes.
         may_be_unused: Whether the module attends otherwise, so that this softmax may be of something else.
     """
 
@@ -106,10 +110,13 @@ class FollowedSoftmax:
     attended: Callable[[SoftmaxCall, Tensor], Tensor]
     forms: list[tuple[Tensor, bool]]
     is_guessed: bool = False
+    is_ambiguous: bool = False
     may_be_unused: bool = False
     change: str = ""
     """The function that the weights were given to last, if it is none of those that are followed."""
     is_multiplied: bool = False
+    is_changed: bool = False
+    """Whether an operation gave other weights of the same shape, multiplied or not."""
     merged: list[Tensor] = field(default_factory=list)
     """The output, as long as it is not known how images and heads share its first axis."""
 
@@ -128,8 +135,9 @@ class FollowedSoftmax:
             if self.is_multiplied:
                 raise UserError(f"attention{self.where} multiplies its weights twice, so neither product is all of it")
             self.is_multiplied = True
+            self._check_unchanged(next(each for each in operands if self._form(each) is not None))
             output = self.call.attend(product, func(*args, **kwargs), self.attended)
-            self.merged = [output] if self.is_guessed and len(product.lead) == 1 else []
+            self.merged = self._unknown_order(product, output)
             return output
         name = getattr(func, "__name__", "")
         if self._form(kwargs.get("out", operands[0])) is not None and _writes_in_place(name, kwargs):
@@ -145,7 +153,8 @@ class FollowedSoftmax:
                 f"attention{self.where} has one axis for images and heads, or windows, in an order that is not seen: "
                 "split it as (images, heads), or record one image at a time"
             )
-        return "" if self.is_multiplied or self.may_be_unused else self.changed_message(self.change)
+        is_used = (self.is_multiplied and not self.is_changed) or (self.may_be_unused and not self.is_multiplied)
+        return "" if is_used else self.changed_message(self.change)
 
     def changed_message(self, how: str) -> str:
         """Compose the error about weights that are changed."""
@@ -154,6 +163,32 @@ class FollowedSoftmax:
             f"attention{self.where} changes its weights between the softmax and the product with the values{by}, as "
             "talking heads do, so no map of one head is what was used: record a network that does not"
         )
+
+    def _unknown_order(self, product: WeightedSum, output: Tensor) -> list[Tensor]:
+        """Return the output as long as the order of images and heads in it is not known."""
+        if self.is_guessed:
+            return [output] if len(product.lead) == 1 else []
+        images, heads = self.call.shape[:2]
+        if not self.is_ambiguous or images != heads or images == 1 or len(product.lead) != 2:
+            return []
+        if list(product.order) == sorted(product.order):
+            return [output, output]  # as after its split: the next permutation tells
+        return [] if product.order[0] == 0 else [output]
+
+    def _check_unchanged(self, multiplied: Tensor) -> None:
+        """Refuse weights that were written into since the softmax, as through a view of a copy.
+
+        Raises:
+            UserError: If they were.
+        """
+        given: Any = self.call.given
+        expected = self.call.axes.join(given).flatten()
+        found = (multiplied.mT if self._form(multiplied) else multiplied).flatten()
+        if found.numel() != expected.numel():
+            return  # broadcast
+        tolerance = 2 * max(torch.finfo(each.dtype).eps for each in (found, expected))
+        if not torch.allclose(found.float(), expected.float(), rtol=tolerance, atol=1e-6):
+            raise UserError(self.changed_message("writing into them"))
 
     def _form(self, argument: Any) -> bool | None:
         """Tell whether an argument is the weights (False) or the weights transposed (True); None if it is neither."""
@@ -171,6 +206,8 @@ class FollowedSoftmax:
                 self.forms.append((result, form))
                 return
         self.change = getattr(func, "__name__", "")
+        same_shape = result.numel() == self.forms[0][0].numel() and result.shape[-2:] == self.call.shape[2:]
+        self.is_changed |= same_shape and func not in READING
 
     def _split_heads(self, func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """Follow the output to where its first axis is split: images come first, or the order stays unknown."""
