@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make the runs, figures and sentences of README and docs: CIFAR-10, the quickstart and the fine-tuning example.
+"""Make the runs, figures and sentences of README and docs: CIFAR-10, quickstart, fine-tuning, and the live page.
 
 Trains as the reader does (about ten minutes), draws docs/images, writes the numbers into docs/measured, and writes the
 sentences that follow from them into the pages. A finished run is reused instead of training again.
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from docs_explore import photograph_explore
 from docs_finetune import finetune_numbers
 from docs_sentences import MEASURED, PAGES, ROOT, SENTENCES, filled
 from docs_tab import photograph
@@ -46,7 +47,8 @@ NAMES = {"raw": "last layer", "rollout": "rollout", "relevance": "relevance"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=("cifar10", "quickstart", "finetune"), help="one of them; by default all")
+    choices = ("cifar10", "quickstart", "finetune", "explore")
+    parser.add_argument("--only", choices=choices, help="one of them; by default all")
     parser.add_argument(
         "--root",
         type=Path,
@@ -72,6 +74,8 @@ def main() -> None:
             write("quickstart", quickstart(run.resolve(), args.method, args.image), QUICKSTART_IMAGES)
         if args.only in (None, "finetune"):
             write("finetune", finetune_numbers(work, IMAGES), FINETUNE_IMAGES)
+        if args.only in (None, "explore"):
+            print(photograph_explore(IMAGES / "explore.png"))
     for page in PAGES:
         path = ROOT / page
         path.write_text(filled(path.read_text(), [f"{args.only}.json"] if args.only else tuple(SENTENCES)))

@@ -26,7 +26,7 @@ const METHODS = [
   { name: "legrad", label: "LeGrad", reference: "", class_specific: true, has_query: false, rows: true },
 ];
 const IMAGE = { label: null, right: null, name: "cat.jpg", top: [["tabby", 0.6], ["tiger", 0.3]], size: [8, 8], picture: "p" };
-const INDEX = { asks: true, classes: ["tench", "tabby", "tiger"], grid: [2, 2], prefix: ["CLS"], layers: ["a", "b"], heads: [2, 2], pooled: [1, 0, 0, 0, 0], relevance: true, note: "", methods: METHODS, images: [IMAGE, { ...IMAGE, name: "dog.png", top: [] }] };
+const INDEX = { asks: true, ofPictures: true, classes: ["tench", "tabby", "tiger"], grid: [2, 2], prefix: ["CLS"], layers: ["a", "b"], heads: [2, 2], pooled: [1, 0, 0, 0, 0], relevance: true, note: "", methods: METHODS, images: [IMAGE, { ...IMAGE, name: "dog.png", top: [] }] };
 const layer = (heads) => ({ heads, tokens: 5, peaks: new Float32Array(5 * heads).fill(0.2), codes: new Uint8Array(25 * heads).fill(255) });
 const live = (change = {}, held = true) => new Maps({ run: "vit", step: 0, image: 0 }, { ...INDEX, ...change }, held ? [layer(2), layer(2)] : [null, null], held ? layer(1) : null);
 const asked = (maps, change) => maps.question(maps.possible({ ...DEFAULTS, ...change }));
@@ -50,6 +50,24 @@ test("where maps are too large to be loaded, the network rolls out up to a layer
   assert.deepEqual(asked(maps, { method: "rollout" }), { method: "rollout", query: "pool", target: "", layer: 1, fusion: "mean" });
   assert.deepEqual(asked(maps, {}), { method: "relevance", query: "pool", target: "" });
   assert.equal(asked(maps, { method: "raw" }), null);
+});
+
+test("a file of pictures is not asked, and says what it has without a word of runs, steps and logs", () => {
+  const maps = live({ asks: false, images: [{ ...IMAGE, targets: ["tabby", "tench"], target_rows: {} }, IMAGE] });
+  assert.equal(asked(maps, { method: "gradient_rollout" }), null);
+  assert.equal(placeName(maps), "vit, cat.jpg");
+  assert.equal(fileName(maps), "attention_vit_cat");
+  assert.deepEqual(aboutView(maps, maps.possible(DEFAULTS))[0], ["network", "vit"]);
+  const wanted = { run: "deit", step: 3, image: 4, target: "owl", pin: { run: "beit", step: 2, image: 0 } };
+  const said = [
+    ...missingOfLink(wanted, maps, live()), ...missingOfLink({ step: 3 }, maps, null),
+    invitation(maps, { ...DEFAULTS, method: "gradient_rollout" }), maps.obstacle({ ...DEFAULTS, method: "legrad", query: 2 }),
+    maps.obstacle({ ...DEFAULTS, target: "tench", query: 2 }), maps.matrixObstacle({ ...DEFAULTS, method: "legrad" }),
+    ...faithfulnessNotes(maps, maps.possible(DEFAULTS)), ...faithfulnessNotes(maps, { ...DEFAULTS, method: "raw", layer: 0 }),
+  ].join(" ");
+  assert.match(said, /network deit, which is not in this file: vit is shown.*cuts that are not in this file/s);
+  assert.match(said, /LeGrad is in this file for the pooled row only/);
+  assert.doesNotMatch(said, /\b(logged|steps?|run|runs)\b/);
 });
 
 test("a log is never asked", () => {

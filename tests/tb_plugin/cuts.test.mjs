@@ -10,7 +10,7 @@ const { addCuts, barClasses, changeOf, CutHistory, cutName, isSameCut, logitText
 const { askedMethod, judgedLines, judgeProblem, judgingForwards, positions } = await load("asking/tries.js");
 
 const METHODS = [{ name: "legrad", label: "LeGrad", reference: "", class_specific: true, has_query: false, rows: true }];
-const INDEX = { asks: true, classes: ["tench", "tabby", "tiger"], grid: [2, 3], prefix: ["CLS"], layers: ["a", "b"], heads: [2, 2], pooled: [1, 0, 0, 0, 0, 0, 0], relevance: true, note: "", methods: METHODS, images: [{ label: null, right: null, top: [["tabby", 0.6]], size: [8, 12] }] };
+const INDEX = { asks: true, ofPictures: true, classes: ["tench", "tabby", "tiger"], grid: [2, 3], prefix: ["CLS"], layers: ["a", "b"], heads: [2, 2], pooled: [1, 0, 0, 0, 0, 0, 0], relevance: true, note: "", methods: METHODS, images: [{ label: null, right: null, top: [["tabby", 0.6]], size: [8, 12] }] };
 const maps = () => new Maps({ run: "vit", step: 0, image: 0 }, INDEX, [null, null], null);
 const patch = (token) => ({ kind: "patch", token });
 const edge = (query, key, layer = null, head = null) => ({ kind: "edge", query, key, layer, head });

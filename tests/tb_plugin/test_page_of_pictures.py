@@ -1,6 +1,7 @@
 """The page of pictures in a real browser: as a file, and within a notebook's output cell."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_the_file_shows_the_numbers_that_python_computes(pictures, tmp_path, pag
     network = open_network(COINS)
     for number, pixels in enumerate(pictures):
         images = network.normalize([pixels], torch.device("cpu"))
-        page.get_by_role("radiogroup", name="Probe images").get_by_role("radio").nth(number).click()
+        page.get_by_role("radiogroup", name="Pictures").get_by_role("radio").nth(number).click()
         for query, button in ((9, None), (None, "pooled row")):
             (summary,) = summarize(network.net, images, query)
             if button:
@@ -64,6 +65,29 @@ def test_the_file_shows_the_numbers_that_python_computes(pictures, tmp_path, pag
     assert set(requests) <= {"file", "data", "blob"}
 
 
+def test_the_file_has_no_words_of_a_training(pictures, tmp_path, page):
+    file = tmp_path / "page.html"
+    vit_attn.show(COINS, pictures).save(file)
+    page.goto(file.as_uri())
+    page.locator("figure[data-name=Map] .marks").wait_for()
+    assert page.get_by_role("combobox", name="Network").input_value() == COINS
+    page.get_by_role("button", name="Pin this as A").click()
+    page.get_by_role("tab", name="Heads in colours").click()
+    page.get_by_role("tab", name="All images").click()
+    methods = page.get_by_role("combobox", name="Method")
+    said = []
+    for method in methods.locator("option").evaluate_all("all => all.map(each => each.value)"):
+        methods.select_option(method)
+        said.append(page.locator("body").inner_text())
+        with page.expect_download() as download:
+            page.get_by_role("button", name="CSV", exact=True).click()
+        said += Path(download.value.path()).read_text().splitlines()[:3]
+    page.get_by_role("button", name="Keys").click()
+    said.append(page.get_by_role("dialog", name="Keys").inner_text())
+    found = re.findall(r".*\b(?:steps?|runs?|logged|probe|training|wrong only)\b.*", "\n".join(said), re.IGNORECASE)
+    assert not found
+
+
 def test_the_first_view_is_that_of_the_command_whatever_was_looked_at_before(pictures, tmp_path, page):
     first, second = tmp_path / "first.html", tmp_path / "second.html"
     vit_attn.show(COINS, pictures).save(first)
@@ -71,7 +95,7 @@ def test_the_first_view_is_that_of_the_command_whatever_was_looked_at_before(pic
     page.goto(first.as_uri())
     page.locator("figure[data-name=Map] .marks").wait_for()
     page.get_by_role("combobox", name="Method").select_option("rollout")
-    page.get_by_role("radiogroup", name="Probe images").get_by_role("radio").nth(1).click()
+    page.get_by_role("radiogroup", name="Pictures").get_by_role("radio").nth(1).click()
     page.goto(second.as_uri())
     page.locator("figure[data-name=Map] .marks").wait_for()
     assert "the class “plus”, which is not the one predicted" in page.get_by_role("heading", level=1).inner_text()
@@ -97,4 +121,6 @@ def test_a_cell_shows_the_page_in_the_theme_of_the_notebook(mark: str, theme: st
     _, values = values_shown(page, frame)
     assert values.shape == (TOKENS,)
     assert page.title() == "notebook"
+    assert not frame.get_by_role("button", name="Copy link").is_visible()  # a cell has no address
+    assert frame.get_by_role("button", name="Save PNG").is_visible()
     assert page.locator("body").evaluate("body => body.children.length") == 1

@@ -121,7 +121,7 @@ def build_page(network: TrainedNetwork, pictures: Pictures, settings: PageSettin
     with tempfile.TemporaryDirectory(prefix="vit_attn_") as folder:
         size = _write(Path(folder), network, snapshot, pictures)
         _, vectors = _fit(size, settings)
-        html = export_page(Path(folder), [0], None, vectors, network.card.architecture, view)
+        html = export_page(Path(folder), [0], None, vectors, network.card.architecture, view, pictures=True)
     found = [(names[each.predicted], float(each.probabilities[each.predicted])) for each in snapshot.summaries]
     return OnePage(html, "" if vectors else "queries and keys", found)
 

@@ -88,6 +88,7 @@ def export_page(
     queries_keys: bool = True,
     name: str = "",
     view: str = "",
+    pictures: bool = False,
 ) -> str:
     """Build the page with the data inside.
 
@@ -98,6 +99,7 @@ def export_page(
         queries_keys: Whether it contains queries and keys, where they were logged.
         name: Name of the run; that of the folder by default.
         view: First view, as a link to it names it after ``#``; by default the one that the reader left last.
+        pictures: Whether it is of a network as it is, on pictures: its page has no words of a training.
 
     Raises:
         UserError: If an image was not logged at a step, or if the log is corrupt.
@@ -105,7 +107,8 @@ def export_page(
     wanted = {(step, tag): blobs for step, tag, blobs in _blobs(run) if step in steps or tag == INDEX_TAG}
     measures = measures_of_run({step: blobs for (step, tag), blobs in wanted.items() if tag == INDEX_TAG})
     indices = {step: _index(run, step, wanted[step, INDEX_TAG]) for step in steps if (step, INDEX_TAG) in wanted}
-    data: dict[str, Any] = {"run": name or run.resolve().name, "view": view, "steps": {}, "measures": measures}
+    data: dict[str, Any] = {"run": name or run.resolve().name, "view": view, "pictures": pictures}
+    data |= {"steps": {}, "measures": measures}
     for step, index in sorted(indices.items()):
         chosen = list(range(len(index["images"]))) if images is None else images
         if missing := [image + 1 for image in chosen if image >= len(index["images"])]:

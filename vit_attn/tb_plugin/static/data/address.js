@@ -78,9 +78,9 @@ export class Address {
   endComparison({ run, step }, error) {
     if (!(error instanceof RequestError) || error.status < 400 || error.status >= 500) throw error;
     this.page.quietly({ pin: null });
-    const { asks } = this.page.source;
-    const which = asks ? run : `${run}, step ${step.toLocaleString("en")},`;
-    this.say(`The comparison with ${which} has ended: ${error.status === 404 && !asks ? "it is not in this log" : error.message.replace(/\.$/, "")}.`);
+    const { asks, ofPictures } = this.page.source;
+    const which = ofPictures ? run : `${run}, step ${step.toLocaleString("en")},`;
+    this.say(`The comparison with ${which} has ended: ${error.status === 404 && !asks ? `it is not in this ${ofPictures ? "file" : "log"}` : error.message.replace(/\.$/, "")}.`);
     return null;
   }
 
@@ -89,6 +89,11 @@ export class Address {
     const before = this.notice.hidden ? "" : `${this.message.textContent} `;
     setText(this.message, `${before}${sentence}`);
     this.notice.hidden = false;
+  }
+
+  /** Whether a link to the view opens it: a notebook's output cell has no address. */
+  get linkable() {
+    return this.host?.location.protocol !== "about:";
   }
 
   /** The whole link. */

@@ -108,10 +108,10 @@ function missingOfRun(wanted, place) {
   return wanted.step !== undefined && wanted.step !== place.step ? [`${stepPhrase(wanted.step)}, which was not logged: ${stepPhrase(place.step)} is shown`] : [];
 }
 
-/** What is not open of a link's network and cuts. @param {Partial<State>} wanted @param {import("./state.js").Place} place that is shown instead */
-function missingOfNetwork(wanted, place) {
-  if (wanted.run !== undefined && wanted.run !== place.run) return [`the network ${wanted.run}, which is not open: ${place.run} is shown`];
-  return wanted.step && wanted.step !== place.step ? ["cuts that were made before this server was started: the whole network is shown"] : [];
+/** What is not open of a link's network and cuts. @param {Partial<State>} wanted @param {import("./state.js").Place} place that is shown instead @param {boolean} asks whether networks are open, or in a file */
+function missingOfNetwork(wanted, place, asks) {
+  if (wanted.run !== undefined && wanted.run !== place.run) return [`the network ${wanted.run}, which is not ${asks ? "open" : "in this file"}: ${place.run} is shown`];
+  return wanted.step && wanted.step !== place.step ? [`cuts that ${asks ? "were made before this server was started" : "are not in this file"}: the whole network is shown`] : [];
 }
 
 /**
@@ -122,7 +122,7 @@ function missingOfNetwork(wanted, place) {
  */
 export function missingOfLink(wanted, here, pinned) {
   const { place, index, about } = here;
-  const problems = index.asks ? missingOfNetwork(wanted, place) : missingOfRun(wanted, place);
+  const problems = index.ofPictures ? missingOfNetwork(wanted, place, Boolean(index.asks)) : missingOfRun(wanted, place);
   if ((wanted.image ?? 0) >= index.images.length) problems.push(`image ${Number(wanted.image) + 1}, and there are ${index.images.length}: image ${place.image + 1} is shown`);
   if ((wanted.layer ?? 0) >= index.layers.length) problems.push(`layer ${Number(wanted.layer) + 1}, and there are ${index.layers.length}: the last is shown`);
   const heads = index.heads[here.layerOf(/** @type {State} */ ({ ...DEFAULTS, ...wanted }))];
@@ -130,6 +130,6 @@ export function missingOfLink(wanted, here, pinned) {
   if (wanted.target && index.classes && !index.classes.includes(wanted.target)) problems.push(`the class ${wanted.target}, which this network does not have: that of the predicted class is shown`);
   if (wanted.target && about.targets && !about.targets.includes(wanted.target)) problems.push(`the class ${wanted.target}, for which this image has no map: that of the predicted class is shown`);
   const { pin } = wanted;
-  if (pin && pinned && (pin.run !== pinned.place.run || pin.step !== pinned.place.step)) problems.push(`a comparison with ${pin.run}, ${stepPhrase(pin.step)}, which is not here`);
+  if (pin && pinned && (pin.run !== pinned.place.run || pin.step !== pinned.place.step)) problems.push(`a comparison with ${pin.run}${index.ofPictures ? "" : `, ${stepPhrase(pin.step)}`}, which is not here`);
   return problems.map((problem) => `The link asks for ${problem}.`);
 }

@@ -16,7 +16,7 @@ export class LiveSource extends ServerSource {
   constructor(base) {
     super(base);
     this.live = false; // no runs and steps come by themselves
-    this.asks = true;
+    this.asks = this.ofPictures = true;
     /** @type {Map<string, Promise<string[]>>} */
     this.classesOf = new Map();
     /** @type {Map<string, Promise<Prediction>>} */
@@ -56,7 +56,7 @@ export class LiveSource extends ServerSource {
   /** The index of a step, with the details of one picture. @param {string} run @param {number} step @param {number} image */
   async step(run, step, image = 0) {
     const [index, classes] = await Promise.all([this.fetch(this.url("step", { run, step, image })).then((reply) => reply.json()), this.classes(run)]);
-    return { ...index, asks: true, classes };
+    return { ...index, asks: true, ofPictures: true, classes };
   }
 
   /** Names of a network's classes. @param {string} run */

@@ -18,6 +18,7 @@ export class ServerSource {
     this.base = base;
     this.live = true; // whether new runs and steps may come
     this.asks = false; // whether a running network answers questions
+    this.ofPictures = false; // whether it has pictures of networks as they are, and no training
   }
 
   /** @param {string} route @param {Record<string, string | number>} parameters */
@@ -79,14 +80,15 @@ export class ServerSource {
 
 /** @typedef {{steps: number[], measures: (Record<string, (number | null)[][]> | null)[], layers: string[], heads: number[]}} RunMeasures by step; then by measure, layer and head */
 /** @typedef {{png: string, layers: string[], queries_keys?: string[]}} EmbeddedImage */
-/** @typedef {{run: string, measures?: RunMeasures, steps: Record<string, {index: import("../maps/view.js").Index, images: Record<string, EmbeddedImage>}>}} Embedded */
+/** @typedef {{run: string, pictures?: boolean, measures?: RunMeasures, steps: Record<string, {index: import("../maps/view.js").Index, images: Record<string, EmbeddedImage>}>}} Embedded */
 
-/** Reads what `vit-attn export-html` wrote into the page. */
+/** Reads what `vit-attn export-html`, or `attend` and `show` of pictures, wrote into the page. */
 export class EmbeddedSource {
   /** @param {Embedded} data */
   constructor(data) {
     this.data = data;
     this.live = this.asks = false;
+    this.ofPictures = Boolean(data.pictures);
   }
 
   async runs() {
@@ -101,7 +103,7 @@ export class EmbeddedSource {
   /** @param {string} run @param {number} step @param {number} [_image] */
   async step(run, step, _image) {
     if (run !== this.data.run || !this.data.steps[step]) throw new RequestError(`${run}, step ${step}`, 404, "this file does not have it");
-    return this.data.steps[step].index;
+    return { ...this.data.steps[step].index, ofPictures: this.ofPictures };
   }
 
   /** @param {import("./state.js").Place} place */

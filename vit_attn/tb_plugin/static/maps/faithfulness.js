@@ -47,12 +47,12 @@ export function faithfulnessNotes(maps, state) {
   const { judged } = maps.index;
   const earlier = maps.about.verdict;
   if (!label && maps.index.asks) return ["Not compared with baselines: only maps of the pooled row for the predicted class are."];
-  if (!label) return ["Not compared with baselines: deletion and insertion are measured for the pooled row and the predicted class only, by relevance, by the last layer's mean of heads, by rollout through all layers, and by methods that were logged."];
+  if (!label) return [`Not compared with baselines: deletion and insertion are measured for the pooled row and the predicted class only, by relevance, by the last layer's mean of heads, by rollout through all layers, and by ${maps.index.ofPictures ? "the further methods" : "methods that were logged"}.`];
   if (!judged && earlier && label === "relevance") return [earlierComparison(earlier)];
   const overall = judged?.methods[label];
   const name = SENTENCE_NAMES[label] ?? label;
   if ((!judged || !overall) && maps.index.asks) return [`Not compared with baselines: nothing here says yet that ${name} shows what the network uses. Cut what it ranks first, and see.`];
-  if (!judged || !overall) return [`Not compared with baselines: deletion and insertion of ${name} were not logged at this step, so nothing here says that the map is faithful.`];
+  if (!judged || !overall) return [`Not compared with baselines: deletion and insertion of ${name} ${maps.index.ofPictures ? "are not in this file" : "were not logged at this step"}, so nothing here says that the map is faithful.`];
   const whole = state.hide ? ", nothing left out" : "";
   const notes = [];
   const [one, many] = [maps.about.judged?.[label], judged.images > 1];

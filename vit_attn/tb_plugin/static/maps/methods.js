@@ -2,7 +2,7 @@
 /** Attribution methods of a step: those that the page computes from the maps, and those that were logged. No DOM in here. */
 
 /** @typedef {{name: string, label: string, reference: string, class_specific: boolean, has_query: boolean, rows: boolean}} Method rows: whether each image has its map */
-/** @typedef {{methods?: Method[], relevance: boolean, asks?: boolean, classes?: string[]}} Logged part of the index; asks: whether a running network answers */
+/** @typedef {{methods?: Method[], relevance: boolean, asks?: boolean, ofPictures?: boolean, classes?: string[]}} Logged part of the index; asks: whether a running network answers; ofPictures: whether a file of pictures, or such a network, and no log */
 
 /** @typedef {{targets?: string[], target_rows?: Record<string, (number | null)[][]>}} Targets classes of an image, the predicted one first, and the maps of the pooled row for each, by method */
 
@@ -24,6 +24,11 @@ export function methodGroups(index) {
 /** A method whose map of the pooled row was logged; nothing for those that the page computes. @param {Logged} index @param {string} name */
 export function loggedMethod(index, name) {
   return index.methods?.find((method) => method.rows && method.name === name);
+}
+
+/** That something is here, in a sentence. @param {Logged} index */
+export function isHereWords({ ofPictures }) {
+  return ofPictures ? "is in this file" : "was logged";
 }
 
 /** Whether a step has what a method needs. @param {Logged} index @param {string} name */

@@ -1,7 +1,7 @@
 // @ts-check
 /** Why a map or a matrix cannot be shown. No DOM in here. */
 
-import { loggedMethod } from "./methods.js";
+import { isHereWords, loggedMethod } from "./methods.js";
 
 /** @typedef {import("./view.js").Maps} Maps */
 /** @typedef {import("../data/state.js").State} State */
@@ -14,10 +14,10 @@ export function obstacleOf(maps, state) {
   const { index } = maps;
   if (state.query !== "pool" && state.query >= maps.tokens) return `This network has ${maps.tokens} tokens, fewer than the one in which the query was chosen: choose another.`;
   if (index.asks) return obstacleToAsking(maps, state);
-  if (state.method === "relevance" && !maps.relevance) return index.relevance ? "The relevance is not loaded." : "No relevance was logged for this step.";
-  if (state.target && state.query !== "pool") return `For ${state.target}, which is not the predicted class, the map of the pooled row was logged only. Choose the pooled row, or the predicted class.`;
+  if (state.method === "relevance" && !maps.relevance) return index.relevance ? "The relevance is not loaded." : index.ofPictures ? "This network has no relevance." : "No relevance was logged for this step.";
+  if (state.target && state.query !== "pool") return `For ${state.target}, which is not the predicted class, ${index.ofPictures ? "this file has the map of the pooled row only" : "the map of the pooled row was logged only"}. Choose the pooled row, or the predicted class.`;
   const logged = loggedMethod(index, state.method);
-  if (logged && state.query !== "pool") return `${logged.label} was logged for the pooled row only${logged.has_query ? "" : ": the method has no query"}. Choose the pooled row, or another method.`;
+  if (logged && state.query !== "pool") return `${logged.label} ${isHereWords(index)} for the pooled row only${logged.has_query ? "" : ": the method has no query"}. Choose the pooled row, or another method.`;
   if (state.method === "rollout" && !maps.complete) return "Rollout needs all layers, and not all are loaded.";
   return state.method === "raw" && !maps.layers[maps.layerOf(state)] ? "This layer is not loaded." : "";
 }
@@ -50,6 +50,6 @@ export function matrixObstacleOf(maps, state) {
   const asked = index.asks ? askedLabel(maps, state) : "";
   if (asked) return `${asked} is computed for one query at a time, so there is no matrix of all ${tokens}.`;
   const label = loggedMethod(index, state.method)?.label ?? (state.target && `The map for ${state.target}`);
-  if (label) return `${label} was logged for the pooled row only, so it has no matrix.`;
+  if (label) return `${label} ${isHereWords(index)} for the pooled row only, so it has no matrix.`;
   return state.method === "rollout" && tokens > MATRIX_TOKENS ? `The rollout of all ${tokens} tokens at once is not computed; each one is, when you click it.` : "";
 }

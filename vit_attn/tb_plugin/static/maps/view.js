@@ -11,7 +11,7 @@ import { Replies, questionOf } from "./questions.js";
 /** @typedef {import("../data/state.js").State} State */
 /** @typedef {{label: string | null, name?: string, problem?: string, crop?: number[], top: [string, number | null][], right: boolean | null, size: [number, number], ground_truth?: Record<string, number[]> | null, answer_region?: string | null, answer?: Record<string, number[]> | null, verdict?: Record<string, number | null> | null, judged?: import("./faithfulness.js").Measures, rows?: Record<string, (number | null)[]>, pooled?: number[], pooled_relevance?: number[], picture?: string, number?: number, queries_keys?: boolean} & import("./methods.js").Targets} About answer, verdict: of earlier versions; label and right: null where the class is unknown; name: of the file; problem: why the network cannot see it; crop: the region that it sees, as fractions of height and width: top, left, height, width; rows: maps of the pooled row by method; picture: hash of the pixels */
 /** @typedef {{images: number, layers: {heads: number[][], mean: number[]}[] | null}} Sinks tokens that are sinks, by layer and head, over that many images */
-/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, methods?: import("./methods.js").Method[], sinks?: Sinks, score_scale?: (number | null)[], judged?: {orders: number, images: number, methods: import("./faithfulness.js").Measures}, asks?: boolean, classes?: string[], cuts?: number, images: About[]}} Index asks: whether a running network answers, and then the names of its classes, and how much is cut in it */
+/** @typedef {{grid: [number, number], prefix: string[], layers: string[], heads: number[], pooled: number[], relevance: boolean, note: string, methods?: import("./methods.js").Method[], sinks?: Sinks, score_scale?: (number | null)[], judged?: {orders: number, images: number, methods: import("./faithfulness.js").Measures}, asks?: boolean, ofPictures?: boolean, classes?: string[], cuts?: number, images: About[]}} Index ofPictures: whether it is of a network as it is, and of no training; asks: whether a running network answers, and then the names of its classes, and how much is cut in it */
 /** @typedef {{values: Float32Array, total: number, hidden: Set<number>, hiddenMass: number, sinks: number[], max: number}} Shown */
 
 /** Maps of one image at one step, and what was computed from them. */
@@ -240,6 +240,6 @@ export function cutsPhrase(index) {
 
 /** @param {{place: {run: string, step: number, image: number}, index?: Index}} maps */
 export function placeName({ place, index }) {
-  if (index?.asks) return [place.run, cutsPhrase(index), index.images[place.image]?.name ?? `picture ${place.image + 1}`].filter(Boolean).join(", ");
+  if (index?.ofPictures) return [place.run, cutsPhrase(index), index.images[place.image]?.name ?? `picture ${place.image + 1}`].filter(Boolean).join(", ");
   return `${place.run}, step ${place.step.toLocaleString("en")}, image ${imageNumber(index, place.image)}`;
 }

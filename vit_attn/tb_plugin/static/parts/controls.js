@@ -18,7 +18,7 @@ export class Controls {
   constructor(page) {
     this.page = page;
     const set = page.store.set.bind(page.store);
-    this.run = h("select", { "aria-label": page.source.asks ? "Network" : "Run", onchange: () => set({ run: this.run.value, step: -1 }) });
+    this.run = h("select", { "aria-label": page.source.ofPictures ? "Network" : "Run", onchange: () => set({ run: this.run.value, step: -1 }) });
     this.method = chooser("Method", (method) => set({ method }));
     this.layer = h("select", { "aria-label": "Layer", onchange: () => set({ layer: Number(this.layer.value) }) });
     this.head = h("select", { "aria-label": "Head or fusion of heads", onchange: () => set({ head: headValue(this.head.value) }) });
@@ -40,6 +40,7 @@ export class Controls {
   }
 
   build() {
+    this.compare = field("Compare", "compare", ...(this.page.extras.compare ? [this.page.extras.compare.element] : []), this.pin, this.pinned);
     this.live = h("div", { class: "live", hidden: true },
       field("Method", "method", this.method.element),
       this.target.element,
@@ -50,13 +51,13 @@ export class Controls {
         h("div", { class: "with-help" }, this.groundTruth.element, helpButton("truth")),
         this.lines.element, this.smooth.element),
       field("Map over image", "", this.opacity),
-      field("Compare", "compare", ...(this.page.extras.compare ? [this.page.extras.compare.element] : []), this.pin, this.pinned),
+      this.compare,
       field("Share and save", "", this.share.element),
     );
     this.fold = h("details", { open: true },
       h("summary", {}, h("b", {}, "Controls"), " ", this.summary),
       h("div", { class: "fields" },
-        field(this.page.source.asks ? "Network" : "Run", "", this.run),
+        field(this.page.source.ofPictures ? "Network" : "Run", "", this.run),
         this.live,
         h("div", { class: "field foot" },
           h("button", { type: "button", onclick: () => showKeys(this.page) }, "Keys"),
@@ -89,7 +90,7 @@ export class Controls {
     if (!here) return;
     setText(this.summary, `${methodPhrase(here.index, state.method)} · ${labels[runs.findIndex(({ name }) => name === state.run)] ?? state.run}`);
     this.method.update(methodGroups(here.index), state.method, (name) => hasMethod(here.index, name) || state.method === name);
-    setAttribute(this.method.element, "title", hasMethod(here.index, "relevance") ? "" : here.index.asks ? "This network has no relevance" : "No relevance was logged for this step");
+    setAttribute(this.method.element, "title", hasMethod(here.index, "relevance") ? "" : here.index.ofPictures ? "This network has no relevance" : "No relevance was logged for this step");
     this.drawLayers(here);
     this.direction.update(state.query === "pool" ? "from" : state.direction, (way) => way === "from" || state.query !== "pool");
     setAttribute(this.direction.element, "title", state.query === "pool" ? "No token attends to the pooled row: choose a token" : "");
@@ -103,9 +104,9 @@ export class Controls {
     this.opacity.valueAsNumber = state.opacity;
     setText(this.pin, state.pin ? "Unpin A" : "Pin this as A");
     const { pinned } = this.page;
-    const next = here.index.asks ? "Then cut, or go to another picture or network." : "Then go to another step, or to another run of the same images.";
-    setText(this.pinned, state.pin ? `A: ${placeName(pinned ?? { place: state.pin, index: here.index.asks ? here.index : undefined })}` : next);
+    setText(this.pinned, state.pin ? `A: ${placeName(pinned ?? { place: state.pin, index: here.index.ofPictures ? here.index : undefined })}` : whatToCompare(here.index));
     this.page.extras.compare?.draw();
+    if (this.compare) this.compare.hidden = Boolean(here.index.ofPictures && !here.index.asks && here.index.images.length === 1 && !state.pin); // one map and nothing beside it
     this.theme.value = state.theme;
   }
 
@@ -121,6 +122,12 @@ export class Controls {
     const fusions = ["mean", "max", "min"].map((value) => ({ value, text: `${value} of all` }));
     fillSelect(this.head, [...fusions, ...single], String(here.headOf(state)));
   }
+}
+
+/** What can be compared with what is pinned. @param {import("../maps/view.js").Index} index */
+function whatToCompare({ asks, ofPictures }) {
+  if (asks) return "Then cut, or go to another picture or network.";
+  return ofPictures ? "Then go to another picture." : "Then go to another step, or to another run of the same images.";
 }
 
 /** A control under its label, with help on a term. @param {string | Node} label @param {string} term of terms.js; "" for none @param {Node[]} inside */

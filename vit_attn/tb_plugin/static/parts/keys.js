@@ -35,7 +35,7 @@ const OF_TRAINING = new Set([",", ".", "p", "a", "w"]);
 
 /** Whether a key does nothing on this page. @param {import("../page.js").Page} page @param {string} key */
 function isIdle(page, key) {
-  return page.source.asks && OF_TRAINING.has(key);
+  return (page.source.ofPictures && OF_TRAINING.has(key)) || (key === "l" && !page.address?.linkable);
 }
 
 /** @param {import("../page.js").Page} page @param {KeyboardEvent} event */

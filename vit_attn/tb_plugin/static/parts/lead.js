@@ -21,7 +21,7 @@ export class Lead {
     if (!here) return;
     const sentence = sentenceOf(here, state);
     const ofA = pinned && stage?.shownA && sentenceOf(pinned, { ...state, query: stage.queryIn(pinned) });
-    setText(this.sentence, !stage?.shown ? "This map cannot be shown here." : ofA ? sentenceOfBoth(ofA, sentence, here.index.asks) : sentence);
+    setText(this.sentence, !stage?.shown ? "This map cannot be shown here." : ofA ? sentenceOfBoth(ofA, sentence, here.index.ofPictures) : sentence);
     setText(this.next, invitation(here, state));
     setTerm(this.about, termOf(state.method), methodPhrase(here.index, state.method));
   }

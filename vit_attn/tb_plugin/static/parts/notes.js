@@ -6,7 +6,7 @@ import { h, setText, syncChildren } from "../drawing/dom.js";
 import { faithfulnessNotes } from "../maps/faithfulness.js";
 import { helpButton } from "../words/help.js";
 import { sinkThreshold } from "../maps/measures.js";
-import { hasTarget, isClassSpecific, loggedMethod, targetWords } from "../maps/methods.js";
+import { hasTarget, isClassSpecific, isHereWords, loggedMethod, targetWords } from "../maps/methods.js";
 import { predictedClass } from "../maps/predictions.js";
 import { regionsOf } from "../maps/regions.js";
 import { INTERPOLATED } from "../maps/smooth.js";
@@ -55,7 +55,7 @@ export function sums(here, shown, state) {
   const head = here.headOf(state);
   const why = state.method === "raw" && !column && (head === "max" || head === "min") ? `: under the ${head === "max" ? "maximum" : "minimum"} of heads, rows do not sum to 100 %` : "";
   const notes = [`${column ? "This column sums to" : "This row sums to"} ${format(shown.total, percent)}${why}.`];
-  if (!Number.isFinite(shown.total)) notes.push(`Some values are not numbers: the network gave NaN or infinity${here.index.asks ? "" : " at this step"}.`);
+  if (!Number.isFinite(shown.total)) notes.push(`Some values are not numbers: the network gave NaN or infinity${here.index.ofPictures ? "" : " at this step"}.`);
   const patches = [...shown.hidden].filter((token) => token >= here.grid.prefix);
   if (state.hide) {
     const named = patches.map((token) => `${tokenName(here.index, token)}${shown.sinks.includes(token) ? "" : " (a sink of A)"}`);
@@ -67,7 +67,7 @@ export function sums(here, shown, state) {
     notes.push(`Prefix tokens ${column ? "attend to it with" : "hold"} ${format(mass, percent)}; their tiles are below the map.`);
   }
   if (!state.hide && shown.sinks.length) notes.push(`Sinks, which get ${sinkThreshold(here.tokens)} or more in nine of ten of ${here.index.sinks?.images} images: ${shown.sinks.map((sink) => tokenName(here.index, sink)).join("; ")}.`);
-  if (state.hide && !here.index.sinks?.layers) notes.push("Sinks are unknown here: finding tokens that are attended to whatever the image shows takes four different images of a step.");
+  if (state.hide && !here.index.sinks?.layers) notes.push(`Sinks are unknown here: finding tokens that are attended to whatever the image shows takes four different ${here.index.ofPictures ? "pictures" : "images of a step"}.`);
   else if (state.hide && state.method !== "raw" && !here.complete) notes.push("No sink is left out: finding those of this map takes all layers, and not all are loaded.");
   return notes;
 }
@@ -76,7 +76,7 @@ export function sums(here, shown, state) {
 function method(here, state, chosen) {
   const target = `${state.target ? targetWords(state.target) : `the predicted class, ${predictedClass(here.about)}`}${here.about.right !== false || state.target === here.about.label ? "" : ` (the true label is ${here.about.label})`}`;
   const logged = loggedMethod(here.index, state.method);
-  if (logged) return `${logged.class_specific ? `Class-specific: ${logged.label} for ${target}` : `Class-agnostic: ${logged.label}`}${logged.reference && ` (${logged.reference})`}.${here.index.asks ? "" : " It was logged for the pooled row only."}`;
+  if (logged) return `${logged.class_specific ? `Class-specific: ${logged.label} for ${target}` : `Class-agnostic: ${logged.label}`}${logged.reference && ` (${logged.reference})`}.${here.index.asks ? "" : ` It ${isHereWords(here.index)} for the pooled row only.`}`;
   if (state.method === "relevance") {
     return `Class-specific: relevance is attention weighted by gradients of ${target}. It is the default because it did best, or among the best, where methods were compared (docs/methods.md); the comparison with baselines tells whether it does here.`;
   }
@@ -87,8 +87,8 @@ function method(here, state, chosen) {
   const raw = `raw attention of layer ${layer}${around ? `, ${around} which other layers mix tokens` : ""}`;
   const rolled = `rollout of ${layer > 1 ? `layers 1 to ${layer}` : "layer 1"}, each ½ the ${fusion} of heads + ½ identity${fusion === "mean" ? "" : ", rows divided by their sum"}`;
   const missing = chosen === "relevance" ? "relevance" : `map by ${chosen}`;
-  const why = here.index.asks ? "This network has no" : "No";
-  const instead = chosen === state.method ? "" : `${why} ${missing}${here.index.asks ? "" : " was logged at this step"}, so raw attention is shown. `;
+  const why = here.index.ofPictures ? "This network has no" : "No";
+  const instead = chosen === state.method ? "" : `${why} ${missing}${here.index.ofPictures ? "" : " was logged at this step"}, so raw attention is shown. `;
   return `${instead}Class-agnostic: ${state.method === "raw" ? raw : rolled}. It does not depend on the predicted class, and a patch that is attended to need not be the reason for it.`;
 }
 
@@ -96,7 +96,7 @@ function method(here, state, chosen) {
 function missingTarget({ index, about }, { method: chosen, target }) {
   if (!target || target === predictedClass(about) || !isClassSpecific(index, chosen) || hasTarget(index, about, chosen, target)) return "";
   if (index.asks) return `This network has no class ${target}, so the map is for the predicted class.`;
-  return `No map for ${target} was logged for this image, so that for the predicted class is shown.`;
+  return `No map for ${target} ${isHereWords(index)} for this image, so that for the predicted class is shown.`;
 }
 
 /** @param {Maps} here @param {Shown} shown @param {import("../data/state.js").State} state */

@@ -11,7 +11,7 @@ export class Share {
   /** @param {import("../page.js").Page} page */
   constructor(page) {
     this.page = page;
-    this.link = h("button", { type: "button", title: "Opens this run, step, image, method, layer, head and query", onclick: () => this.copy() }, "Copy link");
+    this.link = h("button", { type: "button", hidden: !page.address?.linkable, title: `Opens this ${page.source.ofPictures ? "network, picture" : "run, step, image"}, method, layer, head and query`, onclick: () => this.copy() }, "Copy link");
     this.withSheet = checkbox("with sheet", (withSheet) => page.store.set({ withSheet }), "Draw the small maps of all heads below the figures");
     this.element = h("div", { class: "share", role: "group", "aria-label": "Share and save this view" },
       this.link,

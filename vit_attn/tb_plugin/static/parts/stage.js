@@ -166,7 +166,7 @@ export function describe(maps, state) {
 /** Step of one side of a comparison, and what else differs from the other. @param {Maps} maps @param {Maps} other */
 function distinction({ place, layers, index }, { place: other, layers: others }) {
   const run = place.run === other.run ? "" : runLabels([place.run, other.run])[0];
-  const what = index.asks ? cutsPhrase(index) || (place.step === other.step ? "" : "uncut") : `step ${place.step.toLocaleString("en")}`;
+  const what = index.ofPictures ? cutsPhrase(index) || (place.step === other.step ? "" : "uncut") : `step ${place.step.toLocaleString("en")}`;
   const parts = [what, run, layers.length === others.length ? "" : `${layers.length} layers`, place.image === other.image ? "" : `image ${imageNumber(index, place.image)}`];
   return parts.filter(Boolean).join(" · ");
 }

@@ -10,7 +10,7 @@ export class Strip {
   /** @param {import("../page.js").Page} page */
   constructor(page) {
     this.page = page;
-    this.list = h("div", { class: "strip", role: "radiogroup", "aria-label": page.source.asks ? "Pictures" : "Probe images" });
+    this.list = h("div", { class: "strip", role: "radiogroup", "aria-label": page.source.ofPictures ? "Pictures" : "Probe images" });
     this.list.addEventListener("keydown", (event) => this.key(event));
     this.wrong = checkbox("wrong only", (wrong) => page.store.set({ wrong }), "Only images that are predicted wrong, and the chosen one");
     this.counted = this.wrong.element.lastElementChild;

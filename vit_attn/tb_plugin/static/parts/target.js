@@ -2,7 +2,7 @@
 /** The class that a class-specific map is for, chosen from a list. */
 
 import { h, setAttribute, setText, syncChildren } from "../drawing/dom.js";
-import { isClassSpecific, targetChoices } from "../maps/methods.js";
+import { isClassSpecific, isHereWords, targetChoices } from "../maps/methods.js";
 import { predictedClass } from "../maps/predictions.js";
 
 export class TargetChoice {
@@ -36,8 +36,13 @@ export class TargetChoice {
     });
     this.select.value = state.target;
     this.select.disabled = choices.length < 2;
-    setText(this.hint, choices.length < 2 ? (about.targets ? "No other class was logged for this method." : "Other classes were not logged in this run.") : "");
+    setText(this.hint, choices.length < 2 ? otherClassWords(here) : "");
     this.hint.hidden = choices.length > 1;
     setAttribute(this.select, "title", "Relevance and other class-specific maps show what speaks for this class");
   }
+}
+
+/** Why there is one class only. @param {import("../maps/view.js").Maps} maps */
+function otherClassWords({ about, index }) {
+  return about.targets ? `No other class ${isHereWords(index)} for this method.` : "Other classes were not logged in this run.";
 }

@@ -15,7 +15,7 @@ export class Timeline {
     this.text = h("output", { class: "number" });
     this.follow = checkbox("follow", (follow) => page.store.set(follow ? { follow, step: page.steps[page.steps.length - 1] } : { follow }), "Go to new steps as they are logged");
     const parts = [this.button, this.slider, this.text, ...(page.source.live ? [this.follow.element] : [])];
-    this.element = h("div", { class: "timeline" }, ...parts);
+    this.element = h("div", { class: "timeline", hidden: page.source.ofPictures }, ...parts);
   }
 
   get position() {

@@ -17,7 +17,7 @@ export function aboutView(maps, state, pinned = null) {
   const [best, chance] = about.top[0] ?? ["", null];
   const layer = maps.layerOf(state) + 1;
   /** @type {[string, string][]} */
-  const lines = index.asks ? [["network", place.run], ["cuts", String(index.cuts ?? 0)]] : [["run", place.run], ["step", String(place.step)]];
+  const lines = index.ofPictures ? [["network", place.run], ...(index.asks ? [/** @type {[string, string]} */ (["cuts", String(index.cuts ?? 0)])] : [])] : [["run", place.run], ["step", String(place.step)]];
   lines.push(["image", String(imageNumber(index, place.image))]);
   if (about.name) lines.push(["file", about.name]);
   if (about.label !== null) lines.push(["label", about.label]);
@@ -26,7 +26,7 @@ export function aboutView(maps, state, pinned = null) {
   if (isClassSpecific(index, method)) lines.push(["class", state.target || best]);
   if (isByLayer(method)) lines.push([method === "rollout" ? "layers" : "layer", method === "rollout" ? `1-${layer}` : String(layer)], ["head", typeof head === "number" ? String(head + 1) : `${head} of ${index.heads[layer - 1]}`]);
   lines.push(["query", tokenName(index, state.query)], ["direction", column ? "attended by" : "attends to"]);
-  if (pinned) lines.push(["A", pinned.index.asks ? placeName(pinned) : `${pinned.place.run}, step ${pinned.place.step}, image ${imageNumber(pinned.index, pinned.place.image)}`]);
+  if (pinned) lines.push(["A", pinned.index.ofPictures ? placeName(pinned) : `${pinned.place.run}, step ${pinned.place.step}, image ${imageNumber(pinned.index, pinned.place.image)}`]);
   lines.push(["unit", isClassSpecific(index, method) ? "none" : "fraction of attention"]);
   return lines;
 }
@@ -52,6 +52,6 @@ export function columnsOfView(maps, shown, a = null, change = null) {
 
 /** A file's name without its ending. @param {Maps} maps */
 export function fileName({ place, index, about }) {
-  if (index.asks) return ["attention", place.run, index.cuts ? `${index.cuts}cuts` : "", about.name?.replace(/\.\w+$/, "") ?? `picture${place.image + 1}`].filter(Boolean).map((part) => part.replace(/[^\p{L}\p{N}.-]+/gu, "_")).join("_");
+  if (index.ofPictures) return ["attention", place.run, index.cuts ? `${index.cuts}cuts` : "", about.name?.replace(/\.\w+$/, "") ?? `picture${place.image + 1}`].filter(Boolean).map((part) => part.replace(/[^\p{L}\p{N}.-]+/gu, "_")).join("_");
   return `attention_${place.run.replace(/[^\w.-]+/g, "_")}_step${place.step}_image${imageNumber(index, place.image)}`;
 }

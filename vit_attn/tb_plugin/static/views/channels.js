@@ -55,6 +55,7 @@ export class Channels {
     if (!here) return " ";
     if (!here.about.queries_keys) {
       const written = here.index.images.flatMap(({ queries_keys: has }, i) => (has ? [imageNumber(here.index, i)] : []));
+      if (here.index.ofPictures) return "Queries and keys are not in this file: they could not be recorded, or it would have been larger than allowed.";
       return written.length ? `Queries and keys were logged for image ${written.join(", ")} only: choose one of them.` : "Queries and keys were not logged at this step: an earlier version of vit_attn wrote it, or their logging was turned off.";
     }
     if (this.query < 0) return "What this network pools is a mix of tokens: click a patch, whose query is then explained.";
@@ -142,7 +143,7 @@ export class Channels {
     if (!here) return "";
     const minus = (/** @type {number} */ value) => value.toPrecision(3).replace("-", "−");
     const best = byInfluence(products).slice(0, 3).map((channel) => `${channel + 1} (${minus(products[channel])})`).join(", ");
-    const logged = `logged weight ${format(weights[key], true)}, ${rankOf(weights, weights[key])} keys`;
+    const logged = `${here.index.ofPictures ? "weight of the map" : "logged weight"} ${format(weights[key], true)}, ${rankOf(weights, weights[key])} keys`;
     const most = `Most comes from channel${products.length > 1 ? "s" : ""} ${best}.`;
     if (scale === null || score === null || weight === null || range === null) return `${tokenName(here.index, this.query)} → ${tokenName(here.index, key)}: the ${products.length} products sum to ${minus(dot)}. This layer computes its score in another way than scale · q·k, so no weight follows from it; ${logged}. ${most}`;
     return `${tokenName(here.index, this.query)} → ${tokenName(here.index, key)}: the ${products.length} products sum to ${minus(dot)}; × scale ${minus(scale)} = score ${minus(score)}; softmax over ${here.tokens} keys: ${format(weight, true)}; ${logged}. ${this.agreement(weight, range, weights[key], rounding)}${most}`;

@@ -30,7 +30,7 @@ export class ImageGrid {
     this.text = h("p", { class: "says" });
     this.button = h("button", { type: "button", hidden: true, onclick: () => { this.allowed = true; this.draw(); } });
     this.bar = barElement();
-    this.cells = h("div", { class: "image-cells", role: "group", "aria-label": page.source.asks ? "All pictures" : "All probe images" });
+    this.cells = h("div", { class: "image-cells", role: "group", "aria-label": page.source.ofPictures ? "All pictures" : "All probe images" });
     this.element = h("div", {}, this.text, this.button, h("div", { class: "grid-bar" }, this.bar.element), this.cells);
   }
 

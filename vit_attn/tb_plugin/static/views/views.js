@@ -17,7 +17,7 @@ export class Views {
   constructor(page) {
     this.page = page;
     this.parts = { colours: new HeadColours(page), images: new ImageGrid(page), curves: new Curves(page), channels: new Channels(page) };
-    this.names = VIEW_NAMES.filter(([name]) => name !== "curves" || !page.source.asks); // one step has no curve
+    this.names = VIEW_NAMES.filter(([name]) => name !== "curves" || !page.source.ofPictures); // one step has no curve
     this.tabs = this.names.map(([name, text]) => h("button", { type: "button", role: "tab", id: `view-${name}`, "aria-controls": "further-view", onclick: () => this.toggle(name) }, text));
     this.panel = h("div", { role: "tabpanel", id: "further-view", hidden: true });
     const list = h("div", { class: "tabs", role: "tablist", "aria-label": "Further views" }, ...this.tabs);

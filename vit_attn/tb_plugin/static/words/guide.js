@@ -9,7 +9,7 @@ const READING = [
   "Click a patch, or a tile below the map, to make it the query: the map, the matrix and the small maps of all heads follow. Point at a patch to read its value.",
   "The slider goes through the training steps that were logged. Pin one as A to compare another step, or another run on the same images, with it.",
   "Every head of every layer is a small map below. Click one to see it large, in place.",
-  "On the page of vit-attn explore a network runs and answers at once: drop a picture, choose any class, method and patch. There are no training steps and no labels there.",
+  "On the page of vit-attn explore a network runs and answers at once: drop a picture, choose any class, method and patch. A file of pictures, which vit-attn attend or vit_attn.show wrote, has the answers that were put into it. There are no training steps and no labels in either.",
   "The notes at the end state what the view does not show: what is left out, what the method ignores, and whether the map is better than baselines. Layers, heads, images, rows and columns are counted from 1.",
 ];
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** What the maps show, in one sentence. No DOM in here. */
 
-import { isClassSpecific, loggedMethod, methodLabel } from "../maps/methods.js";
+import { isClassSpecific, isHereWords, loggedMethod, methodLabel } from "../maps/methods.js";
 import { predictedClass } from "../maps/predictions.js";
 import { cutsPhrase } from "../maps/view.js";
 
@@ -47,7 +47,7 @@ export function invitation(maps, state) {
   const logged = loggedMethod(maps.index, state.method);
   if (maps.index.asks && !(logged && !logged.has_query)) return invitationToAsk(maps, state);
   if (logged && maps.index.asks) return "Point at a patch for its value. The method has no query: to click patches, choose another.";
-  if (logged) return `Point at a patch for its value. ${logged.has_query ? "It was logged for this row only" : "The method has no query"}: to click patches, choose raw attention or rollout.`;
+  if (logged) return `Point at a patch for its value. ${logged.has_query ? `It ${isHereWords(maps.index)} for this row only` : "The method has no query"}: to click patches, choose raw attention or rollout.`;
   if (state.direction === "to" && state.query !== "pool") return "Click a patch to see what attends to it.";
   return isClassSpecific(maps.index, state.method) ? "Click a patch to see which patches matter to it." : "Click a patch to see what it attends to.";
 }

@@ -71,7 +71,7 @@ const TOKENS = {
   },
   sinks: {
     name: "an attention sink",
-    text: "A token that heads attend to whatever the image shows: in nine of ten logged images it gets ten times uniform attention (or half of all). Leaving it out changes no other value.",
+    text: "A token that heads attend to whatever the image shows: in nine of ten images it gets ten times uniform attention (or half of all). Leaving it out changes no other value.",
     papers: [["Xiao 2023", "2309.17453"], ["Gu 2024", "2410.10781"]],
   },
   uniformly: {
