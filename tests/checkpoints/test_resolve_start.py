@@ -94,11 +94,11 @@ def test_settings_that_the_user_left_open_are_those_of_the_card(tmp_path: Path):
     assert data == Namespace(normalize=weights, channels=3, img_size=16)
 
 
-def test_a_size_that_is_not_square_is_no_setting(tmp_path: Path):
+def test_a_size_that_is_not_square_is_a_height_and_a_width(tmp_path: Path):
     weights = exported(tmp_path / "wide.safetensors")
     model, data = settings(weights)
     apply_to_settings(resolve_start(weights), model, data)
-    assert data == Namespace(normalize=weights, channels=1, img_size=None)
+    assert data == Namespace(normalize=weights, channels=1, img_size=[16, 24])
 
 
 def test_without_a_card_the_network_alone_is_set(tmp_path: Path):

@@ -1,5 +1,6 @@
 """Local server of ``vit-attn explore``: its port on 127.0.0.1, its threads, and its end."""
 
+import ctypes
 import errno
 import socket
 import sys
@@ -21,6 +22,8 @@ WAITING = 128
 """Connections that may wait to be accepted."""
 SENDER_SECONDS = 60
 """Seconds after which a connection that sends nothing is closed."""
+M_ARENA_MAX = -8
+"""Number of the option in glibc's malloc.h."""
 END_SECONDS = 30
 """Seconds that the end waits for a question in progress."""
 
@@ -74,9 +77,18 @@ def _listen(port: int) -> socket.socket:
 
 def make_live_server(session: Session, opened: socket.socket) -> BaseWSGIServer:
     """Create the server of a session on a socket that listens; a thread answers each request."""
+    _share_one_arena()
     port = opened.getsockname()[1]
     app = ExploreApp(session, port)
     return make_server(HOST, port, app, threaded=True, request_handler=_QuietHandler, fd=opened.fileno())
+
+
+def _share_one_arena() -> None:
+    """Let all threads share one arena of glibc's malloc: else each request's thread keeps what it has freed."""
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+        if mallopt is not None:
+            mallopt(M_ARENA_MAX, 1)
 
 
 def serve(session: Session, opened: socket.socket, browser: bool) -> None:

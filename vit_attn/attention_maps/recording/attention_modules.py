@@ -7,6 +7,19 @@ from torch import nn
 from vit_attn.errors import UserError
 
 
+def module_names(net: nn.Module) -> dict[nn.Module, str]:
+    """List all modules with their names, as ``named_modules`` does, without its recursion."""
+    names: dict[nn.Module, str] = {}
+    remaining = [("", net)]
+    while remaining:
+        name, module = remaining.pop()
+        if module not in names:
+            names[module] = name
+            children = [(child, each) for child, each in module._modules.items() if each is not None]
+            remaining += [(f"{name}.{child}" if name else child, each) for child, each in reversed(children)]
+    return names
+
+
 def attention_modules(net: nn.Module) -> dict[nn.Module, str]:
     """Find the innermost modules whose class is named after attention, with their names in the network.
 
@@ -17,7 +30,7 @@ def attention_modules(net: nn.Module) -> dict[nn.Module, str]:
     def is_attention(module: nn.Module) -> bool:
         return any(part in type(module).__name__.lower() for part in ("attention", "attn", "xca"))
 
-    names = {module: name for name, module in net.named_modules()}  # once: a walk takes as long as a layer computes
+    names = module_names(net)
     found = {module: name for module, name in names.items() if is_attention(module) and module is not net}
     inner = {m: name for m, name in found.items() if not any(c in found for c in m.modules() if c is not m)}
     if parallel := [name for module, name in names.items() if type(module).__name__ == "ParallelThingsBlock"]:
@@ -40,7 +53,7 @@ def ends_with_pool(net: nn.Module, attentions: Mapping[nn.Module, str]) -> bool:
     if getattr(getattr(net, "timm_model", net), "global_pool", "") in ("map", "prr"):  # in Hugging Face's wrapper
         return True
     last = list(attentions)[-1]
-    modules = list(net.modules())
+    modules = list(module_names(net))
     classes = [type(module) for module in modules]
     pools = [m for m in modules if m is not net and "pool" in type(m).__name__.lower() and classes.count(type(m)) == 1]
     return any([c for c in m.modules() if c in attentions] == [last] for m in pools)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vit_attn.attention_maps.recording.attention_modules import attention_modules
+from vit_attn.attention_maps.recording.attention_modules import attention_modules, module_names
 from vit_attn.attention_maps.recording.inputs import patches_of
 from vit_attn.attention_maps.recording.layout import is_registered
 from vit_attn.attention_maps.recording.library_layouts import is_open_clip
@@ -79,7 +79,8 @@ def check_parameters(net: nn.Module) -> None:
     Raises:
         UserError: If it is on the meta device.
     """
-    if any(each.is_meta for each in net.parameters()):
+    parameters = (each for module in module_names(net) for each in module._parameters.values())
+    if any(each is not None and each.is_meta for each in parameters):
         raise UserError(
             f"{type(net).__name__} is on the meta device, which holds no weights: create it on a device, or load some"
         )

@@ -1,9 +1,12 @@
 """Names of tokens: CLS, R1, or a patch by its row and column, counted from 1."""
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from torch import Tensor, nn
 
+from vit_attn.attention_maps.recording.attention_modules import module_names
 from vit_attn.attention_maps.recording.layout import HasTokenLayout, TokenLayout
 from vit_attn.errors import UserError, did_you_mean
 
@@ -24,25 +27,40 @@ def prefix_names(net: nn.Module, count: int) -> list[str]:
         net: The network.
         count: Number of prefix tokens.
     """
-    cls_tokens, others = _count_tokens(net, CLS), _count_tokens(net, DISTILLATION + DETECTION + REGISTERS)
-    if not cls_tokens and not others and not _declares_no_cls(net):
+    cls_tokens, distillation, detection, others = _count_tokens(net, (CLS, DISTILLATION, DETECTION, REGISTERS))
+    if not (cls_tokens or distillation or detection or others) and not _declares_no_cls(net):
         cls_tokens = 1  # a network that does not tell
     names = ["CLS"] if cls_tokens == 1 else [f"CLS{i + 1}" for i in range(cls_tokens)]
-    if _count_tokens(net, DISTILLATION):
+    if distillation:
         names.append("DIST")
-    names += [f"D{i + 1}" for i in range(_count_tokens(net, DETECTION))]
+    names += [f"D{i + 1}" for i in range(detection)]
     registers = max(0, count - len(names))
     return [*names, *(f"R{i + 1}" for i in range(registers))][:count]
 
 
-def _count_tokens(net: nn.Module, names: tuple[str, ...]) -> int:
-    """Count the tokens in the first parameter of these names, of the network or of a module within it."""
-    for module in net.modules():
-        for name in names:
-            found = getattr(module, name, None)
-            if isinstance(found, Tensor):
-                return found.shape[-2] if found.ndim > 1 else 1
-    return 0
+def _count_tokens(net: nn.Module, kinds: Sequence[tuple[str, ...]]) -> list[int]:
+    """Count the tokens of each kind, in the first parameter of its names in the network or in a module within it."""
+    names = frozenset(name for kind in kinds for name in kind)
+    counts = [0] * len(kinds)
+    for module in module_names(net):
+        # a missing attribute takes a module as long as ten of these
+        if all(names.isdisjoint(own) for own in (module._parameters, module._buffers, vars(module), _of_class(module))):
+            continue
+        for kind, of_kind in enumerate(kinds):
+            found = [each for name in of_kind if isinstance(each := getattr(module, name, None), Tensor)]
+            if found and not counts[kind]:
+                counts[kind] = found[0].shape[-2] if found[0].ndim > 1 else 1
+    return counts
+
+
+def _of_class(module: nn.Module) -> frozenset[str]:
+    return _attributes(type(module))
+
+
+@lru_cache(maxsize=256)
+def _attributes(kind: type) -> frozenset[str]:
+    """Names of all attributes of a class."""
+    return frozenset(dir(kind))
 
 
 def _declares_no_cls(net: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import EpsImagePlugin, Image, ImageOps, UnidentifiedImageError
+from PIL import EpsImagePlugin, ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vit_attn.data.images.bit_depth import check_colour, is_deep, to_eight_bits, used_bits
 from vit_attn.errors import UserError
@@ -75,7 +75,9 @@ def as_picture(
                 file.draft(None, (min_side, min_side))
             raw, declared = str([tile[3] for tile in getattr(file, "tile", ())]), _declared_bits(file)
             white_is_zero = _is_inverted(file)
-            upright: Any = ImageOps.exif_transpose(file)
+            file.load()
+            is_upright = file.getexif().get(ExifTags.Base.Orientation, 1) == 1
+            upright: Any = file if is_upright else ImageOps.exif_transpose(file)  # which copies all pixels
             check_colour(upright, raw)
             if white_is_zero:
                 raise ValueError("0 is white in it (WhiteIsZero), in 16 bits: save it with 0 as black")
