@@ -183,6 +183,12 @@ def in_place(x: Tensor) -> Tensor:
     return x.softmax(dim=-1).mul_(0.5)
 
 
+def written_through_a_view(x: Tensor) -> Tensor:
+    weights = x.softmax(dim=-1).clone()
+    weights[..., 0].zero_()
+    return weights
+
+
 CHANGED: dict[str, tuple[Callable[[], Network], str]] = {
     "talking heads": (
         lambda: Network(attend=lambda x: F.conv2d(x.softmax(-1), torch.eye(HEADS)[..., None, None])),
@@ -190,6 +196,15 @@ CHANGED: dict[str, tuple[Callable[[], Network], str]] = {
     ),
     "divided again": (lambda: Network(attend=lambda x: x.softmax(-1) / 2), r"in layers\.0 changes its weights"),
     "in place": (lambda: Network(attend=in_place), r"in layers\.0 changes its weights .* \(by mul_\)"),
+    "in place, through a view of a copy": (lambda: Network(attend=written_through_a_view), r"\(by writing into them\)"),
+    "beside the product": (
+        lambda: Network(lambda weights, v: weights @ v + (weights * 0.5) @ v),
+        "changes its weights",
+    ),
+    "divided by another sum": (
+        lambda: Network(lambda weights, v: (weights @ v) / (weights * 2).sum(dim=-1, keepdim=True)),
+        "changes its weights",
+    ),
     "exchanged axes": (lambda: Network(lambda weights, v: weights.transpose(1, 2).transpose(1, 2) @ v), "transpose"),
     "the other product": (lambda: Network(lambda weights, v: weights.mT @ v), r"\(by matmul\)"),
     "twice": (lambda: Network(lambda weights, v: weights @ v + weights @ v), "multiplies its weights twice"),
@@ -212,6 +227,41 @@ def test_weights_that_are_changed_before_the_product_are_refused(form: str, watc
     pictures = torch.randn(images, 3, 16, 24)
     with torch.no_grad(), pytest.raises(UserError, match=message), watch(net):
         net(pictures)
+
+
+@pytest.mark.parametrize("images", [3, HEADS])
+def test_heads_before_images_in_axes_of_their_own_are_refused(images: int):
+    net = Network(
+        lambda weights, v: (weights @ v.transpose(0, 1)).transpose(0, 1),
+        lambda x: x.transpose(0, 1).softmax(dim=-1),
+    ).eval()
+    pictures = torch.randn(images, 3, 16, 24)
+    for watch in (record, lambda net: knockout(net, edges(TOKENS, [0], [1])), lambda net: ablate(net, {0: [0]})):
+        with torch.no_grad(), pytest.raises(UserError), watch(net):
+            net(pictures)
+
+
+def test_a_query_whose_other_keys_are_closed_by_the_least_number_gives_zeros():
+    least = torch.zeros(TOKENS)
+    least[-1] = torch.finfo(torch.float32).min  # as Hugging Face closes padding
+    net, cut = Network(attend=lambda x: (x + least).softmax(dim=-1)).eval(), edges(TOKENS, [2], range(TOKENS - 1))
+    padding = edges(TOKENS, range(TOKENS), [TOKENS - 1])
+    with torch.no_grad(), knockout(net, cut, layers=[1]):
+        found = net(PICTURES)
+    with torch.no_grad():
+        expected = _with_padding(net, padding, cut)
+    assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def _with_padding(net: Network, padding: Tensor, cut: Tensor) -> Tensor:
+    """Output by the formula, with padding closed in every layer and more edges in the second."""
+    x = torch.cat([net.cls_token.expand(len(PICTURES), -1, -1), net.patch_embed(PICTURES).flatten(2).mT], dim=1)
+    for number, layer in enumerate(net.layers):
+        q, k, v = layer.to_qkv(layer.norm(x)).unflatten(-1, (3, HEADS, 8)).permute(2, 0, 3, 1, 4)
+        closed = padding | cut if number == 1 else padding
+        weights = torch.nan_to_num((q @ k.mT * 8**-0.5).masked_fill(closed, -torch.inf).softmax(dim=-1))
+        x = x + layer.to_out((weights @ v).transpose(1, 2).flatten(2))
+    return net.head(x[:, 0])
 
 
 def test_a_layer_that_is_not_cut_may_change_its_weights():

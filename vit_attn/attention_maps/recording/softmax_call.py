@@ -148,13 +148,14 @@ class FollowedSoftmax:
 
     def check_used(self) -> str:
         """Compose the error about weights that were not multiplied with values as they are; "" if they were."""
+        if self.is_multiplied and self.is_changed:
+            return self.changed_message(self.change)
         if self.merged:
             return (
                 f"attention{self.where} has one axis for images and heads, or windows, in an order that is not seen: "
                 "split it as (images, heads), or record one image at a time"
             )
-        is_used = (self.is_multiplied and not self.is_changed) or (self.may_be_unused and not self.is_multiplied)
-        return "" if is_used else self.changed_message(self.change)
+        return "" if self.is_multiplied or self.may_be_unused else self.changed_message(self.change)
 
     def changed_message(self, how: str) -> str:
         """Compose the error about weights that are changed."""
