@@ -145,7 +145,7 @@ test("two networks that see other crops of a picture are not subtracted", () => 
 
 test("a link to what is not open says it in words of networks and pictures", () => {
   assert.match(missingOfLink({ run: "deit" }, live(), null)[0], /network deit, which is not open/);
-  assert.match(missingOfLink({ step: 4 }, live(), null)[0], /cuts that were made before this server was started/);
+  assert.match(missingOfLink({ step: 4 }, live(), null)[0], /cuts that this server does not have/);
   assert.match(missingOfLink({ target: "owl" }, live(), null)[0], /class owl, which this network does not have/);
   assert.deepEqual(missingOfLink({ run: "vit", step: 0, target: "tench" }, live(), null), []);
 });

@@ -111,7 +111,7 @@ function missingOfRun(wanted, place) {
 /** What is not open of a link's network and cuts. @param {Partial<State>} wanted @param {import("./state.js").Place} place that is shown instead */
 function missingOfNetwork(wanted, place) {
   if (wanted.run !== undefined && wanted.run !== place.run) return [`the network ${wanted.run}, which is not open: ${place.run} is shown`];
-  return wanted.step && wanted.step !== place.step ? ["cuts that were made before this server was started: the whole network is shown"] : [];
+  return wanted.step && wanted.step !== place.step ? ["cuts that this server does not have: the whole network is shown"] : [];
 }
 
 /**
