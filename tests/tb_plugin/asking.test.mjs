@@ -9,7 +9,7 @@ const { DEFAULTS } = await load("data/state.js");
 const { LiveSource } = await load("data/live_source.js");
 const { askNetwork, failureOf } = await load("data/loading.js");
 const { missingOfLink } = await load("data/link.js");
-const { findClasses, followPicture, listedClasses } = await load("live/search.js");
+const { findClasses, followPicture, listedClasses, sizeProblem } = await load("live/search.js");
 const { obstacleTo } = await load("maps/compare.js");
 const { faithfulnessNotes } = await load("maps/faithfulness.js");
 const { hasMethod, methodChoices } = await load("maps/methods.js");
@@ -202,4 +202,10 @@ test("the live source sends what it is asked, says what the server said, and ask
   ]);
   reply = () => { throw new TypeError("network"); };
   await assert.rejects(source.runs(), { message: /^The server does not answer\. Is `vit-attn explore` still running/, status: 0 });
+});
+
+test("a picture that is too large is named with its size before it is sent", () => {
+  assert.equal(sizeProblem({ name: "a.png", size: 50e6 }), "");
+  assert.equal(sizeProblem({ name: "big.png", size: 61e6 }), "big.png is 61 MB; pictures of up to 50 MB are taken");
+  assert.match(sizeProblem({ name: "big.png", size: 50e6 + 1 }), /is 50.1 MB/);
 });
