@@ -39,6 +39,18 @@ def test_a_cut_gives_a_step_whose_maps_are_those_of_the_cut_network(page: Page, 
     assert json.loads(post(page, "/cut", cuts=[]).data)["step"] == 0
 
 
+def test_the_cuts_of_a_step_are_given_back_as_they_were_sent(page: Page):
+    cuts = [
+        {"kind": "edge", "query": "pool", "key": 7, "layer": 1, "head": None},
+        {"kind": "head", "layer": 0, "head": 1},
+    ]
+    step = json.loads(post(page, "/cut", cuts=cuts).data)["step"]
+    assert page.json("/cuts", run="coins", step=step) == {"cuts": cuts}
+    assert page.json("/cuts", run="coins", step=0) == {"cuts": []}
+    unknown = page.get("/cuts", run="coins", step=step + 1)
+    assert (unknown.status_code, unknown.text) == (404, "coins has steps 0 to 1, got 2")
+
+
 def test_a_cut_runs_the_network_once(page: Page, coins):
     page.session.look(Place("coins", 0, 0), gradients=True)
     forwards = []

@@ -41,10 +41,18 @@ def others_to(*patches: tuple[int, int]) -> Tensor:
 def show(page: Any, address: str, mode: str) -> None:
     page.goto(address)
     settled(page)
-    drop(page, ("first.png", CONTENT))
+    drop_one(page, "first.png", CONTENT)
     page.locator(".prediction .class").first.wait_for()
-    settled(page)
     page.get_by_role("radio", name=mode).click()
+
+
+def drop_one(page: Any, name: str, content: bytes) -> None:
+    """Drop a picture, and wait until it is shown: the page may show an older one of this name."""
+    with page.expect_response("**/picture") as response:
+        drop(page, (name, content))
+    image = response.value.json()["image"]
+    page.wait_for_function("i => document.querySelectorAll('.thumb')[i]?.ariaChecked === 'true'", arg=image)
+    settled(page)
 
 
 def click_patch(page: Any, patch: tuple[int, int] = PATCH) -> None:
@@ -197,15 +205,106 @@ def test_another_picture_has_its_own_cuts(page, address):
     first = answered(page, 1)
     page.get_by_role("radio", name="after the cuts").click()
     settled(page)
-    drop(page, ("second.png", OTHER))
-    page.locator("figcaption", has_text="second.png").wait_for()
-    settled(page)
+    drop_one(page, "second.png", OTHER)
     assert page.locator(".cuts").is_hidden()
     page.keyboard.press("k")
     page.locator("figcaption", has_text="first.png").wait_for()
     settled(page)
     assert answered(page, 1) == first
     assert "with 1 cut" in page.get_by_role("heading", level=1).inner_text()
+
+
+def test_a_click_while_another_picture_loads_is_not_mixed_with_that_picture(page, address):
+    show(page, address, "Cut patches")
+    drop_one(page, "second.png", OTHER)
+    click_patch(page, SECOND)
+    second = answered(page, 1)
+    asked, held = [], []
+    page.on("request", lambda request: asked.append(request.post_data_json) if request.url.endswith("/cut") else None)
+    page.route("**/step?*", lambda route: held.append(route))
+    page.keyboard.press("k")
+    page.locator("body[aria-busy=true]").wait_for()
+    click_patch(page)
+    page.keyboard.press("Control+z")
+    page.get_by_role("button", name="Clear").click()
+    assert page.locator(".cuts li").count() == 1  # those of the picture that is still shown
+    for route in held:
+        route.continue_()
+    page.unroute_all()
+    page.locator("figcaption", has_text="first.png").wait_for()
+    settled(page)
+    assert page.locator(".cuts").is_hidden()
+    click_patch(page)
+    answered(page, 1)
+    assert [len(question["cuts"]) for question in asked] == [1]
+    page.keyboard.press("j")
+    page.locator("figcaption", has_text="second.png").wait_for()
+    settled(page)
+    assert asked[0]["cuts"] == [{"kind": "patch", "token": token(PATCH)}]
+    assert answered(page, 1) == second
+
+
+def test_a_reply_that_comes_after_another_picture_was_chosen_stays_with_its_own(page, address):
+    show(page, address, "Cut patches")
+    drop_one(page, "second.png", OTHER)
+    held = []
+    page.route("**/cut", lambda route: held.append(route))
+    click_patch(page)
+    page.locator(".answered[aria-busy=true]").wait_for()
+    page.keyboard.press("k")
+    page.locator("figcaption", has_text="first.png").wait_for()
+    settled(page)
+    held[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.locator(".cuts").is_hidden()
+    page.unroute_all()
+    page.keyboard.press("j")
+    page.locator("figcaption", has_text="second.png").wait_for()
+    answered(page, 1)
+    assert "Path('second.png')" in page.locator(".asking pre").text_content()
+
+
+def test_a_reload_and_a_link_keep_the_cuts_that_the_server_has(page, address):
+    show(page, address, "Cut patches")
+    click_patch(page)
+    answered(page, 1)
+    click_patch(page, SECOND)
+    both = answered(page, 2)
+    page.get_by_role("radio", name="after the cuts").click()
+    page.get_by_role("heading", level=1).filter(has_text="with 2 cuts").wait_for()
+    settled(page)
+    link = page.url
+    page.reload()
+    assert answered(page, 2) == both
+    page.evaluate("localStorage.clear()")
+    page.goto("about:blank")
+    page.goto(link)
+    assert answered(page, 2) == both
+    settled(page)
+    assert page.url == link
+    assert "with 2 cuts" in page.get_by_role("heading", level=1).inner_text()
+    page.get_by_role("button", name="Undo").click()
+    assert page.locator(".cuts").is_hidden()
+    settled(page)
+    assert "cut" not in page.get_by_role("heading", level=1).inner_text()
+
+
+def test_a_reload_after_the_server_has_forgotten_the_cuts_says_so(page, address):
+    show(page, address, "Look")
+    for lost in (page.url.replace("step=0", "step=777"), None):
+        if lost:
+            page.goto("about:blank")
+            page.goto(lost)
+        else:
+            stored = "localStorage['vit_attn.explore']"
+            page.evaluate(f"{stored} = JSON.stringify({{...JSON.parse({stored}), step: 777}})")
+            page.evaluate("history.replaceState(null, '', location.hash.replace('step=0', 'step=777'))")
+            page.reload()
+        page.get_by_text(
+            "The link asks for cuts that this server does not have: the whole network is shown."
+        ).wait_for()
+        settled(page)
+        assert "step=0" in page.url
 
 
 def test_quick_clicks_end_in_the_last_list(page, address, cifar):

@@ -1,5 +1,6 @@
 """Cuts of patches, edges and heads, against knock-outs and ablations by hand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.attention_maps.summary import record_logits
 from vit_attn.errors import UserError
 from vit_attn.explore.cut_text import code_of, describe_cut
-from vit_attn.explore.cuts import Cut, EdgeCut, HeadCut, PatchCut, cutting, edge_groups, parse_cuts
+from vit_attn.explore.cuts import Cut, EdgeCut, HeadCut, PatchCut, cuts_as_json, cutting, edge_groups, parse_cuts
 from vit_attn.explore.subject import Subject
 from vit_attn.inference.images import ImageReader, to_batch
 from vit_attn.inference.network import network_for_fit, open_network
@@ -53,6 +54,15 @@ def recorded(family: str) -> tuple[nn.Module, Recording]:
 
 def others_to(tokens: int, token: int) -> Tensor:
     return edges(tokens, [each for each in range(tokens) if each != token], [token])
+
+
+def test_cuts_as_json_are_parsed_to_the_same_cuts():
+    _, recording = recorded("ours")
+    heads = [4, 4, 4]
+    written = json.loads(json.dumps(cuts_as_json(MIXED)))
+    assert parse_cuts(written, recording, heads) == MIXED
+    assert cuts_as_json(parse_cuts(written, recording, heads)) == written
+    assert cuts_as_json(()) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ const { DEFAULTS } = await load("data/state.js");
 const { LiveSource } = await load("data/live_source.js");
 const { askNetwork, failureOf } = await load("data/loading.js");
 const { missingOfLink } = await load("data/link.js");
-const { findClasses, followPicture, listedClasses } = await load("live/search.js");
+const { findClasses, followPicture, listedClasses, sizeProblem } = await load("live/search.js");
 const { obstacleTo } = await load("maps/compare.js");
 const { faithfulnessNotes } = await load("maps/faithfulness.js");
 const { hasMethod, methodChoices } = await load("maps/methods.js");
@@ -163,7 +163,7 @@ test("two networks that see other crops of a picture are not subtracted", () => 
 
 test("a link to what is not open says it in words of networks and pictures", () => {
   assert.match(missingOfLink({ run: "deit" }, live(), null)[0], /network deit, which is not open/);
-  assert.match(missingOfLink({ step: 4 }, live(), null)[0], /cuts that were made before this server was started/);
+  assert.match(missingOfLink({ step: 4 }, live(), null)[0], /cuts that this server does not have/);
   assert.match(missingOfLink({ target: "owl" }, live(), null)[0], /class owl, which this network does not have/);
   assert.deepEqual(missingOfLink({ run: "vit", step: 0, target: "tench" }, live(), null), []);
 });
@@ -220,4 +220,10 @@ test("the live source sends what it is asked, says what the server said, and ask
   ]);
   reply = () => { throw new TypeError("network"); };
   await assert.rejects(source.runs(), { message: /^The server does not answer\. Is `vit-attn explore` still running/, status: 0 });
+});
+
+test("a picture that is too large is named with its size before it is sent", () => {
+  assert.equal(sizeProblem({ name: "a.png", size: 50e6 }), "");
+  assert.equal(sizeProblem({ name: "big.png", size: 61e6 }), "big.png is 61 MB; pictures of up to 50 MB are taken");
+  assert.match(sizeProblem({ name: "big.png", size: 50e6 + 1 }), /is 50.1 MB/);
 });

@@ -6,7 +6,7 @@ const folder = new URL("../../vit_attn/tb_plugin/static/", import.meta.url);
 const load = (name) => import(new URL(name, folder));
 const { DEFAULTS } = await load("data/state.js");
 const { Maps } = await load("maps/view.js");
-const { addCuts, barClasses, changeOf, CutHistory, cutName, isSameCut, logitText, signed, stepName, toggleCut, watchedClass } = await load("asking/cuts.js");
+const { addCuts, barClasses, changeOf, CutHistories, CutHistory, cutName, isSameCut, logitText, signed, stepName, toggleCut, watchedClass } = await load("asking/cuts.js");
 const { askedMethod, judgedLines, judgeProblem, judgingForwards, positions } = await load("asking/tries.js");
 
 const METHODS = [{ name: "legrad", label: "LeGrad", reference: "", class_specific: true, has_query: false, rows: true }];
@@ -46,6 +46,18 @@ test("undo and redo go through the lists, and a new cut drops those that were un
   assert.deepEqual(history.entries.map(({ cuts }) => cuts), [[], [patch(9)]]);
   history.go(99);
   assert.equal(history.at, 1);
+});
+
+test("each network and picture has its own history, which knows whose it is", () => {
+  const histories = new CutHistories();
+  const first = histories.of({ run: "vit", image: 0 });
+  first.push([patch(3)]);
+  assert.equal(histories.of({ run: "vit", step: 4, image: 0 }), first);
+  assert.deepEqual([first.run, first.image], ["vit", 0]);
+  for (const other of [{ run: "vit", image: 3 }, { run: "deit", image: 0 }]) {
+    assert.deepEqual(histories.of(other).cuts, []);
+    assert.deepEqual([first.isOf(other), histories.of(other).isOf(other)], [false, true]);
+  }
 });
 
 test("the list that stands is asked first, then those that were overtaken, and none twice", () => {

@@ -14,6 +14,7 @@ from werkzeug import Request, Response
 
 from vit_attn.errors import UserError, is_out_of_memory, one_line
 from vit_attn.explore import steps
+from vit_attn.explore.cuts import cuts_as_json
 from vit_attn.explore.guards import MAX_PICTURE_BYTES, Refused, check_sender, guarded, read_body, read_json
 from vit_attn.explore.pictures import NoSuchPicture
 from vit_attn.explore.pixels import note_of
@@ -64,6 +65,7 @@ class ExploreApp:
             ("GET", "/classes"): self._classes,
             ("GET", "/prediction"): self._prediction,
             ("GET", "/row"): self._row,
+            ("GET", "/cuts"): self._cuts,
             ("POST", "/picture"): self._add_picture,
             ("POST", "/cut"): self._cut,
             ("POST", "/try"): functools.partial(self._ask, ask_try),
@@ -160,6 +162,10 @@ class ExploreApp:
         )
         row = compute_row(self.session, self._place(request), question)
         return np.ascontiguousarray(row, "<f4").tobytes(), BYTES
+
+    def _cuts(self, request: Request) -> Reply:
+        """Cuts of ``run`` at ``step``, as ``/cut`` takes them."""
+        return _json({"cuts": cuts_as_json(self.session.cuts(self._place(request)))})
 
     def _add_picture(self, request: Request) -> Reply:
         """Add the picture whose bytes are the body; returns its index."""

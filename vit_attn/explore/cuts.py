@@ -136,6 +136,21 @@ def _parse_cut(given: object, layout: HasPooling, heads: Sequence[int]) -> Cut:
     return _parse_edge(given, layout, heads)
 
 
+def cuts_as_json(cuts: Sequence[Cut]) -> list[dict[str, Any]]:
+    """Write cuts in the form that :func:`parse_cuts` takes."""
+    return [_cut_as_json(cut) for cut in cuts]
+
+
+def _cut_as_json(cut: Cut) -> dict[str, Any]:
+    match cut:
+        case PatchCut(token):
+            return {"kind": "patch", "token": token}
+        case EdgeCut(query, key, layer, head):
+            return {"kind": "edge", "query": POOL if query is None else query, "key": key, "layer": layer, "head": head}
+        case HeadCut(layer, head):
+            return {"kind": "head", "layer": layer, "head": head}
+
+
 def _parse_edge(given: Mapping[str, object], layout: HasPooling, heads: Sequence[int]) -> EdgeCut:
     layer, head, query = given.get("layer"), given.get("head"), given.get("query")
     key = checked_index("key", given.get("key"), layout.num_tokens)

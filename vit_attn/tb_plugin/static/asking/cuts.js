@@ -37,10 +37,18 @@ export function addCuts(cuts, more) {
 
 /** Lists of cuts in the order in which they were made: undo goes back, a new list drops those that were undone. */
 export class CutHistory {
-  constructor() {
+  /** @param {string} run @param {number} image that are cut */
+  constructor(run = "", image = 0) {
+    this.run = run;
+    this.image = image;
     /** @type {Entry[]} */
     this.entries = [{ cuts: [], reply: null, problem: "" }];
     this.at = 0;
+  }
+
+  /** Whether the lists are of a place's network and picture. @param {{run: string, image: number}} place */
+  isOf({ run, image }) {
+    return run === this.run && image === this.image;
   }
 
   get entry() {
@@ -86,6 +94,22 @@ export class CutHistory {
   get open() {
     const isOpen = (/** @type {Entry} */ { cuts, reply, problem }) => cuts.length > 0 && !reply && !problem;
     return isOpen(this.entry) ? this.entry : this.entries.find(isOpen);
+  }
+}
+
+/** Histories, one for each network and picture. */
+export class CutHistories {
+  constructor() {
+    /** @type {Map<string, CutHistory>} */
+    this.known = new Map();
+  }
+
+  /** The history of a place; a new one if nothing was cut there. @param {{run: string, image: number}} place */
+  of({ run, image }) {
+    const key = JSON.stringify([run, image]);
+    const history = this.known.get(key) ?? new CutHistory(run, image);
+    this.known.set(key, history);
+    return history;
   }
 }
 

@@ -3,7 +3,7 @@
 
 import { h, segmented, setAttribute, setText, syncChildren } from "../drawing/dom.js";
 import { helpButton } from "../words/help.js";
-import { addCuts, changeOf, CutHistory, cutName, signed, stepName, toggleCut, watchedClass } from "./cuts.js";
+import { addCuts, changeOf, CutHistories, cutName, signed, stepName, toggleCut, watchedClass } from "./cuts.js";
 import { drawCuts } from "./hatch.js";
 import { CutModes } from "./modes.js";
 import { CutOutcome } from "./outcome.js";
@@ -11,6 +11,7 @@ import { Trials } from "./trials.js";
 
 /** @typedef {import("../maps/view.js").Maps} Maps */
 /** @typedef {import("./cuts.js").Cut} Cut */
+/** @typedef {import("./cuts.js").CutHistory} CutHistory */
 /** @typedef {import("./cuts.js").Entry} Entry */
 /** @typedef {"before" | "after" | "both"} Seen */
 
@@ -21,22 +22,29 @@ export class Asking {
   constructor(page, source) {
     this.page = page;
     this.source = source;
-    /** Of each network and picture. @type {Map<string, CutHistory>} */
-    this.histories = new Map();
-    this.history = new CutHistory();
-    this.key = "";
+    this.histories = new CutHistories();
+    /** That was drawn last. @type {CutHistory | null} */
+    this.drawn = null;
     this.asking = false;
+    /** Whose cuts are fetched. @type {CutHistory | null} */
+    this.recalling = null;
     this.sentence = "";
     /** @type {import("./cuts.js").Reply | null} shown until the next one comes */
     this.lastReply = null;
     /** Which attention is shown while something is cut. @type {Seen} */
     this.seen = "before";
+    this.pinned = false; // whether this panel put the uncut network beside the cut one
     this.modes = new CutModes(page, (cut) => this.change(toggleCut(this.history.cuts, cut)));
     this.outcome = new CutOutcome();
     this.trials = new Trials(page, source, (patches) => this.cutPatches(patches));
     this.build();
-    page.store.listeners.push((changed) => (changed.has("run") || changed.has("image")) && this.enter());
+    page.store.listeners.push((changed) => (changed.has("run") || changed.has("image")) && this.chooseStep(changed));
     document.addEventListener("keydown", (event) => this.onKey(event));
+  }
+
+  /** Cuts of the network and picture that are shown, while others may be loading. */
+  get history() {
+    return this.histories.of(this.page.here?.place ?? { run: "", image: 0 });
   }
 
   build() {
@@ -67,14 +75,17 @@ export class Asking {
 
   /** @param {Cut[]} cuts */
   change(cuts) {
+    if (!this.history.isOf(this.page.store.state)) return; // another picture is loading: what was clicked is on its way out
     this.history.push(cuts);
     this.goTo(this.history.at);
   }
 
   /** @param {number} at position in the history */
   goTo(at) {
-    this.history.go(at);
-    if (this.history.entry.problem) this.history.entry.problem = ""; // it is asked again
+    const { history } = this;
+    if (!history.isOf(this.page.store.state)) return;
+    history.go(at);
+    if (history.entry.problem) history.entry.problem = ""; // it is asked again
     this.follow();
     this.page.draw();
     this.ask();
@@ -84,14 +95,13 @@ export class Asking {
   async ask() {
     if (this.asking || !this.page.here) return;
     this.asking = true;
-    const { run, image } = this.page.here.place;
-    for (let { history } = this, open = history.open; open && history === this.history; open = history.open) await this.askFor(open, run, image);
+    for (let { history } = this, open = history.open; open && history === this.history; open = history.open) await this.askFor(open, history);
     this.asking = false;
     if (this.history.open) this.ask(); // of another picture
   }
 
-  /** @param {Entry} entry @param {string} run @param {number} image */
-  async askFor(entry, run, image) {
+  /** @param {Entry} entry @param {CutHistory} history that it is of */
+  async askFor(entry, { run, image }) {
     try {
       entry.reply = await this.source.post("cut", { run, image, cuts: entry.cuts });
     } catch (error) {
@@ -110,38 +120,71 @@ export class Asking {
     this.drawSwitch();
   }
 
-  /** Have the page show the attention that was chosen, of the cuts that stand now. */
-  follow() {
+  /** Have the page show the attention that was chosen, of the cuts that stand now; not while another picture is loading. @param {CutHistory} [history] */
+  follow(history = this.history) {
     const { store } = this.page;
-    const { step } = this.history;
-    if (step === null) return;
+    const { step } = history;
+    if (step === null || !history.isOf(store.state)) return;
     const { run, image, pin } = store.state;
     const own = pin?.run === run && pin.image === image && pin.step === 0;
-    if (this.seen === "both" && step) store.set({ step, pin: own ? pin : { run, step: 0, image } });
-    else store.set({ step: this.seen === "before" ? 0 : step, pin: own ? null : pin });
+    if (this.seen === "both" && step) {
+      this.pinned ||= !own;
+      return store.set({ step, pin: own ? pin : { run, step: 0, image } });
+    }
+    const ends = own && this.pinned; // a comparison that the user made stays, as with a network that is chosen while it is A
+    this.pinned = false;
+    store.set({ step: this.seen === "before" ? 0 : step, pin: ends ? null : pin });
   }
 
-  /** Go to the cuts of the network and picture that were chosen. */
-  enter() {
-    const { run, image, step } = this.page.store.state;
-    const key = JSON.stringify([run, image]);
-    if (key === this.key) return;
-    this.key = key;
-    this.history = this.histories.get(key) ?? new CutHistory();
-    this.histories.set(key, this.history);
-    if (step && this.history.find(step) >= 0) this.adopt();
-    else this.follow();
+  /** Choose the cuts under which another network or picture is loaded: its own. @param {Set<string>} changed */
+  chooseStep(changed) {
+    const { store } = this.page;
+    const history = this.histories.of(store.state);
+    const { step } = store.state;
+    if (step && (changed.has("step") || history.find(step) >= 0)) return; // it is adopted when it is shown
+    if (history.step === null) store.set({ step: 0 }); // until the server has answered
+    this.follow(history);
   }
 
-  /** Take over a step that was chosen elsewhere, as the other side of a comparison. */
+  /** Go on with the cuts of a network and picture that have come. @param {CutHistory} history */
+  enter(history) {
+    if (this.drawn === history) return;
+    [this.drawn, this.lastReply] = [history, null];
+    if (!this.page.store.state.step) this.follow();
+    if (history.open) this.ask();
+  }
+
+  /** Take over a step that was chosen elsewhere, as the other side of a comparison or by a link. */
   adopt() {
-    const { step } = this.page.store.state;
-    if (this.history.step === null) return; // the server has not answered yet
-    const at = this.history.find(step);
-    if (at < 0) return void queueMicrotask(() => this.follow()); // of an earlier page
-    if (step) this.history.go(at);
-    if (step && this.seen === "before") this.seen = "after";
-    if (!step && this.history.step && this.seen !== "before") this.seen = "before";
+    const { state } = this.page.store;
+    const { history } = this;
+    if (history.step === null || !history.isOf(state)) return; // the server has not answered yet
+    const at = history.find(state.step);
+    if (at < 0) return void this.recall(history, state.step);
+    if (state.step) history.go(at);
+    if (state.step && this.seen === "before") this.seen = "after";
+    if (!state.step && history.step && this.seen !== "before") this.seen = "before";
+  }
+
+  /** Take over the cuts of a step that this page has not made, which the server keeps. @param {CutHistory} history @param {number} step */
+  async recall(history, step) {
+    if (this.recalling === history) return;
+    this.recalling = history;
+    const { entry } = history;
+    try {
+      const cuts = await this.source.cuts(history.run, step);
+      if (entry !== history.entry) return; // something was cut meanwhile
+      const { pin } = this.page.store.state;
+      if (this.seen === "before") this.seen = pin && pin.step === 0 && history.isOf(pin) ? "both" : "after";
+      history.push(cuts);
+    } catch (error) {
+      this.page.address?.say(error instanceof Error ? error.message : String(error));
+      this.follow(history);
+    } finally {
+      this.recalling = null;
+    }
+    this.page.draw();
+    this.ask();
   }
 
   /** @param {number} token @param {Event} _event @param {Maps} maps */
@@ -201,9 +244,9 @@ export class Asking {
   draw() {
     const { here } = this.page;
     if (!here) return;
-    this.enter();
-    this.adopt();
     const { history } = this;
+    this.enter(history);
+    this.adopt();
     const { cuts, reply, problem } = history.entry;
     this.modes.draw(cuts);
     this.undo.disabled = !history.canUndo;

@@ -32,7 +32,11 @@ export class Address {
     const hash = this.host?.location.hash.replace(/^#/, "") ?? "";
     const { state, bad } = decodeLink(hash, this.before);
     const ours = Object.keys(state).length > 0;
-    if ((!ours && !bad.length) || hash === this.hash().replace(/^#/, "")) return false;
+    if (!ours && !bad.length) return false;
+    if (hash === this.hash().replace(/^#/, "")) {
+      if (this.page.source.asks) this.wanted = state; // after a reload: the server may have been started again
+      return false;
+    }
     this.bad = bad;
     this.wanted = state;
     this.notice.hidden = true;

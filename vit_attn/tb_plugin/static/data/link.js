@@ -111,7 +111,7 @@ function missingOfRun(wanted, place) {
 /** What is not open of a link's network and cuts. @param {Partial<State>} wanted @param {import("./state.js").Place} place that is shown instead @param {boolean} asks whether networks are open, or in a file */
 function missingOfNetwork(wanted, place, asks) {
   if (wanted.run !== undefined && wanted.run !== place.run) return [`the network ${wanted.run}, which is not ${asks ? "open" : "in this file"}: ${place.run} is shown`];
-  return wanted.step && wanted.step !== place.step ? [`cuts that ${asks ? "were made before this server was started" : "are not in this file"}: the whole network is shown`] : [];
+  return wanted.step && wanted.step !== place.step ? [`cuts that ${asks ? "this server does not have" : "are not in this file"}: the whole network is shown`] : [];
 }
 
 /**

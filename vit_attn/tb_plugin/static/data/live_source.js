@@ -53,6 +53,11 @@ export class LiveSource extends ServerSource {
     return (await this.fetch(this.url("picture"), { method: "POST", headers, body: file })).json();
   }
 
+  /** The list of cuts of a step. @param {string} run @param {number} step @returns {Promise<import("../asking/cuts.js").Cut[]>} */
+  async cuts(run, step) {
+    return (await (await this.fetch(this.url("cuts", { run, step }))).json()).cuts;
+  }
+
   /** The index of a step, with the details of one picture. @param {string} run @param {number} step @param {number} image */
   async step(run, step, image = 0) {
     const [index, classes] = await Promise.all([this.fetch(this.url("step", { run, step, image })).then((reply) => reply.json()), this.classes(run)]);

@@ -2,7 +2,7 @@
 /** Pictures of the user: dropped anywhere, pasted, or chosen as files; and what is said while there are none. */
 
 import { h, setText } from "../drawing/dom.js";
-import { followPicture } from "./search.js";
+import { followPicture, sizeProblem } from "./search.js";
 
 /** @typedef {import("../data/live_source.js").Picture} Picture */
 
@@ -13,6 +13,8 @@ export class Pictures {
     this.source = source;
     /** @type {Picture[]} */
     this.known = [];
+    /** What was shown when a problem was said. @type {import("../data/state.js").Place | null} */
+    this.saidOf = null;
     this.input = h("input", { type: "file", accept: "image/*", multiple: true, hidden: true, onchange: () => this.add([...(this.input.files ?? [])]) });
     this.more = h("button", { type: "button", class: "add", title: "Or drop it anywhere on this page, or paste one", onclick: () => this.input.click() }, "＋ Add a picture");
     this.text = h("span");
@@ -74,6 +76,11 @@ export class Pictures {
     const problems = [];
     let first = true;
     for (const [i, file] of files.entries()) {
+      const tooLarge = sizeProblem(file);
+      if (tooLarge) {
+        problems.push(tooLarge);
+        continue;
+      }
       this.page.say(files.length > 1 ? `Reading ${file.name}, ${i + 1} of ${files.length} …` : `Reading ${file.name} …`);
       try {
         const picture = await this.source.addPicture(file);
@@ -117,8 +124,18 @@ export class Pictures {
     if (!this.page.here) this.known = await this.source.pictures();
     const good = this.known.filter(({ problem }) => !problem);
     const { image } = this.page.store.state;
-    if (good.length && !good.some((picture) => picture.image === image)) this.page.quietly({ image: good[0].image });
+    const broken = this.known.find((picture) => picture.image === image)?.problem;
+    if (broken && this.page.here) this.goBack(broken);
+    else if (good.length && !good.some((picture) => picture.image === image)) this.page.quietly({ image: good[0].image });
     return good.length > 0;
+  }
+
+  /** Stay with what is shown, and say why. @param {string} problem */
+  goBack(problem) {
+    const { here, store } = this.page;
+    const { pin, image } = store.state;
+    if (here) this.page.quietly({ ...here.place, pin: followPicture(pin, { ...here.place, image }, here.place.image) });
+    this.say([problem]);
   }
 
   /** Go back to a picture that can be read, after the chosen one could not; returns whether there was such a one. */
@@ -129,8 +146,7 @@ export class Pictures {
     const { here } = this.page;
     if (!problem || here?.place.image === image) return false;
     this.known = found;
-    if (here) this.page.quietly({ image: here.place.image });
-    this.say([problem]);
+    this.goBack(problem);
     return true;
   }
 
@@ -138,11 +154,14 @@ export class Pictures {
   say(problems) {
     setText(this.text, problems.map((problem) => (problem.endsWith(".") ? problem : `${problem}.`)).join(" "));
     this.problem.hidden = !problems.length;
+    this.saidOf = this.page.here?.place ?? null;
   }
 
   draw() {
     const { here, lead, runs, state } = this.page;
     if (lead) lead.element.hidden = !here;
+    this.saidOf ??= here?.place ?? null;
+    if (here && (here.place.run !== this.saidOf?.run || here.place.image !== this.saidOf.image)) this.say([]); // the next one is here
     if (here) this.title.remove(); // the page has one heading: that of the maps
     else this.element.prepend(this.title);
     const name = state.run || runs[0]?.name;

@@ -40,6 +40,15 @@ export function followPicture(pin, before, image) {
   return { ...pin, image };
 }
 
+/** Bytes of a picture that the server takes at most. */
+const MOST_BYTES = 50e6;
+
+/** Why a file is not sent, or nothing. @param {{name: string, size: number}} file */
+export function sizeProblem({ name, size }) {
+  const megabytes = Math.ceil(size / 1e5) / 10;
+  return size > MOST_BYTES ? `${name || "The picture"} is ${megabytes} MB; pictures of up to ${MOST_BYTES / 1e6} MB are taken` : "";
+}
+
 /** The rows of the list of top classes: those of the index, and the chosen class where it is not among them. @param {[string, number | null][]} top @param {string} target @param {string[]} names @param {number[] | null} probabilities @returns {Candidate[]} */
 export function listedClasses(top, target, names, probabilities) {
   const listed = top.map(([name, probability]) => ({ name, probability }));
