@@ -261,7 +261,7 @@ def test_a_reply_that_comes_after_another_picture_was_chosen_stays_with_its_own(
     page.keyboard.press("j")
     page.locator("figcaption", has_text="second.png").wait_for()
     answered(page, 1)
-    assert "Path('second.png')" in page.locator(".asking pre").text_content()
+    assert "read_picture('second.png'" in page.locator(".asking pre").text_content()
 
 
 def test_a_reload_and_a_link_keep_the_cuts_that_the_server_has(page, address):
@@ -327,7 +327,7 @@ def test_the_python_lines_are_copied_and_a_refusal_is_said(page, address):
     page.get_by_role("button", name="Copied").wait_for()
     code = page.evaluate("navigator.clipboard.readText()")
     assert "knockout(net, cut_1)" in code
-    assert "Path('first.png')" in code
+    assert "read_picture('first.png'" in code
     page.route(
         "**/cut", lambda route: route.fulfill(status=422, body="the network gives NaN", content_type="text/plain")
     )

@@ -100,6 +100,7 @@ def test_the_first_view_is_that_of_the_command_whatever_was_looked_at_before(pic
     page.locator("figure[data-name=Map] .marks").wait_for()
     assert "the class “plus”, which is not the one predicted" in page.get_by_role("heading", level=1).inner_text()
     page.get_by_role("combobox", name="Method").select_option("rollout")
+    page.wait_for_url(re.compile("method=rollout"))  # it is written now and then
     page.reload()  # the address has the view by now, and a reader who reloads goes on with it
     page.locator("figure[data-name=Map] .marks").wait_for()
     assert "(attention rollout)" in page.get_by_role("heading", level=1).inner_text()
