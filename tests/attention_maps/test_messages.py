@@ -12,6 +12,7 @@ from transformers import ViTConfig, ViTForImageClassification
 
 from tests.networks import HUGGING_FACE, IMAGES, built, of_timm
 from vit_attn.attention_maps import ablate, edges, knockout, record, relevance
+from vit_attn.attention_maps.recording.attention_modules import attention_modules
 from vit_attn.errors import UserError
 
 CUT = edges(17, [0], [1])
@@ -81,7 +82,7 @@ def test_scripted_networks_run_unseen(watching):
 @EACH_WAY
 def test_attention_that_is_not_seen_says_how_to_load_it(watching):
     net = ViTForImageClassification._from_config(ViTConfig(**HUGGING_FACE), attn_implementation="eager").eval()
-    net.vit.layers[0].attention.forward = lambda x, *_, **__: (x, None)
+    next(iter(attention_modules(net))).forward = lambda x, *_, **__: (x, None)  # pyrefly: ignore[bad-assignment]
     with torch.no_grad(), pytest.raises(UserError, match=r'load .* attn_implementation="sdpa", it has .eager.'):
         with watching(net):
             net(IMAGES)
