@@ -51,7 +51,7 @@ def drop_one(page: Any, name: str, content: bytes) -> None:
     with page.expect_response("**/picture") as response:
         drop(page, (name, content))
     image = response.value.json()["image"]
-    page.wait_for_function("i => document.querySelectorAll('.thumb')[i]?.ariaChecked === 'true'", arg=image)
+    page.locator(f".thumb:nth-of-type({image + 1})[aria-checked=true]").wait_for()
     settled(page)
 
 
@@ -315,7 +315,7 @@ def test_quick_clicks_end_in_the_last_list(page, address, cifar):
     found = answered(page, 6)
     assert found == pytest.approx(expected(cifar, knockout(cifar.network.net, others_to(*patches))), abs=1e-4)
     page.get_by_text("History").click()
-    page.wait_for_function("![...document.querySelectorAll('.history .chance')].some(e => e.textContent === '…')")
+    page.locator(".history .chance", has_text="…").first.wait_for(state="detached")
 
 
 def test_the_python_lines_are_copied_and_a_refusal_is_said(page, address):
