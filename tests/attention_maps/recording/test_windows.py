@@ -251,7 +251,9 @@ def test_heads_are_ablated_in_all_windows_and_cuts_of_tokens_are_refused(family:
         net(images)
     assert not recording[1].weights()[:, :, 0].any()
     assert_close(recording[1].weights()[:, :, 1], plain[1].weights()[:, :, 1])
-    assert (recording[2].weights() - plain[2].weights()).abs().max() > 1e-5  # of rounding 1e-7
+    assert (
+        recording[2].weights() - plain[2].weights()
+    ).abs().max() > 1e-4  # 2e-4 in an older release, whose random weights differ; rounding is 1e-7
     with torch.no_grad(), pytest.raises(UserError, match="within windows, where a cut of tokens has no meaning"):
         with knockout(net, edges(49, [0], [1])):
             net(images)
