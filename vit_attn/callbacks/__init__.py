@@ -16,6 +16,7 @@ from vit_attn.callbacks.run_summary import RunSummary
 from vit_attn.callbacks.test_report import TestReport
 from vit_attn.callbacks.throughput import Throughput
 from vit_attn.callbacks.training_batch import TrainingBatch
+from vit_attn.callbacks.trial_report import TrialReport
 
 __all__ = [
     "AttentionLogger",
@@ -36,5 +37,6 @@ __all__ = [
     "TestReport",
     "Throughput",
     "TrainingBatch",
+    "TrialReport",
     "select_hparams",
 ]

@@ -1,7 +1,7 @@
 """Lightning's commands ``fit``, ``validate``, ``test`` and ``predict`` on the task and data of this package."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,19 @@ from vit_attn.task import Classifier
 from vit_attn.training import stopping
 
 
-def run_lightning(command: str, options: list[str], predictions: Mapping[str, Any]) -> int:
+def run_lightning(
+    command: str,
+    options: list[str],
+    predictions: Mapping[str, Any],
+    report: Callable[[int, float], bool] | None = None,
+) -> int:
     """Run one of Lightning's commands.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.
         options: Arguments after the command.
         predictions: For ``predict``, ``path``, ``top_k`` and ``overwrite`` of its table.
+        report: For a trial of a sweep, function of each validation's step and accuracy; returns whether it is pruned.
 
     Returns:
         The exit code.
@@ -40,7 +46,7 @@ def run_lightning(command: str, options: list[str], predictions: Mapping[str, An
     options, folder = expand_resume(options) if command == "fit" else (options, None)
     try:
         with one_line_errors():
-            trainer = _run_cli(command, options, predictions, folder, original_options).trainer
+            trainer = _run_cli(command, options, predictions, folder, original_options, report).trainer
     except RunFinished as finished:
         CONSOLE.say(str(finished))
         return 0
@@ -62,6 +68,7 @@ def _run_cli(
     predictions: Mapping[str, Any],
     folder: Path | None,
     original_options: list[str],
+    report: Callable[[int, float], bool] | None,
 ) -> VitAttnCLI:
     """Parse the options, build data, task and trainer, and run the command."""
     return VitAttnCLI(
@@ -71,6 +78,7 @@ def _run_cli(
         predictions=predictions,
         folder=folder,
         original_options=original_options,
+        report=report,
         save_config_callback=SaveRunConfig if command == "fit" else None,
         seed_everything_default=0,
         auto_configure_optimizers=False,

@@ -30,6 +30,9 @@ from vit_attn.callbacks.attention_logger.targets import other_methods, supported
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.errors import UserError
 
+NO_LOGGER = "attention is not logged, since the run has no TensorBoard logger"
+"""Message of a run whose attention nothing would write."""
+
 
 class AttentionLogger(AttentionCallback):
     """Logs attention on the same validation images again and again while a network trains.
@@ -142,6 +145,8 @@ class AttentionLogger(AttentionCallback):
         """Log the untrained network."""
         self.meter.start()
         self.last_logged_step = None
+        if self.num_images and trainer.is_global_zero and not tensorboard_writers(trainer):
+            self._report(NO_LOGGER)
         if trainer.global_step == 0:
             self.log_attention(trainer, pl_module, always=True)
 

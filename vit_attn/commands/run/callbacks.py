@@ -1,13 +1,14 @@
 """Callbacks of each command, assembled in one place: no other module of the commands imports a callback."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from vit_attn.callbacks import (
     AttentionLogger,
@@ -28,6 +29,7 @@ from vit_attn.callbacks import (
     TestReport,
     Throughput,
     TrainingBatch,
+    TrialReport,
     select_hparams,
 )
 from vit_attn.commands.run.slurm import requeue
@@ -80,6 +82,25 @@ def run_logger(folder: Path, first_step: int | None) -> RunLogger:
         first_step: First step that a resumed run writes again; None for a new run.
     """
     return RunLogger(folder, first_step)
+
+
+def loggers_without_events(logger: Logger | Sequence[Logger] | bool) -> list[Logger]:
+    """List the user's loggers if none of them writes TensorBoard's events, so that the run's own is to be added.
+
+    Args:
+        logger: Setting of the trainer; ``False`` for none.
+    """
+    loggers = [] if isinstance(logger, bool) else [logger] if isinstance(logger, Logger) else list(logger)
+    return [] if any(isinstance(each, TensorBoardLogger) for each in loggers) else loggers
+
+
+def trial_callbacks(report: Callable[[int, float], bool] | None) -> list[Callback]:
+    """Make the callbacks of a trial of a sweep.
+
+    Args:
+        report: Function of each validation's step and accuracy; None if the run is no trial.
+    """
+    return [] if report is None else [TrialReport(report)]
 
 
 def report_callbacks(folder: Path, in_run: bool) -> list[Callback]:
@@ -148,6 +169,8 @@ def check_before_fit(trainer: Trainer, task: Any, data: Any) -> None:
     for callback in callbacks:
         if isinstance(callback, AttentionLogger):
             callback.check(data, task)
+        elif isinstance(callback, TrialReport):
+            callback.check(trainer)
 
 
 def find_run_checkpoint(trainer: Trainer) -> RunCheckpoint | None:
@@ -158,6 +181,11 @@ def find_run_checkpoint(trainer: Trainer) -> RunCheckpoint | None:
 def find_throughput(trainer: Trainer) -> Throughput | None:
     """Find the callback that measured the speed of the run."""
     return _find(trainer, Throughput)
+
+
+def writes_events(trainer: Trainer) -> bool:
+    """Return true if TensorBoard can show the run."""
+    return any(isinstance(each, TensorBoardLogger) for each in getattr(trainer, "loggers", []))
 
 
 def received_signal(trainer: Trainer) -> int:

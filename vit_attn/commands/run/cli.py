@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -54,6 +54,7 @@ class VitAttnCLI(LightningCLI):
         predictions: Options of the table of ``predict``: ``path``, ``top_k`` and ``overwrite``.
         folder: Folder of the run to resume; None for a new run.
         original_options: Options of the command as the user gave them, which are stored with the run.
+        report: For a trial of a sweep, function of each validation's step and accuracy; returns whether it is pruned.
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class VitAttnCLI(LightningCLI):
         predictions: Mapping[str, Any],
         folder: Path | None = None,
         original_options: list[str] | None = None,
+        report: Callable[[int, float], bool] | None = None,
         **options: Any,
     ) -> None:
         self.predictions, self.folder, self.original_options = predictions, folder, original_options or []
+        self.report = report
         self.stored: Mapping[str, Any] = {}
         self.changes: list[resume.SettingChange] = []
         super().__init__(*args, **options)
@@ -170,8 +173,13 @@ class VitAttnCLI(LightningCLI):
         checkpoint.dirpath = str(folder / "checkpoints")
         options: dict[str, Any] = {"default_root_dir": str(folder)}
         if logger in (None, True):
-            options["logger"] = run_callbacks.run_logger(folder, None if self.folder is None else self._first_step())
+            options["logger"] = self._run_logger(folder)
+        elif others := run_callbacks.loggers_without_events(logger):
+            options["logger"] = [self._run_logger(folder), *others]
         return options
+
+    def _run_logger(self, folder: Path) -> Any:
+        return run_callbacks.run_logger(folder, None if self.folder is None else self._first_step())
 
     def _first_step(self) -> int:
         """Return the first step whose curves a resumed run writes again."""
@@ -184,7 +192,8 @@ class VitAttnCLI(LightningCLI):
             checkpoint.settings, checkpoint.options = self._plain_config(), self.original_options
             stored = None if path is None else self.stored
             resumed = self.folder is not None
-            return run_callbacks.fit_callbacks(checkpoint, self._config(), resumed, stored, self.changes)
+            trial = run_callbacks.trial_callbacks(self.report)
+            return run_callbacks.fit_callbacks(checkpoint, self._config(), resumed, stored, self.changes) + trial
         run = run_folder(path)
         folder = run or Path(path).parent
         if command == "test":

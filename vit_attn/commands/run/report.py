@@ -4,7 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vit_attn.commands.run.callbacks import RunCheckpoint, Throughput, find_run_checkpoint, find_throughput
+from vit_attn.commands.run.callbacks import (
+    RunCheckpoint,
+    Throughput,
+    find_run_checkpoint,
+    find_throughput,
+    writes_events,
+)
 from vit_attn.commands.run.checkpoint import read_run
 from vit_attn.commands.run.resume import resume_command
 from vit_attn.console import CONSOLE
@@ -46,7 +52,9 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
         lines.append(f"last state: {_with_step(checkpoint.last_path)}")
     if changes := _patches(trainer):
         lines.append(f"patches: {changes}")
-    CONSOLE.say("\n" + "\n".join([*lines, f"view it: tensorboard --logdir {runs}"]))
+    if writes_events(trainer):
+        lines.append(f"view it: tensorboard --logdir {runs}")
+    CONSOLE.say("\n" + "\n".join(lines))
 
 
 def report_validation(trainer: Any) -> None:
