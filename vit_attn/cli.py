@@ -1,18 +1,16 @@
 """Entry point of ``vit-attn``: overview of the commands, their dispatch, and one-line errors."""
 
-import ast
 import importlib
 import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from vit_attn import __version__
+from vit_attn.commands.listing import find_commands
 from vit_attn.errors import TrainingFailed, UserError, did_you_mean, is_out_of_memory, one_line, printable
 
-COMMANDS_FOLDER = Path(__file__).parent / "commands"
 TRACEBACK_VARIABLE = "VIT_ATTN_TRACEBACK"
 
 OTHER_NAMES = {
@@ -47,11 +45,12 @@ commands:
   vit-attn fit -c configs/quickstart.yaml   generated images, two minutes on CPU
   vit-attn fit -c configs/cifar10.yaml      CIFAR-10 on a GPU
   vit-attn fit --resume runs/NAME/RUN       resume a run that was stopped
-  vit-attn test --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
+  vit-attn test --model runs/NAME/RUN       metrics of its best checkpoint
   vit-attn attend PHOTO.jpg                 attention maps of a trained network
-  vit-attn predict FOLDER --model runs/NAME/RUN/checkpoints/best.ckpt
+  vit-attn predict FOLDER --model runs/NAME/RUN
   tensorboard --logdir runs
 
+Tab completes commands, options and values after: source <(vit-attn completion bash), or zsh.
 Set {TRACEBACK_VARIABLE}=1 to see the traceback of an error.
 """
 
@@ -79,23 +78,6 @@ def main(args: Sequence[str] | None = None) -> int:
         code, line = result
         sys.stderr.write(f"vit-attn: {line}\n")
         return code
-
-
-def find_commands(folder: Path = COMMANDS_FOLDER) -> dict[str, str]:
-    """Find the commands and their summaries: modules with a function ``run``, and the first line of their docstring.
-
-    The files are parsed but not imported, since importing torch takes seconds.
-
-    Args:
-        folder: Folder of the modules.
-    """
-    commands = {}
-    for path in sorted(folder.glob("*.py")):
-        module = ast.parse(path.read_bytes())
-        if any(isinstance(each, ast.FunctionDef) and each.name == "run" for each in module.body):
-            summary = (ast.get_docstring(module) or "").partition("\n")[0]
-            commands[path.stem.replace("_", "-")] = summary.removesuffix(".")
-    return commands
 
 
 def _dispatch(args: list[str]) -> int:

@@ -1,8 +1,10 @@
 """Errors of the user, and text that is safe to print in one line."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 LONGEST_LINE = 800
 """Characters of an error line at most; text from a file or a user can be of any length."""
@@ -33,6 +35,31 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f", did you mean {' or '.join(map(repr, close))}?" if close else ""
+
+
+def path_hint(path: str | Path) -> str:
+    """Suggest the path that one that does not exist may mean, as a hint to append to an error about it.
+
+    Backslashes between folders, quotes and spaces around a path are tried first, then names that are spelled alike.
+
+    Args:
+        path: A path at which there is nothing.
+    """
+    text = str(path)
+    for meant in (text.replace("\\", "/"), text.strip("\"' "), os.path.expanduser(text)):
+        if meant != text and meant and os.path.exists(meant):
+            return f", did you mean {meant!r}?"
+    parts = Path(text).parts
+    for count in range(1, len(parts) + 1):
+        if os.path.exists(Path(*parts[:count])):
+            continue
+        parent = Path(*parts[: count - 1])
+        try:
+            names = os.listdir(parent)
+        except OSError:  # a file, or a folder that may not be read
+            return ""
+        return did_you_mean(str(path), [str(Path(parent, name, *parts[count:])) for name in names])
+    return ""
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -9,7 +9,7 @@ from vit_attn.cli import main
 MONITOR = "--trainer.callbacks.monitor=…"
 WRONG = {
     "train -c configs/quickstart.yaml": "unknown command 'train', did you mean 'fit'?",
-    "evaluate --ckpt_path x.ckpt": "unknown command 'evaluate', did you mean 'test'?",
+    "evaluate --model x.ckpt": "unknown command 'evaluate', did you mean 'test'?",
     "finetune --data.root x": "unknown command 'finetune', did you mean 'fit'?",
     "fitt": "unknown command 'fitt', did you mean 'fit'?",
     "explain x.jpg": "did you mean 'attend'?",
@@ -59,11 +59,11 @@ WRONG = {
     "fit configs/quickstart.yaml": "name configuration files with -c",
     "fit --trainer.max_epochs=0": "trainer.max_epochs=0 trains nothing: set at least 1",
     "fit --help.trainr": "no group of options 'trainr', did you mean 'trainer'?",
-    "test": "test needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt",
-    "test --ckpt best.ckpt": "did you mean '--ckpt_path'?",
+    "test": "test needs a trained network: --model runs/NAME/RUN, or a checkpoint",
+    "test --ckpt best.ckpt": "did you mean '--model'?",
     "attend x.jpg --classes 3": "did you mean '--target'?",
     "attend x.jpg --token 3": "did you mean '--query'?",
-    "export --model x.ckpt --format onnx": "the following arguments are required: --to",
+    "export --model x.ckpt --format onnx": "did you mean '--output'?",
 }
 """Part of the one line by the command line."""
 

@@ -54,7 +54,7 @@ def test_the_best_checkpoint_is_taken_before_a_newer_last_one(runs: Path):
 
 
 def test_a_folder_without_a_checkpoint_is_refused(runs: Path):
-    with pytest.raises(UserError, match="is a folder without a checkpoint"):
+    with pytest.raises(UserError, match="is a folder without a checkpoint; name the folder of a run"):
         open_network(str(runs / "vit" / "d"))
 
 

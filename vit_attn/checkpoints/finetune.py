@@ -9,8 +9,9 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from vit_attn.checkpoints.class_names import class_name
-from vit_attn.checkpoints.io import find_card, weights_file
+from vit_attn.checkpoints.io import find_card
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard
+from vit_attn.checkpoints.paths import weights_file
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.errors import UserError
 from vit_attn.model.build import build_net
@@ -53,8 +54,8 @@ def resolve_start(weights: str | None, arch: str | None = None, arch_options: Ma
     """Determine the network and the weights with which a run starts.
 
     Args:
-        weights: A checkpoint or an export of ours, whose network is built; a name in timm's registry; or another file
-            or address of weights, which needs ``arch``. None for random weights.
+        weights: A checkpoint or an export of ours, or the folder of a run, whose network is built; a name in timm's
+            registry; or another file or address of weights, which needs ``arch``. None for random weights.
         arch: Name of the network, if the user gives one.
         arch_options: Model arguments that the user gives; they override those of the file. ``pretrained`` takes timm's
             weights for ``arch``.
@@ -66,6 +67,7 @@ def resolve_start(weights: str | None, arch: str | None = None, arch_options: Ma
     if weights is None:
         arch = arch or DEFAULT_ARCH
         return Start(arch, options, arch, True, find_card(arch)) if options.get("pretrained") else Start(arch, options)
+    weights = str(weights_file(weights) or weights)
     card = find_card(weights)
     if names_network(weights):
         of_weights = weights.partition(".")[0]

@@ -14,16 +14,15 @@ from torch import Tensor
 
 from vit_attn.checkpoints.contents import PATCH_SIZE, hyperparameters_of, is_count, is_ours
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard, card_from_metadata, card_from_state
+from vit_attn.checkpoints.paths import describe_missing, kind_hint, weights_file
 from vit_attn.checkpoints.stored_network import check_hyperparameters, check_network
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, path_hint
 from vit_attn.model.pretrained import names_network, pretrained_weights
 
 CACHED_FILES = 2
 """Files whose content is cached: the weights that a run starts from, and those that give its normalisation."""
 ZIP_MAGIC = b"PK\x03\x04"
 """First bytes of files that torch has written since version 1.6; older ones cannot be memory-mapped."""
-FOLDER_WEIGHTS = "model.safetensors"
-"""Weights in a folder of ``vit-attn export`` or of timm's ``save_for_hf``."""
 
 
 def find_card(source: str | Path) -> ModelCard | None:
@@ -32,7 +31,7 @@ def find_card(source: str | Path) -> ModelCard | None:
     The card of a checkpoint that has the state of our data module but no network of ours has no architecture.
 
     Args:
-        source: A file of any name, a folder of an export, or a name in timm's registry.
+        source: A file of any name, a folder of an export or of a run, or a name in timm's registry.
 
     Returns:
         The card; None if the source is none of these, such as a file of bare weights.
@@ -54,7 +53,7 @@ def read_card(path: str | Path) -> ModelCard:
     """Read the model card of a checkpoint or an export of ours.
 
     Args:
-        path: A file, or a folder of an export.
+        path: A file, or a folder of an export or of a run.
 
     Raises:
         UserError: If there is no such file, if it is not one of ours, or if it is invalid.
@@ -110,16 +109,6 @@ def card_of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> Model
     return replace(data, architecture=stored["arch"], model_args=model_args)
 
 
-def weights_file(source: str | Path) -> Path | None:
-    """Find the file of weights at a path: the file itself, or ``model.safetensors`` in a folder; None if there is none.
-
-    Args:
-        source: A path, or anything else that names weights.
-    """
-    path = Path(source)
-    return next((each for each in (path, path / FOLDER_WEIGHTS) if each.is_file()), None)
-
-
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a file that ``torch.save`` has written, with its tensors on the CPU.
 
@@ -139,9 +128,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise
     except Exception as error:  # corrupt and hostile files raise many types
         kind = type(error).__name__  # torch's own message advises to run the code
-        raise UserError(
-            f"{path} is not a whole checkpoint: it holds no weights that can be read without running code ({kind})"
-        ) from error
+        unread = f": it holds no weights that can be read without running code ({kind})"
+        raise UserError(f"{path} is not a whole checkpoint{kind_hint(Path(path)) or unread}") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no weights by name, as a checkpoint does, but a {type(content).__name__}")
     return content
@@ -192,9 +180,9 @@ def _version(path: Path) -> tuple[Path, int, int, int]:
         UserError: If there is no such file, or if it is empty.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder: name a file in it, such as {path / 'checkpoints' / 'best.ckpt'}")
+        raise UserError(describe_missing(path))
     if not path.exists():
-        raise UserError(f"file not found: {path}")
+        raise UserError(f"file not found: {path}{path_hint(path)}")
     now = path.stat()
     if not now.st_size:
         raise UserError(f"{path} is empty: it is not a whole checkpoint")

@@ -7,8 +7,8 @@ References:
 from pathlib import Path
 from typing import Any
 
-from vit_attn.checkpoints.io import FOLDER_WEIGHTS
 from vit_attn.checkpoints.model_card import ModelCard
+from vit_attn.checkpoints.paths import FOLDER_WEIGHTS
 
 CONFIG = "config.json"
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".bin")

@@ -10,8 +10,9 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from vit_attn.checkpoints.finite import refuse_not_finite
-from vit_attn.checkpoints.io import read_checkpoint, read_safetensors, weights_file
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.checkpoints.io import read_checkpoint, read_safetensors
+from vit_attn.checkpoints.paths import describe_missing, looks_like_path, weights_file
+from vit_attn.errors import UserError, did_you_mean, path_hint
 from vit_attn.files import WriteError
 from vit_attn.model.downloads import downloaded
 from vit_attn.model.pretrained import head_warning, names_network, pretrained_weights
@@ -55,8 +56,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         with downloaded(str(path)) as file:
             return read_weights(file)
     path = weights_file(path) or Path(path)
+    if path.is_dir():
+        raise UserError(describe_missing(path))
     if not path.exists():
-        raise UserError(f"weights not found: {path}{_network_hint(path)}")
+        raise UserError(f"weights not found: {path}{path_hint(path) or _network_hint(path)}")
     if path.suffix == ".safetensors":
         return read_safetensors(path)[1]
     content = read_checkpoint(path)
@@ -73,7 +76,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 def _network_hint(path: Path) -> str:
     """Make a hint for a path that looks like a misspelt name of a network."""
-    if len(path.parts) > 1 or path.suffix in (".ckpt", ".safetensors", ".pt", ".pth", ".bin"):
+    if looks_like_path(str(path)):
         return ""
     return did_you_mean(path.name.partition(".")[0], timm.list_models()) or ", neither a file nor a network's name"
 

@@ -1,13 +1,13 @@
 """Draw attention maps of a trained network on your own images."""
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vit_attn.commands.options import add_fit_option, add_network_options
+from vit_attn.commands.options import add_fit_option, add_images, add_network_options, require_images
 from vit_attn.commands.parsing.errors import CommandParser
+from vit_attn.commands.parsing.old_spellings import add_old_spelling
 from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError, one_line, printable
 from vit_attn.tb_plugin.export_plan import MAX_MEGABYTES
@@ -31,7 +31,7 @@ checkpoint of yours."""
 def make_parser() -> CommandParser:
     """Parser of the options of ``attend``."""
     parser = CommandParser(prog="vit-attn attend", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders with their sub-folders")
+    add_images(parser)
     add_network_options(parser, DEFAULT)
     add_fit_option(parser)
     parser.add_argument(
@@ -47,7 +47,7 @@ def make_parser() -> CommandParser:
         default=Path("attention"),
         help="folder of the figures and numbers (default: %(default)s), or a file PAGE.html for the page",
     )
-    parser.add_argument("--out", type=Path, dest="output", default=argparse.SUPPRESS, help=argparse.SUPPRESS)  # old
+    add_old_spelling(parser, "--out", "--output", Path)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     parser.add_argument("--batch_size", type=int, default=8, help="images in a batch")
     page = parser.add_argument_group("options of PAGE.html")
@@ -83,6 +83,7 @@ def run(command: str, options: list[str]) -> int:
         UserError: For a mistake in the options, or if no image was drawn.
     """
     args = make_parser().parse_args(options)
+    images = require_images(command, args)
     for name, least in (("batch_size", 1), ("compared", 0)):
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
@@ -99,7 +100,7 @@ def run(command: str, options: list[str]) -> int:
     from vit_attn.inference.network import network_for_fit, open_network, pick_device
 
     check_fit(args.fit)
-    files = without_repeats(find_images(args.images))
+    files = without_repeats(find_images(images))
     network, device = open_network(args.model, args.weights, args.img_size, attends=True), pick_device(args.device)
     report_input(network, args.model, files)
     network = network_for_fit(network, args.fit)

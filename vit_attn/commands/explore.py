@@ -2,7 +2,7 @@
 
 import sys
 
-from vit_attn.commands.options import MODEL_HELP, add_fit_option
+from vit_attn.commands.options import MODEL_HELP, add_fit_option, add_images, given_images
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
 from vit_attn.errors import one_line
@@ -25,7 +25,7 @@ def make_parser() -> CommandParser:
         prog="vit-attn explore", description=DESCRIPTION, formatter_class=ParagraphHelpFormatter, allow_abbrev=False
     )
     add = parser.add_argument
-    add("images", nargs="*", metavar="IMAGE", help="image files, or folders with their sub-folders")
+    add_images(parser)
     add("--model", action="append", help=f"{MODEL_HELP}; may be given twice or more (default: {DEFAULT})")
     add("--weights", help="file or address of weights for one --model; 'none' for random ones")
     add("--img_size", type=int, help="other side of the images in pixels, for one --model by name")
@@ -59,7 +59,8 @@ def run(command: str, options: list[str]) -> int:
     from vit_attn.inference.network import pick_device
 
     check_fit(args.fit)
-    files = without_repeats(find_images(args.images)) if args.images else []
+    images = given_images(args)
+    files = without_repeats(find_images(images)) if images else []
     with listen(args.port) as opened:
         device = pick_device(args.device)
         networks = open_networks(args.model or [DEFAULT], args.weights, args.img_size, device, args.fit)

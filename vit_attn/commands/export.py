@@ -7,10 +7,11 @@ from pathlib import Path
 from vit_attn.commands.options import add_network_options
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
+from vit_attn.commands.parsing.old_spellings import add_old_spelling
 from vit_attn.errors import UserError, did_you_mean
 
 DESCRIPTION = """\
-Write a network for use elsewhere. The ending of --to chooses the format:
+Write a network for use elsewhere. The ending of --output chooses the format:
 
   FOLDER/       FOLDER/model.safetensors, weights under timm's names, and FOLDER/config.json, by which
                 timm.create_model("local-dir:FOLDER", pretrained=True) loads them; networks called vit_attn_*
@@ -36,7 +37,8 @@ def make_parser() -> CommandParser:
         allow_abbrev=False,
     )
     add_network_options(parser)
-    parser.add_argument("--to", required=True, metavar="FILE", help=f"FOLDER/, or a file: {', '.join(FORMATS)}")
+    parser.add_argument("--output", metavar="FILE", help=f"FOLDER/, or a file: {', '.join(FORMATS)} (required)")
+    add_old_spelling(parser, "--to", "--output")
     parser.add_argument(
         "--with_normalize",
         nargs="?",
@@ -69,11 +71,13 @@ def run(command: str, options: list[str]) -> int:
         UserError: For a mistake in the options, or if what was written gives other logits than the network.
     """
     args = make_parser().parse_args(options)
-    path, is_folder = _target(args.to)
+    path, is_folder = _target(args.output)
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         hint = did_you_mean(suffix, FORMATS)
-        raise UserError(f"--to must end in one of {', '.join(FORMATS)}, or in / for a folder, got {args.to!r}{hint}")
+        raise UserError(
+            f"--output must end in one of {', '.join(FORMATS)}, or in / for a folder, got {args.output!r}{hint}"
+        )
     if args.with_normalize and suffix == ".safetensors":
         raise UserError("weights have no program that could normalise: leave out --with_normalize, or write .onnx")
     if not args.tolerance > 0:
@@ -93,15 +97,15 @@ def run(command: str, options: list[str]) -> int:
     return 0
 
 
-def _target(to: str) -> tuple[Path, bool]:
+def _target(output: str | None) -> tuple[Path, bool]:
     """Find the file to write, and whether the user named its folder.
 
     Raises:
         UserError: If the path is empty, or if the folder is a file.
     """
-    if not to.strip():
-        raise UserError("--to needs the path of a folder or a file")
-    is_folder = to.endswith(("/", os.sep)) or Path(to).is_dir()
-    if is_folder and Path(to).exists() and not Path(to).is_dir():
-        raise UserError(f"{Path(to)} is a file: name another folder")
-    return (Path(to, "model.safetensors") if is_folder else Path(to)), is_folder
+    if output is None or not output.strip():
+        raise UserError(f"export needs --output: FOLDER/, or a file that ends in {', '.join(FORMATS)}")
+    is_folder = output.endswith(("/", os.sep)) or Path(output).is_dir()
+    if is_folder and Path(output).exists() and not Path(output).is_dir():
+        raise UserError(f"{Path(output)} is a file: name another folder")
+    return (Path(output, "model.safetensors") if is_folder else Path(output)), is_folder

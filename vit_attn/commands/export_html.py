@@ -5,33 +5,29 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from vit_attn.checkpoints.paths import CHECKPOINTS_FOLDER, weights_file
 from vit_attn.commands.parsing.errors import CommandParser
-from vit_attn.errors import UserError, some_of
+from vit_attn.errors import UserError, path_hint, some_of
 from vit_attn.tb_plugin.export import StepSize, export_page, measure_steps, page_size
 from vit_attn.tb_plugin.export_plan import MAX_MEGABYTES, ExportPlan, plan_export
 
 DESCRIPTION = """\
 Write the Attention tab of a run as one HTML file, which any browser opens without TensorBoard.
 """
+EVENT_FILES = "*tfevents*"
 MAX_DIGITS = 18
 """Digits of a number: steps have 64 bits."""
 
 
-def run(command: str, options: list[str]) -> int:
-    """Print the file's path, contents and size, and write it.
-
-    Args:
-        command: ``export-html``.
-        options: Arguments after the command.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        UserError: For a mistake in the options, and for a run without logged attention.
-    """
-    parser = CommandParser(prog=f"vit-attn {command}", description=DESCRIPTION, allow_abbrev=False)
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of the run's event files")
+def make_parser() -> CommandParser:
+    """Parser of the options of ``export-html``."""
+    parser = CommandParser(prog="vit-attn export-html", description=DESCRIPTION, allow_abbrev=False)
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="folder of the run's event files, a checkpoint in it, or a folder of runs for the newest",
+    )
     parser.add_argument("--output", type=Path, help="file to write; RUN/attention.html by default")
     parser.add_argument(
         "--steps",
@@ -47,7 +43,24 @@ def run(command: str, options: list[str]) -> int:
         metavar="MB",
         help="largest size of the file in 1e6 bytes (default: %(default)g)",
     )
-    args = parser.parse_args(options)
+    return parser
+
+
+def run(command: str, options: list[str]) -> int:
+    """Print the file's path, contents and size, and write it.
+
+    Args:
+        command: ``export-html``.
+        options: Arguments after the command.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: For a mistake in the options, and for a run without logged attention.
+    """
+    args = make_parser().parse_args(options)
+    args.run = _folder_of_run(args.run)
     if not 0 < args.max_megabytes < math.inf:
         raise UserError(f"max-megabytes must be above 0, got {args.max_megabytes}")
     sizes = measure_steps(args.run)
@@ -59,6 +72,20 @@ def run(command: str, options: list[str]) -> int:
     sys.stdout.flush()  # before the file is written
     output.write_text(export_page(args.run, plan.steps, plan.images, plan.queries_keys), encoding="utf-8")
     return 0
+
+
+def _folder_of_run(path: Path) -> Path:
+    """Find the folder of a run's event files, by itself, its checkpoints, or as the newest in a folder of runs.
+
+    Raises:
+        UserError: If there is no such path.
+    """
+    if not path.exists():
+        raise UserError(f"no such folder: {path}{path_hint(path)}")
+    if path.is_dir() and any(path.glob(EVENT_FILES)):
+        return path
+    found = weights_file(path)
+    return found.parent.parent if found and found.parent.name == CHECKPOINTS_FOLDER else path
 
 
 def _describe(plan: ExportPlan, sizes: Mapping[int, StepSize]) -> str:

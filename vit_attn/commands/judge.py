@@ -5,6 +5,7 @@ This module has the options; ``vit_attn.commands.judging`` has the steps.
 
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
+from vit_attn.commands.parsing.old_spellings import add_old_spelling
 
 DESCRIPTION = """\
 Evaluate how faithful attention maps are: deletion and insertion of patches, knock-out of the top-ranked patches,
@@ -22,7 +23,7 @@ it is stopped, the same command goes on after the last images that were finished
 """
 
 
-def parser() -> CommandParser:
+def make_parser() -> CommandParser:
     """Parser of the options of ``judge``."""
     options = CommandParser(
         prog="vit-attn judge",
@@ -33,7 +34,7 @@ def parser() -> CommandParser:
     add = options.add_argument
     add("--model", metavar="NAME|RUN|FILE", help="network: a name in timm's registry, a run's folder or a checkpoint")
     add("--img_size", type=int, help="other side of the images in pixels, for --model by name and --images")
-    add("--ckpt_path", metavar="FILE", help="the same as --model FILE: a checkpoint knows its network and data")
+    add_old_spelling(options, "--ckpt_path", "--model")
     add("--arch", metavar="NAME", help="network of a data set's classes, with --weights: any ViT in timm's registry")
     add("--arch_options", metavar="KEY=VALUE", nargs="+", default=[], help="its options, such as depth=3")
     add(
@@ -45,6 +46,7 @@ def parser() -> CommandParser:
     add(
         "--images",
         nargs="+",
+        action="extend",
         metavar="IMAGE",
         help="image files, or folders with their sub-folders, instead of a data set; a single number is --num_images",
     )
@@ -59,10 +61,11 @@ def parser() -> CommandParser:
     )
     add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     add(
-        "--out",
+        "--output",
         metavar="FOLDER",
         help="folder of the results; by default judge/ in the checkpoint's run, else in the current folder",
     )
+    add_old_spelling(options, "--out", "--output")
     add("--seed", type=int, default=0, help="seed of random maps and re-initialised weights (default: 0)")
     return options
 
@@ -80,7 +83,7 @@ def run(command: str, options: list[str]) -> int:
     Raises:
         UserError: If the options, the data or the weights are wrong.
     """
-    args = parser().parse_args(options)
+    args = make_parser().parse_args(options)
     from vit_attn.commands.judging import judge  # torch and timm take seconds, which --help need not wait for
 
     return judge(args)

@@ -13,8 +13,9 @@ from torch import nn
 
 from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.checkpoints.finetune import resolve_start
-from vit_attn.checkpoints.io import find_card, weights_file
+from vit_attn.checkpoints.io import find_card
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard
+from vit_attn.checkpoints.paths import describe_missing, looks_like_path, weights_file
 from vit_attn.checkpoints.weights import load_weights
 from vit_attn.commands.judge_images import ImageSource, PictureSource, ProbeSource, report_few_patches
 from vit_attn.commands.parsing.yaml_limits import load_yaml
@@ -25,7 +26,6 @@ from vit_attn.data import ImageData
 from vit_attn.errors import UserError, one_line
 from vit_attn.inference.images import find_images, without_repeats
 from vit_attn.inference.network import open_checkpoint, open_network
-from vit_attn.inference.run_folder import find_checkpoint
 from vit_attn.model.build import build_net
 
 NO_NETWORK = "judge needs a network: --model RUN, or --model NAME --images FOLDER, or --arch NAME --weights FILE"
@@ -58,9 +58,9 @@ def open_input(args: argparse.Namespace, device: torch.device) -> JudgeInput:
     Raises:
         UserError: If no network is named, if its weights are unknown, or if network and images disagree.
     """
-    if args.model is not None and (args.ckpt_path or args.arch or args.arch_options):
-        raise UserError("--model names the network: leave out --ckpt_path, --arch and --arch_options")
-    if args.model is None and args.ckpt_path is None and args.arch is None:
+    if args.model is not None and (args.arch or args.arch_options):
+        raise UserError("--model names the network: leave out --arch and --arch_options")
+    if args.model is None and args.arch is None:
         raise UserError(NO_NETWORK)
     if args.weights == "none":
         CONSOLE.say(f"vit-attn: {RANDOM_WEIGHTS}", sys.stderr)
@@ -72,10 +72,9 @@ def open_input(args: argparse.Namespace, device: torch.device) -> JudgeInput:
 def _of_pictures(args: argparse.Namespace, device: torch.device) -> JudgeInput:
     if args.dataset or args.root:
         raise UserError("--images are judged instead of a data set: leave out --dataset and --root")
-    model = args.model or args.ckpt_path
-    if model is None:
+    if args.model is None:
         raise UserError("pictures are judged by --model NAME|RUN|FILE, which knows their size: not by --arch")
-    model = str(_checkpoint_of(model) or model)
+    model = str(_checkpoint_of(args.model) or args.model)
     files = without_repeats(find_images(args.images))
     torch.manual_seed(args.seed)  # of random weights, so that the same command goes on with them
     network = open_network(model, args.weights, args.img_size)
@@ -120,8 +119,8 @@ def _of_dataset(args: argparse.Namespace, device: str) -> JudgeInput:
 def _model_as_arch(args: argparse.Namespace) -> argparse.Namespace:
     """Express ``--model`` by the options that name a network of a data set's classes."""
     if args.model is None:
-        return args
-    known = vars(args) | {"model": None}
+        return argparse.Namespace(**vars(args) | {"ckpt_path": None})
+    known = vars(args) | {"model": None, "ckpt_path": None}
     if path := _checkpoint_of(args.model):
         if args.weights:
             raise UserError(f"{args.model} has its own weights: leave out --weights")
@@ -133,11 +132,15 @@ def _model_as_arch(args: argparse.Namespace) -> argparse.Namespace:
 
 
 def _checkpoint_of(model: str) -> Path | None:
-    """Find the file of weights that a path names, in the folder of a run its checkpoint; None for a name."""
-    if Path(model).is_dir() and (found := find_checkpoint(Path(model))):
-        return found
+    """Find the file of weights that a path names, in the folder of a run its checkpoint; None for a name.
+
+    Raises:
+        UserError: If it is a path at which there are no weights.
+    """
     path = weights_file(model)
-    return Path(model) if path is None and model.endswith((".ckpt", ".safetensors")) else path
+    if path is None and (looks_like_path(model) or Path(model).is_dir()):
+        raise UserError(describe_missing(model))
+    return path
 
 
 def _check_data(data: ImageData, model_args: Mapping[str, Any]) -> None:

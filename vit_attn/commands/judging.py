@@ -93,7 +93,7 @@ def judge(args: argparse.Namespace) -> int:
     first = _first_batch(judged.images)
     check_regions(first)
     plan = make_plan(first)
-    folder = Path(args.out or Path(judged.run or ".", "judge"))
+    folder = Path(args.output or Path(judged.run or ".", "judge"))
     settings = _settings(args, judged, plan)
     count = int(settings[COUNT] or 0)
     images = judged.images.select(count)
@@ -229,7 +229,7 @@ def _settings(args: argparse.Namespace, judged: JudgeInput, plan: Plan) -> Setti
         "images in a forward": plan.size.forward_batch,
         "versions": f"vit-attn {version('vit-attn')}, torch {torch.__version__}",
     }
-    stored = stored_settings(Path(args.out or Path(judged.run or ".", "judge")) / "parts")
+    stored = stored_settings(Path(args.output or Path(judged.run or ".", "judge")) / "parts")
     count = min(args.num_images, judged.images.count)
     if args.minutes is not None:
         if stored and all(stored.get(name) == value for name, value in settings.items()):

@@ -1,6 +1,8 @@
 """Options that name a network, shared by commands; free of torch, so that ``--help`` is quick."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
+
+from vit_attn.errors import UserError
 
 MODEL_HELP = (
     "the folder of a run, its .ckpt, a .safetensors or folder that `vit-attn export` wrote, or a name in timm's "
@@ -24,6 +26,33 @@ def add_network_options(parser: ArgumentParser, default: str | None = None) -> N
     )
     parser.add_argument("--weights", help="file or address of weights for --model; 'none' for random ones")
     parser.add_argument("--img_size", type=int, help="other side of the images in pixels, for --model by name")
+
+
+def add_images(parser: ArgumentParser) -> None:
+    """Add the pictures, as positional arguments or by ``--images``, which :func:`given_images` collects.
+
+    Args:
+        parser: Parser of the command.
+    """
+    text = "image files, or folders with their sub-folders"
+    parser.add_argument("pictures", nargs="*", metavar="IMAGE", help=text)
+    parser.add_argument("--images", nargs="+", action="extend", default=[], metavar="IMAGE", help=f"the same: {text}")
+
+
+def given_images(args: Namespace) -> list[str]:
+    """List the pictures that were given in either way."""
+    return [*args.pictures, *args.images]
+
+
+def require_images(command: str, args: Namespace) -> list[str]:
+    """List the pictures that were given in either way.
+
+    Raises:
+        UserError: If there are none.
+    """
+    if images := given_images(args):
+        return images
+    raise UserError(f"{command} needs pictures: files or folders, as in vit-attn {command} PHOTO.jpg FOLDER")
 
 
 def add_fit_option(parser: ArgumentParser) -> None:

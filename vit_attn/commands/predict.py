@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from vit_attn.commands.options import add_fit_option, add_network_options
+from vit_attn.checkpoints.paths import is_run
+from vit_attn.commands.options import add_fit_option, add_images, add_network_options, given_images, require_images
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
 from vit_attn.commands.start import start_lightning
@@ -13,11 +14,11 @@ from vit_attn.errors import UserError, one_line, printable
 DESCRIPTION = """\
 Predict the classes of images: of your own, by any network in timm's registry or a checkpoint of yours,
 
-  vit-attn predict FOLDER cat.jpg --model runs/NAME/RUN/checkpoints/best.ckpt
+  vit-attn predict FOLDER cat.jpg --model runs/NAME/RUN
 
 or of the test images of a run's data set, with the options of `vit-attn test`,
 
-  vit-attn predict --ckpt_path runs/NAME/RUN/checkpoints/best.ckpt
+  vit-attn predict --model runs/NAME/RUN
 
 The table has one row per image: `image`, its path, or its number among the test images, from 1; `label`, the true
 class, of test images only; `class_1`, `probability_1` and so on, the most probable classes first; and `error`, why a
@@ -28,7 +29,8 @@ EPILOG = """\
 The exit code is 0 if all images were read and predicted, 1 if some were not, and 2 if none were or if there is a
 mistake in the command.
 """
-OF_A_RUN = {"--ckpt_path", "-c", "--config", "--print_config"}
+OF_A_RUN = ("--ckpt_path", "-c", "--config", "--print_config", "--data.", "--trainer.", "--seed_everything", "--help.")
+"""Beginnings of options for a run's test images, which Lightning's commands have."""
 
 
 def make_parser() -> CommandParser:
@@ -40,7 +42,7 @@ def make_parser() -> CommandParser:
         formatter_class=ParagraphHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image files, or folders with their sub-folders")
+    add_images(parser)
     add_network_options(parser)
     add_fit_option(parser)
     _add_output(parser, Path("predictions.csv"), "file to write: .csv, .json or .parquet (default: predictions.csv)")
@@ -68,9 +70,12 @@ def run(command: str, options: list[str]) -> int:
     Raises:
         UserError: For a mistake in the options, or if no image was read and predicted.
     """
-    if OF_A_RUN & {option.partition("=")[0] for option in options}:
+    if any(option.startswith(OF_A_RUN) for option in options):
         return _predict_run(command, options)
     args = make_parser().parse_args(options)
+    if not given_images(args) and is_run(args.model):
+        return _predict_run(command, options)
+    images = require_images(command, args)
     for name, value in (("batch_size", args.batch_size), ("top_k", args.top_k)):
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
@@ -82,7 +87,7 @@ def run(command: str, options: list[str]) -> int:
 
     check_fit(args.fit)
     check_output(args.output, args.overwrite)
-    files = find_images(args.images)
+    files = find_images(images)
     network, device = open_network(args.model, args.weights, args.img_size), pick_device(args.device)
     report_input(network, args.model, files)
     network = network_for_fit(network, args.fit)
@@ -127,5 +132,5 @@ def _predict_run(command: str, options: list[str]) -> int:
         return start_lightning(command, others, settings, help_texts)
     except UserError as error:
         if str(error).startswith("unexpected argument"):
-            raise UserError(f"{error}; for images of your own name the network by --model, not --ckpt_path") from error
+            raise UserError(f"{error}; images of your own take no options of a run's data or trainer") from error
         raise

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from vit_attn.commands.parsing.model_option import expand_model, expand_state, refuse_model_of_fit
 from vit_attn.commands.parsing.short_help import asks_for_help, group_help, short_help
 from vit_attn.errors import UserError
 
@@ -43,19 +44,24 @@ def start_lightning(
     if wanted_help == "all":
         options = ["--help"]
     else:
+        options = expand_state(options) if command == "fit" else _expand_model(command, options)
         _check(command, options)
     from vit_attn.commands.lightning import run_lightning
 
     return run_lightning(command, options, predictions)
 
 
+def _expand_model(command: str, options: Sequence[str]) -> list[str]:
+    """Replace ``--model`` by a checkpoint, and refuse options of a network that is evaluated as it is."""
+    if of_network := [option for option in options if option.startswith("--model.")]:
+        raise UserError(f"{command} evaluates the network of --model as it was trained: leave out {of_network[0]}")
+    return expand_model(command, options)
+
+
 def _check(command: str, options: Sequence[str]) -> None:
     """Check the options as far as that is possible without torch."""
-    network_options = [option for option in options if option.startswith("--model.")]
-    if network_options and command != "fit":
-        raise UserError(
-            f"{command} evaluates the checkpoint's network as it was trained: leave out {network_options[0]}"
-        )
+    if command == "fit":
+        refuse_model_of_fit(options)
     from vit_attn.commands.parsing.light_parser import check_options  # jsonargparse takes 0.1 s
 
     check_options(command, options)

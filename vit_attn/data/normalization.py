@@ -10,8 +10,9 @@ from jaxtyping import UInt8
 from timm.data import constants
 from torch import Tensor
 
-from vit_attn.checkpoints.io import find_card, read_card, read_checkpoint, weights_file
+from vit_attn.checkpoints.io import find_card, read_card, read_checkpoint
 from vit_attn.checkpoints.model_card import ModelCard, card_from_state
+from vit_attn.checkpoints.paths import describe_missing, looks_like_path, weights_file
 from vit_attn.data.datasets.splits import DatasetInfo
 from vit_attn.errors import UserError, did_you_mean
 
@@ -58,7 +59,8 @@ def find_statistics(name: str, datasets: Mapping[str, DatasetInfo]) -> Statistic
     if name in known:
         return known[name]
     try:
-        card = _card_of_file(Path(name)) if _is_path(name) else find_card(name)
+        path = weights_file(name)
+        card = _card_of_file(path or Path(name)) if path or _is_path(name) else find_card(name)
     except UserError as error:
         raise UserError(f"normalize: {error}") from error
     if card is None:
@@ -72,14 +74,14 @@ def find_statistics(name: str, datasets: Mapping[str, DatasetInfo]) -> Statistic
 
 
 def _is_path(name: str) -> bool:
-    return name.endswith((".ckpt", ".safetensors")) or weights_file(name) is not None
+    return looks_like_path(name) or Path(name).is_dir()
 
 
 def _card_of_file(path: Path) -> ModelCard:
     """Model card of a file that has a mean and standard deviation; the network of a checkpoint does not matter here."""
-    if not path.exists():
-        raise UserError(f"checkpoint not found: {path}")
-    if path.is_dir() or path.suffix == ".safetensors":
+    if not path.is_file():
+        raise UserError(describe_missing(path))
+    if path.suffix == ".safetensors":
         card = read_card(path)
     else:
         card = card_from_state(read_checkpoint(path), path)

@@ -105,10 +105,11 @@ def _reason_for_no_config(settings: ExportSettings) -> str | None:
     config = settings.path.with_name(CONFIG)
     if others := loads_other_weights(settings.path):
         return (
-            f"{config} was not written, since timm may load {others[0]} from this folder: name a folder, --to FOLDER/"
+            f"{config} was not written, since timm may load {others[0]} from this folder: name a folder, "
+            "--output FOLDER/"
         )
     if config.exists() and not settings.overwrite:
-        return f"{config} exists and was not replaced: add --overwrite, or name another folder, --to FOLDER/"
+        return f"{config} exists and was not replaced: add --overwrite, or name another folder, --output FOLDER/"
     return None
 
 

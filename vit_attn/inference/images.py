@@ -18,7 +18,7 @@ from vit_attn.data.datasets.files.listing import describe_left_out, pictures_in
 from vit_attn.data.images.fits import SeenPicture, crop, letterbox, percent, whole
 from vit_attn.data.images.image_file import SUFFIXES, read_picture
 from vit_attn.data.summary import describe_classes
-from vit_attn.errors import UserError, did_you_mean, one_line
+from vit_attn.errors import UserError, did_you_mean, one_line, path_hint
 from vit_attn.inference.network import TrainedNetwork
 
 READERS = 4
@@ -55,7 +55,7 @@ def find_images(paths: Sequence[str]) -> list[Path]:
         elif path.is_file():
             found.append(path)
         else:
-            raise UserError(f"no such image or folder: {path}")
+            raise UserError(f"no such image or folder: {path}{path_hint(path)}")
     remark = describe_left_out(left_out)
     if not found:
         details = f" ({remark})" if remark else ""

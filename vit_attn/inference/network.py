@@ -18,12 +18,12 @@ import vit_attn.model  # noqa: F401  registers our sizes
 from vit_attn.attention_maps.recording.attention_modules import attention_modules
 from vit_attn.attention_maps.recording.token_layout import token_layout
 from vit_attn.checkpoints.contents import weights_of
-from vit_attn.checkpoints.io import card_of_checkpoint, find_card, read_card, read_checkpoint, weights_file
+from vit_attn.checkpoints.io import card_of_checkpoint, find_card, read_card, read_checkpoint
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard
+from vit_attn.checkpoints.paths import describe_missing, looks_like_path, weights_file
 from vit_attn.checkpoints.weights import load_exactly, load_weights
 from vit_attn.errors import UserError
 from vit_attn.inference.any_size import Patches, find_any_size_patches
-from vit_attn.inference.run_folder import find_checkpoint
 from vit_attn.model.build import build_net, without_pretrained
 from vit_attn.reports.prediction_table import unique_names
 
@@ -89,13 +89,13 @@ def open_network(
         UserError: If there is no such network, if its weights cannot be loaded, or if it is no vision transformer.
     """
     path = weights_file(model)
-    if path is None and Path(model).is_dir():
-        path = find_checkpoint(Path(model))
-    if path is None and not model.endswith((".ckpt", ".safetensors")):
+    if path is None and not looks_like_path(model):
         return _open_by_name(model, weights, img_size, attends)
+    if path is None:
+        raise UserError(describe_missing(model))
     if weights is not None or img_size is not None:
         raise UserError("a checkpoint has its own weights and image size: leave out --weights and --img_size")
-    network = _open_file(path or Path(model))
+    network = _open_file(path)
     if attends:
         check_attends(network.net, model, network.card.input_size)
     return network
@@ -120,7 +120,7 @@ def open_checkpoint(path: Path) -> TrainedNetwork:
         UserError: If there is no such checkpoint, or if its weights are not those of its network.
     """
     if not path.exists():
-        raise UserError(f"checkpoint not found: {path}")
+        raise UserError(describe_missing(path))
     checkpoint = read_checkpoint(path)
     card, state = card_of_checkpoint(checkpoint, path), weights_of(checkpoint, path)
     data_args: dict[str, Any] = {name: card.model_args[name] for name in DATA_ARGS}
@@ -176,8 +176,8 @@ def _open_by_name(name: str, weights: str | None, img_size: int | None, attends:
     if card is not None and card.architecture:
         raise UserError(f"{weights} says which network it is of: --model {weights} is enough, without --weights")
     if not timm.is_model(name.partition(".")[0]):
-        if Path(name).is_dir():
-            raise UserError(f"{name} is a folder without a checkpoint: name a run's, or a file")
+        if Path(name).exists():
+            raise UserError(describe_missing(name))
         build_net(name, 1, (1, 1), 1, {})  # raises, with similar names
     options: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
     if attends:

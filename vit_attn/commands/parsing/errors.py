@@ -1,7 +1,7 @@
 """One-line errors from the messages of jsonargparse, which run over many lines and name Python types."""
 
 import re
-from argparse import ArgumentParser
+from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -68,7 +68,8 @@ def _unknown_option(option: str, parser: ArgumentParser | None) -> str:
 def _options(parser: ArgumentParser) -> Iterator[str]:
     """List the options of a parser and its subcommands."""
     for action in parser._actions:
-        yield from action.option_strings
+        if action.help != SUPPRESS:
+            yield from (name for name in action.option_strings if not name.startswith(getattr(parser, "unnamed", ())))
         for subparser in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
             yield from _options(subparser)
 
@@ -91,7 +92,7 @@ def _not_settings(group: str, value: str) -> str:
     meant = {
         "model": f"the network is --model.arch={value}, its initial weights --model.weights",
         "data": f"a data set is --data.dataset={value}, a folder of images --data.dataset=folder --data.root={value}",
-        "checkpoint": f"a checkpoint to start from is --model.weights={value}, a run to continue --resume RUN",
+        "checkpoint": f"a checkpoint to start from is --model.weights={value}, a run to go on with --resume RUN",
     }.get(group, f"single settings are --{group}.NAME=VALUE")
     return f"{group}: there is no file of settings {value!r}; {meant}"
 

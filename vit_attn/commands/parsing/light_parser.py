@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 from jsonargparse import SUPPRESS, ActionConfigFile, ArgumentParser
 
-from vit_attn.commands.parsing.checkpoint_path import check_checkpoint_path
 from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
+from vit_attn.commands.parsing.model_option import check_evaluated
 from vit_attn.commands.parsing.option_table import ANY, LIGHTNINGS_GROUPS, Option, options_of, read_table
 from vit_attn.commands.parsing.yaml_limits import limit_jsonargparse
 from vit_attn.errors import UserError
@@ -22,6 +22,8 @@ LEFT_IN_MESSAGE = re.compile(r"\b(class_path|init_args|dict_kwargs)\b|-->")
 """Parts of messages about what only the whole parser knows: classes and linked options."""
 REMOTE_FILE = re.compile(r"(-c=?|--\w+=)?\w+://")
 """Address of a configuration file, which only the whole parser reads."""
+OF_TRAINING = ("--ckpt_path", "--model.", "--resume", "--name", "--runs", "--data.augment")
+"""Beginnings of options that other commands than ``fit`` have, but that do nothing there, or are called otherwise."""
 NAME_IN_MESSAGE = re.compile(r"""(?:Parser key "|does not accept option '|arguments: -*|argument -*)([\w.+]+)""")
 
 
@@ -34,11 +36,12 @@ class LightParser(ArgumentParser):
 
     Args:
         undecided: Options whose values it cannot check.
+        unnamed: Beginnings of options that no hint names, with their dashes.
     """
 
-    def __init__(self, *args: Any, undecided: Sequence[str] = (), **kwargs: Any) -> None:
+    def __init__(self, *args: Any, undecided: Sequence[str] = (), unnamed: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.undecided = undecided
+        self.undecided, self.unnamed = undecided, tuple(unnamed)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the error of the whole parser, if it is certain that there is one.
@@ -85,7 +88,7 @@ def check_options(command: str, args: Sequence[str]) -> None:
         return
     prints_settings = len(checked) < len(args)
     if command != "fit" and not prints_settings:  # a requeued run takes another one
-        check_checkpoint_path(command, settings.ckpt_path)
+        check_evaluated(command, settings.ckpt_path is not None)
 
 
 def make_parser(command: str) -> LightParser:
@@ -93,7 +96,8 @@ def make_parser(command: str) -> LightParser:
     options = options_of(command)
     undecided = [option.name for option in options if option.type == ANY or option.linked]
     undecided.append("resume")  # which has its own messages
-    root, parser = LightParser(undecided=undecided, allow_abbrev=False), LightParser(undecided=undecided)
+    known: dict[str, Any] = {"undecided": undecided, "unnamed": () if command == "fit" else OF_TRAINING}
+    root, parser = LightParser(allow_abbrev=False, **known), LightParser(**known)
     parser.add_argument("-c", "--config", action=ActionConfigFile)
     for option in options:
         if "." not in option.name:

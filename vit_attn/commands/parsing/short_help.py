@@ -31,13 +31,12 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
 NAMED_BELOW = {"attention": "comparison"}
 """Groups whose options are only named, below another group."""
 SHOWN_OF_EVALUATION = {
-    "run": ("ckpt_path", "seed_everything"),
+    "run": ("seed_everything",),
     "data": ("dataset", "root", "batch_size", "num_workers"),
     "trainer": ("accelerator", "devices", "precision", "limit_{}_batches", "enable_progress_bar"),
 }
 """The same of other commands, with a place for the name of the split."""
 EVALUATED = {
-    "ckpt_path": "Checkpoint, such as runs/NAME/RUN/checkpoints/best.ckpt",
     "data.dataset": "As for fit; by default the run's",
     "data.root": "Folder of the data set's files; by default the run's",
     **{f"trainer.limit_{split}_batches": "Number of batches, or a fraction" for split in ("val", "test", "predict")},
@@ -49,11 +48,17 @@ EXAMPLES = {
         ("-c configs/finetune.yaml --data.dataset=folder --data.root=DIR", "your images"),
         ("-c configs/cifar10.yaml --model.lr=1e-3 --trainer.max_epochs=20", "a change"),
         ("--resume runs/NAME/RUN", "go on after a stop"),
-    )
+    ),
+    "validate": (("--model runs/NAME/RUN", "a run's validation images"),),
+    "test": (
+        ("--model runs/NAME/RUN", "a run's test images"),
+        ("--model runs/NAME/RUN --data.root=DIR", "images of another folder"),
+    ),
+    "predict": (("--model runs/NAME/RUN", "a run's test images"),),
 }
 """Examples of commands, and their comments."""
-OF_TRAINING = re.compile(r"data\.augment\.|(name|runs|resume)$")
-"""Options that other commands have, too, but that do nothing there."""
+OF_TRAINING = re.compile(r"data\.augment\.|model\.|(name|runs|resume|ckpt_path)$")
+"""Options that other commands have, too, but that do nothing there, or are called otherwise."""
 SPLITS = {"validate": "val", "test": "test", "predict": "predict"}
 TITLES = {
     "run": "run",
@@ -95,6 +100,7 @@ REWORDED = {
     "checkpoint.save_top_k": "Number of best ones that are kept",
 }
 """Descriptions that fit on a line, where an option's own is longer, or is Lightning's and tells less."""
+EVALUATED_MODEL = ("--model", "Run, as in runs/NAME/RUN: its best checkpoint; or a checkpoint")
 FILES = ("-c, --config", "YAML file of options; the last file or option wins")
 PRINTED = ("--print_config", "Print all options with their values as YAML, and exit")
 LONGEST = 118
@@ -141,7 +147,11 @@ def short_help(command: str, summary: str, own: Sequence[tuple[str, str]] = (), 
         rows = [_row(options[name], texts) for name in shown]
         title = TITLES.get(group, group)
         blocks.append(
-            _block(title, rows if prefix else [FILES, *rows, PRINTED, *own], width) if rows else f"{title}:\n"
+            _block(
+                title, rows if prefix else [*([] if is_fit else [EVALUATED_MODEL]), FILES, *rows, PRINTED, *own], width
+            )
+            if rows
+            else f"{title}:\n"
         )
         others = [name for name in options if _is_in(name, prefix) and name not in shown]
         blocks[-1] += _rest(prefix, [name for name in others if is_fit or not OF_TRAINING.match(name)], width)

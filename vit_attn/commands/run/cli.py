@@ -12,8 +12,9 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
-from vit_attn.commands.parsing.checkpoint_path import check_checkpoint_path
+from vit_attn.checkpoints.paths import describe_missing, weights_file
 from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
+from vit_attn.commands.parsing.model_option import check_evaluated
 from vit_attn.commands.run import callbacks as run_callbacks
 from vit_attn.commands.run import resume
 from vit_attn.commands.run.checkpoint import apply_checkpoint, read_run, run_folder
@@ -81,8 +82,9 @@ class VitAttnCLI(LightningCLI):
             type=str | None,
             default=None,
             metavar="RUN",
-            help="Resume a run in its folder: that folder, `last` for the newest of --name, or `auto` for that if "
-            "there is one. The settings are those of the run, except for other options given here.",
+            help="Resume a run in its folder: that folder, a folder of runs for the newest, `last` for the newest of "
+            "--name, or `auto` for that if there is one. The settings are those of the run, except for other "
+            "options given here.",
         )
         run_callbacks.add_callback_options(parser)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -105,6 +107,8 @@ class VitAttnCLI(LightningCLI):
             check_run_name(settings.name)
             if self.folder is None:
                 model = settings.model
+                if model.weights is not None:  # so that config.yaml names the file, not the newest of some runs
+                    model.weights = str(weights_file(model.weights) or model.weights)
                 start = resolve_start(model.weights, model.arch, model.arch_options)
                 apply_to_settings(start, model, settings.data)
                 if settings.ckpt_path is None:
@@ -113,10 +117,14 @@ class VitAttnCLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Take the network's settings from the checkpoint; a resumed run must have the same settings."""
         command, settings = self.config.subcommand, self.config[self.config.subcommand]
-        path = settings.ckpt_path
-        check_checkpoint_path(command, path)
-        if path is None:
+        if settings.ckpt_path is None:
+            if command != "fit":
+                check_evaluated(command, False)
             return
+        path = str(weights_file(settings.ckpt_path) or settings.ckpt_path)
+        if not Path(path).is_file():
+            raise UserError(describe_missing(path))
+        settings.ckpt_path = path
         current = self._plain_config()
         stored_model = apply_checkpoint(command, settings, path)
         if command == "fit":

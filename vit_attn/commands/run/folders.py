@@ -7,12 +7,15 @@ from pathlib import Path
 
 import yaml
 
+from vit_attn.checkpoints.paths import find_checkpoint, weights_file
 from vit_attn.commands.parsing.yaml_limits import load_yaml
 from vit_attn.commands.run import slurm
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, path_hint
 
 LAST_CHECKPOINT = Path("checkpoints", "last.ckpt")
 """Path of the last state within the folder of a run."""
+CONFIG = "config.yaml"
+"""Settings of a run in its folder."""
 DEFAULTS = {"name": "vit", "runs": "runs"}
 
 
@@ -37,8 +40,9 @@ def find_run(run: str, options: Sequence[str]) -> Path | None:
     """Find the folder of the run to resume.
 
     Args:
-        run: Value of ``--resume``: the folder of a run or its ``last.ckpt``; ``last`` for the run of the name that
-            wrote its state most recently; ``auto`` for the same, or for a new run if there is none yet.
+        run: Value of ``--resume``: the folder of a run, its folder of checkpoints or one of these; a folder of runs,
+            for the newest, which one line names; ``last`` for the run of the name that wrote its state most recently;
+            ``auto`` for the same, or for a new run if there is none yet.
         options: Options of the command, which may have the run's ``name`` and the folder of all ``runs``.
 
     Raises:
@@ -69,17 +73,23 @@ def find_requeued_run(options: Sequence[str], original_options: Callable[[Path],
 
 
 def _check_resumable(path: Path) -> Path:
-    folder = path.parent.parent if path.suffix == ".ckpt" else path
-    if not folder.is_dir():
-        raise UserError(f"no such run: {path}; --resume takes the folder of a run, or last for the newest")
-    if not (folder / "config.yaml").is_file():
-        inside = sorted(each.parent.name for each in folder.glob("*/config.yaml"))
-        hint = f"; it holds runs, the newest of them {folder / inside[-1]}" if inside else ""
-        raise UserError(f"{folder} is not the folder of a run: it has no config.yaml{hint}")
+    if not path.exists():
+        hint = path_hint(path) or "; --resume takes the folder of a run, or last for the newest"
+        raise UserError(f"no such run: {path}{hint}")
+    if path.is_file():
+        folder = path.parent.parent
+    elif (path / CONFIG).is_file():
+        folder = path
+    else:
+        found = find_checkpoint(path, [LAST_CHECKPOINT.name])
+        folder = found.parent.parent if found else path
+    if not (folder / CONFIG).is_file():
+        start = f": to start from it, --model.weights={path}" if weights_file(path) else f": it has no {CONFIG}"
+        raise UserError(f"{path} is not the folder of a run{start}")
     if not (folder / LAST_CHECKPOINT).is_file():
         raise UserError(
             f"{folder} has no {LAST_CHECKPOINT}: it ended before its state was written; start again with -c "
-            f"{folder}/config.yaml"
+            f"{folder / CONFIG}"
         )
     return folder
 
