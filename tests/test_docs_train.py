@@ -83,11 +83,7 @@ def test_the_settings_of_a_command_are_those_of_its_run(here: Path, line: str, c
         if written:
             events = EventAccumulator(str(newest()))
             events.Reload()
-            assert (
-                "vit_attn" in events.summary_metadata["vit_attn/index"].plugin_data.plugin_name
-                if False
-                else events.Tags()
-            )
+            assert events.PluginTagToContent("vit_attn"), "the Attention tab shows the run"
             assert Path("tables/lightning_logs/version_0/metrics.csv").is_file()
             assert (newest() / "metrics.csv").is_file()
 

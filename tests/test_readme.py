@@ -52,19 +52,22 @@ def options_of(command: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def known() -> dict[str, set[str]]:
-    return {command: options_of(command) for command in find_commands()}
+    options = {command: options_of(command) for command in find_commands()}
+    return options | {"sweep": options["sweep"] | options["fit"]}
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_every_setting_of_the_pages_is_one_of_fit(setting: str, known: dict[str, set[str]]):
-    dictionary = setting.startswith("model.arch_options.")
-    assert f"--{'model.arch_options' if dictionary else setting}" in known["fit"]
+    inner = [
+        name for name in ("model.arch_options", "trainer.callbacks", "trainer.logger") if setting.startswith(f"{name}.")
+    ]
+    assert f"--{inner[0] if inner else setting}" in known["fit"]
 
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_option_of_the_pages_commands_exists(line: str, known: dict[str, set[str]]):
     _, command, *words = shlex.split(line, comments=True)
-    given = {word.partition("=")[0] for word in words if word.startswith("-")}
+    given = {word.partition("=")[0].rstrip("+") for word in words if word.startswith("-")}
     assert {option for option in given if option.count(".") < 2} <= known[command]
 
 

@@ -56,8 +56,10 @@ class Parameter:
         >>> str(parse_parameter("model.lr=log:0.0001..1e-2"))
         'model.lr=log:0.0001..0.01'
         """
-        separator = "," if self.choices else ".."
-        return f"{self.name}={'log:' * self.log}{separator.join(self.extremes())}"
+        if self.choices:
+            return f"{self.name}={','.join(self.choices)}"
+        low, high = (str(int(end) if self.whole else end) for end in (self.low, self.high))
+        return f"{self.name}={'log:' * self.log}{low}..{high}"
 
     def suggest(self, trial: Suggestions) -> str:
         """Let a trial choose a value, and return it as it is written in an option; numbers have four digits."""
