@@ -9,6 +9,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from vit_attn.checkpoints.finetune import build_start, resolve_start
+from vit_attn.checkpoints.own_parts import PARTS_KEY, parts_of
 from vit_attn.errors import UserError
 from vit_attn.model.build import Options, build_net, without_pretrained
 from vit_attn.training.checkpoint_io import check_shapes
@@ -201,8 +202,13 @@ class Classifier(GatedModule, EvaluatedModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the lengths of the run's phases, the size of coarse patches, and the seed of the steps."""
+        """Save the lengths of the run's phases, the size of coarse patches, the seed of the steps, and own modules."""
         checkpoint["probe_steps"], checkpoint["step_seed"] = self.probe_steps, self.seed
+        data: Any = getattr(self._trainer, "datamodule", None)
+        kind = type(data)
+        others = getattr(data, "own_parts", {f"data module {kind.__name__}": kind.__module__} if data else {})
+        if parts := parts_of(self.hparams["arch"], self.hparams["arch_options"], others):
+            checkpoint[PARTS_KEY] = parts
         self.patches.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -131,7 +131,9 @@ def apply_to_settings(start: Start, model: Namespace, data: Namespace) -> None:
         "channels": card.in_chans,
         "img_size": height if height == width else [height, width],
     }
-    found = {name: value for name, value in found.items() if value is not None and data.get(name) is None}
+    found = {
+        name: value for name, value in found.items() if value is not None and name in data and data.get(name) is None
+    }
     for name, value in found.items():
         data[name] = value
     settings = [f"model.arch={start.arch}", *(f"data.{name}={value}" for name, value in found.items())]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from vit_attn.commands.parsing.own_data import names_own_data
 from vit_attn.commands.parsing.short_help import asks_for_help, group_help, short_help
 from vit_attn.errors import UserError
 
@@ -56,6 +57,8 @@ def _check(command: str, options: Sequence[str]) -> None:
         raise UserError(
             f"{command} evaluates the checkpoint's network as it was trained: leave out {network_options[0]}"
         )
+    if names_own_data(options):
+        return  # whose arguments only its class knows
     from vit_attn.commands.parsing.light_parser import check_options  # jsonargparse takes 0.1 s
 
     check_options(command, options)

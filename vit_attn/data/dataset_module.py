@@ -108,6 +108,12 @@ class DatasetModule(L.LightningDataModule):
         return self._statistics
 
     @property
+    def own_parts(self) -> dict[str, str]:
+        """Module of the user's own that registers the data set, by what it gives; none for other data sets."""
+        module = self.source.module
+        return {f"data set {self.dataset}": module} if module else {}
+
+    @property
     def card(self) -> ModelCard:
         """Model card without a network: classes, size and normalisation of the images."""
         return ModelCard(
