@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
+from vit_attn.checkpoints.finetune import apply_to_settings, check_trainable, resolve_start
 from vit_attn.commands.parsing.checkpoint_path import check_checkpoint_path
 from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
 from vit_attn.commands.run import callbacks as run_callbacks
@@ -132,8 +132,6 @@ class VitAttnCLI(LightningCLI):
         """Build data, task and trainer; errors of their constructors are one line."""
         try:
             super().instantiate_classes()
-            if self.subcommand == "fit":
-                apply_to_task(self.model, self.datamodule.class_names, self._config()["data"]["normalize"])
         except ValueError as error:
             if isinstance(error, UserError) or "Union subtypes" not in str(error):
                 raise
