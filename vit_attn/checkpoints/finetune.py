@@ -18,6 +18,8 @@ from vit_attn.model.pretrained import changes_of_pretrained, names_network
 
 DEFAULT_ARCH = "vit_attn_tiny_patch4_32"
 """Network of a run for which neither the user nor the weights name one."""
+DEFAULT_SIZES = {"num_classes": 10, "img_size": (32, 32), "in_chans": 3}
+"""Classes and images of a network for which neither the user nor the weights say them."""
 
 
 @dataclass(frozen=True)

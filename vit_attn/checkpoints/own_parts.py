@@ -25,20 +25,23 @@ IS_HERE = {NETWORK: timm.is_model, SCORE: AFFINITIES.__contains__}
 Parts = dict[str, list[str]]
 
 
-def parts_of(arch: str | None, arch_options: Mapping[str, Any] | None, others: Mapping[str, str]) -> Parts:
+def parts_of(arch: str | None, arch_options: Mapping[str, Any] | None, data: Any = None) -> Parts:
     """List the modules that a network and its data need: those that were imported for it, and those of its parts.
 
     Args:
         arch: Name of the network in timm's registry.
         arch_options: Its arguments.
-        others: Modules of other parts by what they are, such as ``data set my_set``.
+        data: Data module, if there is one; its ``own_parts`` are modules of further parts by what they are.
 
     Returns:
         Modules, each with what is used of it.
     """
     name = (arch or "").partition(".")[0]
     affinity = (arch_options or {}).get("affinity")
-    used = dict(others)
+    kind = type(data)
+    used = dict(
+        getattr(data, "own_parts", {f"data module {kind.__name__}": kind.__module__} if data is not None else {})
+    )
     if timm.is_model(name):
         used[f"{NETWORK} {name}"] = timm.model_entrypoint(name).__module__
     if affinity in AFFINITIES:

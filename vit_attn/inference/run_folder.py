@@ -36,12 +36,16 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def _checkpoint_of(run: Path) -> Path | None:
-    return next((path for name in CHECKPOINTS if (path := run / "checkpoints" / name).is_file()), None)
+    """Find the checkpoint of a run; of a run of Lightning's own, with other names, the one that was written last."""
+    folder = run / "checkpoints"
+    if named := next((path for name in CHECKPOINTS if (path := folder / name).is_file()), None):
+        return named
+    return max(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _written(run: Path) -> int:
     """Time at which a checkpoint of a run was written last."""
-    return max(path.stat().st_mtime_ns for name in CHECKPOINTS if (path := run / "checkpoints" / name).is_file())
+    return max(path.stat().st_mtime_ns for path in (run / "checkpoints").glob("*.ckpt"))
 
 
 def _runs_below(folder: Path, depth: int) -> Iterator[Path]:

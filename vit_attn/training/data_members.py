@@ -55,6 +55,15 @@ def class_names_of(data: Any) -> tuple[str, ...] | None:
     return None
 
 
+def names_of_classes(names: Sequence[str], count: int) -> list[str]:
+    """Return as many names as there are classes; those that are unknown are numbers.
+
+    >>> names_of_classes(["cat"], 3)
+    ['cat', 'class 1', 'class 2']
+    """
+    return [*names, *(f"class {index}" for index in range(len(names), count))]
+
+
 def img_size_of(data: Any) -> tuple[int, int]:
     """Find height and width of the images in pixels: ``img_size``, else those of the first image.
 
@@ -159,7 +168,7 @@ def _loader(data: Any, stage: str) -> Any:
         return None
     make = getattr(data, f"{stage}_dataloader", None)
     if make is None:
-        return data if not hasattr(data, "setup") and stage == "train" else None
+        return _single(data) if not hasattr(data, "setup") and stage == "train" else None
     if getattr(data, "trainer", None) is None and data not in _SET_UP:
         for name, arguments in (("prepare_data", ()), ("setup", ("fit",))):
             if hook := getattr(data, name, None):

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
+from vit_attn.checkpoints.finetune import apply_to_settings, check_trainable, resolve_start
 from vit_attn.commands.parsing.checkpoint_path import check_checkpoint_path
 from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
 from vit_attn.commands.run import callbacks as run_callbacks
@@ -30,7 +30,7 @@ from vit_attn.parts import imported_parts
 from vit_attn.reports.run_log import FILE_NAME as LOG
 from vit_attn.reports.run_log import RunLog
 from vit_attn.training import stopping
-from vit_attn.training.data_members import class_names_of, class_weights_of, img_size_of, in_chans_of, num_classes_of
+from vit_attn.training.data_members import class_weights_of, img_size_of, in_chans_of, num_classes_of
 from vit_attn.training.launching import prepare_trainer
 
 LINKED = {
@@ -151,9 +151,6 @@ class VitAttnCLI(LightningCLI):
         """Build data, task and trainer; errors of their constructors are one line."""
         try:
             super().instantiate_classes()
-            if self.subcommand == "fit":
-                names = class_names_of(self.datamodule) or ()
-                apply_to_task(self.model, names, self._config()["data"].get("normalize"))
         except ValueError as error:
             if isinstance(error, UserError) or "Union subtypes" not in str(error):
                 raise
