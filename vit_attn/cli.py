@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from vit_attn import __version__
+from vit_attn import __version__, parts
 from vit_attn.commands.listing import find_commands
 from vit_attn.errors import TrainingFailed, UserError, did_you_mean, is_out_of_memory, one_line, printable
 
@@ -81,6 +81,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(args: list[str]) -> int:
+    args, modules = parts.split_imports(args)
     command, *options = args or ["--help"]
     if command == "--version":
         sys.stdout.write(f"vit-attn {__version__}\n")
@@ -95,8 +96,16 @@ def _dispatch(args: list[str]) -> int:
             f", did you mean {OTHER_NAMES[command]!r}?" if command in OTHER_NAMES else did_you_mean(command, commands)
         )
         raise UserError(f"unknown command {command!r}{hint}; commands are {', '.join(commands)}")
+    if not _asks_for_help(options):
+        for name in modules:
+            parts.import_part(name, parts.OPTION)
+        parts.import_installed()
     module = importlib.import_module(f"vit_attn.commands.{command.replace('-', '_')}")
     return module.run(command, options)
+
+
+def _asks_for_help(options: Sequence[str]) -> bool:
+    return any(each in ("-h", "--help") or each.startswith(("--help=", "--help.")) for each in options)
 
 
 def _summarize(error: BaseException) -> tuple[int, str] | None:

@@ -1,7 +1,22 @@
 """Protocols of a data module, as the task, the callbacks and the evaluation of maps need it.
 
-Your own data module needs the members of those that you use; :class:`vit_attn.data.ImageData` has all:
-:class:`ClassificationData` to train, :class:`ProbeData` to draw attention, :class:`TrainingImages` to whiten patches.
+A data module of one's own needs loaders, ``train_dataloader`` and ``val_dataloader``, whose batches are (images,
+labels): normalised floats (B, channels, height, width), and class indices (B,) or fractions of classes (B, classes).
+All else is optional, and found out or left out where it is missing:
+
+- ``class_names``, for captions, reports and the labels that ``predict`` writes; else ``classes`` of the data set, else
+  numbers;
+- ``num_classes``, ``img_size`` and ``in_chans``, for the size of the network on the command line; else the number of
+  names, and the size of the first image;
+- ``mean`` and ``std`` by channel for pixels in [0, 1], by which a checkpoint lets ``predict``, ``attend`` and
+  ``open_network`` normalise image files, and pictures get their colours; without them a checkpoint takes tensors only;
+- ``class_weights``, for the loss on the command line; else all the same;
+- ``seed``, which the command line sets from ``seed_everything``, if the constructor takes it;
+- ``probe`` and ``normalize``, for the images whose attention is logged; else images from all over the validation set;
+- ``training_images`` and ``normalize``, for ``Classifier(whiten=...)``, which is refused without them.
+
+:class:`ClassificationData`, :class:`ProbeData` and :class:`TrainingImages` have these members with their types;
+:class:`vit_attn.data.ImageData` has all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -93,7 +108,7 @@ class TrainingImages(Protocol):
 
 @runtime_checkable
 class ClassificationData(Protocol):
-    """A data module that a classifier can train on; it also has the loaders of a ``LightningDataModule``."""
+    """A data module that says what a network needs to know; it also has the loaders of a ``LightningDataModule``."""
 
     @property
     def num_classes(self) -> int:

@@ -1,5 +1,6 @@
 """Image classification task: loss, metrics, optimiser and schedule. It never draws."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -9,10 +10,13 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from vit_attn.checkpoints.finetune import build_start, resolve_start
+from vit_attn.checkpoints.model_card import DATA_ARGS, DATA_KEY
+from vit_attn.checkpoints.own_parts import PARTS_KEY, parts_of
 from vit_attn.errors import UserError
 from vit_attn.model.build import Options, build_net, without_pretrained
 from vit_attn.training.checkpoint_io import check_shapes
 from vit_attn.training.compiling import CompileMode, compile_step
+from vit_attn.training.data_fit import describe_data, fit_to_data, network_sizes
 from vit_attn.training.ema import EMA, averaged_networks, check_decay
 from vit_attn.training.evaluated_module import EvaluatedModule
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
@@ -44,9 +48,12 @@ class Classifier(GatedModule, EvaluatedModule):
             such as ``vit_small_patch16_224``; or another file of weights, or its address (``https://…``), which needs
             ``arch``. Positions and patches are resampled and a head of other classes is left out, with a warning. By
             default random.
-        num_classes: Number of classes; on the command line it comes from the data.
-        img_size: Height and width of the images in pixels; on the command line it comes from the data.
-        in_chans: Channels of the images; on the command line it comes from the data.
+        num_classes: Number of classes. On the command line it comes from the data; in Python it is by default that of
+            the weights, or 10.
+        img_size: Height and width of the images in pixels, or the side of a square. On the command line it comes from
+            the data; in Python it is by default that of the weights, or 32.
+        in_chans: Channels of the images. On the command line they come from the data; in Python they are by default
+            those of the weights, or 3.
         optimizer: A name of ``timm.optim.list_optimizers()``, such as ``adamw`` or ``muon``.
         lr: Learning rate at the end of the warm-up; Muon needs about ten times AdamW's.
         weight_decay: Weight decay; norms, biases, positions and prefix tokens have none.
@@ -83,10 +90,10 @@ class Classifier(GatedModule, EvaluatedModule):
         self,
         arch: str | None = None,
         arch_options: Options | None = None,
-        weights: str | None = None,
-        num_classes: int = 10,
-        img_size: tuple[int, int] = (32, 32),
-        in_chans: int = 3,
+        weights: str | Path | None = None,
+        num_classes: int | None = None,
+        img_size: tuple[int, int] | list[int] | int | None = None,
+        in_chans: int | None = None,
         optimizer: str = "adamw",
         lr: float = 1e-3,
         weight_decay: float = 0.05,
@@ -110,8 +117,11 @@ class Classifier(GatedModule, EvaluatedModule):
         check_settings(lr=lr, weight_decay=weight_decay, warmup=warmup, label_smoothing=label_smoothing)
         if ema is not None:
             check_decay(ema)
-        tuning, class_weight = Tuning(train, probe, layer_decay), class_weight_tensor(class_weights, num_classes)
-        start = resolve_start(weights, arch, arch_options)
+        source = None if weights is None else str(weights)
+        tuning, start = Tuning(train, probe, layer_decay), resolve_start(source, arch, arch_options)
+        sizes = num_classes, img_size, in_chans = network_sizes(start, num_classes, img_size, in_chans)
+        class_weight = class_weight_tensor(class_weights, num_classes)
+        self.hparams.update(zip(DATA_ARGS, sizes, strict=True))
         self.hparams["arch"], self.hparams["arch_options"] = start.arch, without_pretrained(start.arch_options)
         self.hparams["weights"] = None  # a checkpoint brings its own, wherever they came from
         self.start = start.weights
@@ -119,13 +129,14 @@ class Classifier(GatedModule, EvaluatedModule):
         for change in changes:
             rank_zero_warn(f"{self.start}: {change}")
         self.patches = PatchSchedule(self.net, coarse_patch_size, coarse_until)
-        sizes, options = (num_classes, img_size, in_chans), start.arch_options
+        options = start.arch_options
         self.patches.begin(None if self.start else lambda patches: build_net(start.arch, *sizes, options | patches))
         check_whitening(self.net, whiten, self.start)
         build_optimizer(self.net, optimizer, lr, weight_decay, layer_decay)  # fails before the data is loaded
         self.freeze_schedule = FreezeSchedule(self.net, tuning)
         self.probe_steps: int | None = None
         self.is_untrained = True
+        self.data_state: dict[str, Any] | None = None
         self.seed, self.logits_and_loss = 0, logits_and_loss
         self.register_buffer("class_weights", class_weight, persistent=False)
         self.create_metrics(num_classes)
@@ -146,7 +157,9 @@ class Classifier(GatedModule, EvaluatedModule):
             self.logits_and_loss = compile_step(logits_and_loss, self.hparams["compile_mode"], self._trainer)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Average the weights during training if ``ema`` is set."""
+        """Fit the network to the data before it is copied; average the weights during training if ``ema`` is set."""
+        if self.trainer.state.fn == "fit" and self.is_untrained:
+            fit_to_data(self, self.hparams, getattr(self.trainer, "datamodule", None))
         ema = self.hparams["ema"]
         return [EMA(ema)] if ema is not None and self.trainer.state.fn == "fit" else []
 
@@ -154,6 +167,10 @@ class Classifier(GatedModule, EvaluatedModule):
         """Shard the network if the strategy has a device mesh."""
         if self.device_mesh is not None:
             shard(self.net, self.device_mesh)
+
+    def on_fit_start(self) -> None:
+        """Describe the data for checkpoints, unless the data module does it."""
+        self.data_state = describe_data(getattr(self.trainer, "datamodule", None), self.net, self.hparams)
 
     def on_train_start(self) -> None:
         """Set frozen modules to evaluation, and restore the phase and learning rate of a resumed run."""
@@ -201,8 +218,13 @@ class Classifier(GatedModule, EvaluatedModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the lengths of the run's phases, the size of coarse patches, and the seed of the steps."""
+        """Save the lengths of the run's phases, the size of coarse patches, the seed, the data, and the user's modules."""
+        if DATA_KEY not in checkpoint and self.data_state is not None:
+            checkpoint[DATA_KEY] = self.data_state
         checkpoint["probe_steps"], checkpoint["step_seed"] = self.probe_steps, self.seed
+        data = getattr(self._trainer, "datamodule", None)
+        if parts := parts_of(self.hparams["arch"], self.hparams["arch_options"], data):
+            checkpoint[PARTS_KEY] = parts
         self.patches.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Lightning callbacks: logging of attention, and all that a run does beside training."""
 
+from vit_attn.callbacks.attention_logger.by_hand import log_attention
 from vit_attn.callbacks.attention_logger.callback import AttentionLogger
 from vit_attn.callbacks.chart_layout import ChartLayout
 from vit_attn.callbacks.finetune_comparison import FinetuneComparison
@@ -38,5 +39,6 @@ __all__ = [
     "Throughput",
     "TrainingBatch",
     "TrialReport",
+    "log_attention",
     "select_hparams",
 ]

@@ -15,12 +15,13 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from vit_attn.callbacks.cost_meter import CostMeter
-from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import UserError
 from vit_attn.reports.epoch_log import format_seconds
 from vit_attn.training.throughput import wait_for_device
 
 P = ParamSpec("P")
+NETWORKS = ("net", "model")
+"""Attributes of a task in which its network is looked for."""
 
 MAX_PENDING = 2
 """Steps that may wait to be written, each with its recorded attention in memory."""
@@ -171,34 +172,28 @@ def network_name(task: nn.Module) -> str:
     return str(getattr(task, "hparams", {}).get("arch") or type(net_of(task)).__name__)
 
 
-def probe_data(data: object, user: str) -> ProbeData:
-    """Return a data module that has probe images.
-
-    Args:
-        data: The trainer's data module.
-        user: Name of the callback that needs it, for the error.
-
-    Raises:
-        UserError: If it lacks what :class:`ProbeData` names.
-    """
-    if isinstance(data, ProbeData):
-        return data
-    required = [name for name in vars(ProbeData) if not name.startswith("_")]
-    missing = [name for name in required if not hasattr(data, name)]
-    given = "none was given" if data is None else f"{type(data).__name__} has no {', '.join(missing)}"
-    raise UserError(f"{user} needs a data module with {', '.join(required)}, as ImageData has: {given}")
-
-
 def net_of(pl_module: nn.Module) -> nn.Module:
-    """Return the network of a task.
+    """Return the network of a task: its ``net``, else its ``model``, else its only part that has parameters.
 
     Raises:
-        UserError: If it has none as ``net``.
+        UserError: If there are several parts, or none.
     """
-    net = getattr(pl_module, "net", None)
-    if not isinstance(net, nn.Module):
-        raise UserError("attention needs a task with its network as `net`, as Classifier has")
-    return net
+    for name in NETWORKS:
+        if isinstance(net := getattr(pl_module, name, None), nn.Module):
+            return net
+    parts = {name: part for name, part in pl_module.named_children() if any(True for _ in part.parameters())}
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    has = f"its parts are {', '.join(parts)}" if parts else "it has none"
+    raise UserError(
+        f"which part of {type(pl_module).__name__} is the vision transformer? {has}: name the network `self.net`"
+    )
+
+
+def forward_of(pl_module: nn.Module) -> nn.Module:
+    """Return what computes the logits of images: the task, or its network if the task has no ``forward``."""
+    has_none = type(pl_module).forward in (nn.Module.forward, L.LightningModule.forward)
+    return net_of(pl_module) if has_none else pl_module
 
 
 @contextlib.contextmanager

@@ -21,18 +21,19 @@ from vit_attn.callbacks.attention_callback import (
     evaluating,
     net_of,
     network_name,
-    probe_data,
     run_name,
     tensorboard_writers,
 )
 from vit_attn.callbacks.attention_logger.figures import add_picture, figure_heading, prediction_line, visible_pixels
 from vit_attn.callbacks.cost_meter import CostMeter
+from vit_attn.callbacks.probe_images import probe_data
 from vit_attn.callbacks.tags import ATTENTION as GROUP
 from vit_attn.data_protocol import ProbeData, ProbeImages
 from vit_attn.errors import UserError
 from vit_attn.plotting.comparison import draw_heads, draw_side_by_side
 from vit_attn.plotting.method_maps import weights_map
 from vit_attn.plotting.scale import Picture
+from vit_attn.training.data_members import names_of_classes
 from vit_attn.training.patch_schedule import match_patches
 
 WITHOUT_COARSE_PATCHES = {"coarse_patch_size": None, "coarse_until": 0.0}
@@ -71,6 +72,8 @@ class FinetuneComparison(AttentionCallback):
         """The source's attention, on the rank that writes."""
         self.grid_size: tuple[int, int] | None = None
         """Rows and columns of patches in it, on every rank."""
+        self.data: ProbeData | None = None
+        """Where the images come from."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the name of the source; its weights stay where they are."""
@@ -83,6 +86,7 @@ class FinetuneComparison(AttentionCallback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Note the source that the run starts from."""
         self.source, self.active, self.before = getattr(pl_module, "start", None), False, None
+        self.data = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the source: the network as it is, or its weights again where the run is resumed."""
@@ -93,6 +97,10 @@ class FinetuneComparison(AttentionCallback):
         self._record_source(trainer, pl_module)
         if trainer.global_step == 0:
             self.log_attention(trainer, pl_module, always=True)
+
+    def _data(self, trainer: L.Trainer) -> ProbeData:
+        self.data = self.data or probe_data(trainer, "FinetuneComparison")
+        return self.data
 
     def _record_source(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record the source with the patches that the network has now; without its weights the callback is off."""
@@ -120,7 +128,7 @@ class FinetuneComparison(AttentionCallback):
 
     def _record(self, trainer: L.Trainer, task: L.LightningModule) -> tuple[Recording, Tensor, ProbeImages]:
         """Record attention on the probe images; returns it with the logits and the images."""
-        data, net = _data(trainer), net_of(task)
+        data, net = self._data(trainer), net_of(task)
         probe = data.probe(self.num_images)
         images = probe.images.to(next(net.parameters()).device)
         with evaluating(net), torch.inference_mode(False), torch.enable_grad():  # gradients find what a network pools
@@ -139,7 +147,8 @@ class FinetuneComparison(AttentionCallback):
             self._record_source(trainer, pl_module)
         with self.meter.spending():
             if writers and self.before is not None:
-                step, names, predicted = trainer.global_step, _data(trainer).class_names, logits.argmax(dim=-1).tolist()
+                step, predicted = trainer.global_step, logits.argmax(dim=-1).tolist()
+                names = names_of_classes(self._data(trainer).class_names, logits.shape[1])
                 networks = self.before, after.on_host()
                 found = networks, predicted, probe, names, network_name(pl_module)
                 self.background.submit(step, self._write, writers, step, *found)
@@ -170,10 +179,6 @@ class FinetuneComparison(AttentionCallback):
                     writer.add_histogram(f"{GROUP}/divergence_nats_of_heads/layer_{layer + 1}", of_heads, step)
                 for tag, picture in pictures.items():
                     add_picture(writer, tag, picture, step)
-
-
-def _data(trainer: L.Trainer) -> ProbeData:
-    return probe_data(getattr(trainer, "datamodule", None), "FinetuneComparison")
 
 
 def _side_by_side(

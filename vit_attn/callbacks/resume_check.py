@@ -36,12 +36,13 @@ class ResumeCheck(L.Callback):
             _refuse_other_images(run["data"], data.fingerprint())
         if run.get("data") and run.get("validated_in") != VALIDATION_ORDER and hasattr(data, "limit"):
             _warn_of_validation_order(data.limit("val"))
-        if run.get("settings") and hasattr(data, "batch_size"):
-            before = run["settings"]["data"]["batch_size"] * run["ranks"]
+        batch_size = run.get("settings", {}).get("data", {}).get("batch_size")
+        if batch_size is not None and hasattr(data, "batch_size"):
+            before = batch_size * run["ranks"]
             after = data.batch_size * trainer.world_size
             if before != after:
                 raise UserError(
-                    f"a step of the run has {before} images, {run['settings']['data']['batch_size']} on each of "
+                    f"a step of the run has {before} images, {batch_size} on each of "
                     f"{run['ranks']} devices, and would have {after} here: set --data.batch_size so that both agree"
                 )
         states = checkpoint.get("optimizer_states") or [{"param_groups": []}]

@@ -21,6 +21,7 @@ from vit_attn.plotting.scale import Picture
 from vit_attn.reports.classification_metrics import ClassificationMetrics
 from vit_attn.reports.report_files import REPORT, ReportFiles, find_data_difference, name_report_files
 from vit_attn.reports.report_text import describe_images, report_text
+from vit_attn.training.data_members import class_names_of, names_of_classes
 
 TAGS = {
     "top1": "accuracy",
@@ -58,6 +59,7 @@ class TestReport(L.Callback):
         self.data_difference: str | None = None
         self.metrics: ClassificationMetrics | None = None
         self.worst: WorstErrors | None = None
+        self.class_names: tuple[str, ...] = ()
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Read the training step from the checkpoint, and compare its images with those of the test."""
@@ -67,7 +69,10 @@ class TestReport(L.Callback):
     def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Create the metrics."""
         data = _data(trainer)
-        self.metrics = ClassificationMetrics(data.num_classes, pl_module.device)
+        count = getattr(data, "num_classes", None) or pl_module.hparams["num_classes"]
+        self.metrics = ClassificationMetrics(count, pl_module.device)
+        names = getattr(data, "class_names", None) or class_names_of(trainer.test_dataloaders) or ()
+        self.class_names = tuple(names_of_classes(names, count))
         self.worst = WorstErrors(data) if isinstance(data, ProbeData) else None
 
     def on_test_batch_end(
@@ -98,18 +103,20 @@ class TestReport(L.Callback):
     def on_test_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compute the metrics over all devices; print and write them on the first."""
         data = _data(trainer)
-        measured = self.metrics.compute(data.class_names) if self.metrics is not None else {}
+        measured = self.metrics.compute(self.class_names) if self.metrics is not None else {}
         if self.worst is not None:
             self.worst.gather(pl_module)
         if not trainer.is_global_zero:
             return
         limit = data.limit("test") if hasattr(data, "limit") else None
-        checkpoint, title = str(trainer.ckpt_path or ""), getattr(data, "title", data.dataset)
+        name = getattr(data, "dataset", None)  # in a module of one's own it may be the data set itself
+        dataset = name if isinstance(name, str) else type(data).__name__
+        checkpoint, title = str(trainer.ckpt_path or ""), getattr(data, "title", dataset)
         files = name_report_files(self.folder, checkpoint, limit, title, self.data_difference)
         report = {
             "checkpoint": checkpoint,
-            "dataset": data.dataset,
-            "split": data.cache.tested_on,
+            "dataset": dataset,
+            "split": data.cache.tested_on if hasattr(data, "cache") else "test",
             "step": self.step,
             "limited": limit and limit.setting,
             **measured,
@@ -117,9 +124,9 @@ class TestReport(L.Callback):
         heading = f"{'/'.join(self.folder.parts[-2:])}, step {self.step:,}\n{describe_images(report)}"
         if self.worst is not None:
             heading = f"{heading}\n{network_name(pl_module)}"
-        pictures = {"confusion": _draw(report, data.class_names, heading)}
+        pictures = {"confusion": _draw(report, self.class_names, heading)}
         if self.worst is not None:
-            pictures["errors"] = self.worst.draw(data.class_names, heading, trainer.world_size == 1)
+            pictures["errors"] = self.worst.draw(self.class_names, heading, trainer.world_size == 1)
         drawn = {name: picture for name, picture in pictures.items() if picture is not None}
         written = _write(report, drawn, files)
         if self.log_to_tensorboard and files.of_run:

@@ -19,6 +19,8 @@ from vit_attn.model.pretrained import changes_of_pretrained, names_network
 
 DEFAULT_ARCH = "vit_attn_tiny_patch4_32"
 """Network of a run for which neither the user nor the weights name one."""
+DEFAULT_SIZES = {"num_classes": 10, "img_size": (32, 32), "in_chans": 3}
+"""Classes and images of a network for which neither the user nor the weights say them."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,9 @@ def apply_to_settings(start: Start, model: Namespace, data: Namespace) -> None:
         "channels": card.in_chans,
         "img_size": height if height == width else [height, width],
     }
-    found = {name: value for name, value in found.items() if value is not None and data.get(name) is None}
+    found = {
+        name: value for name, value in found.items() if value is not None and name in data and data.get(name) is None
+    }
     for name, value in found.items():
         data[name] = value
     settings = [f"model.arch={start.arch}", *(f"data.{name}={value}" for name, value in found.items())]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vit_attn.checkpoints.contents import PATCH_SIZE, hyperparameters_of, is_count, is_ours
 from vit_attn.checkpoints.model_card import DATA_ARGS, ModelCard, card_from_metadata, card_from_state
+from vit_attn.checkpoints.own_parts import PARTS_KEY, import_stored_parts
 from vit_attn.checkpoints.paths import describe_missing, kind_hint, weights_file
 from vit_attn.checkpoints.stored_network import check_hyperparameters, check_network
 from vit_attn.errors import UserError, path_hint
@@ -72,6 +73,7 @@ def read_card(path: str | Path) -> ModelCard:
             f"{path} is not a file of `vit-attn export`, so it does not say what network it is of: name the network "
             "with --model and the file with --weights"
         )
+    import_stored_parts(card.parts, path)
     check_network(path, card.architecture, card.model_args)
     return card
 
@@ -87,6 +89,7 @@ def card_of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> Model
         UserError: If a field is missing or invalid, or if network and data disagree.
     """
     stored = hyperparameters_of(checkpoint, path)
+    parts = import_stored_parts(checkpoint.get(PARTS_KEY), path)
     check_hyperparameters(path, stored)
     size, channels = tuple(stored["img_size"]), stored["in_chans"]
     model_args = {**(stored.get("arch_options") or {}), **{name: stored[name] for name in DATA_ARGS}}
@@ -96,7 +99,7 @@ def card_of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> Model
         model_args[PATCH_SIZE] = checkpoint[PATCH_SIZE]
     data = card_from_state(checkpoint, path)
     if data is None:
-        return ModelCard(stored["arch"], model_args, None, (channels, *size), mean=(), std=())
+        return ModelCard(stored["arch"], model_args, None, (channels, *size), mean=(), std=(), parts=parts)
     if data.img_size != size:
         raise UserError(
             f"{path}: its network takes images of {_by(size)} pixels, but its data has {_by(data.img_size)}"
@@ -106,7 +109,7 @@ def card_of_checkpoint(checkpoint: Mapping[str, Any], path: str | Path) -> Model
             f"{path}: its network takes images of {channels} channels, but its data has mean and standard deviation of "
             f"{data.in_chans}"
         )
-    return replace(data, architecture=stored["arch"], model_args=model_args)
+    return replace(data, architecture=stored["arch"], model_args=model_args, parts=parts)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import json
 import math
 import numbers
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class ModelCard:
         crop_pct: Fraction of height and width that the centre crop keeps, in (0, 1].
         dataset: Name of the training data set, as ``ImageData`` takes it; empty if unknown.
         bits: Bit depth of grey training images with more than 8 bits; None if there were none.
+        parts: Modules of the user's own that the network needs, each with what is used of it.
     """
 
     architecture: str
@@ -47,6 +48,7 @@ class ModelCard:
     crop_pct: float = 1.0
     dataset: str = ""
     bits: int | None = None
+    parts: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def in_chans(self) -> int:
@@ -65,11 +67,12 @@ class ModelCard:
 
     def metadata(self) -> dict[str, str]:
         """Return all fields as JSON, for the header of a ``.safetensors`` file."""
-        return {name: json.dumps(value) for name, value in asdict(self).items()} | {"format": "pt"}
+        stored = {name: value for name, value in asdict(self).items() if name != "parts" or value}
+        return {name: json.dumps(value) for name, value in stored.items()} | {"format": "pt"}
 
 
-FIELDS = tuple(field.name for field in fields(ModelCard))
-STATE_FIELDS = tuple(name for name in FIELDS if name not in ("architecture", "model_args"))
+FIELDS = tuple(each.name for each in fields(ModelCard))
+STATE_FIELDS = tuple(name for name in FIELDS if name not in ("architecture", "model_args", "parts"))
 """Fields that the data module knows."""
 
 
@@ -120,7 +123,7 @@ def card_from_metadata(metadata: Mapping[str, str], path: str | Path) -> ModelCa
     except ValueError:
         return None
     found, where = _with_tuples(old_fields.renamed_metadata(stored)), f"{path}: its header"
-    if found.keys() != set(FIELDS):
+    if found.keys() | {"parts"} != set(FIELDS):
         return None
     _check_data(found, where)
     if not (isinstance(found["architecture"], str) and isinstance(found["model_args"], dict)):

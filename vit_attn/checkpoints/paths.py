@@ -52,7 +52,7 @@ def find_checkpoint(folder: Path, names: Sequence[str] = CHECKPOINTS) -> Path | 
     runs = list(_runs_below(folder, DEPTH, names))
     if not runs:
         return None
-    newest = max(runs, key=lambda run: _written(run, names))
+    newest = max(runs, key=_written)
     found = _checkpoint_of(newest, names)
     others = f", the newest of {len(runs):,} runs" if len(runs) > 1 else ""
     _announce(f"{folder}: {found}{others}")
@@ -112,14 +112,16 @@ def _announce(text: str) -> None:
 
 
 def _checkpoint_of(run: Path, names: Sequence[str]) -> Path | None:
-    folders = (run / CHECKPOINTS_FOLDER, *([run] if run.name == CHECKPOINTS_FOLDER else []))
-    return next((path for folder in folders for name in names if (path := folder / name).is_file()), None)
+    """Find the checkpoint of a run; of a run of Lightning's own, with other names, the one that was written last."""
+    folder = run if run.name == CHECKPOINTS_FOLDER else run / CHECKPOINTS_FOLDER
+    if named := next((path for name in names if (path := folder / name).is_file()), None):
+        return named
+    return max(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def _written(run: Path, names: Sequence[str]) -> int:
+def _written(run: Path) -> int:
     """Time at which a checkpoint of a run was written last."""
-    paths = [run / CHECKPOINTS_FOLDER / name for name in names]
-    return max(path.stat().st_mtime_ns for path in paths if path.is_file())
+    return max(path.stat().st_mtime_ns for path in (run / CHECKPOINTS_FOLDER).glob("*.ckpt"))
 
 
 def _runs_below(folder: Path, depth: int, names: Sequence[str]) -> Iterator[Path]:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vit_attn.console import CONSOLE
 from vit_attn.errors import UserError, one_line, printable
-from vit_attn.explore.given_pictures import Pictures, joined, pictures_of
 from vit_attn.explore.one_file import PageSettings, build_page, estimate_size, logits_of_pictures
 from vit_attn.files import whole_file
+from vit_attn.inference.given_pictures import Pictures, joined, pictures_of
 from vit_attn.inference.images import ImageReader, read_ahead
 from vit_attn.inference.network import TrainedNetwork
 

@@ -5,17 +5,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vit_attn.checkpoints.io import read_card
 from vit_attn.commands.parsing.yaml_limits import limit_jsonargparse
 from vit_attn.commands.run.callbacks import num_failed_predictions, received_signal
 from vit_attn.commands.run.checkpoint import run_folder
 from vit_attn.commands.run.cli import LightningParser, VitAttnCLI
 from vit_attn.commands.run.config import SaveRunConfig
 from vit_attn.commands.run.messages import route_messages
+from vit_attn.commands.run.own_data import choose_data
 from vit_attn.commands.run.resume import RunFinished, expand_resume
 from vit_attn.commands.run.stored_config import config_option, evaluation_options
 from vit_attn.commands.run.trainer_errors import one_line_errors
 from vit_attn.console import CONSOLE
-from vit_attn.data import ImageData
 from vit_attn.task import Classifier
 from vit_attn.training import stopping
 
@@ -71,9 +72,10 @@ def _run_cli(
     report: Callable[[int, float], bool] | None,
 ) -> VitAttnCLI:
     """Parse the options, build data, task and trainer, and run the command."""
+    data = choose_data([*_stored_options(command, options), *options])
     return VitAttnCLI(
         model_class=Classifier,
-        datamodule_class=ImageData,
+        datamodule_class=data.kind,
         parser_class=LightningParser,
         predictions=predictions,
         folder=folder,
@@ -84,7 +86,8 @@ def _run_cli(
         auto_configure_optimizers=False,
         parser_kwargs={"allow_abbrev": False},
         trainer_defaults={"max_epochs": 100, "gradient_clip_val": 1.0},
-        args=[command, *_stored_options(command, options), *options],
+        save_config_kwargs={"data_class": data.class_path},
+        args=[command, *data.options],
     )
 
 
@@ -95,7 +98,12 @@ def _stored_options(command: str, options: list[str]) -> list[str]:
         return []
     position = names.index("--ckpt_path")
     _, equals, value = options[position].partition("=")
-    folder = run_folder(value if equals else (options[position + 1 : position + 2] or [None])[0])
+    path = value if equals else (options[position + 1 : position + 2] or [""])[0]
+    folder = run_folder(path)
     if folder is None:
         return []
-    return config_option(folder) if command == "fit" else evaluation_options(folder)
+    if command == "fit":
+        return config_option(folder)
+    if Path(path).is_file():
+        read_card(path)  # which imports what it needs, a data module among it
+    return evaluation_options(folder)

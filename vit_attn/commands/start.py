@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from vit_attn.commands.parsing.model_option import expand_model, expand_state, refuse_model_of_fit
+from vit_attn.commands.parsing.own_data import names_own_data
 from vit_attn.commands.parsing.short_help import asks_for_help, group_help, short_help
 from vit_attn.errors import UserError
 
@@ -62,6 +63,8 @@ def _check(command: str, options: Sequence[str]) -> None:
     """Check the options as far as that is possible without torch."""
     if command == "fit":
         refuse_model_of_fit(options)
+    if names_own_data(options):
+        return  # whose arguments only its class knows
     from vit_attn.commands.parsing.light_parser import check_options  # jsonargparse takes 0.1 s
 
     check_options(command, options)

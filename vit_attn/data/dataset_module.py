@@ -37,6 +37,8 @@ class DatasetModule(L.LightningDataModule):
     def __init__(self, dataset: str, cache: SplitCache, normalize: str | None, download: bool, own_root: bool) -> None:
         super().__init__()
         self.dataset, self.cache, self.download, self._own_root = dataset, cache, download, own_root
+        self.normalized_by = normalize
+        """Source of mean and standard deviation that the user chose."""
         self._device_splits = DeviceSplits(cache)
         self._statistics = self._known_statistics(normalize)
         self._scaling: tuple[Tensor, Tensor] | None = None
@@ -48,6 +50,11 @@ class DatasetModule(L.LightningDataModule):
         if known is None and self.source.mean and self.source.std:
             known = Statistics(self.source.mean, self.source.std)
         return known and known.for_channels(self.in_chans)
+
+    def normalize_as(self, card: ModelCard) -> None:
+        """Normalise as a network was trained, whose model card this is; loaders of before keep their normalisation."""
+        self._statistics = Statistics(card.mean, card.std).for_channels(self.in_chans)
+        self._scaling = None
 
     @property
     def progress(self) -> RunProgress:
@@ -106,6 +113,12 @@ class DatasetModule(L.LightningDataModule):
         if self._statistics is None:
             self._statistics = self.cache.statistics()
         return self._statistics
+
+    @property
+    def own_parts(self) -> dict[str, str]:
+        """Module of the user's own that registers the data set, by what it gives; none for other data sets."""
+        module = self.source.module
+        return {f"data set {self.dataset}": module} if module else {}
 
     @property
     def card(self) -> ModelCard:

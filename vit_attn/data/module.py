@@ -22,7 +22,7 @@ from vit_attn.data.loading.limits import Limit, limit_of
 from vit_attn.data.loading.loaders import Balance, Device, Loaders, LoaderSettings
 from vit_attn.data.loading.memory import LoaderKind
 from vit_attn.data.summary import log_limit
-from vit_attn.data.transforms.augment import NOT_GIVEN, Augment
+from vit_attn.data.transforms.augment import NOT_GIVEN, AugmentLike, as_augment, takes_dictionary
 from vit_attn.data.transforms.rng import file_order
 from vit_attn.errors import UserError
 
@@ -45,8 +45,8 @@ class ImageData(DatasetModule):
         download: Whether missing files may be downloaded.
         batch_size: Images per step on each device; at most the training images.
         num_workers: Processes that read images with ``loader: workers``; by default the number of cores.
-        augment: Augmentation of training images. What is not given is the data set's default, such as crop and flip
-            for ``cifar10``, and none for ``coins``.
+        augment: Augmentation of training images; in Python also as a dictionary, ``{"mixup": 0.8}``. What is not given
+            is the data set's default, such as crop and flip for ``cifar10``, and none for ``coins``.
         seed: Seed of shuffling and augmentation. The validation split is the same for every seed.
         loader: Where batches are made: ``memory``, on the training device, which keeps all images; ``workers``, in
             processes that read the files in every epoch; ``auto``, on the device if the images fit
@@ -76,6 +76,7 @@ class ImageData(DatasetModule):
         UserError: If there is no such data set, or if its files are missing or corrupt.
     """
 
+    @takes_dictionary
     def __init__(  # noqa: PLR0913  one argument a setting
         self,
         dataset: str = "cifar10",
@@ -83,7 +84,7 @@ class ImageData(DatasetModule):
         download: bool = True,
         batch_size: int = 128,
         num_workers: int | None = None,
-        augment: Augment = NOT_GIVEN,
+        augment: AugmentLike = NOT_GIVEN,
         seed: int = 0,
         loader: LoaderKind = "auto",
         memory_budget_gb: float = 4.0,
@@ -102,7 +103,7 @@ class ImageData(DatasetModule):
         check_minimum(0, num_workers=num_workers, seed=seed, memory_budget_gb=memory_budget_gb)
         found = find_dataset(dataset, Path(root) if root else None, download, columns)
         source = choose_train_split(choose_fraction(found, held_out), train_split)
-        augment = augment.over(source.augment)
+        augment = as_augment(augment).over(source.augment)
         size = height_and_width(img_size) or source.img_size or DEFAULT_SIZE
         colours = channels or source.in_chans
         reading = ReadingSettings(size, colours, loader, memory_budget_gb, skip_corrupt, bits)

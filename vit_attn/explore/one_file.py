@@ -21,8 +21,9 @@ from vit_attn.callbacks.attention_logger.scalars import patch_size
 from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, SnapshotOptions
 from vit_attn.callbacks.attention_logger.tab import tab_images, write_snapshot
 from vit_attn.callbacks.attention_logger.targets import other_methods, supported
-from vit_attn.errors import UserError, did_you_mean
-from vit_attn.explore.given_pictures import Pictures
+from vit_attn.errors import UserError
+from vit_attn.inference.ask import find_class
+from vit_attn.inference.given_pictures import Pictures
 from vit_attn.inference.network import TrainedNetwork
 from vit_attn.reports.prediction_table import unique_names
 from vit_attn.tb_plugin.export import StepSize, export_page, measure_steps, page_size
@@ -115,7 +116,7 @@ def build_page(network: TrainedNetwork, pictures: Pictures, settings: PageSettin
     if wrong := [name for name, row in zip(pictures.names, logits, strict=True) if not row.isfinite().all()]:
         raise UserError(f"{wrong[0]}: the network gives NaN or infinity")
     names = class_names(network, logits.shape[1])
-    target = None if settings.target is None else _find_class(names, settings.target)
+    target = None if settings.target is None else find_class(names, settings.target)
     view = _first_view(network, pictures, settings.query, None if target is None else names[target])
     snapshot = _snapshot(network, pictures, target, settings.compared)
     with tempfile.TemporaryDirectory(prefix="vit_attn_") as folder:
@@ -168,17 +169,6 @@ def _fit(size: StepSize, settings: PageSettings) -> tuple[int, bool]:
         f"{some} would take {total / 1e6:.1f} MB without queries and keys, more than {settings.max_megabytes:g}: allow "
         f"it by {settings.limit_option}={math.ceil(1.05 * total / 1e6)}{fewer}"
     )
-
-
-def _find_class(names: list[str], target: int | str) -> int:
-    """Find the index of a class."""
-    if isinstance(target, str):
-        if target not in names:
-            raise UserError(f"the network knows no class {target!r}{did_you_mean(target, names)}")
-        return names.index(target)
-    if isinstance(target, bool) or not 0 <= target < len(names):
-        raise UserError(f"the target must be a class in 0..{len(names) - 1}, got [{target}]")
-    return target
 
 
 def _first_view(network: TrainedNetwork, pictures: Pictures, query: str | None, target: str | None) -> str:

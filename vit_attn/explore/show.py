@@ -9,9 +9,9 @@ from typing import Any
 from torch import nn
 
 from vit_attn.errors import printable, shortened
-from vit_attn.explore.given_pictures import given_pictures
 from vit_attn.explore.one_file import OnePage, PageSettings, build_page
 from vit_attn.files import whole_file
+from vit_attn.inference.given_pictures import given_pictures
 from vit_attn.inference.images import check_fit
 from vit_attn.inference.module_card import Preprocessing, describe_module, with_preprocessing
 from vit_attn.inference.network import TrainedNetwork, network_for_fit, open_network
@@ -59,7 +59,7 @@ class AttentionPage:
 
 
 def show(  # noqa: PLR0913  a call in a notebook has no configuration file
-    net: nn.Module | str | Path,
+    net: nn.Module | TrainedNetwork | str | Path,
     image: Any,
     query: str | int | None = None,
     target: str | int | None = None,
@@ -75,7 +75,8 @@ def show(  # noqa: PLR0913  a call in a notebook has no configuration file
 
     Args:
         net: Any network that :func:`vit_attn.attention_maps.record` takes and that classifies: of timm, ours,
-            torchvision or Hugging Face; or a name or path, as ``--model`` of ``vit-attn attend``.
+            torchvision or Hugging Face; what ``open_network`` returned; or a name or path, as ``--model`` of
+            ``vit-attn attend``.
         image: A file, a PIL image, pixels as uint8 (height, width, 3), a normalised tensor (3, height, width) or
             (B, 3, height, width), or a list of these. A tensor goes into the network as it is; others are resized,
             cropped and normalised.
@@ -96,7 +97,10 @@ def show(  # noqa: PLR0913  a call in a notebook has no configuration file
         UserError: If the network or a picture is none, or if the page is larger than it may be.
     """
     given = Preprocessing(class_names, mean, std, img_size)
-    network = _open(net, given) if isinstance(net, str | Path) else describe_module(net, given)
+    if isinstance(net, TrainedNetwork):
+        network = TrainedNetwork(net.net, with_preprocessing(net.card, given))
+    else:
+        network = _open(net, given) if isinstance(net, str | Path) else describe_module(net, given)
     check_fit(fit)
     network = network_for_fit(network, fit)
     pictures = given_pictures(network, image, fit)

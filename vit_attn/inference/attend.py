@@ -72,6 +72,16 @@ class ImageAttention:
     rows: dict[AttributionMethod, Float[np.ndarray, " N"]]
     query: str
 
+    @property
+    def maps(self) -> dict[str, Float[np.ndarray, "rows cols"]]:
+        """Map over the patches by each method, by its name: relevance, last_layer, rollout, …."""
+        return {method.name: self.summary.patches(row) for method, row in self.rows.items()}
+
+    @property
+    def heads(self) -> Float[np.ndarray, "L H rows cols"]:
+        """Attention of the query to the patches in each layer and head."""
+        return self.summary.patches(self.summary.heads)
+
 
 def attend(images: Sequence[SeenPicture], network: TrainedNetwork, settings: MapSettings) -> list[ImageAttention | str]:
     """Compute the attention of images, in one batch for each shape; a message for each image that has none.
@@ -97,6 +107,20 @@ def attend(images: Sequence[SeenPicture], network: TrainedNetwork, settings: Map
             continue
         attentions |= zip(group, _attend_batch(batch, network, query, settings.target), strict=True)
     return [attentions[i] for i in range(len(images))]
+
+
+def attend_batch(batch: Tensor, network: TrainedNetwork, settings: MapSettings) -> list[ImageAttention | str]:
+    """Compute the attention of normalised images of one shape; a message for each that has none.
+
+    Args:
+        batch: The images (B, C, height, width), on the network's device.
+        network: The network.
+        settings: Query token and target class.
+
+    Raises:
+        UserError: If the network cannot be recorded, or if there is no such class or query.
+    """
+    return _attend_batch(batch, network, _find_query(settings.query, network.net, batch), settings.target)
 
 
 def _find_query(text: str | None, net: Any, batch: Tensor) -> Query:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import timm
@@ -26,6 +26,10 @@ from vit_attn.errors import UserError
 from vit_attn.inference.any_size import Patches, find_any_size_patches
 from vit_attn.model.build import build_net, without_pretrained
 from vit_attn.reports.prediction_table import unique_names
+
+if TYPE_CHECKING:
+    from vit_attn.inference.ask import Prediction
+    from vit_attn.inference.attend import ImageAttention
 
 
 @dataclass(frozen=True)
@@ -71,9 +75,59 @@ class TrainedNetwork:
         mean, std = (torch.tensor(each, device=device).view(1, -1, 1, 1) for each in (self.card.mean, self.card.std))
         return (pixels - mean) / std
 
+    def predict(self, images: Any, fit: str = "auto") -> "Prediction | list[Prediction]":
+        """Predict the class of an image, or of each in a list.
+
+        Args:
+            images: A file, a PIL image, pixels as uint8 (height, width, 3), a normalised tensor (C, height, width), or
+                a list of these; also a batch. A tensor goes into the network as it is; others are prepared as in
+                training.
+            fit: How pictures of another shape are seen, as ``--fit`` of ``vit-attn predict``: ``auto``, ``crop``,
+                ``letterbox`` or ``whole``.
+
+        Raises:
+            UserError: If an image is of another kind or cannot be read, or if the output is not finite.
+        """
+        from vit_attn.inference import ask  # which is built on this class
+
+        return ask.predict(self, images, fit)
+
+    def attention(
+        self, images: Any, query: str | int | None = None, target: str | int | None = None, fit: str = "auto"
+    ) -> "ImageAttention | list[ImageAttention]":
+        """Compute the attention maps of an image, or of each in a list.
+
+        Args:
+            images: As for :meth:`predict`.
+            query: Token whose attention is mapped, as ``--query`` of ``vit-attn attend``: ``"3,5"`` for a patch by row
+                and column from 1, ``"CLS"``, or an index from 0; by default what the network pools.
+            target: Class of the relevance, by name or index; by default the predicted one.
+            fit: As for :meth:`predict`.
+
+        Raises:
+            UserError: If the network cannot be recorded, if there is no such query or class, or as :meth:`predict`.
+        """
+        from vit_attn.inference import ask
+
+        return ask.attention(self, images, query, target, fit)
+
+    def batch(self, images: Any, fit: str = "auto") -> Float[Tensor, "B C height width"]:
+        """Make the normalised batch of images of one shape that ``net`` takes, on its device.
+
+        Args:
+            images: As for :meth:`predict`.
+            fit: As for :meth:`predict`.
+
+        Raises:
+            UserError: If an image is of another kind, cannot be read, or differs in shape from the others.
+        """
+        from vit_attn.inference.given_pictures import given_pictures
+
+        return given_pictures(self, images, fit).normalized
+
 
 def open_network(
-    model: str, weights: str | None = None, img_size: int | None = None, attends: bool = False
+    model: str | Path, weights: str | None = None, img_size: int | None = None, attends: bool = False
 ) -> TrainedNetwork:
     """Load a trained network.
 
@@ -88,6 +142,7 @@ def open_network(
     Raises:
         UserError: If there is no such network, if its weights cannot be loaded, or if it is no vision transformer.
     """
+    model = str(model)
     path = weights_file(model)
     if path is None and not looks_like_path(model):
         return _open_by_name(model, weights, img_size, attends)
@@ -106,7 +161,10 @@ def _open_file(path: Path) -> TrainedNetwork:
         return _open_export(path)
     network = open_checkpoint(path)
     if not network.card.mean:
-        raise UserError(f"{path} does not say what data it was trained on")
+        raise UserError(
+            f"{path} does not say how its images were normalised: train on a data module with `mean` and `std` (and "
+            "`class_names`), as ImageData is one; Classifier.load_from_checkpoint has the network alone, as `net`"
+        )
     return network
 
 

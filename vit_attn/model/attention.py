@@ -138,6 +138,9 @@ class Attention(nn.Module):
     def _scores(self, q: Heads, k: Heads, context: AttentionContext) -> Scores:
         """Scores with the mask of the context, and with that of top-k."""
         scores: Scores = self.affinity(q, k)
+        if not isinstance(scores, Scores):
+            kind = type(self.affinity).__name__
+            raise UserError(f"the score function {kind} must return Scores(q, k, scale, bias), got {type(scores)}")
         if context.attn_mask is not None:
             scores = scores.masked(context.attn_mask)
         return keep_top_k(scores, self.form.top_k) if self.form.normaliser == "top_k" else scores

@@ -16,6 +16,9 @@ from vit_attn.model.vit import VisionTransformer
 Options = dict[str, bool | int | float | str | list[int] | None]
 """Arguments of a network, as a configuration file can hold them."""
 
+TIMMS_OWN = ("pretrained_cfg", "pretrained_cfg_overlay")
+"""Arguments that timm adds to those of a network."""
+
 
 def build_net(
     arch: str, num_classes: int, img_size: tuple[int, int], in_chans: int, options: Mapping[str, Any]
@@ -43,6 +46,11 @@ def build_net(
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
         if unknown and unknown[1] == "img_size":
             raise UserError(f"{arch} is not a vision transformer whose image size can be chosen") from error
+        if unknown and unknown[1] in TIMMS_OWN:
+            raise UserError(
+                f"{arch}: it passes on {unknown[1]}, which timm.models.build_model_with_cfg takes: call that, "
+                f"or leave out {' and '.join(TIMMS_OWN)}"
+            ) from error
         if unknown:
             ours = inspect.signature(VisionTransformer).parameters if arch.startswith("vit_attn_") else ()
             hint = did_you_mean(unknown[1], ours)

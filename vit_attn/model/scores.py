@@ -2,17 +2,21 @@
 
 Each affinity turns queries and keys into arguments of fused attention: changed queries, changed keys, a scale and an
 additive bias, so that its attention is ``softmax(q @ k.mT * scale + bias) @ v``. To add one, write a module with
-``__init__(num_heads, head_dim)`` and ``forward(q, k) -> Scores`` and name it in ``AFFINITIES``: networks, options and
-tests take their list from there.
+``__init__(num_heads, head_dim)`` and ``forward(q, k) -> Scores`` and name it in ``AFFINITIES``, or decorate it with
+:func:`register_affinity` outside of this package: networks, options and tests take their list from there.
 """
 
 import math
+import re
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from vit_attn.errors import UserError
 
 Heads = Float[Tensor, "B H _ Dh"]
 """Queries, keys or values by head; there may be fewer queries than keys."""
@@ -124,6 +128,33 @@ AFFINITIES: dict[str, type[nn.Module]] = {
     "additive": Additive,
 }
 """Affinities by name: ``(num_heads, head_dim)`` makes a module that maps queries and keys to ``Scores``."""
+
+
+def register_affinity(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
+    """Register the decorated class as a score function, for ``--model.arch_options.affinity=NAME``.
+
+    Args:
+        name: Name in options.
+
+    Raises:
+        UserError: If the name is not of lower-case letters, digits and ``_``, or if another class has it.
+
+    >>> @register_affinity("negative_distance")
+    ... class NegativeDistance(Gaussian):
+    ...     pass
+    >>> AFFINITIES.pop("negative_distance").__name__
+    'NegativeDistance'
+    """
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise UserError(f"a score function's name must be of lower-case letters, digits and _, got {name!r}")
+
+    def register(affinity: type[nn.Module]) -> type[nn.Module]:
+        if name in AFFINITIES:
+            raise UserError(f"there is a score function {name!r} already, {AFFINITIES[name].__name__}")
+        AFFINITIES[name] = affinity
+        return affinity
+
+    return register
 
 
 def keep_top_k(scores: Scores, count: int) -> Scores:

@@ -28,7 +28,7 @@ class VisionTransformer(TimmModel):
 
     def __init__(  # noqa: PLR0913  timm's names, timm's meanings
         self,
-        img_size: int | tuple[int, int] = 224,
+        img_size: int | tuple[int, int] | list[int] = 224,
         patch_size: int = 16,
         in_chans: int = 3,
         num_classes: int = 1000,
@@ -89,6 +89,8 @@ class VisionTransformer(TimmModel):
             UserError: If the sizes do not fit each other or a choice does not exist.
         """
         super().__init__()
+        if isinstance(img_size, list):  # as timm reads it from config.json
+            img_size = img_size[0], img_size[1]
         check_sizes(img_size, patch_size)
         check_network_options(stem, pos_embed, embed_dim, depth, drop_path_rate)
         self.num_classes, self.in_chans, self.global_pool = num_classes, in_chans, global_pool

@@ -88,8 +88,6 @@ default_cfgs = generate_default_cfgs({name: _pretrained_cfg(entry) for name, ent
 def _register(name: str, entry: Entry) -> None:
     def create(pretrained: bool = False, **options: Any) -> nn.Module:
         out_indices = options.pop("out_indices", 3)
-        if isinstance(options.get("img_size"), list):  # as timm reads it from config.json
-            options["img_size"] = tuple(options["img_size"])
         return build_model_with_cfg(
             VisionTransformer,
             name,

@@ -14,11 +14,12 @@ from vit_attn.attention_maps.methods.registry import AttributionInput, drawn_met
 from vit_attn.attention_maps.methods.rollout import rollout
 from vit_attn.attention_maps.precision import NotFinite
 from vit_attn.attention_maps.recording.record import record
+from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.callbacks.attention_callback import (
     AttentionCallback,
     evaluating,
+    forward_of,
     net_of,
-    probe_data,
     run_name,
     tensorboard_writers,
 )
@@ -28,7 +29,10 @@ from vit_attn.callbacks.attention_logger.snapshot import AttentionSnapshot, Snap
 from vit_attn.callbacks.attention_logger.tab import AttentionTab
 from vit_attn.callbacks.attention_logger.targets import other_methods, supported
 from vit_attn.callbacks.cost_meter import CostMeter
+from vit_attn.callbacks.probe_images import probe_data
+from vit_attn.data_protocol import ProbeData
 from vit_attn.errors import UserError
+from vit_attn.training.data_members import img_size_of, in_chans_of, names_of_classes
 
 NO_LOGGER = "attention is not logged, since the run has no TensorBoard logger"
 """Message of a run whose attention nothing would write."""
@@ -48,10 +52,11 @@ class AttentionLogger(AttentionCallback):
     queries and keys of some images, predictions, and deletion and insertion of the drawn methods and of baselines, as
     long as the run's budget of bytes lasts; the tab and the terminal state what is left out.
 
-    It needs a TensorBoard logger, a task with its network as ``net``, and a data module with what
-    :class:`~vit_attn.data_protocol.ProbeData` has. Pictures show the weights that the validation of the same step
-    measures, averaged ones where a callback averages them. The network, its modes, gradients and random state are left
-    as they were. Pictures are drawn in a background thread while training goes on.
+    It needs a TensorBoard logger; a task with its network as ``net`` or ``model``, or as its only part; and images:
+    those of a data module that has what :class:`~vit_attn.data_protocol.ProbeData` names, else some from all over the
+    validation loader. Pictures show the weights that the validation of the same step measures, averaged ones where a
+    callback averages them. The network, its modes, gradients and random state are left as they were. Pictures are drawn
+    in a background thread while training goes on.
 
     Args:
         num_images: Number of images; 0 turns the callback off.
@@ -99,6 +104,8 @@ class AttentionLogger(AttentionCallback):
         self.faithfulness_every, self.tab_megabytes = faithfulness_every, tab_megabytes
         self.tab, self.loggings = AttentionTab(tab_megabytes), 0
         self.reported = ""
+        self.data: ProbeData | None = None
+        """Where the images come from, from ``setup`` on."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of loggings and what is left of the budget, so that a resumed run continues alike."""
@@ -118,28 +125,31 @@ class AttentionLogger(AttentionCallback):
         """
         if not self.num_images:
             return
-        data, net = probe_data(data, "AttentionLogger"), net_of(pl_module)
+        net, forward = net_of(pl_module), forward_of(pl_module)
         device = next(net.parameters()).device  # in setup the module is not yet on the device that it names
-        blank = torch.zeros(1, data.in_chans, *data.img_size, device=device)
+        blank = torch.zeros(1, in_chans_of(data), *img_size_of(data), device=device)
         try:
             with evaluating(net), torch.inference_mode(False), torch.enable_grad():
                 with record(net, gradients=True) as recording:
-                    logits = pl_module(blank.clone()).detach()
+                    logits = logits_of(forward(blank.clone())).detach()
                 rollout(recording)
                 for method in self.methods or ():
                     if not method.supports(net):
                         raise UserError(f"attention.methods: {method.label} does not support {type(net).__name__}")
                     method.compute(AttributionInput(net, blank, recording, logits.argmax(dim=-1)), None)
         except UserError as error:
-            raise UserError(f"{error}; to train without pictures of it: --attention.num_images=0") from error
+            raise UserError(
+                f"{error}; to train without pictures of it: --attention.num_images=0, or num_images=0 in Python"
+            ) from error
         depth = len(recording)
         if outside := [layer for layer in self.layers or () if not 1 <= abs(layer) <= depth]:
             raise UserError(f"attention.layers must be in 1..{depth}, or -{depth}..-1 from the last, got {outside}")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check on every rank, for runs that do not come from the command line."""
-        if stage == "fit":
-            self.check(getattr(trainer, "datamodule", None), pl_module)
+        """Find the images, and check on every rank, for runs that do not come from the command line."""
+        if stage == "fit" and self.num_images:
+            self.data = probe_data(trainer, "AttentionLogger")
+            self.check(self.data, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log the untrained network."""
@@ -167,7 +177,7 @@ class AttentionLogger(AttentionCallback):
         writers = tensorboard_writers(trainer)
         if not self.num_images or (trainer.world_size == 1 and not writers) or not self.should_log(trainer, always):
             return
-        data = probe_data(getattr(trainer, "datamodule", None), "AttentionLogger")
+        data = self.data = self.data or probe_data(trainer, "AttentionLogger")
         with self.meter.spending():
             options = self.snapshot_options(net_of(pl_module), last=always)
             precision, step = trainer.precision_plugin.forward_context, trainer.global_step
@@ -179,7 +189,8 @@ class AttentionLogger(AttentionCallback):
             self.loggings += 1
             self._report(why_ground_truth_is_unused(snapshot.probe, snapshot.recording))
             if writers:
-                self.background.submit(step, self._write, writers, snapshot.on_host(), data.class_names)
+                names = names_of_classes(data.class_names, snapshot.logits.shape[1])
+                self.background.submit(step, self._write, writers, snapshot.on_host(), names)
 
     def snapshot_options(self, net: nn.Module, last: bool) -> SnapshotOptions:
         """Choose what the next snapshot has: maps are compared with baselines every ``faithfulness_every`` loggings."""

@@ -18,7 +18,7 @@ from vit_attn.attention_maps.recording.recording import Recording
 from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.attention_maps.recording.tokens import prefix_names
 from vit_attn.attention_maps.summary import AttentionSummary, method_rows, summaries_of, token_relevance
-from vit_attn.callbacks.attention_callback import evaluating, net_of, network_name
+from vit_attn.callbacks.attention_callback import evaluating, forward_of, net_of, network_name
 from vit_attn.callbacks.attention_logger.targets import Rows, choose_targets, rows_by_target, rows_where_supported
 from vit_attn.data_protocol import GroundTruth, ProbeData, ProbeImages
 from vit_attn.tb_plugin.inputs import COMPUTED_BY_PAGE, POOLED_LAYER
@@ -106,7 +106,7 @@ class AttentionSnapshot:
         """Record a network on the probe images and compute its maps; modes, gradients and random state stay.
 
         Args:
-            task: Task with its network as ``net``.
+            task: Task with its network, as :func:`~vit_attn.callbacks.attention_callback.net_of` finds it.
             data: Data module with probe images.
             options: What the snapshot has.
             precision: Context of a forward pass, such as autocast.
@@ -119,7 +119,7 @@ class AttentionSnapshot:
         """
         net, probe = net_of(task), data.probe(options.num_images)
         images = data.normalize(probe.images.to(next(net.parameters()).device))
-        taken = cls.of_images(net, images, probe, options, task, precision, step)
+        taken = cls.of_images(net, images, probe, options, forward_of(task), precision, step)
         return replace(taken, always=always, network=network_name(task))
 
     @classmethod

@@ -41,9 +41,11 @@ def apply_checkpoint(command: str, settings: Namespace, path: str) -> dict[str, 
     weights_of(checkpoint, path)
     model, data = settings.model, settings.data
     model.arch_options, model.weights = without_pretrained(model.arch_options), None
-    if data.normalize is not None and not _is_known(data.normalize):
+    if data.get("normalize") is not None and not _is_known(data.normalize):
         data.normalize = path  # the checkpoint has the values, even if the file they came from is gone
     height, width = card.img_size
+    if "channels" not in data:
+        return hyperparameters_of(checkpoint, path)  # a data module of one's own, whose images are as they are
     if data.img_size is not None and height_and_width(data.img_size) != (height, width):
         raise UserError(
             f"{path} is of a network for images of {height}x{width} pixels, and data.img_size={data.img_size} asks for "

@@ -1,6 +1,7 @@
 """Lightning's command line with this package's task, data and callbacks, and a folder for every run."""
 
 import contextlib
+import inspect
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from vit_attn.checkpoints.finetune import apply_to_settings, apply_to_task, check_trainable, resolve_start
+from vit_attn.checkpoints.finetune import apply_to_settings, check_trainable, resolve_start
 from vit_attn.checkpoints.paths import describe_missing, weights_file
 from vit_attn.commands.parsing.errors import NOT_TEXT, summarize_error
 from vit_attn.commands.parsing.model_option import check_evaluated
@@ -24,14 +25,22 @@ from vit_attn.commands.run.lock import lock_run
 from vit_attn.commands.run.name import check_run_name, check_runs_folder
 from vit_attn.commands.run.report import report_end, report_stop, report_validation
 from vit_attn.commands.run.trainer_checks import check_evaluates_images, check_trainer_settings
+from vit_attn.data import ImageData
 from vit_attn.errors import UserError
+from vit_attn.parts import imported_parts
 from vit_attn.reports.run_log import FILE_NAME as LOG
 from vit_attn.reports.run_log import RunLog
 from vit_attn.training import stopping
+from vit_attn.training.data_members import class_weights_of, img_size_of, in_chans_of, num_classes_of
 from vit_attn.training.launching import prepare_trainer
 
-LINKED = ("num_classes", "img_size", "in_chans", "class_weights")
-"""Settings of the network that follow from the data."""
+LINKED = {
+    "num_classes": num_classes_of,
+    "img_size": img_size_of,
+    "in_chans": in_chans_of,
+    "class_weights": class_weights_of,
+}
+"""Settings of the network that follow from the data, and how they are found out of a data module of one's own."""
 
 
 class LightningParser(LightningArgumentParser):
@@ -87,9 +96,19 @@ class VitAttnCLI(LightningCLI):
             "options given here.",
         )
         run_callbacks.add_callback_options(parser)
-        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
-        for name in LINKED:
-            parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+        parser.add_argument(
+            "--import",
+            type=list[str],
+            default=[],
+            help="Modules of your own parts to import first: networks, data sets, methods. Repeatable.",
+        )
+        if "seed" in inspect.signature(self._datamodule_class).parameters:
+            parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+        for name, find in LINKED.items():
+            if self._datamodule_class is ImageData:
+                parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
+            else:
+                parser.link_arguments("data", f"model.{name}", compute_fn=find, apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse options and files, and check the seed, on which data and training depend."""
@@ -143,8 +162,6 @@ class VitAttnCLI(LightningCLI):
         """Build data, task and trainer; errors of their constructors are one line."""
         try:
             super().instantiate_classes()
-            if self.subcommand == "fit":
-                apply_to_task(self.model, self.datamodule.class_names, self._config()["data"]["normalize"])
         except ValueError as error:
             if isinstance(error, UserError) or "Union subtypes" not in str(error):
                 raise
@@ -211,7 +228,9 @@ class VitAttnCLI(LightningCLI):
     def _plain_config(self) -> dict[str, Any]:
         """Return the configuration of the command as a file would have it."""
         parser = self._subcommand_parsers[self.config.subcommand]
-        return yaml.safe_load(parser.dump(self.config[self.config.subcommand], skip_none=False, skip_validation=True))
+        text = parser.dump(self.config[self.config.subcommand], skip_none=False, skip_validation=True)
+        kind = self._datamodule_class
+        return yaml.safe_load(text) | {"data_module": f"{kind.__module__}.{kind.__qualname__}"}
 
     def _config(self) -> Any:
         config: Any = self.config
@@ -250,7 +269,8 @@ class VitAttnCLI(LightningCLI):
         locks = self._writes()
         with lock_run(Path(self.trainer.default_root_dir)) if locks else contextlib.nullcontext(), self._log() as log:
             if log is not None:
-                log.write(f"vit-attn fit {' '.join(self.original_options)}")
+                modules = [f"--import={name}" for name in imported_parts()]
+                log.write(f"vit-attn fit {' '.join([*modules, *self.original_options])}")
             try:
                 self.trainer.fit(**arguments)
             except stopping.Stopped as stopped:

@@ -6,16 +6,29 @@ from typing import Any
 
 import lightning as L
 import torch
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import SaveConfigCallback
 
+from vit_attn.commands.run.own_data import with_class_path
 from vit_attn.files import whole_file
 
 CONFIG_FILE = "config.yaml"
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes ``config.yaml``; a resumed run keeps its earlier one as ``config.before-1.yaml`` and so on."""
+    """Writes ``config.yaml``; a resumed run keeps its earlier one as ``config.before-1.yaml`` and so on.
+
+    Args:
+        parser: Parser of the configuration.
+        config: The configuration.
+        data_class: Path of the class of a data module of one's own.
+        options: Options of Lightning's callback.
+    """
+
+    def __init__(self, parser: Any, config: Any, data_class: str | None = None, **options: Any) -> None:
+        super().__init__(parser, config, **options)
+        self.data_class = data_class
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write it for a new run."""
@@ -45,7 +58,12 @@ class SaveRunConfig(SaveConfigCallback):
         if config.get("ckpt_path") and folder.absolute() in Path(config.ckpt_path).absolute().parents:
             config.ckpt_path = None
         config.resume = None
-        return self.parser.dump(config, skip_none=False)
+        text = self.parser.dump(config, skip_none=False)
+        if self.data_class is None:
+            return text
+        comment = text.partition("\n")[0]
+        settings = with_class_path(yaml.safe_load(text), self.data_class)
+        return f"{comment}\n{yaml.safe_dump(settings, sort_keys=False)}"
 
 
 def as_plain_values(config: Any) -> Any:

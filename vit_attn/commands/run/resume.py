@@ -16,6 +16,7 @@ from vit_attn.errors import UserError
 FIXED = {
     "seed_everything": "all random numbers follow from it",
     "model": "the state is of that network and its schedule",
+    "data_module": "these are other images",
     "data.dataset": "these are other images",
     "data.img_size": "these are other images",
     "data.held_out": "these are other images",
@@ -34,7 +35,7 @@ CHANGEABLE = frozenset({"model.compile", "model.nonfinite", "model.weights", "mo
 """Settings within a fixed group that may change, since the state does not depend on them."""
 NOT_COMPARED = frozenset(
     {
-        *("ckpt_path", "resume", "name", "runs", "config", "weights_only"),
+        *("ckpt_path", "resume", "name", "runs", "config", "weights_only", "import"),
         *(
             "data.num_workers",
             "data.download",

@@ -10,6 +10,7 @@ import yaml
 from vit_attn.commands.parsing.renamed import rename_settings
 from vit_attn.commands.parsing.yaml_limits import MAX_CHARACTERS, load_yaml
 from vit_attn.errors import UserError
+from vit_attn.parts import imported_parts
 
 DATA_SETTINGS = (
     "dataset",
@@ -63,13 +64,27 @@ def evaluation_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         config: Configuration from :func:`read_run_config`.
     """
-    data = {name: value for name, value in _section(config, "data", DATA_SETTINGS).items() if _is_plain(value)}
+    data = _own_data(config) or {
+        name: value for name, value in _section(config, "data", DATA_SETTINGS).items() if _is_plain(value)
+    }
     trainer = {
         name: value for name, value in _section(config, "trainer", TRAINER_SETTINGS).items() if _is_device_name(value)
     }
     seed = config.get("seed_everything")
     selected = {"seed_everything": seed if type(seed) is int else None, "data": data, "trainer": trainer}
     return {name: value for name, value in selected.items() if value not in (None, {})}
+
+
+def _own_data(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Select class and plain arguments of a data module of one's own, if its module of parts is imported already."""
+    data = config.get("data")
+    path = data.get("class_path") if isinstance(data, Mapping) else None
+    if not isinstance(path, str) or path.rpartition(".")[0] not in imported_parts():
+        return {}
+    given = data.get("init_args") if isinstance(data, Mapping) else None
+    arguments = given if isinstance(given, Mapping) else {}
+    plain = {name: value for name, value in arguments.items() if _is_plain(value)}
+    return {"class_path": path, "init_args": plain}
 
 
 def evaluation_options(folder: Path) -> list[str]:

@@ -1,7 +1,8 @@
 """Registry of data sets: what is known of each without reading a file, and how its splits are loaded.
 
-A new data set is a :class:`DatasetInfo` in ``DATASETS``; commands, known statistics and messages take their lists from
-there.
+A new data set is a :class:`DatasetInfo` in ``DATASETS``, or outside of this package a function that
+:func:`~vit_attn.data.datasets.own.register_dataset` decorates; commands, known statistics and messages take their lists
+from there.
 """
 
 from dataclasses import replace
@@ -17,14 +18,13 @@ from vit_attn.data.datasets.timm import BY_PREFIX
 from vit_attn.data.datasets.torchvision import DROPPED, TORCHVISION_SETS
 from vit_attn.errors import UserError, did_you_mean
 
-__all__ = ["DATASETS", "KNOWN_NAMES", "ROOT_VARIABLE", "DatasetInfo", "Split", "find_dataset"]
+__all__ = ["DATASETS", "ROOT_VARIABLE", "DatasetInfo", "Split", "find_dataset"]
 
 ROOT_VARIABLE = "VIT_ATTN_DATA"
 """Environment variable with the folder of the data sets' files."""
 DATASETS: dict[str, DatasetInfo] = {**CIFAR_SETS, "coins": COINS, **TORCHVISION_SETS}
 OWN = ("folder", "csv")
 """Data sets whose classes are found in the user's files."""
-KNOWN_NAMES = (*DATASETS, *OWN)
 
 
 def find_dataset(name: str, root: Path | None = None, download: bool = True, columns: str | None = None) -> DatasetInfo:
@@ -56,10 +56,11 @@ def find_dataset(name: str, root: Path | None = None, download: bool = True, col
     if Path(name).exists() or name.startswith((".", "/", "~")):
         kind = "csv" if Path(name).is_file() else "folder"
         raise UserError(f"{name!r} is no data set's name: for your own images --data.dataset={kind} --data.root={name}")
-    known = f"{', '.join(KNOWN_NAMES)}, and timm's {', '.join(f'{each}/…' for each in BY_PREFIX)}"
+    names = (*DATASETS, *OWN)
+    known = f"{', '.join(names)}, and timm's {', '.join(f'{each}/…' for each in BY_PREFIX)}"
     squeezed = name.lower().replace("-", "").replace("_", "")
     hint = ", did you mean 'folder'?" if squeezed == "imagefolder" else ""
-    hint = hint or did_you_mean(name, KNOWN_NAMES) or did_you_mean(squeezed, KNOWN_NAMES)
+    hint = hint or did_you_mean(name, names) or did_you_mean(squeezed, names)
     raise UserError(f"unknown data set {name!r}{hint}; known are {known}")
 
 

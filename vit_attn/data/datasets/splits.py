@@ -97,6 +97,7 @@ class DatasetInfo:
         needs_files: Whether the data set reads files from its root.
         holds_out: Whether ``load`` holds validation images out of training images, and takes their fraction as
             ``held_out``.
+        module: Module of the user's own in which it is registered.
     """
 
     class_names: tuple[str, ...]
@@ -109,6 +110,7 @@ class DatasetInfo:
     remarks: list[str] = field(default_factory=list)
     needs_files: bool = True
     holds_out: bool = False
+    module: str | None = None
 
 
 def _at(ground_truth: Callable[[int], GroundTruth], indices: np.ndarray, index: int) -> GroundTruth:

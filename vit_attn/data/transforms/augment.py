@@ -1,8 +1,13 @@
 """Settings of the augmentation of training images."""
 
-from dataclasses import dataclass, replace
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ParamSpec
 
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, did_you_mean
+
+P = ParamSpec("P")
 
 UPPER_BOUNDS = {
     "crop_padding": 1024,
@@ -61,6 +66,8 @@ class Augment:
         """Refuse values that are out of range, and operations that exclude each other."""
         for name, high in UPPER_BOUNDS.items():
             value = getattr(self, name)
+            if not isinstance(value, int | float | None):
+                raise UserError(f"augment.{name} must be a number, got {value!r}")
             if value is not None and not 0 <= value <= high:
                 raise UserError(f"augment.{name} must be in 0..{high}, got {value}")
         if self.rand_augment and self.trivial_augment:
@@ -90,3 +97,38 @@ class Augment:
 
 NOT_GIVEN = Augment()
 OFF = Augment(crop_padding=0, flip=0.0, rand_augment=0, erase=0.0, mixup=0.0, cutmix=0.0, mix_until=1.0)
+
+if TYPE_CHECKING:
+    AugmentLike = Augment | Mapping[str, Any]
+else:
+    AugmentLike = Augment  # of which the command line makes an option for each field
+
+
+def as_augment(given: AugmentLike) -> Augment:
+    """Make settings of a dictionary, as a YAML file has it.
+
+    >>> as_augment({"mixup": 0.8}).mixup
+    0.8
+
+    Raises:
+        UserError: If there is no such setting, with similar names.
+    """
+    if isinstance(given, Augment):
+        return given
+    known = [field.name for field in fields(Augment)]
+    for name in given:
+        if name not in known:
+            raise UserError(f"augment has no {name!r}{did_you_mean(str(name), known)}; it has {', '.join(known)}")
+    return Augment(**given)
+
+
+def takes_dictionary(init: Callable[P, None]) -> Callable[P, None]:
+    """Let a constructor take its keyword ``augment`` as a dictionary."""
+
+    @functools.wraps(init)
+    def with_settings(*args: P.args, **options: P.kwargs) -> None:
+        if isinstance(given := options.get("augment"), Mapping):
+            options["augment"] = as_augment(given)
+        init(*args, **options)
+
+    return with_settings

@@ -1,4 +1,4 @@
-"""Pictures of a page from what a Python session has: files, PIL images, arrays of pixels, normalised tensors."""
+"""Pictures from what a Python session has: files, PIL images, arrays of pixels, normalised tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ def given_pictures(network: TrainedNetwork, given: Any, fit: str = "auto") -> Pi
         UserError: If a picture is of another kind, cannot be read, or differs in size from the others.
     """
     found: list[tuple[np.ndarray, Tensor, str]] = []
-    for item in _one_by_one(given):
+    for item in one_by_one(given):
         found.append(_picture(network, item, f"picture {len(found) + 1}", fit))
     if not found:
         raise UserError(f"no picture was given: give {KINDS}")
@@ -105,13 +105,16 @@ def given_pictures(network: TrainedNetwork, given: Any, fit: str = "auto") -> Pi
     return Pictures(images, normalized, [name for *_, name in found], _note(network.card, normalized))
 
 
-def _one_by_one(given: Any) -> list[Any]:
+def one_by_one(given: Any) -> list[Any]:
     """List the pictures: those of a list, and of a batch."""
     if isinstance(given, list | tuple):
-        return [each for item in given for each in _one_by_one(item)]
-    if isinstance(given, np.ndarray | Tensor) and given.ndim == 4:
-        return list(given)
-    return [given]
+        return [each for item in given for each in one_by_one(item)]
+    return list(given) if is_several(given) else [given]
+
+
+def is_several(given: Any) -> bool:
+    """Tell a list or a batch of pictures from one picture."""
+    return isinstance(given, list | tuple) or (isinstance(given, np.ndarray | Tensor) and given.ndim == 4)
 
 
 def _picture(network: TrainedNetwork, item: Any, name: str, fit: str) -> tuple[np.ndarray, Tensor, str]:
