@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from vit_attn.commands.parsing.shipped_configs import resolve_shipped
 from vit_attn.commands.parsing.short_help import asks_for_help, group_help, short_help
 from vit_attn.errors import UserError
 
@@ -43,6 +44,7 @@ def start_lightning(
     if wanted_help == "all":
         options = ["--help"]
     else:
+        options = resolve_shipped(options)
         _check(command, options)
     from vit_attn.commands.lightning import run_lightning
 
