@@ -1,9 +1,22 @@
 import logging
+import re
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from vit_attn import cli
-from vit_attn.errors import LONGEST_LINE, UserError, one_line, printable, shortened, some_of
+from vit_attn.errors import (
+    LONGEST_LINE,
+    NOT_FOR_USERS,
+    UserError,
+    missing_package,
+    one_line,
+    printable,
+    shortened,
+    some_of,
+)
 
 HOSTILE = "a\x1b[2J\x1b]0;owned\x07\r\n\x9b31m\u202egnp.b\u2028"
 
@@ -54,3 +67,30 @@ def test_lines_of_the_log_are_printable(monkeypatch, caplog):
     with caplog.at_level("INFO", logger=log.name):
         log.info("left out: %s\n", HOSTILE)
     assert caplog.messages == [r"left out: a\x1b[2J\x1b]0;owned\x07\r" + "\n" + r"\x9b31m\u202egnp.b\u2028" + "\n"]
+
+
+PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
+OPTIONAL = [
+    (re.match(r"[\w-]+", requirement)[0], extra)
+    for extra, requirements in PROJECT["optional-dependencies"].items()
+    if extra not in NOT_FOR_USERS
+    for requirement in requirements
+]
+
+
+@pytest.mark.parametrize(("package", "extra"), OPTIONAL)
+def test_the_error_of_a_missing_package_names_the_extra_that_brings_it(package: str, extra: str):
+    line = str(missing_package("this", package))
+    assert line == f"this needs {package}, which is not installed: pip install 'vit_attn[{extra}]'"
+
+
+def test_a_missing_package_of_no_extra_is_installed_by_its_own_name(monkeypatch: pytest.MonkeyPatch):
+    line = "this needs tensorflow-datasets, which is not installed: pip install tensorflow-datasets"
+    assert str(missing_package("this", "tensorflow-datasets")) == line
+    assert "install dataset" in str(missing_package("this", "dataset"))  # of which datasets is no example
+
+    def absent(_name):
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "requires", absent)
+    assert str(missing_package("this", "scipy")) == "this needs scipy, which is not installed: pip install scipy"

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 LONGEST_LINE = 800
@@ -23,6 +24,34 @@ class TrainingFailed(RuntimeError):
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that a device or the machine is out of memory; without importing torch."""
     return type(error).__name__ in ("OutOfMemoryError", "MemoryError") or "can't allocate memory" in str(error)
+
+
+NOT_FOR_USERS = ("test", "docs", "dev")
+"""Extras of contributors, which have packages of the other ones, too."""
+
+
+def missing_package(needs_it: str, package: str) -> UserError:
+    """Make the error for an optional package that is not installed, with the extra of this package that brings it.
+
+    Args:
+        needs_it: Feature that needs the package, such as a data set.
+        package: Name of the package, as pip spells it.
+
+    >>> str(missing_package("svhn", "scipy"))
+    "svhn needs scipy, which is not installed: pip install 'vit_attn[data]'"
+    """
+    pattern = re.compile(rf"{re.escape(package)}\b(?!-)[^;]*;.*\bextra == [\"']([\w-]+)[\"']")
+    extras = [found[1] for each in _requirements() if (found := pattern.match(each))]
+    extra = next((each for each in extras if each not in NOT_FOR_USERS), None)
+    install = f"'vit_attn[{extra}]'" if extra else package
+    return UserError(f"{needs_it} needs {package}, which is not installed: pip install {install}")
+
+
+def _requirements() -> list[str]:
+    try:
+        return metadata.requires("vit_attn") or []
+    except metadata.PackageNotFoundError:  # a source tree that is not installed
+        return []
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

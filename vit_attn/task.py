@@ -218,7 +218,7 @@ class Classifier(GatedModule, EvaluatedModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the lengths of the run's phases, the size of coarse patches, the seed, the data, and the user's modules."""
+        """Save the lengths of the phases, the size of coarse patches, the seed, the data and the user's modules."""
         if DATA_KEY not in checkpoint and self.data_state is not None:
             checkpoint[DATA_KEY] = self.data_state
         checkpoint["probe_steps"], checkpoint["step_seed"] = self.probe_steps, self.seed

@@ -166,4 +166,7 @@ def test_mistakes_are_told_in_one_line(options, message, tmp_path: Path, capsys,
 def test_onnx_without_its_packages_says_what_to_install(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", MODEL, f"--to={tmp_path / 'm.onnx'}"]) == 2
-    assert "writing ONNX needs onnxscript: pip install 'vit_attn[export]'" in capsys.readouterr().err
+    assert (
+        "writing ONNX needs onnxscript, which is not installed: pip install 'vit_attn[export]'"
+        in capsys.readouterr().err
+    )

@@ -1,5 +1,6 @@
-"""Logs that are made up, and a TensorBoard of their own."""
+"""Logs that are made up, a TensorBoard of their own, and the tab in a browser."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -96,6 +97,36 @@ def _damage(folder: Path) -> None:
             writer = RecordWriter(opened)
             for event in events:
                 writer.write(event.SerializeToString())
+
+
+TOOLBAR = 64
+"""Height of what TensorBoard's page has above the tab, in pixels."""
+
+
+@pytest.fixture
+def open_plugin(page: Any) -> Callable[..., Any]:
+    """Opens the tab with a state of its own.
+
+    It is opened as TensorBoard serves it for the frame of its page, in a window of that frame's size, or in the whole
+    page of TensorBoard, whose own modules take four times as long to load.
+    """
+
+    def open_it(
+        address: str,
+        state: dict[str, Any] | None = None,
+        size: tuple[int, int] = (1400, 1000),
+        link: str | None = None,
+        in_tensorboard: bool = False,
+    ) -> Any:
+        within = in_tensorboard or link is not None
+        page.set_viewport_size({"width": size[0], "height": size[1] - (0 if within else TOOLBAR)})
+        if state is not None:
+            page.add_init_script(f"localStorage['vit_attn.attention'] ||= {json.dumps(json.dumps(state))}")
+        path = f"#vit_attn{link or ''}" if within else "data/plugin_entry.html?name=vit_attn"
+        page.goto(f"{address}/{path}", wait_until="commit")
+        return page.frame_locator("iframe") if within else page
+
+    return open_it
 
 
 @pytest.fixture(scope="session")

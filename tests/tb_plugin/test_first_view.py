@@ -1,6 +1,5 @@
 """The page as someone meets it who has read nothing: sentence, terms, captions, sheet, narrow screens, keyboard."""
 
-import json
 import re
 from pathlib import Path
 
@@ -32,15 +31,12 @@ def address(tmp_path_factory, write_step, serve, chromium):
 
 
 @pytest.fixture
-def tab(page, address):
-    """The tab within TensorBoard, at run ``lr=0.1/a`` and step 10."""
+def tab(open_plugin, address):
+    """The tab at run ``lr=0.1/a`` and step 10."""
 
-    def open_tab(width=1400, height=1000, **state):
-        page.set_viewport_size({"width": width, "height": height})
-        kept = json.dumps({"run": "lr=0.1/a", "step": 10} | state)
-        page.add_init_script(f"localStorage['{STATE}'] ||= {json.dumps(kept)}")
-        page.goto(f"{address}/#vit_attn", wait_until="commit")
-        frame = page.frame_locator("iframe")
+    def open_tab(width=1400, height=1000, in_tensorboard=False, **state):
+        kept = {"run": "lr=0.1/a", "step": 10} | state
+        frame = open_plugin(address, kept, (width, height), in_tensorboard=in_tensorboard)
         frame.locator("figure[data-name=Map] .marks").wait_for()
         return frame
 
@@ -162,7 +158,7 @@ def test_many_methods_are_a_menu_in_groups(tab):
 
 @pytest.mark.parametrize(("width", "height"), [(360, 740), (390, 844), (800, 600), (720, 450)])  # 720: 1440 at 200 %
 def test_on_a_narrow_page_the_slider_and_the_map_come_first(tab, width, height):
-    frame = tab(width, height)
+    frame = tab(width, height, in_tensorboard=(width, height) == (720, 450))
     assert frame.locator("html").evaluate("html => html.scrollWidth <= html.clientWidth")
     top = "element => element.getBoundingClientRect().top"
     slider, place = (
@@ -178,7 +174,7 @@ def test_on_a_narrow_page_the_slider_and_the_map_come_first(tab, width, height):
 
 
 def test_keys_work_on_arrival(tab, page):
-    frame = tab()
+    frame = tab(in_tensorboard=True)
     frame.locator("main:focus").wait_for()
     page.keyboard.press("m")
     frame.get_by_role("heading", level=1, name="(raw attention)").wait_for()

@@ -1,6 +1,5 @@
 """The page over a real run whose patches become finer while it trains."""
 
-import json
 import os
 from pathlib import Path
 
@@ -27,15 +26,11 @@ def address(tmp_path_factory, serve, chromium):
 
 
 @pytest.fixture
-def tab(page, address):
+def tab(open_plugin, address):
     """The tab, opened at a step."""
 
     def open_tab(step, **state):
-        page.set_viewport_size({"width": 1440, "height": 1000})
-        kept = json.dumps({"run": address[1], "step": step, "method": "raw"} | state)
-        page.add_init_script(f"localStorage['vit_attn.attention'] ||= {json.dumps(kept)}")
-        page.goto(f"{address[0]}/#vit_attn")
-        frame = page.frame_locator("iframe")
+        frame = open_plugin(address[0], {"run": address[1], "step": step, "method": "raw"} | state, (1440, 1000))
         frame.locator("figure[data-name=Map] .marks").wait_for()
         return frame
 

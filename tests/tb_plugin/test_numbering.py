@@ -135,10 +135,8 @@ def test_the_figures_write_its_number_beside_its_map(net, pixels, monkeypatch, n
     assert (layer, head) == (str(LAYER), str(HEAD))
 
 
-def test_the_tab_names_it(log, serve, page):
-    address = serve(log, run="one_head_of_all")
-    page.goto(f"{address}/#vit_attn")
-    frame = page.frame_locator("iframe")
+def test_the_tab_names_it(log, serve, open_plugin):
+    frame = open_plugin(serve(log, run="one_head_of_all"))
     frame.locator(".small").nth(DEPTH * HEADS - 1).wait_for()
     cells = {
         re.match(r"layer \d+, head \d+", cell.get_attribute("aria-label"))[0]: cell

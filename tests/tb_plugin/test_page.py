@@ -1,6 +1,5 @@
 """Every control of the page in a real browser, over event files of a real training and of a made-up network."""
 
-import json
 import re
 from pathlib import Path
 
@@ -51,15 +50,12 @@ def address(made_up, serve, chromium):
 
 
 @pytest.fixture
-def tab(page, address):
+def tab(open_plugin, address):
     """The tab, opened at run ``made/up`` on image 1 and step 20 with a state."""
 
-    def open_tab(width=1400, **state):
-        page.set_viewport_size({"width": width, "height": 1000})
-        kept = json.dumps({"run": "made/up", "step": 20} | state)
-        page.add_init_script(f"localStorage['{STATE}'] ||= {json.dumps(kept)}")
-        page.goto(f"{address}/#vit_attn")
-        frame = page.frame_locator("iframe")
+    def open_tab(width=1400, in_tensorboard=False, **state):
+        kept = {"run": "made/up", "step": 20} | state
+        frame = open_plugin(address, kept, (width, 1000), in_tensorboard=in_tensorboard)
         frame.locator("figure[data-name=Map] .marks").wait_for()
         return frame
 
@@ -125,7 +121,7 @@ def test_numbers_on_the_page_are_those_of_python(tab, made_up, state):
 
 
 def test_a_real_training_is_shown_with_every_step_and_image(tab, address):
-    frame = tab(run="", step=-1)
+    frame = tab(in_tensorboard=True, run="", step=-1)
     runs = frame.get_by_label("Run").locator("option").evaluate_all("options => options.map(({ value }) => value)")
     trained = next(run for run in runs if run.startswith("trained/"))
     frame.get_by_label("Run").select_option(trained)
@@ -409,7 +405,7 @@ def test_the_page_works_by_keyboard_alone(tab, page):
 
 
 def test_the_state_is_kept_across_reloads(tab, page):
-    frame = tab(method="raw", layer=0, head=1, query=11, opacity=0.5)
+    frame = tab(in_tensorboard=True, method="raw", layer=0, head=1, query=11, opacity=0.5)
     frame.get_by_role("radio", name="attended by").click()
     page.reload()
     marks(frame).wait_for()
@@ -433,7 +429,7 @@ def test_nothing_is_wider_than_the_window(tab, width):
 
 
 def test_the_theme_follows_tensorboard_until_it_is_chosen(tab, page):
-    frame = tab()
+    frame = tab(in_tensorboard=True)
     theme = "html => html.dataset.theme"
     page.evaluate("document.body.classList.add('dark-mode')")
     page.wait_for_function("document.querySelector('iframe').contentDocument.documentElement.dataset.theme === 'dark'")

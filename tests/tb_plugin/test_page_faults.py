@@ -34,9 +34,8 @@ def marks(frame):
 
 
 @pytest.fixture
-def tab(page, address):
-    page.goto(f"{address}/#vit_attn")
-    frame = page.frame_locator("iframe")
+def tab(open_plugin, address):
+    frame = open_plugin(address)
     frame.get_by_label("Run").locator("option", has_text="good").wait_for(state="attached")
     frame.get_by_label("Run").select_option("good")
     frame.locator("body[aria-busy=false]").wait_for()  # the run before it has as many steps: the text tells nothing

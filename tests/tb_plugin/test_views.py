@@ -67,15 +67,11 @@ def address(logged, serve, chromium):
 
 
 @pytest.fixture
-def tab(page, address):
-    """The tab with a stored state, or at an address that ends in a link."""
+def tab(open_plugin, address):
+    """The tab with a stored state, or within TensorBoard at an address that ends in a link."""
 
-    def open_tab(link="", width=1400, **state):
-        page.set_viewport_size({"width": width, "height": 1000})
-        kept = json.dumps({"run": "made, up", "step": 20} | state)
-        page.add_init_script(f"localStorage['{STATE}'] ||= {json.dumps(kept)}")
-        page.goto(f"{address}/#vit_attn{link}")
-        frame = page.frame_locator("iframe")
+    def open_tab(link=None, width=1400, **state):
+        frame = open_plugin(address, {"run": "made, up", "step": 20} | state, (width, 1000), link)
         frame.locator("figure[data-name=Map] .marks").wait_for()
         return frame
 
@@ -95,7 +91,7 @@ def percent(text: str) -> float:
 def test_a_view_has_its_link_in_the_address_and_opens_in_a_fresh_browser(tab, page, browser, address):
     view = {"step": 10, "image": 1, "method": "raw", "layer": 0, "head": 3, "query": 5, "direction": "to", "hide": True}
     more = {"view": "colours", "colours": [1, 4], "smooth": True, "pin": {"run": "made, up", "step": 0, "image": 1}}
-    frame = tab(**view, **more)
+    frame = tab(link="", **view, **more)
     page.wait_for_url(re.compile(r"#vit_attn&p\.vit_attn\.run=made%2C%20up&"))
     page.wait_for_url(re.compile(r"view=colours"))
     link = page.url
@@ -145,7 +141,7 @@ def test_a_link_that_is_stale_or_broken_shows_what_there_is_and_says_so(tab):
 
 def test_the_link_is_copied(tab, page):
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
-    frame = tab(method="raw", layer=0)
+    frame = tab(link="", method="raw", layer=0)
     frame.get_by_role("button", name="Copy link").click()
     frame.get_by_text("Link copied").wait_for()
     assert "p.vit_attn.layer=1" in page.evaluate("navigator.clipboard.readText()")

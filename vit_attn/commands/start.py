@@ -8,6 +8,7 @@ from typing import Any
 
 from vit_attn.commands.parsing.model_option import expand_model, expand_state, refuse_model_of_fit
 from vit_attn.commands.parsing.own_data import names_own_data
+from vit_attn.commands.parsing.shipped_configs import resolve_shipped
 from vit_attn.commands.parsing.short_help import asks_for_help, group_help, short_help
 from vit_attn.errors import UserError
 
@@ -45,6 +46,7 @@ def start_lightning(
     if wanted_help == "all":
         options = ["--help"]
     else:
+        options = resolve_shipped(options)
         options = expand_state(options) if command == "fit" else _expand_model(command, options)
         _check(command, options)
     from vit_attn.commands.lightning import run_lightning

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from vit_attn.checkpoints.io import read_card
 from vit_attn.checkpoints.timm_config import CONFIG, timm_config
 from vit_attn.checkpoints.weights import save_weights
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, missing_package
 from vit_attn.inference.network import TrainedNetwork
 
 OPSET = 20
@@ -94,7 +94,7 @@ def require_onnx() -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise UserError(f"writing ONNX needs {name}: pip install 'vit_attn[export]'") from error
+            raise missing_package("writing ONNX", name) from error
 
 
 @contextlib.contextmanager

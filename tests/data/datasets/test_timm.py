@@ -313,14 +313,19 @@ def test_a_set_without_validation_images_gets_them_where_it_can_be_cut(monkeypat
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("hfds/a", "datasets"), ("hfids/a", "datasets"), ("tfds/a", "tensorflow-datasets")]
+    ("name", "package", "install"),
+    [
+        ("hfds/a", "datasets", r"'vit_attn\[data\]'"),
+        ("hfids/a", "datasets", r"'vit_attn\[data\]'"),
+        ("tfds/a", "tensorflow-datasets", "tensorflow-datasets"),
+    ],
 )
-def test_a_package_that_is_not_installed_is_named(name: str, package: str, monkeypatch, capsys):
+def test_a_package_that_is_not_installed_is_named(name: str, package: str, install: str, monkeypatch, capsys):
     for module in list(sys.modules):
         if module.startswith("timm.data.readers.reader_"):
             monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package.replace("-", "_"), None)
-    with pytest.raises(UserError, match=f"{name} needs a package that is not installed: pip install {package}"):
+    with pytest.raises(UserError, match=f"{name} needs {package}, which is not installed: pip install {install}$"):
         find_dataset(name)
 
 

@@ -363,12 +363,20 @@ def test_a_failed_download_is_one_line_and_leaves_nothing(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_download_that_needs_a_missing_package_names_it_and_leaves_nothing(tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    needed = r"the download of pcam needs gdown, which is not installed: pip install 'vit_attn\[data\]'$"
+    with pytest.raises(UserError, match=needed):
+        DATASETS["pcam"].load(tmp_path / "new", True)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def need(*_args, **_options):
         raise ModuleNotFoundError("No module named 'scipy'", name="scipy")
 
     monkeypatch.setattr(datasets.SVHN, "__init__", need)
-    with pytest.raises(UserError, match="svhn needs a package that is not installed: pip install scipy"):
+    with pytest.raises(UserError, match=r"svhn needs scipy, which is not installed: pip install 'vit_attn\[data\]'$"):
         DATASETS["svhn"].load(tmp_path, False)
 
 

@@ -15,7 +15,7 @@ from timm.data.readers.shared_count import SharedCount
 from torch import Tensor
 
 from vit_attn.data.images.image_file import as_picture, fit_picture
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, missing_package
 
 PACKAGES = {"hfds": "datasets", "hfids": "datasets", "wds": "webdataset", "tfds": "tensorflow-datasets"}
 """Package that reads the data sets of each of timm's prefixes."""
@@ -47,11 +47,11 @@ def open_timm(name: str, root: str | None, split: str, **options: Any) -> Any:
     try:
         return create_dataset(name, root=root, split=split, input_img_mode=mode, **options)
     except ImportError as error:
-        raise UserError(f"{name} needs a package that is not installed: pip install {PACKAGES[prefix]}") from error
+        raise missing_package(name, PACKAGES[prefix]) from error
     except Exception as error:  # of the hub's and its readers' many kinds
         reason = _reason(error)
         if "install" in reason:
-            raise UserError(f"{name} needs a package that is not installed: pip install {PACKAGES[prefix]}") from error
+            raise missing_package(name, PACKAGES[prefix]) from error
         raise UserError(f"{name} cannot be opened, split {split!r}: {reason}") from error
     finally:
         log.setLevel(before)

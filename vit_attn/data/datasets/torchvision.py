@@ -17,7 +17,7 @@ from vit_attn.data.datasets.files.roots import refuse_other_root
 from vit_attn.data.datasets.image_list import ImageFileList, ItemImageList
 from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.data.datasets.torchvision_specs import TORCHVISION_SPECS, Options, TorchvisionSpec
-from vit_attn.errors import UserError
+from vit_attn.errors import UserError, missing_package
 
 
 def _source(name: str, spec: TorchvisionSpec) -> DatasetInfo:
@@ -100,11 +100,11 @@ def _open(name: str, spec: TorchvisionSpec, root: Path, download: bool, options:
     try:
         return spec.kind(str(root), **options)
     except ModuleNotFoundError as error:
-        raise UserError(f"{name} needs a package that is not installed: pip install {error.name}") from error
+        raise missing_package(name, error.name or str(error)) from error
     except (RuntimeError, OSError, ValueError) as error:
         absent = error
     if "h5py" in str(absent):
-        raise UserError(f"{name} needs a package that is not installed: pip install h5py") from absent
+        raise missing_package(name, "h5py") from absent
     refuse_other_root(name, root)
     where = "name the folder that holds it with --data.root"
     if not download or not spec.downloads:
@@ -113,10 +113,12 @@ def _open(name: str, spec: TorchvisionSpec, root: Path, download: bool, options:
     try:
         return spec.kind(str(root), **options, download=True)
     except ModuleNotFoundError as error:
-        raise UserError(f"{name} needs a package that is not installed: pip install {error.name}") from error
+        raise missing_package(name, error.name or str(error)) from error
     except (RuntimeError, OSError, ValueError) as error:
         if made:
             shutil.rmtree(root, ignore_errors=True)
+        if "gdown" in str(error):
+            raise missing_package(f"the download of {name}", "gdown") from error
         raise UserError(f"{name} not found in {root}, and the download failed ({_line(error)}); {where}") from error
 
 
