@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vit_attn.data.datasets.downloads import by_hand
 from vit_attn.data.datasets.files.folder import complete
 from vit_attn.data.datasets.files.roots import refuse_other_root
 from vit_attn.data.datasets.image_list import ImageFileList, ItemImageList
@@ -119,11 +120,12 @@ def _open(name: str, spec: TorchvisionSpec, root: Path, download: bool, options:
             shutil.rmtree(root, ignore_errors=True)
         if "gdown" in str(error):
             raise missing_package(f"the download of {name}", "gdown") from error
-        raise UserError(f"{name} not found in {root}, and the download failed ({_line(error)}); {where}") from error
+        how = f"{by_hand(error)}, or" if by_hand(error) else ";"
+        raise UserError(f"{name} not found in {root}, and the download failed ({_line(error)}){how} {where}") from error
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(":")
 
 
 TORCHVISION_SETS = {name: _source(name, spec) for name, spec in TORCHVISION_SPECS.items()}
