@@ -50,7 +50,7 @@ commands:
   vit-attn predict FOLDER --model runs/NAME/RUN
   tensorboard --logdir runs
 
-Tab completes commands, options and values after: source <(vit-attn completion bash), or zsh.
+Tab completes them after `source <(vit-attn completion bash)`, or zsh.
 Set {TRACEBACK_VARIABLE}=1 to see the traceback of an error.
 """
 
@@ -88,7 +88,7 @@ def _dispatch(args: list[str]) -> int:
         return 0
     commands = find_commands()
     if command in ("-h", "--help", "help"):
-        lines = "\n".join(f"  {name:<12}{summary}" for name, summary in commands.items())
+        lines = "\n".join(f"  {name:<13}{summary}" for name, summary in commands.items())
         sys.stdout.write(HELP.format(commands=lines))
         return 0
     if command not in commands:
