@@ -4,10 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import vit_attn
 from vit_attn.errors import UserError, did_you_mean
 
-PACKAGE = Path(vit_attn.__file__).parent
+PACKAGE = Path(__file__).parents[2]
 FOLDERS = (PACKAGE / "configs", PACKAGE.parent / "configs")
 """Folder of the installed package, and that of the repository, from which the first one is made."""
 CONFIG_OPTIONS = ("-c", "--config")
