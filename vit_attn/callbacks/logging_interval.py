@@ -1,5 +1,7 @@
 """Interval between logged training steps that gives short runs curves, too."""
 
+from typing import Any
+
 import lightning as L
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
@@ -23,7 +25,8 @@ class LoggingInterval(L.Callback):
         """Set the interval, or warn of one that is longer than the run, which would have no curve."""
         steps = trainer.estimated_stepping_batches
         if self.every_n_steps is None:
-            trainer.log_every_n_steps = interval_for(steps)
+            settings: Any = trainer
+            settings.log_every_n_steps = interval_for(steps)
         elif self.every_n_steps > steps and trainer.loggers:
             rank_zero_warn(
                 f"trainer.log_every_n_steps={self.every_n_steps} is more than the {steps:.0f} steps of the run, so it "
