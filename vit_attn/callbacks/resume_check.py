@@ -37,12 +37,12 @@ class ResumeCheck(L.Callback):
         if run.get("data") and run.get("validated_in") != VALIDATION_ORDER and hasattr(data, "limit"):
             _warn_of_validation_order(data.limit("val"))
         if run.get("settings") and hasattr(data, "batch_size"):
-            before = run["settings"]["data"]["batch_size"] * run["ranks"]
-            after = data.batch_size * trainer.world_size
+            per_rank = _batch_size(run["settings"]["data"]["batch_size"], data, run["ranks"])
+            before, after = per_rank * run["ranks"], data.batch_size * trainer.world_size
             if before != after:
                 raise UserError(
-                    f"a step of the run has {before} images, {run['settings']['data']['batch_size']} on each of "
-                    f"{run['ranks']} devices, and would have {after} here: set --data.batch_size so that both agree"
+                    f"a step of the run has {before} images, {per_rank} on each of {run['ranks']} devices, and would "
+                    f"have {after} here: set --data.batch_size so that both agree"
                 )
         states = checkpoint.get("optimizer_states") or [{"param_groups": []}]
         self.stored_rates = [group["lr"] for group in states[0]["param_groups"]]
@@ -65,6 +65,12 @@ class ResumeCheck(L.Callback):
                 f"learning rate: {max(rates):.3g} from here, as in a run of {total} steps, and to 0 at the last; "
                 f"it was {max(self.stored_rates):.3g}, as in one of {before}"
             )
+
+
+def _batch_size(setting: int, data: Any, ranks: int) -> int:
+    """Return the images that a rank had in a step: fewer than were set, if there were fewer."""
+    splits = getattr(data, "splits", None) or {}
+    return min(setting, len(splits["train"]) // ranks) if "train" in splits else setting
 
 
 def _refuse_other_images(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
