@@ -44,7 +44,7 @@ def test_a_folder_of_pictures_becomes_a_network_that_knows_their_classes(picture
     assert "top-1 accuracy" in capsys.readouterr().out
 
 
-def test_wide_images_of_a_small_folder_are_trained_on_and_tested(pictures, tmp_path, caplog):
+def test_wide_images_of_a_small_folder_are_trained_on_resumed_and_tested(pictures, tmp_path, caplog):
     settings = [*SMALL, *QUICK, "--attention.num_images=1", "--data.img_size=[16,24]", "--data.batch_size=500"]
     folder = ["--data.dataset=folder", f"--data.root={pictures}", "--data.held_out=0.2"]
     assert main(["fit", *settings, *folder, f"--runs={tmp_path / 'runs'}"]) == 0
@@ -53,6 +53,7 @@ def test_wide_images_of_a_small_folder_are_trained_on_and_tested(pictures, tmp_p
     assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
     report = json.loads((best.parents[1] / "test.json").read_text())  # by this name only of the run's own images
     assert report["images"] == 4
+    assert main(["fit", f"--resume={best.parents[1]}", "--trainer.max_epochs=2"]) == 0  # with the batch that fitted
     assert main(["attend", str(pictures / "heron" / "0.png"), f"--model={best}", f"--out={tmp_path}"]) == 0
     assert np.load(tmp_path / "0.attention.npz")["image"].shape == (16, 24, 3)
 

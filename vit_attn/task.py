@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -127,7 +127,7 @@ class Classifier(GatedModule, EvaluatedModule):
         self.start = start.weights
         self.net, changes = build_start(start, num_classes, img_size, in_chans)
         for change in changes:
-            rank_zero_warn(f"{self.start}: {change}")
+            rank_zero_info(f"{self.start}: {change}")
         self.patches = PatchSchedule(self.net, coarse_patch_size, coarse_until)
         options = start.arch_options
         self.patches.begin(None if self.start else lambda patches: build_net(start.arch, *sizes, options | patches))
@@ -189,7 +189,7 @@ class Classifier(GatedModule, EvaluatedModule):
     def _end_linear_probe_when_due(self) -> None:
         if self.freeze_schedule.in_linear_probe and self.trainer.global_step >= (self.probe_steps or 0):
             self.freeze_schedule.unfreeze(self.trainer.strategy, self)
-            if self.trainer.global_step == self.probe_steps:
+            if 0 < self.trainer.global_step == self.probe_steps:
                 rank_zero_info(f"step {self.probe_steps}: the linear probe of the head ends, the rest trains from here")
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:

@@ -43,6 +43,8 @@ def test_frozen_parameters_are_counted_apart(tmp_path: Path, capsys: pytest.Capt
     assert ", of which 170 train" in summary(capsys)["parameters"]
     fit(tmp_path, "--trainer.max_steps=4", weights, "--model.probe=0.5")
     assert summary(capsys)["parameters"].endswith(", of which 170 train (the head alone until step 2)")
+    fit(tmp_path, "--trainer.max_steps=1", weights, "--model.probe=0.5")  # too short for a probe
+    assert summary(capsys)["parameters"].endswith(", all train")
 
 
 def test_a_run_without_a_summary_counts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

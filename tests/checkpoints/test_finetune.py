@@ -45,7 +45,6 @@ def tuned(folder: Path, cifar10_root: Path, *options: str) -> Path:
     return fit(folder, "-c", str(CONFIG), f"--data.root={cifar10_root}", *options)
 
 
-@pytest.mark.filterwarnings("ignore:.*the head of other classes was left out")
 def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tmp_path, source, cifar10_root, capsys):
     run = tuned(tmp_path, cifar10_root, f"--model.weights={source}")
     settings = settings_of(run)
@@ -72,12 +71,13 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
         source.with_suffix(".gone").rename(source)
 
 
-@pytest.mark.filterwarnings("ignore:.*the head of other classes was left out")
-def test_options_of_the_network_go_over_the_checkpoints_and_what_is_resampled_is_said(tmp_path, source, cifar10_root):
+def test_options_of_the_network_go_over_the_checkpoints_and_what_is_resampled_is_said(
+    tmp_path, source, cifar10_root, caplog
+):
     options = [f"--model.weights={source}", "--model.arch_options.patch_size=8", "--data.img_size=48"]
-    with pytest.warns(UserWarning, match="resampled|left out") as told:
+    with caplog.at_level("INFO"):
         run = tuned(tmp_path, cifar10_root, *options, "--model.train=1", "--model.probe=0")
-    said = [str(each.message).removeprefix(f"{source}: ") for each in told]
+    said = [line.removeprefix(f"{source}: ") for line in caplog.messages]
     assert "patch_embed.proj.weight was resampled from (32, 3, 4, 4) to (32, 3, 8, 8)" in said
     assert "pos_embed was resampled from (1, 65, 32) to (1, 37, 32)" in said
     assert settings_of(run)["model"]["arch_options"]["patch_size"] == 8
@@ -97,14 +97,12 @@ def test_a_name_brings_its_network_images_and_statistics(tmp_path, cifar10_root)
     assert (weights - shipped).abs().max() < 0.01  # of the same classes, the head too
 
 
-@pytest.mark.filterwarnings("ignore:.*the head of other classes was left out")
 def test_an_export_and_a_checkpoint_of_another_name_bring_as_much(tmp_path, source, cifar10_root):
     exported, renamed = tmp_path / "coins.safetensors", tmp_path / "best.ckpt.kept"
     assert main(["export", "--model", str(source), "--to", str(exported)]) == 0
     renamed.write_bytes(source.read_bytes())
     for weights in (exported, renamed):
-        with pytest.warns(UserWarning, match="the head of other classes was left out"):
-            settings = settings_of(tuned(tmp_path, cifar10_root, f"--model.weights={weights}"))
+        settings = settings_of(tuned(tmp_path, cifar10_root, f"--model.weights={weights}"))
         assert settings["model"]["arch_options"] == {"depth": 2, "embed_dim": 32, "num_heads": 2}
         data = settings["data"]
         assert (data["normalize"], data["img_size"], data["channels"]) == (str(weights), 32, 3)
@@ -135,9 +133,11 @@ def test_a_moved_checkpoint_measures_other_images_in_the_size_it_knows(tmp_path,
     assert "the checkpoint is of other classes than folder: class 2 is 'none' there and 'mid' here" in told
 
 
-def test_a_head_of_as_many_other_classes_is_left_out(tmp_path, cifar10_root):
-    with pytest.warns(UserWarning, match="vit_attn_coins_patch4_32: the head of other classes was left out"):
+def test_a_head_of_as_many_other_classes_is_left_out_which_is_no_warning(tmp_path, cifar10_root, caplog):
+    with caplog.at_level("INFO"):
         tuned(tmp_path, cifar10_root, "--model.weights=vit_attn_coins_patch4_32")
+    said = "vit_attn_coins_patch4_32: the head of other classes was left out; the new one is untrained"
+    assert said in caplog.messages
 
 
 def test_weights_of_timms_name_can_go_into_our_blocks(monkeypatch):
@@ -146,8 +146,7 @@ def test_weights_of_timms_name_can_go_into_our_blocks(monkeypatch):
     ours = build_net("vit_attn_tiny_patch16_224", 10, (32, 32), 3, {"depth": 1})
     monkeypatch.setattr("vit_attn.checkpoints.finetune.build_net", lambda *_args: ours)
     monkeypatch.setattr("timm.create_model", lambda *_args, **_options: theirs)
-    with pytest.warns(UserWarning, match="pos_embed was resampled|left out; the new one of 10 is untrained"):
-        Classifier("vit_attn_tiny_patch16_224", **task)
+    Classifier("vit_attn_tiny_patch16_224", **task)
     assert torch.equal(ours.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
 
 
@@ -177,20 +176,20 @@ def test_a_file_of_weights_fills_the_network_that_is_named(tmp_path, cifar10_roo
     assert main(["fit", "-c", str(CONFIG), *options, f"--data.root={cifar10_root}", f"--runs={tmp_path / 'none'}"]) == 2
     assert "a.safetensors does not say which network it is of: name that, with model.arch" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
-    with pytest.warns(UserWarning, match=r"resampled|left out|does not say"):
+    with pytest.warns(UserWarning, match=r"does not say how its images were normalised"):
         run = tuned(tmp_path, cifar10_root, *options, "--model.arch=vit_attn_tiny_patch4_32")
     weights = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(weights["net.blocks.0.attn.qkv.weight"], net.blocks[0].attn.qkv.weight)
 
 
-def test_a_name_of_timms_alone_loads_its_weights_and_says_what_changed(monkeypatch, capsys):
+def test_a_name_of_timms_alone_loads_its_weights_and_says_what_changed(monkeypatch, caplog):
     theirs = timm.create_model("vit_tiny_patch16_224", depth=1)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *_args, **_options: theirs.state_dict())
-    with pytest.warns(UserWarning, match="vit_tiny_patch16_224") as told:
+    with caplog.at_level("INFO"):
         task = Classifier("vit_tiny_patch16_224", {"depth": 1}, weights="vit_tiny_patch16_224", img_size=(32, 32))
     assert torch.equal(task.net.blocks[0].attn.qkv.weight, theirs.blocks[0].attn.qkv.weight)
     assert task.start == "vit_tiny_patch16_224"
-    assert [str(each.message).partition(": ")[2] for each in told] == [
+    assert [each.partition(": ")[2] for each in caplog.messages if each.startswith("vit_tiny_patch16_224: ")] == [
         "positions were resampled from images of 224x224 to 32x32 pixels",
         "the head of 1000 classes was left out; the new one of 10 is untrained",
     ]

@@ -15,7 +15,9 @@ from torch.testing import assert_close
 from vit_attn.checkpoints.weights import load_weights, read_weights, save_weights
 from vit_attn.errors import UserError
 from vit_attn.model import VisionTransformer, downloads
+from vit_attn.model.build import build_net
 from vit_attn.model.zoo import ENTRIES
+from vit_attn.task import Classifier
 
 SIZES = {"img_size": 32, "patch_size": 8, "num_classes": 10, "embed_dim": 48, "depth": 2, "num_heads": 4}
 FAMILIES = [
@@ -222,3 +224,18 @@ def test_files_without_weights_are_refused(tmp_path: Path):
 def test_weights_that_cannot_be_written_are_an_error_of_the_system(tmp_path: Path):
     with pytest.raises(OSError, match=r"none/net\.safetensors could not be written: .*No such file"):
         save_weights(nn.Linear(1, 1), tmp_path / "none" / "net.safetensors")
+
+
+@pytest.mark.parametrize("size", [(16, 16), (24, 16), (32, 48), (16, 24)])
+def test_positions_of_wide_images_are_resampled_by_their_own_grid(size: tuple[int, int], tmp_path: Path):
+    arch, options = "vit_attn_tiny_patch4_32", {"depth": 1, "embed_dim": 16, "num_heads": 1}
+    wide, file = Classifier(arch, options, num_classes=2, img_size=(16, 24)), tmp_path / "wide.ckpt"
+    with torch.no_grad():
+        wide.net.pos_embed[0, -24:] = torch.arange(4.0).repeat_interleave(6)[:, None]  # the row in a grid of 4 by 6
+    torch.save({"hyper_parameters": dict(wide.hparams), "state_dict": wide.state_dict()}, file)
+    net = build_net(arch, 2, size, 3, options)
+    load_weights(net, file)
+    rows, cols = size[0] // 4, size[1] // 4
+    grid = net.pos_embed[0, -rows * cols :, 0].detach().unflatten(0, (rows, cols))
+    assert_close(grid, grid[:, :1].expand_as(grid), rtol=0, atol=1e-4)
+    assert bool((grid[:, 0].diff() > 0).all())

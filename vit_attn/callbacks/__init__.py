@@ -6,6 +6,7 @@ from vit_attn.callbacks.chart_layout import ChartLayout
 from vit_attn.callbacks.finetune_comparison import FinetuneComparison
 from vit_attn.callbacks.hparams import HParams, select_hparams
 from vit_attn.callbacks.learning_rates import LearningRates
+from vit_attn.callbacks.logging_interval import LoggingInterval
 from vit_attn.callbacks.prediction_writer import PredictionWriter
 from vit_attn.callbacks.progress import EpochProgressBar, ProgressLines
 from vit_attn.callbacks.resume_check import ResumeCheck
@@ -26,6 +27,7 @@ __all__ = [
     "FinetuneComparison",
     "HParams",
     "LearningRates",
+    "LoggingInterval",
     "PredictionWriter",
     "ProgressLines",
     "ResumeCheck",

@@ -1,7 +1,9 @@
 """Comparison of attention before and after fine-tuning, in TensorBoard."""
 
+import contextlib
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -119,8 +121,7 @@ class FinetuneComparison(AttentionCallback):
         settings = {name: value for name, value in pl_module.hparams.items() if not name.startswith("_")}
         changes: dict[str, Any] = {"weights": self.source}
         changes |= {name: value for name, value in WITHOUT_COARSE_PATCHES.items() if name in settings}
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what had to be changed was reported when the run began
+        with torch.random.fork_rng(devices=[]), _without_messages():  # they were those of the start of the run
             source = type(pl_module)(**settings | changes)
             match_patches(net_of(source), net_of(pl_module))
         parameter = next(pl_module.parameters())
@@ -179,6 +180,19 @@ class FinetuneComparison(AttentionCallback):
                     writer.add_histogram(f"{GROUP}/divergence_nats_of_heads/layer_{layer + 1}", of_heads, step)
                 for tag, picture in pictures.items():
                     add_picture(writer, tag, picture, step)
+
+
+@contextlib.contextmanager
+def _without_messages() -> Iterator[None]:
+    """Keep warnings and messages from the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def _side_by_side(

@@ -38,12 +38,12 @@ class ResumeCheck(L.Callback):
             _warn_of_validation_order(data.limit("val"))
         batch_size = run.get("settings", {}).get("data", {}).get("batch_size")
         if batch_size is not None and hasattr(data, "batch_size"):
-            before = batch_size * run["ranks"]
-            after = data.batch_size * trainer.world_size
+            per_rank = _batch_size(batch_size, data, run["ranks"])
+            before, after = per_rank * run["ranks"], data.batch_size * trainer.world_size
             if before != after:
                 raise UserError(
-                    f"a step of the run has {before} images, {batch_size} on each of "
-                    f"{run['ranks']} devices, and would have {after} here: set --data.batch_size so that both agree"
+                    f"a step of the run has {before} images, {per_rank} on each of {run['ranks']} devices, and would "
+                    f"have {after} here: set --data.batch_size so that both agree"
                 )
         states = checkpoint.get("optimizer_states") or [{"param_groups": []}]
         self.stored_rates = [group["lr"] for group in states[0]["param_groups"]]
@@ -66,6 +66,12 @@ class ResumeCheck(L.Callback):
                 f"learning rate: {max(rates):.3g} from here, as in a run of {total} steps, and to 0 at the last; "
                 f"it was {max(self.stored_rates):.3g}, as in one of {before}"
             )
+
+
+def _batch_size(setting: int, data: Any, ranks: int) -> int:
+    """Return the images that a rank had in a step: fewer than were set, if there were fewer."""
+    splits = getattr(data, "splits", None) or {}
+    return min(setting, len(splits["train"]) // ranks) if "train" in splits else setting
 
 
 def _refuse_other_images(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Summary of a run before its first step: network, cost, images, device and folder."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -62,14 +63,15 @@ def _network(name: str, data: Any) -> str:
 
 def _parameters(pl_module: L.LightningModule) -> str:
     parameters = list(pl_module.parameters())
-    total, trained = _numel(parameters), _numel(each for each in parameters if each.requires_grad)
+    schedule: Any = getattr(pl_module, "freeze_schedule", None)
+    probe_steps = schedule is not None and schedule.in_linear_probe and getattr(pl_module, "probe_steps", 0)
+    with contextlib.nullcontext() if schedule is None or probe_steps else schedule.unfrozen():
+        trained = _numel(each for each in parameters if each.requires_grad)
+    total = _numel(parameters)
     if total == trained:
         return f"{total:,}, all train"
     text = f"{total:,}, of which {trained:,} train"
-    schedule: Any = getattr(pl_module, "freeze_schedule", None)
-    if schedule is not None and schedule.in_linear_probe:
-        text += f" (the head alone until step {getattr(pl_module, 'probe_steps', 0):,})"
-    return text
+    return f"{text} (the head alone until step {probe_steps:,})" if probe_steps else text
 
 
 def _numel(parameters: Iterable[nn.Parameter]) -> int:
@@ -95,7 +97,8 @@ def _training(trainer: L.Trainer, data: Any) -> str:
     devices = f" on each of {trainer.world_size} devices" if trainer.world_size > 1 else ""
     if batches == float("inf"):
         return f"{steps:,.0f} steps{of}{devices}"
-    return f"{steps:,.0f} steps; an epoch is {batches:,.0f} batches{of}{devices}"
+    plural = "" if batches == 1 else "es"
+    return f"{steps:,.0f} steps; an epoch is {batches:,.0f} batch{plural}{of}{devices}"
 
 
 def _device(trainer: L.Trainer, device: torch.device) -> str:

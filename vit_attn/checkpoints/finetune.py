@@ -161,7 +161,7 @@ def check_trainable(start: Start, train: str | int, probe: float) -> None:
 
 
 def apply_to_task(task: StartedTask, class_names: Sequence[str], normalize: str | None) -> None:
-    """Replace a head of as many, but other classes; warn of weights whose normalisation is unknown.
+    """Replace a head of as many, but other classes, and warn of weights whose normalisation is unknown.
 
     Args:
         task: A ``Classifier`` that has just been built.
@@ -181,4 +181,4 @@ def apply_to_task(task: StartedTask, class_names: Sequence[str], normalize: str 
         return
     if list(map(class_name, known)) != list(map(class_name, class_names)):
         task.net.reset_classifier(len(class_names))
-        rank_zero_warn(f"{task.start}: the head of other classes was left out; the new one is untrained")
+        rank_zero_info(f"{task.start}: the head of other classes was left out; the new one is untrained")

@@ -6,11 +6,12 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import timm
+from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from vit_attn.checkpoints.finite import refuse_not_finite
-from vit_attn.checkpoints.io import read_checkpoint, read_safetensors
+from vit_attn.checkpoints.io import find_card, read_checkpoint, read_safetensors
 from vit_attn.checkpoints.paths import describe_missing, looks_like_path, weights_file
 from vit_attn.errors import UserError, did_you_mean, path_hint
 from vit_attn.files import WriteError
@@ -97,7 +98,7 @@ def load_weights(net: nn.Module, path: str | Path) -> list[str]:
     theirs, ours, changes = read_weights(path), net.state_dict(), []
     adapt: Any = checkpoint_filter_fn
     try:
-        adapted: dict[str, Tensor] = adapt(theirs, net)
+        adapted: dict[str, Tensor] = adapt(_resample_positions(theirs, net, path), net)
     except Exception as error:  # timm's filter assumes valid shapes
         raise UserError(
             f"the patches and positions of {path} cannot be resampled to the network's: {error}; is the file of "
@@ -116,6 +117,25 @@ def load_weights(net: nn.Module, path: str | Path) -> list[str]:
         adapted = {name: tensor for name, tensor in adapted.items() if not name.startswith("head.")}
     load_exactly(net, adapted, path)
     return changes
+
+
+def _resample_positions(theirs: dict[str, Tensor], net: Any, path: str | Path) -> dict[str, Tensor]:
+    """Resample positions of images that are not square, which timm's filter would take for square ones.
+
+    Args:
+        theirs: The weights.
+        net: The network that gets them.
+        path: Their source, whose model card has the size of its images.
+    """
+    positions, card = theirs.get("pos_embed"), find_card(path)
+    if positions is None or card is None or card.img_size[0] == card.img_size[1] or "pos_embed" not in net.state_dict():
+        return theirs
+    prefix = 0 if getattr(net, "no_embed_class", False) else getattr(net, "num_prefix_tokens", 1)
+    height, width = card.img_size
+    rows = round(((positions.shape[1] - prefix) * height / width) ** 0.5)
+    before = [rows, (positions.shape[1] - prefix) // rows]
+    resampled = resample_abs_pos_embed(positions, list(net.patch_embed.grid_size), before, num_prefix_tokens=prefix)
+    return theirs | {"pos_embed": resampled}
 
 
 def load_exactly(net: nn.Module, state: dict[str, Tensor], path: str | Path) -> None:

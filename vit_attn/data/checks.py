@@ -40,8 +40,10 @@ def batch_that_fits(batch_size: int, images: int, ranks: int) -> int:
     (60, 30, 32)
 
     Raises:
-        UserError: If there are fewer images than ranks.
+        UserError: If there are no images, or fewer than ranks.
     """
+    if not images:
+        raise UserError("there are no training images: add some, or hold out fewer with data.held_out")
     if images < ranks:
         raise UserError(f"{images} training images are fewer than the {ranks} devices: train on fewer devices")
     return min(batch_size, images // ranks)

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_info
+from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
 from vit_attn.data.datasets.coverage import SPLIT_TITLES
+from vit_attn.data.datasets.remarks import Doubt
 from vit_attn.data.datasets.splits import Split
 from vit_attn.data.loading.cache import SplitCache
 from vit_attn.data.loading.limits import Limit
@@ -35,7 +36,7 @@ class LimitedData(Protocol):
 
 
 def log_splits(name: str, class_names: Sequence[str], splits: Mapping[str, Split], remarks: Iterable[str] = ()) -> None:
-    """Log a line for a data set, and one for each remark on it.
+    """Log a line for a data set, and one for each remark on it, a warning if it is a doubt.
 
     Args:
         name: The data set, with its root if that is the user's own.
@@ -45,7 +46,7 @@ def log_splits(name: str, class_names: Sequence[str], splits: Mapping[str, Split
     """
     rank_zero_info(printable(describe_splits(name, class_names, splits)))
     for remark in dict.fromkeys(remarks):
-        rank_zero_info(printable(remark))
+        (rank_zero_warn if isinstance(remark, Doubt) else rank_zero_info)(printable(remark))
 
 
 def describe_splits(name: str, class_names: Sequence[str], splits: Mapping[str, Split]) -> str:

@@ -88,3 +88,15 @@ def test_a_final_run_trains_on_the_held_out_images_too(cifar10_root):
 def test_images_that_are_not_held_out_of_others_are_not_trained_on():
     with pytest.raises(UserError, match=r"data\.train_split=train\+val is for data sets that hold"):
         ImageData("coins", train_split="train+val").prepare_data()
+
+
+@pytest.mark.parametrize("held_out", [0.001, 0.1, 0.3, 0.49])
+@pytest.mark.parametrize("parts", [2, 3])
+@pytest.mark.parametrize("count", [3, 4, 6, 30])
+def test_every_part_has_an_image_of_every_class(held_out: float, parts: int, count: int):
+    names, labels = ["cat", "dog"], torch.tensor([0] * count + [1] * 7)
+    pictures = ImageFileList([f"/pictures/{number}.jpg" for number in range(count + 7)], Path("/pictures"))
+    found = partition(Split(None, labels, pictures=pictures), parts, "pictures", names, held_out)
+    assert sum(len(part.labels) for part in found) == count + 7
+    for part in found:
+        assert part.labels.unique().tolist() == [0, 1]

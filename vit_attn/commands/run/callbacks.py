@@ -17,6 +17,7 @@ from vit_attn.callbacks import (
     FinetuneComparison,
     HParams,
     LearningRates,
+    LoggingInterval,
     PredictionWriter,
     ProgressLines,
     ResumeCheck,
@@ -64,6 +65,7 @@ def fit_callbacks(
         changes: Settings that differ from that checkpoint's.
     """
     callbacks: list[Callback] = [Throughput(resumed), RunControl(checkpoint, on_stop=_requeue_job)]
+    callbacks.append(LoggingInterval(config["trainer"]["log_every_n_steps"]))
     if config["trainer"]["enable_model_summary"] is not False:
         callbacks.append(RunSummary())
     if stored is not None:

@@ -15,6 +15,7 @@ IGNORED_WARNINGS = (
     ".*isinstance.treespec, LeafSpec.",  # lightning 2.6 with newer torch
     "The dirpath has changed",  # every run has its own folder; the report at its end says where the best is
     "Be aware that when using `ckpt_path`",  # evaluation needs no callback of the training
+    "The number of training batches .* is smaller than the logging interval",  # LoggingInterval looks at the whole run
     "Checkpoint directory .* exists and is not empty",  # that of the resumed run
 )
 """Beginnings of warnings that do not help a user of the command line, as regular expressions."""

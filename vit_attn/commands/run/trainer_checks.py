@@ -1,6 +1,7 @@
 """Checks of the trainer's settings and callbacks before the first step."""
 
 from collections.abc import Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 from lightning.pytorch.callbacks import (
@@ -28,6 +29,8 @@ UNSUPPORTED: dict[type[Callback], str] = {
 }
 """Callbacks of Lightning whose result a run would not use, and the alternatives."""
 LENGTHS = ("max_epochs", "max_steps", "limit_train_batches")
+ENDLESS = ("max_epochs", "max_steps")
+"""Lengths of which -1 is no limit."""
 
 
 def check_trainer_settings(settings: Any) -> None:
@@ -47,8 +50,19 @@ def check_trainer_settings(settings: Any) -> None:
     if settings.max_epochs == settings.max_steps == -1:
         raise UserError("the run needs an end: set trainer.max_epochs or trainer.max_steps")
     for name in LENGTHS:
-        if settings.get(name) == 0:
+        value = settings.get(name)
+        if value == 0:
             raise UserError(f"trainer.{name}=0 trains nothing: set at least 1, or leave it out")
+        if value is not None and value < 0 and not (value == -1 and name in ENDLESS):
+            endless = ", or -1 for no limit" if name in ENDLESS else ""
+            raise UserError(f"trainer.{name} must be at least 1{endless}, got {value}")
+    if _is_no_time(settings.get("max_time")):
+        raise UserError(f"trainer.max_time={settings.max_time} trains nothing: set days:hours:minutes:seconds")
+    if settings.get("val_check_interval") == 0:
+        raise UserError(
+            "trainer.val_check_interval=0 has no meaning: for no validation set trainer.limit_val_batches=0, else the "
+            "batches or the fraction of an epoch between two"
+        )
     for name, minimum in MINIMUM.items():
         value = settings.get(name)
         if value is not None and value < minimum:
@@ -120,6 +134,15 @@ def check_callbacks(callbacks: Iterable[Any], logged: Mapping[str, str], validat
                 f"{name}: {monitor} is logged by validations, and trainer.limit_val_batches=0 has none: monitor "
                 "train/loss, or validate"
             )
+
+
+def _is_no_time(max_time: Any) -> bool:
+    """Return true for a duration of 0; other texts that are none are left to Lightning."""
+    if isinstance(max_time, str):
+        return max_time.count(":") == 3 and not max_time.strip("0:")
+    if isinstance(max_time, Mapping):
+        return not any(max_time.values())
+    return isinstance(max_time, timedelta) and not max_time
 
 
 def _may_be_logged(monitor: str, callback: Any, callbacks: list[Any]) -> bool:

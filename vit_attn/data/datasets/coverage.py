@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from vit_attn.data.datasets.remarks import Doubt
 from vit_attn.data.datasets.splits import Split
 from vit_attn.errors import UserError, some_of
 
@@ -24,7 +25,7 @@ def check_classes(splits: Mapping[str, Split], class_names: Sequence[str]) -> li
     trained = _counts(splits["train"], class_names)
     if trained is None:
         return []
-    remarks = []
+    remarks: list[str] = []
     for split, each in splits.items():
         counts, names = _counts(each, class_names), each.class_names or class_names
         if counts is None:
@@ -37,7 +38,7 @@ def check_classes(splits: Mapping[str, Split], class_names: Sequence[str]) -> li
             )
         expected = trained if split != "train" else [1] * len(trained)
         if absent := [name for name, own, there in zip(names, counts, expected, strict=True) if there and not own]:
-            remarks.append(f"{SPLIT_TITLES[split]} has no {some_of(absent, MAX_NAMED)}")
+            remarks.append(Doubt(f"{SPLIT_TITLES[split]} has no {some_of(absent, MAX_NAMED)}"))
     return remarks
 
 

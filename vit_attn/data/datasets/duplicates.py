@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from vit_attn.data.datasets.image_list import ImageFileList
 from vit_attn.data.datasets.splits import Split
@@ -17,7 +17,7 @@ MAX_BYTES = 500_000_000
 
 @rank_zero_only
 def log_duplicates(splits: Mapping[str, Split]) -> None:
-    """Log validation and test files that have the same bytes as a training file, whatever their names.
+    """Warn of validation and test files that have the same bytes as a training file, whatever their names.
 
     Args:
         splits: The splits; only those of files are compared.
@@ -29,7 +29,7 @@ def log_duplicates(splits: Mapping[str, Split]) -> None:
             continue
         if found := duplicates(train.paths.tolist(), pictures.paths.tolist()):
             one, other = found[0]
-            rank_zero_info(
+            rank_zero_warn(
                 printable(
                     f"{len(found)} of {len(pictures)} {title} images are training images too, such as {one}, the same "
                     f"as {other}: remove one of the two"

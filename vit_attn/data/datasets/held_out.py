@@ -81,7 +81,7 @@ def stratified_split(labels: Sequence[int], held_out: int, seed: int = 0) -> tup
 def partition(
     split: Split, parts: int, where: str, class_names: Sequence[str], held_out: float = HELD_OUT
 ) -> list[Split]:
-    """Partition a split: a tenth of each class, at least one image, for each held-out part; training gets the rest.
+    """Partition a split: a fraction of each class for each held-out part; every part has at least one image of it.
 
     The choice depends on hashes of the files' names. So images that are added later come to all parts, and few of the
     others change theirs if classes have a hundred images or more.
@@ -106,7 +106,8 @@ def partition(
         )
     order = np.lexsort((_hashes(split), labels))
     rank_in_class = np.arange(len(labels)) - (np.cumsum(counts) - counts)[labels[order]]
-    part_size = np.maximum(1, np.round(held_out * counts).astype(int))[labels[order]]
+    most = np.maximum(1, (counts - 1) // (parts - 1))  # so that training has an image of each class
+    part_size = np.clip(np.round(held_out * counts).astype(int), 1, most)[labels[order]]
     part = rank_in_class // part_size + 1
     part[part >= parts] = 0
     train, *others = (split.take(np.sort(order[part == number])) for number in range(parts))

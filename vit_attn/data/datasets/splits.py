@@ -93,7 +93,7 @@ class DatasetInfo:
         load: From the folder of the files, and whether they may be downloaded, to ``train``, ``val`` and ``test``.
         augment: Augmentation that leaves the class of training images as it is.
         in_chans: Channels of the images, 3 for colour and 1 for grey.
-        remarks: Remarks for the user on how the files were understood, a phrase each.
+        remarks: Remarks for the user on how the files were understood, a phrase each; a ``Doubt`` is a warning.
         needs_files: Whether the data set reads files from its root.
         holds_out: Whether ``load`` holds validation images out of training images, and takes their fraction as
             ``held_out``.

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from vit_attn.data.datasets.files.folder import folder_source
+from vit_attn.data.datasets.remarks import Doubt
 from vit_attn.errors import UserError
 
 PIXEL = Image.new("RGB", (1, 1))
@@ -308,3 +309,17 @@ def test_pictures_that_links_put_into_two_splits_are_told(tree):
     (root / "val").symlink_to(root / "train", target_is_directory=True)
     (root / "train/cat/gone.png").symlink_to("nowhere.png")
     assert found(root)[2] == [f"6 pictures are there more than once, by links, such as {root}/val/cat/0.png"]
+
+
+def test_photos_of_a_telephone_that_are_not_read_are_a_doubt_and_other_files_are_not(tree):
+    root = tree({"cat": 3, "dog": 3})
+    (root / "dog/notes.txt").touch()
+    assert [type(each) for each in found(root)[2]] == [str]
+    for number in range(2):
+        (root / f"dog/{number}.HEIC").touch()
+    said = found(root)[2]
+    assert said == [
+        "left out 3 files: 2 .heic, 1 .txt",
+        "2 photos are left out, as .heic is not read: convert them to JPEG",
+    ]
+    assert isinstance(said[1], Doubt)

@@ -12,8 +12,9 @@ from vit_attn.data.datasets.files.class_folders import (
     refuse_siblings,
     refuse_unclassed,
 )
-from vit_attn.data.datasets.files.listing import Folder, describe_left_out
+from vit_attn.data.datasets.files.listing import Folder, describe_left_out, describe_unread_photos
 from vit_attn.data.datasets.files.names import SPLIT_WORDS, is_split_name, split_of
+from vit_attn.data.datasets.remarks import Doubt
 from vit_attn.errors import UserError, did_you_mean, some_of
 
 
@@ -109,7 +110,9 @@ def _splits(here: Folder, divided: Sequence[Folder]) -> Layout:
     }
     paths = {split: folder.path.relative_to(here.path).as_posix() for split, folder in split_folders.items()}
     remarks = [f"{split} is {path}" for split, path in paths.items() if path != split]
-    remarks += [f"{each.name} holds no picture" for each in here.folders if split_of(each.name) and not each.count]
+    remarks += [
+        Doubt(f"{each.name} holds no picture") for each in here.folders if split_of(each.name) and not each.count
+    ]
     remarks += describe_loose(here)
     if others:
         remarks.append(f"left out next to the splits: {', '.join(f'{each.name} ({each.count})' for each in others)}")
@@ -140,9 +143,10 @@ def _refuse_without_training(
 def describe_loose(folder: Folder) -> list[str]:
     """Remark on pictures outside the class folders."""
     count = len(folder.pictures)
-    return [f"left out {count} picture{'s' * (count > 1)} in {folder.path}, in no class folder"] if count else []
+    return [Doubt(f"left out {count} picture{'s' * (count > 1)} in {folder.path}, in no class folder")] if count else []
 
 
 def left_out_remarks(folder: Folder) -> list[str]:
-    """Remark on files that are no pictures, if there are any."""
-    return [line] if (line := describe_left_out(folder.all_left_out())) else []
+    """Remarks on files that are no pictures, if there are any, and on photographs among them."""
+    counts = folder.all_left_out()
+    return [*([line] if (line := describe_left_out(counts)) else []), *describe_unread_photos(counts)]

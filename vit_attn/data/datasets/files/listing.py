@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vit_attn.data.datasets.remarks import Doubt
 from vit_attn.data.images.image_file import SUFFIXES
 from vit_attn.errors import UserError
 
@@ -15,6 +16,8 @@ LITTER_FOLDERS = frozenset(
 ) | {"system volume information"}
 """Folders of systems and file servers with thumbnails and deleted files, as are those that begin with a dot."""
 LITTER_FILES = frozenset({".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+PHOTOS = frozenset(".heic .heif .avif .jxl .dng .cr2 .cr3 .nef .arw .orf .raf .rw2".split()) - SUFFIXES
+"""Extensions of photographs that cannot be read, of telephones and cameras."""
 CIRCLES = "linked to a folder above"
 SHOWN = 6
 """Most kinds of left-out files in a remark."""
@@ -166,7 +169,7 @@ def describe_linked_twice(folder: Folder, pictures: Iterable[str]) -> list[str]:
             again.append(path)
         files.add((known.st_dev, known.st_ino))
     what = "picture is" if len(again) == 1 else "pictures are"
-    return [f"{len(again)} {what} there more than once, by links, such as {again[0]}"] if again else []
+    return [Doubt(f"{len(again)} {what} there more than once, by links, such as {again[0]}")] if again else []
 
 
 def pictures_in(folder: Path) -> tuple[list[Path], Counter[str]]:
@@ -177,6 +180,19 @@ def pictures_in(folder: Path) -> tuple[list[Path], Counter[str]]:
     """
     found = scan(folder)
     return [Path(path) for path in found.all_pictures()], found.all_left_out()
+
+
+def describe_unread_photos(counts: Counter[str]) -> list[str]:
+    """Remark on left-out files that are photographs in a format that is not read, such as those of a telephone.
+
+    >>> describe_unread_photos(Counter({".heic": 12, ".txt": 1}))
+    ['12 photos are left out, as .heic is not read: convert them to JPEG']
+    """
+    kinds = sorted(kind for kind in +counts if kind in PHOTOS)
+    if not (total := sum(counts[kind] for kind in kinds)):
+        return []
+    photos, them = ("photo is", "it") if total == 1 else ("photos are", "them")
+    return [Doubt(f"{total:,} {photos} left out, as {', '.join(kinds)} is not read: convert {them} to JPEG")]
 
 
 def describe_left_out(counts: Counter[str]) -> str:

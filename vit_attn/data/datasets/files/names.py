@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from vit_attn.data.datasets.remarks import Doubt
 from vit_attn.errors import some_of
 
 SPLIT_WORDS = {
@@ -47,7 +48,7 @@ def describe_look_alikes(names: Iterable[str]) -> list[str]:
     for name in names:
         alike.setdefault(_fold(name), []).append(repr(name))
     groups = [" and ".join(each) for each in alike.values() if len(each) > 1]
-    return [f"classes that look alike: {some_of(groups, SHOWN)}"] if groups else []
+    return [Doubt(f"classes that look alike: {some_of(groups, SHOWN)}")] if groups else []
 
 
 def _fold(name: str) -> str:
