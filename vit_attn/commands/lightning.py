@@ -68,6 +68,7 @@ def _run_cli(
         model_class=Classifier,
         datamodule_class=ImageData,
         parser_class=LightningParser,
+        command=command,
         predictions=predictions,
         folder=folder,
         original_options=original_options,
