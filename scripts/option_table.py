@@ -32,8 +32,8 @@ class _Made(Exception):
 def make_table() -> dict[str, Any]:
     """Make the table from the parsers of the installed Lightning."""
     options: dict[str, dict[str, Any]] = {}
-    for command, parser in make_command_line()._subcommand_parsers.items():
-        for option in _options(parser):
+    for command in LIGHTNING_COMMANDS:
+        for option in _options(make_command_line(command)._subcommand_parsers[command]):
             known = options.setdefault(option["name"], option | {"commands": []})
             known["commands"].append(command)
     for option in options.values():
@@ -42,15 +42,15 @@ def make_table() -> dict[str, Any]:
     return {"lightning": lightning.__version__, "options": list(options.values())}
 
 
-def make_command_line() -> VitAttnCLI:
-    """Make Lightning's command line, with its parsers, without running a command."""
+def make_command_line(command: str) -> VitAttnCLI:
+    """Make the command line of one of Lightning's commands, with its parser, without running the command."""
 
     def carry(cli: VitAttnCLI, *_: Any) -> None:
         raise _Made(cli)
 
     with mock.patch.object(VitAttnCLI, "parse_arguments", carry):
         try:
-            command_line.run_lightning("fit", [], {})
+            command_line.run_lightning(command, [], {})
         except _Made as made:
             return made.args[0]
     raise AssertionError("the command line parsed nothing")

@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 from torchvision.datasets.utils import calculate_md5
 
-from vit_attn.data.datasets import cifar
+from vit_attn.data.datasets import cifar, coins
 from vit_attn.data.datasets import registry as sources
 
 GREYS = {"bright": 220, "dark": 30, "middle": 120}
@@ -70,6 +70,22 @@ def _names_used(item: pytest.Function) -> set[str]:
                 if getattr(used, "__module__", None) == function.__module__:
                     waiting.append(used)
     return names
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _coins_drawn_once() -> Iterator[None]:
+    """Keep the images of the data set ``coins``, which take 1.5 s of CPU time a run; each test gets a copy."""
+    draw, kept = coins.Coins.tensors, {}
+
+    def tensors(self: coins.Coins) -> tuple[torch.Tensor, ...]:
+        key = (self.split, self.size, self.coins, self.seed)
+        if key not in kept:
+            kept[key] = draw(self)
+        return tuple(each.clone() for each in kept[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coins.Coins, "tensors", tensors)
+        yield
 
 
 @pytest.fixture(autouse=True)

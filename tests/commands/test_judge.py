@@ -311,7 +311,17 @@ def test_minutes_bound_the_images_and_the_number_is_kept_when_the_command_goes_o
 def test_random_weights_are_judged_with_a_warning_and_are_the_same_again(
     pictures: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    network = ["judge", "--model", "vit_attn_tiny_patch4_32", "--weights", "none", "--images", pictures]
+    network = [
+        "judge",
+        "--model",
+        "vit_attn_tiny_patch4_32",
+        "--weights",
+        "none",
+        "--img_size",
+        "16",
+        "--images",
+        pictures,
+    ]
     for name in "ab":
         assert main([*network, "--num_images", "2", "--out", str(tmp_path / name)]) == 0
         assert "the network's weights are random" in capsys.readouterr().err

@@ -77,6 +77,7 @@ def _run_cli(
         model_class=Classifier,
         datamodule_class=data.kind,
         parser_class=LightningParser,
+        command=command,
         predictions=predictions,
         folder=folder,
         original_options=original_options,

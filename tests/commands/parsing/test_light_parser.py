@@ -96,7 +96,7 @@ def lightning():
     spec = importlib.util.spec_from_file_location("option_table", ROOT / "scripts" / "option_table.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    return script.make_command_line()
+    return script.make_command_line("fit")
 
 
 @pytest.fixture(autouse=True)
