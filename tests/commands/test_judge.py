@@ -176,7 +176,7 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
         ([], "judge needs a network"),
         (["--model", "no.ckpt"], "checkpoint not found: no.ckpt"),
         (["--model", "x.safetensors", "--dataset", "coins"], "checkpoint not found: x.safetensors"),
-        (["--model", "a.ckpt", "--weights", "b"], "leave out --arch_options and --weights"),
+        (["--model", "a.ckpt", "--weights", "b"], "checkpoint not found: a.ckpt"),
         ([*NETWORK, "--dataset", "coins"], "the network would be untrained"),
         ([*NETWORK, "--weights", "no.safetensors", "--dataset", "coins"], "weights not found: no.safetensors"),
         ([*NETWORK, "--weights", "x"], "add --dataset NAME"),

@@ -151,7 +151,7 @@ def test_what_an_interrupted_run_had_done_is_kept_aside(tmp_path: Path):
         ([MODEL], "predict needs pictures: files or folders"),
         (["--ckpt_path=none.ckpt"], "checkpoint not found: none.ckpt"),
         (["--ckpt_path=none.ckpt", "--top_k=0"], "--top_k must be at least 1, got 0"),
-        (["a.png", "--model=none.ckpt"], "name the network by --model, not --model"),
+        (["a.png", "--model=none.ckpt"], "no such image or folder: a.png"),
     ],
 )
 def test_mistakes_are_told_in_one_line(options, message, folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
