@@ -43,11 +43,11 @@ def finetune_numbers(work: Path, images: Path) -> dict[str, Any]:
     options = [*TUNED, f"--data.root={shapes / 'labelled'}"]
     tuned, scratch = trained(work, options, "finetune"), trained(work, [*options, *SCRATCH], "scratch")
     run, best = tuned[0], f"{tuned[0]}/checkpoints/best.ckpt"
-    report = program(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"])
+    report = program(["test", f"--model={best}", "--trainer.enable_progress_bar=false"])
     table = work / "predictions.csv"
     program(["predict", str(shapes / "new"), f"--model={best}", f"--output={table}", "--top_k=2", "--overwrite"], True)
     rows = table.read_text().replace(f"{shapes}/", "shapes/").splitlines()
-    program(["attend", str(shapes / "new/star_1.png"), f"--model={best}", f"--out={work / 'attention'}"])
+    program(["attend", str(shapes / "new/star_1.png"), f"--model={best}", f"--output={work / 'attention'}"])
     (work / "attention/star_1.attention.png").replace(images / "finetune_attend.png")
     draw_changed(run, images / "finetune_changed.png")
     named = [re.match(r"shapes/new/(\w+)_\d+\.\w+,([^,]+)", row) for row in rows[1:]]

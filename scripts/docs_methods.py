@@ -109,7 +109,7 @@ def judge(name: str, options: list[str]) -> None:
     from vit_attn.cli import main  # only here, since it needs the package's own environment
 
     folder = MEASURED / name
-    if code := main(["judge", *options, f"--out={folder}"]):
+    if code := main(["judge", *options, f"--output={folder}"]):
         raise SystemExit(code)
     shutil.move(folder / "curves.png", IMAGES / f"{name}.png")
     DOC.write_text(with_table(DOC.read_text(encoding="utf-8"), name, network_table(folder)), encoding="utf-8")

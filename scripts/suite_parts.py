@@ -143,7 +143,7 @@ def logging_cases(suite: Suite) -> list[Case]:
 
 def map_cases(suite: Suite) -> list[Case]:
     """Judgement of the maps of a good network."""
-    return [Case("judge", 5, lambda: judge(suite), "vit-attn judge --ckpt_path RUN/checkpoints/last.ckpt")]
+    return [Case("judge", 5, lambda: judge(suite), "vit-attn judge --model RUN/checkpoints/last.ckpt")]
 
 
 def judge(suite: Suite) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def judge(suite: Suite) -> dict[str, Any]:
     images = "8" if suite.smoke else "512"
     device = "cpu" if suite.smoke else "cuda"
     training_runs.program(
-        ["judge", f"--ckpt_path={good.checkpoint}", f"--images={images}", f"--device={device}", f"--out={out}"]
+        ["judge", f"--model={good.checkpoint}", f"--images={images}", f"--device={device}", f"--output={out}"]
     )
     with (out / "methods.csv").open(newline="", encoding="utf-8") as file:
         return {"accuracy": good.accuracy, "methods": list(csv.DictReader(file))}

@@ -137,7 +137,7 @@ def tested_accuracy(run: FinishedRun) -> float:
     Args:
         run: The run.
     """
-    program(["test", f"--ckpt_path={run.checkpoint}", "--trainer.enable_progress_bar=false"])
+    program(["test", f"--model={run.checkpoint}", "--trainer.enable_progress_bar=false"])
     return json.loads((run.folder / "test.json").read_text(encoding="utf-8"))["top1"]
 
 

@@ -53,11 +53,9 @@ def test_test_validate_and_predict_need_only_a_checkpoint(runs: Path, tmp_path: 
     folder = fit(runs)
     best = folder / "checkpoints" / "best.ckpt"
     for command, limit in (("test", "limit_test_batches"), ("validate", "limit_val_batches")):
-        assert (
-            main([command, f"--ckpt_path={best}", f"--trainer.{limit}=2", "--trainer.enable_progress_bar=false"]) == 0
-        )
+        assert main([command, f"--model={best}", f"--trainer.{limit}=2", "--trainer.enable_progress_bar=false"]) == 0
         assert "accuracy" in capsys.readouterr().out
-    assert main(["predict", "--ckpt_path", str(best), "--trainer.limit_predict_batches=2"]) == 0
+    assert main(["predict", "--model", str(best), "--trainer.limit_predict_batches=2"]) == 0
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 256
@@ -66,16 +64,16 @@ def test_test_validate_and_predict_need_only_a_checkpoint(runs: Path, tmp_path: 
     assert [row["image"] for row in rows] == [str(number) for number in range(1, 257)]
     named = tmp_path / "p.json"
     options = ["--trainer.limit_predict_batches=1", f"--output={named}", "--top_k=1"]
-    assert main(["predict", "--ckpt_path", str(best), *options]) == 0
+    assert main(["predict", "--model", str(best), *options]) == 0
     (first, *_) = json.loads(named.read_text())
     assert first == {"image": 1, "label": rows[0]["label"], "class_1": rows[0]["class_1"]} | {
         "probability_1": float(rows[0]["probability_1"]),
         "error": None,
     }
     for there in (["--top_k=1"], [f"--output={named}"]):
-        assert main(["predict", "--ckpt_path", str(best), *there]) == 2
+        assert main(["predict", "--model", str(best), *there]) == 2
         assert "exists already" in capsys.readouterr().err
-    assert main(["predict", "--ckpt_path", str(best), "--top_k=11", "--overwrite"]) == 2
+    assert main(["predict", "--model", str(best), "--top_k=11", "--overwrite"]) == 2
     assert "top_k must be from 1 to the network's 10 classes, got 11" in capsys.readouterr().err
     assert {path.name for path in runs.glob("*/*")} == {folder.name}
 
@@ -120,7 +118,7 @@ MISTAKES = {
     "heads": (["fit", "--model.arch_options.num_heads=5"], "dim must be a multiple of num_heads, got dim=192"),
     "no files": (["fit", "--data.root=nowhere", "--data.download=false"], "cifar10 not found: no nowhere/cifar-10"),
     "augmentation": (["fit", "--data.augment.flip=7"], "augment.flip must be in 0..1, got 7.0"),
-    "last": (["test", "--ckpt_path=last"], "checkpoint not found: last"),
+    "last": (["test", "--model=last"], "checkpoint not found: last"),
     "seed": (["fit", "--seed_everything=-1"], "seed_everything must be a number from 0 to 2**32 - 1, got -1"),
     "workers": (["fit", "--data.num_workers=-1"], "num_workers must be at least 0, got -1"),
     "learning rate": (["fit", "--model.lr=-1"], "lr must be above 0, got -1.0"),
@@ -139,9 +137,9 @@ MISTAKES = {
     "form": (["fit", "--model.arch_options.affinity=cosin"], "got 'cosin', did you mean 'cosine'"),
     "window": (["fit", "--data.dataset=coins", "--model.arch_options.window=9"], "at most the grid of 8x8 patches"),
     "network of a test": (["test", "--model.arch_options.window=3"], "leave out --model.arch_options.window=3"),
-    "no checkpoint": (["test"], "test needs a checkpoint: --ckpt_path"),
-    "missing checkpoint": (["test", "--ckpt_path=nope.ckpt"], "checkpoint not found: nope.ckpt"),
-    "damaged checkpoint": (["test", "--ckpt_path=damaged.ckpt"], "damaged.ckpt is not a whole checkpoint"),
+    "no checkpoint": (["test"], "test needs a trained network: --model runs/NAME/RUN"),
+    "missing checkpoint": (["test", "--model=nope.ckpt"], "checkpoint not found: nope.ckpt"),
+    "damaged checkpoint": (["test", "--model=damaged.ckpt"], "damaged.ckpt is not a whole checkpoint"),
     "no such accelerator": (["fit", "--data.dataset=coins", "--trainer.accelerator=gpuu"], "gpuu"),
 }
 
@@ -153,7 +151,7 @@ WITHOUT_TORCH = [
     ["fit", "-c", "a.yaml"],
     ["validate", "--trainer.device=1"],
     ["test", "--ckpt_pth", "x"],
-    ["predict", "--ckpt_path=x", "--batch_size=3"],
+    ["predict", "--model=x", "--batch_size=3"],
     *([command, "--no_such_option=3"] for command in ("attend", "predict", "judge", "export", "export-html")),
 ]
 """Mistakes that are found before torch is imported."""
@@ -184,7 +182,7 @@ def test_a_checkpoint_of_another_network_is_a_one_line_error(runs: Path, capsys:
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["state_dict"]["net.head.weight"] = torch.zeros(3, 64)
     torch.save(checkpoint, tmp_path / "other.ckpt")
-    options = ["-c", str(CONFIGS / "quickstart.yaml"), f"--ckpt_path={tmp_path / 'other.ckpt'}"]
+    options = ["-c", str(CONFIGS / "quickstart.yaml"), f"--model={tmp_path / 'other.ckpt'}"]
     assert main(["test", *options, "--trainer.enable_progress_bar=false"]) == 2
     assert "net.head.weight has shape (3, 64) in the checkpoint and (10, 64) here" in capsys.readouterr().err
 

@@ -52,7 +52,7 @@ def test_without_a_terminal_an_epoch_is_a_line_and_there_are_no_control_characte
     assert not {"\r", "\x1b", "\b"} & set(output + errors)
     (best,) = tmp_path.glob("*/*/checkpoints/best.ckpt")
     for command in ("test", "validate", "predict"):
-        assert main([command, f"--ckpt_path={best}"]) == 0
+        assert main([command, f"--model={best}"]) == 0
         output, errors = capfd.readouterr()
         assert not {"\r", "\x1b", "\b"} & set(output + errors)
         assert {"test": "top-1 accuracy", "validate": "validation: loss", "predict": "predictions of"}[

@@ -128,5 +128,5 @@ def test_a_run_ends_with_finite_weights_whose_average_is_another(tmp_path: Path,
     assert all(each.isfinite().all() for each in averaged.values() if each.is_floating_point())
     last = checkpoint["current_model_state"]
     assert any(not torch.equal(averaged[name].cpu(), last[name].cpu()) for name in last if name in averaged)
-    assert main(["test", f"--ckpt_path={folder / 'checkpoints/last.ckpt'}"]) == 0
+    assert main(["test", f"--model={folder / 'checkpoints/last.ckpt'}"]) == 0
     assert 0 <= json.loads((folder / "test.json").read_text())["top1"] <= 1

@@ -40,7 +40,7 @@ def test_a_folder_of_pictures_becomes_a_network_that_knows_their_classes(picture
     assert (card.dataset, card.label_names, card.img_size) == ("folder", ("heron", "otter"), (16, 16))
     assert all(0.4 < mean < 0.6 for mean in card.mean)
     capsys.readouterr()
-    assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+    assert main(["test", f"--model={best}", "--trainer.enable_progress_bar=false"]) == 0
     assert "top-1 accuracy" in capsys.readouterr().out
 
 
@@ -50,11 +50,11 @@ def test_wide_images_of_a_small_folder_are_trained_on_resumed_and_tested(picture
     assert main(["fit", *settings, *folder, f"--runs={tmp_path / 'runs'}"]) == 0
     assert "batch_size: 12, since there are 12 training images, not 500" in caplog.text
     (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
-    assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+    assert main(["test", f"--model={best}", "--trainer.enable_progress_bar=false"]) == 0
     report = json.loads((best.parents[1] / "test.json").read_text())  # by this name only of the run's own images
     assert report["images"] == 4
     assert main(["fit", f"--resume={best.parents[1]}", "--trainer.max_epochs=2"]) == 0  # with the batch that fitted
-    assert main(["attend", str(pictures / "heron" / "0.png"), f"--model={best}", f"--out={tmp_path}"]) == 0
+    assert main(["attend", str(pictures / "heron" / "0.png"), f"--model={best}", f"--output={tmp_path}"]) == 0
     assert np.load(tmp_path / "0.attention.npz")["image"].shape == (16, 24, 3)
 
 
@@ -66,8 +66,8 @@ def test_a_table_of_pictures_is_trained_on_and_judged(pictures, tmp_path, capsys
     assert main(["fit", *TINY, *table, "--data.balance=sampling", f"--runs={tmp_path / 'runs'}"]) == 0
     (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
     assert card_from_state(torch.load(best, weights_only=True)).mean == (0.485, 0.456, 0.406)
-    assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
-    assert main(["judge", f"--ckpt_path={best}", "--images=2"]) == 0
+    assert main(["test", f"--model={best}", "--trainer.enable_progress_bar=false"]) == 0
+    assert main(["judge", f"--model={best}", "--images=2"]) == 0
 
 
 def damaged(pictures) -> None:
@@ -120,7 +120,7 @@ def test_a_class_that_validation_lacks_and_an_unlabelled_test_do_not_end_a_run(t
     folder = ["--data.dataset=folder", f"--data.root={root}", "--data.balance=loss", f"--runs={tmp_path / 'runs'}"]
     assert main(["fit", *TINY, *folder]) == 0
     (best,) = (tmp_path / "runs").glob("*/*/checkpoints/best.ckpt")
-    assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+    assert main(["test", f"--model={best}", "--trainer.enable_progress_bar=false"]) == 0
     report = json.loads((best.parent.parent / "test.json").read_text())
     named = {each["name"]: (each["images"], each["accuracy"] is None) for each in report["classes"]}
     assert named == {"cat": (2, False), "dog": (0, True), "owl": (3, False)}
@@ -146,7 +146,7 @@ def test_a_checkpoint_of_the_old_order_of_classes_is_measured_as_it_was(tmp_path
                 checkpoint["state_dict"][name] = checkpoint["state_dict"][name][order]
             checkpoint[DATA_KEY]["label_names"] = checkpoint[RUN_KEY]["data"]["class_names"] = old
             torch.save(checkpoint, best)
-        assert main(["test", f"--ckpt_path={best}", "--trainer.enable_progress_bar=false"]) == 0
+        assert main(["test", f"--model={best}", "--trainer.enable_progress_bar=false"]) == 0
         reports.append(json.loads((best.parent.parent / "test.json").read_text()))
     classes = [{each["name"]: each for each in report["classes"]} for report in reports]
     assert classes[0] == classes[1]

@@ -87,7 +87,11 @@ def path_hint(path: str | Path) -> str:
             names = os.listdir(parent)
         except OSError:  # a file, or a folder that may not be read
             return ""
-        return did_you_mean(str(path), [str(Path(parent, name, *parts[count:])) for name in names])
+        meant = {name: str(Path(parent, name, *parts[count:])) for name in names}
+        close = difflib.get_close_matches(
+            parts[count - 1], [name for name in names if os.path.exists(meant[name])], n=3
+        )
+        return f", did you mean {' or '.join(repr(meant[name]) for name in close)}?" if close else ""
     return ""
 
 

@@ -39,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tuned = [f"--model.weights={first}/checkpoints/best.ckpt", "--model.train=1", "--trainer.gradient_clip_val=null"]
     assert main(["fit", *QUICK, f"--runs={runs}", "--model.lr=0.02", *tuned]) == 0
     quiet = "--trainer.enable_progress_bar=false"
-    assert main(["test", f"--ckpt_path={first / 'checkpoints' / 'best.ckpt'}", quiet]) == 0
+    assert main(["test", f"--model={first / 'checkpoints' / 'best.ckpt'}", quiet]) == 0
     return runs
 
 

@@ -59,12 +59,12 @@ def test_two_flags_start_a_fine_tuning_that_is_measured_predicted_and_resumed(tm
     assert "vit_attention/image_4_source_and_tuned" in tags["images"]
     quiet = "--trainer.enable_progress_bar=false"
     for verb in ("test", "validate", "predict"):
-        assert main([verb, f"--ckpt_path={last}", quiet]) == 0
+        assert main([verb, f"--model={last}", quiet]) == 0
     assert len((run / "predictions.csv").read_text().splitlines()) == 1 + 40
     capsys.readouterr()
     source.rename(source.with_suffix(".gone"))
     try:  # a run needs what it started from no more
-        assert main(["test", f"--ckpt_path={last}", quiet]) == 0
+        assert main(["test", f"--model={last}", quiet]) == 0
         with pytest.warns(UserWarning, match=r"comparison with .* is off: weights not found"):
             assert main(["fit", "-c", str(run / "config.yaml"), f"--ckpt_path={last}", "--trainer.max_epochs=2"]) == 0
     finally:
@@ -99,7 +99,7 @@ def test_a_name_brings_its_network_images_and_statistics(tmp_path, cifar10_root)
 
 def test_an_export_and_a_checkpoint_of_another_name_bring_as_much(tmp_path, source, cifar10_root):
     exported, renamed = tmp_path / "coins.safetensors", tmp_path / "best.ckpt.kept"
-    assert main(["export", "--model", str(source), "--to", str(exported)]) == 0
+    assert main(["export", "--model", str(source), "--output", str(exported)]) == 0
     renamed.write_bytes(source.read_bytes())
     for weights in (exported, renamed):
         settings = settings_of(tuned(tmp_path, cifar10_root, f"--model.weights={weights}"))
@@ -126,9 +126,9 @@ def test_a_moved_checkpoint_measures_other_images_in_the_size_it_knows(tmp_path,
     moved = tmp_path / "moved.ckpt"
     (run / "checkpoints" / "last.ckpt").rename(moved)
     quiet = "--trainer.enable_progress_bar=false"
-    assert main(["test", f"--ckpt_path={moved}", *of_folder, quiet]) == 0
+    assert main(["test", f"--model={moved}", *of_folder, quiet]) == 0
     three = picture_folder({"bright": 12, "dark": 12, "mid": 12}, "three")
-    assert main(["test", f"--ckpt_path={moved}", "--data.dataset=folder", f"--data.root={three}", quiet]) == 2
+    assert main(["test", f"--model={moved}", "--data.dataset=folder", f"--data.root={three}", quiet]) == 2
     told = capsys.readouterr().err
     assert "the checkpoint is of other classes than folder: class 2 is 'none' there and 'mid' here" in told
 

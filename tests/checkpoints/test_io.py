@@ -88,7 +88,7 @@ def test_what_is_no_file_of_weights_is_refused_by_its_name(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     for name, message in (
         ("none.ckpt", "file not found: none.ckpt"),
-        (".", r"is a folder: name a file in it, such as checkpoints/best.ckpt"),
+        (".", r"is a folder without a checkpoint; name the folder of a run"),
         ("bare.pt", "bare.pt holds no weights by name, as a checkpoint does, but a Tensor"),
         ("list.pt", "list.pt holds no weights by name, as a checkpoint does, but a list"),
         ("a.zip", "a.zip is not a whole checkpoint"),

@@ -52,8 +52,8 @@ def test_a_checkpoint_that_would_build_anything_else_is_one_line(changes, tmp_pa
     with pytest.raises(UserError, match=r"a\.ckpt(:| does)"):
         read(path)
     for options in (
-        ["test", f"--ckpt_path={path}"],
-        ["export", f"--model={path}", f"--to={tmp_path / 'b.safetensors'}"],
+        ["test", f"--model={path}"],
+        ["export", f"--model={path}", f"--output={tmp_path / 'b.safetensors'}"],
     ):
         assert main(options) == 2
         error = capsys.readouterr().err
@@ -79,7 +79,7 @@ def test_an_export_that_would_is_one_line_too(architecture, options, tmp_path: P
     safetensors.torch.save_file(
         {"a": torch.zeros(1)}, path, {name: json.dumps(value) for name, value in header.items()}
     )
-    assert main(["export", f"--model={path}", f"--to={tmp_path / 'b.safetensors'}"]) == 2
+    assert main(["export", f"--model={path}", f"--output={tmp_path / 'b.safetensors'}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"vit-attn: {path}")
     assert error.count("\n") == 1
@@ -89,5 +89,5 @@ def test_an_export_that_would_is_one_line_too(architecture, options, tmp_path: P
 def test_lightning_loads_no_checkpoint_from_an_address(verb: str, monkeypatch, capsys):
     """From an address it would unpickle."""
     address = "http://127.0.0.1:9/a.ckpt"
-    assert main([verb, f"--ckpt_path={address}", "--data.dataset=coins"]) == 2
+    assert main([verb, f"{'--ckpt_path' if verb == 'fit' else '--model'}={address}", "--data.dataset=coins"]) == 2
     assert capsys.readouterr().err.startswith("vit-attn: checkpoint not found: http:")

@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_is_drawn_by_the_network_that_comes_along(folder: Path, capsys: pytest.CaptureFixture[str]):
     out = folder.parent / "out"
     assert (
-        main(["attend", str(folder), "--model", "vit_attn_coins_patch4_32", "--out", str(out), "--batch_size", "2"])
+        main(["attend", str(folder), "--model", "vit_attn_coins_patch4_32", "--output", str(out), "--batch_size", "2"])
         == 1
     )
     said = capsys.readouterr()
@@ -63,7 +63,7 @@ def test_any_vision_transformer_by_name_and_any_token(folder: Path):
         "--target",
         "281",
     ]
-    assert main(["attend", str(folder / "coins_0.png"), *options, "--out", str(out)]) == 0
+    assert main(["attend", str(folder / "coins_0.png"), *options, "--output", str(out)]) == 0
     with np.load(out / "coins_0.attention.npz") as numbers:
         assert numbers["heads"].shape == (12, 3, 17)
         assert numbers["query"] == 5
@@ -74,7 +74,7 @@ def test_any_vision_transformer_by_name_and_any_token(folder: Path):
 def test_weights_that_bring_their_network_are_not_put_into_another(folder: Path, tmp_path: Path, capsys):
     task, checkpoint = Classifier(arch_options={"depth": 1, "embed_dim": 16, "num_heads": 2}), tmp_path / "a.ckpt"
     torch.save({"hyper_parameters": dict(task.hparams), "state_dict": task.state_dict()}, checkpoint)
-    options = ["--model", "vit_tiny_patch16_224", "--weights", str(checkpoint), "--out", str(tmp_path / "out")]
+    options = ["--model", "vit_tiny_patch16_224", "--weights", str(checkpoint), "--output", str(tmp_path / "out")]
     assert main(["attend", str(folder / "coins_0.png"), *options]) == 2
     assert "says which network it is of" in capsys.readouterr().err
 
@@ -84,7 +84,7 @@ def test_files_of_one_name_keep_apart(folder: Path):
     other.mkdir()
     (other / "coins_0.png").write_bytes((folder / "coins_0.png").read_bytes())
     out = folder.parent / "out"
-    assert main(["attend", str(folder / "coins_0.png"), str(other), "--out", str(out)]) == 0
+    assert main(["attend", str(folder / "coins_0.png"), str(other), "--output", str(out)]) == 0
     assert {path.name for path in out.glob("*.png")} == {"coins_0_1.attention.png", "coins_0_2.attention.png"}
 
 
@@ -118,7 +118,7 @@ def test_files_of_one_name_keep_apart(folder: Path):
 )
 def test_mistakes_are_told_in_one_line(options, message, folder: Path, capsys: pytest.CaptureFixture[str]):
     filled = [option.replace("{folder}", str(folder)) for option in options]
-    assert main(["attend", *filled, "--out", str(folder.parent / "out")]) == 2
+    assert main(["attend", *filled, "--output", str(folder.parent / "out")]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("vit-attn: ")
     assert message in last
@@ -143,7 +143,7 @@ def test_names_as_long_as_a_file_system_takes_have_results_of_their_own(folder: 
         (folder / f"coins_{number}.png").rename(folder / f"{'x' * 250}{end}.png")
     files = [str(path) for path in sorted(folder.glob("x*"))]
     out = folder.parent / "out"
-    assert main(["attend", *files, "--model", "vit_attn_coins_patch4_32", "--out", str(out)]) == 0
+    assert main(["attend", *files, "--model", "vit_attn_coins_patch4_32", "--output", str(out)]) == 0
     assert len(list(out.iterdir())) == 4
 
 
@@ -151,7 +151,7 @@ def test_a_query_is_named_by_row_and_column_or_as_a_prefix_token(folder: Path):
     for query, index in (("2,3", 11), ("CLS", 0), ("8,8", 64)):
         out = folder.parent / query
         command = ["attend", str(folder / "coins_0.png"), "--model=vit_attn_coins_patch4_32", f"--query={query}"]
-        assert main([*command, "--out", str(out)]) == 0
+        assert main([*command, "--output", str(out)]) == 0
         with np.load(out / "coins_0.attention.npz") as numbers:
             assert numbers["query"] == index
 
@@ -161,7 +161,7 @@ def test_a_picture_that_is_named_twice_is_drawn_once_and_that_is_said(
 ):
     monkeypatch.chdir(folder)
     named = ["coins_1.png", "coins_0.png", str(folder / "coins_0.png"), "./coins_1.png"]
-    assert main(["attend", *named, "--model", "vit_attn_coins_patch4_32", "--out", "out"]) == 0
+    assert main(["attend", *named, "--model", "vit_attn_coins_patch4_32", "--output", "out"]) == 0
     said = capsys.readouterr().out
     assert said.count(" -> ") == 2
     assert "listed more than once, read once: 2 images" in said
@@ -192,7 +192,7 @@ def shapes(tmp_path: Path) -> Path:
 )
 def test_a_network_of_any_size_is_drawn_on_the_whole_of_each_picture(model, grids, shapes: Path, capsys):
     out = shapes.parent / "out"
-    assert main(["attend", str(shapes), "--weights=none", "--query=2,1", f"--out={out}", "--model", *model]) == 0
+    assert main(["attend", str(shapes), "--weights=none", "--query=2,1", f"--output={out}", "--model", *model]) == 0
     said = capsys.readouterr().out
     assert ("position embeddings are resampled" in said) == ("--fit=whole" in model)
     for name, (rows, cols) in grids.items():
@@ -217,7 +217,7 @@ def test_the_numbers_tell_which_part_of_a_picture_was_seen(shapes: Path, capsys)
         ("letterbox", [0, 0, 200, 90], [0, 9, 32, 23]),
     ):
         out = shapes.parent / fit
-        assert main(["attend", str(shapes / "wide.png"), f"--fit={fit}", f"--out={out}"]) == 0
+        assert main(["attend", str(shapes / "wide.png"), f"--fit={fit}", f"--output={out}"]) == 0
         with np.load(out / "wide.attention.npz") as numbers:
             assert numbers["box"].tolist() == pytest.approx(box)
             assert numbers["content"].tolist() == content
@@ -229,7 +229,7 @@ def test_the_numbers_tell_which_part_of_a_picture_was_seen(shapes: Path, capsys)
 
 def test_a_query_that_one_picture_lacks_is_an_error_of_that_picture(shapes: Path, capsys):
     out = shapes.parent / "out"
-    options = ["--model=test_vit", "--weights=none", f"--out={out}", "--query=12,3", "--batch_size=2"]
+    options = ["--model=test_vit", "--weights=none", f"--output={out}", "--query=12,3", "--batch_size=2"]
     assert main(["attend", str(shapes), *options]) == 1
     errors = capsys.readouterr().err.splitlines()
     assert [line.rpartition("/")[2].partition(":")[0] for line in errors] == ["square.png", "wide.png"]
@@ -241,7 +241,7 @@ def test_a_picture_of_one_pixel_by_thousands_has_a_figure_of_ordinary_size(tmp_p
     for name, size in (("row", (1, 5000)), ("column", (5000, 1)), ("dot", (1, 1))):
         Image.fromarray(np.zeros((*size, 3), dtype=np.uint8)).save(tmp_path / f"{name}.png")
     for fit in ("crop", "letterbox", "whole"):
-        assert main(["attend", str(tmp_path), f"--fit={fit}", f"--out={tmp_path / fit}"]) == 0
+        assert main(["attend", str(tmp_path), f"--fit={fit}", f"--output={tmp_path / fit}"]) == 0
         for path in (tmp_path / fit).glob("*.png"):
             with Image.open(path) as figure:
                 assert figure.width == 1050

@@ -88,7 +88,7 @@ def test_queries_and_keys_are_left_out_first_and_then_it_is_refused(folder, tmp_
 
 def test_a_target_is_the_first_class_that_is_shown(folder, tmp_path):
     page = tmp_path / "page.html"
-    assert main(["attend", str(folder / "a.png"), MODEL, f"--out={page}", "--target=7", "--compared=0"]) == 0
+    assert main(["attend", str(folder / "a.png"), MODEL, f"--output={page}", "--target=7", "--compared=0"]) == 0
     assert data_of(page)["view"].endswith("&target=plus")
     assert data_of(page)["steps"]["0"]["index"]["images"][0]["targets"][2] == "plus"
 

@@ -46,7 +46,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path]
     Image.new("RGB", (32, 32), "grey").save("a.png")
 
     def of(path: Path) -> dict[str, list[str]]:
-        of_coins = [f"--ckpt_path={path}", "--data.dataset=coins", "--data.batch_size=8", *QUIET]
+        of_coins = [f"--model={path}", "--data.dataset=coins", "--data.batch_size=8", *QUIET]
         own = [f"--model={path}"]
         return {
             "resume": ["fit", *of_coins, *NETWORK],
@@ -54,10 +54,10 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path]
             "test": ["test", *of_coins],
             "validate": ["validate", *of_coins],
             "predict a run": ["predict", *of_coins, "--output=run.csv"],
-            "judge": ["judge", f"--ckpt_path={path}", "--dataset=coins", "--images=2", "--out=judged"],
+            "judge": ["judge", f"--model={path}", "--dataset=coins", "--images=2", "--output=judged"],
             "predict": ["predict", "a.png", *own, "--output=own.csv"],
-            "attend": ["attend", "a.png", *own, "--out=drawn"],
-            "export": ["export", *own, "--to=net.safetensors"],
+            "attend": ["attend", "a.png", *own, "--output=drawn"],
+            "export": ["export", *own, "--output=net.safetensors"],
         }
 
     return of
@@ -179,7 +179,7 @@ def test_files_that_are_no_checkpoint_are_one_line_everywhere(trained, tmp_path,
         ("empty.ckpt", "empty.ckpt is empty: it is not a whole checkpoint"),
         ("cut.ckpt", "cut.ckpt is not a whole checkpoint"),
         ("text.ckpt", "text.ckpt is not a whole checkpoint"),
-        ("folder.ckpt", "folder.ckpt is a folder: name a file in it"),
+        ("folder.ckpt", "folder.ckpt is a folder without a checkpoint: it is empty"),
         ("none.ckpt", "not found: "),
     ):
         for verb, arguments in commands(tmp_path / name).items():
@@ -193,7 +193,7 @@ def test_a_size_that_is_not_the_networks_is_refused_before_there_are_images(trai
 
 
 def test_exports_and_files_of_timm_that_are_not_finite_are_refused_too(trained, tmp_path, commands, capsys):
-    assert main(["export", f"--model={trained}", "--to=whole.safetensors"]) == 0
+    assert main(["export", f"--model={trained}", "--output=whole.safetensors"]) == 0
     state = load_file("whole.safetensors")
     metadata, _ = io.read_safetensors("whole.safetensors")
     state["head.bias"][:2] = torch.inf

@@ -30,7 +30,7 @@ def path(run: Path, step: int) -> Path:
 @pytest.mark.parametrize("step", [5, 10])
 def test_validation_of_a_checkpoint_repeats_what_training_logged(run: Path, step: int, capsys):
     limits = ["--trainer.limit_val_batches=3", "--trainer.enable_progress_bar=false"]
-    assert main(["validate", f"--ckpt_path={path(run, step)}", *limits]) == 0
+    assert main(["validate", f"--model={path(run, step)}", *limits]) == 0
     logged = {name: dict(curves(run)[name])[step - 1] for name in ("val/loss", "val/accuracy")}
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("validation: ")]
     printed = re.search(r"loss ([\d.]+), accuracy ([\d.]+)", line)
@@ -46,14 +46,14 @@ def test_a_checkpoint_is_the_network_of_its_step(run: Path, step: int, side: int
     images = torch.randn(2, 3, 32, 32)
     task = Classifier.load_from_checkpoint(path(run, step), weights_only=True).eval()
     assert torch.equal(net(images), task(images))
-    assert main(["export", f"--model={path(run, step)}", f"--to={tmp_path / 'a.safetensors'}"]) == 0
+    assert main(["export", f"--model={path(run, step)}", f"--output={tmp_path / 'a.safetensors'}"]) == 0
     assert torch.equal(open_network(str(tmp_path / "a.safetensors")).net(images), net(images))
 
 
 def test_a_coarse_checkpoint_is_tested_and_judged(run: Path):
-    assert main(["test", f"--ckpt_path={path(run, 5)}", "--trainer.enable_progress_bar=false"]) == 0
+    assert main(["test", f"--model={path(run, 5)}", "--trainer.enable_progress_bar=false"]) == 0
     assert json.loads((run / "test.json").read_text())["step"] == 5
-    assert main(["judge", f"--ckpt_path={path(run, 5)}", "--images=2"]) == 0
+    assert main(["judge", f"--model={path(run, 5)}", "--images=2"]) == 0
 
 
 def test_another_run_starts_from_a_coarse_checkpoint_with_its_patches(run: Path, tmp_path: Path):

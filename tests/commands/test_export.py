@@ -40,7 +40,7 @@ def logits(images: torch.Tensor) -> torch.Tensor:
 
 def test_weights_load_strictly_into_timms_network_and_back_into_ours(tmp_path: Path, images, capsys):
     path = tmp_path / "m.safetensors"
-    assert main(["export", MODEL, f"--to={path}"]) == 0
+    assert main(["export", MODEL, f"--output={path}"]) == 0
     assert "largest difference of a logit 0.0e+00" in capsys.readouterr().out
     theirs = TimmViT(**TIMM).eval()
     theirs.load_state_dict(safetensors.torch.load_file(path), strict=True)
@@ -60,7 +60,7 @@ def test_weights_load_strictly_into_timms_network_and_back_into_ours(tmp_path: P
 
 def test_an_onnx_program_agrees_for_any_batch_and_says_what_it_is(tmp_path: Path, images):
     path = tmp_path / "m.onnx"
-    assert main(["export", MODEL, f"--to={path}"]) == 0
+    assert main(["export", MODEL, f"--output={path}"]) == 0
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for count in (1, 5):
         (answer,) = session.run(["logits"], {"images": images[:count].numpy()})
@@ -76,7 +76,7 @@ def test_an_onnx_program_agrees_for_any_batch_and_says_what_it_is(tmp_path: Path
 @pytest.mark.parametrize(("ending", "pixels"), [("pt2", "unit"), ("onnx", "uint8")])
 def test_a_program_can_normalise_by_itself(ending: str, pixels: str, tmp_path: Path):
     path, source = tmp_path / f"m.{ending}", find_dataset("cifar10")
-    assert main(["export", MODEL, f"--to={path}", f"--with_normalize={pixels}"]) == 0
+    assert main(["export", MODEL, f"--output={path}", f"--with_normalize={pixels}"]) == 0
     raw = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
     given = raw if pixels == "uint8" else raw / 255
     mean, std = (torch.tensor(each).view(1, -1, 1, 1) for each in (source.mean, source.std))
@@ -112,7 +112,7 @@ def test_every_form_of_attention_is_exported(form, ending: str, tmp_path: Path):
 @pytest.mark.parametrize("ending", ["onnx", "pt2", "safetensors"])
 def test_a_network_of_timm_is_exported(ending: str, tmp_path: Path):
     path = tmp_path / f"m.{ending}"
-    assert main(["export", "--model=test_vit", "--weights=none", "--img_size=64", f"--to={path}"]) == 0
+    assert main(["export", "--model=test_vit", "--weights=none", "--img_size=64", f"--output={path}"]) == 0
     if ending == "safetensors":
         assert open_network(str(path)).card.img_size == (64, 64)
 
@@ -123,31 +123,31 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
         return lambda images: net(images) + 0.1
 
     monkeypatch.setitem(export_formats.WRITERS, ".pt2", wrong)
-    assert main(["export", MODEL, f"--to={tmp_path / 'm.pt2'}"]) == 2
+    assert main(["export", MODEL, f"--output={tmp_path / 'm.pt2'}"]) == 2
     assert "was not written: its logits differ by 1.00e-01" in capsys.readouterr().err
     monkeypatch.setitem(export_formats.WRITERS, ".pt2", lambda net, *_: lambda images: net(images) * float("nan"))
-    assert main(["export", MODEL, f"--to={tmp_path / 'm.pt2'}"]) == 2
+    assert main(["export", MODEL, f"--output={tmp_path / 'm.pt2'}"]) == 2
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([MODEL], "the following arguments are required: --to"),
+        ([MODEL], "the following arguments are required: --output"),
         (
-            [MODEL, "--to=m.onx"],
+            [MODEL, "--output=m.onx"],
             "to must end in one of .safetensors, .onnx, .pt2, or in / for a folder, got 'm.onx', did you mean '.onnx'",
         ),
-        ([MODEL, "--to=m.safetensors", "--with_normalize"], "weights have no program that could normalise"),
-        ([MODEL, "--to=m.onnx", "--with_normalize=bytes"], "--with_normalize"),
-        ([MODEL, "--to=m.onnx", "--tolerance=0"], "--tolerance must be above 0, got 0.0"),
-        ([MODEL, "--to="], "--to needs the path of a folder or a file"),
-        ([MODEL, "--to=there.onnx/"], "there.onnx is a file: name another folder"),
-        ([MODEL, "--to=there.onnx"], "there.onnx exists already: name another file, or add --overwrite"),
-        (["--model=nope", "--to=m.onnx"], "unknown network 'nope'"),
-        (["--model=none.safetensors", "--to=m.onnx"], "weights not found: none.safetensors"),
+        ([MODEL, "--output=m.safetensors", "--with_normalize"], "weights have no program that could normalise"),
+        ([MODEL, "--output=m.onnx", "--with_normalize=bytes"], "--with_normalize"),
+        ([MODEL, "--output=m.onnx", "--tolerance=0"], "--tolerance must be above 0, got 0.0"),
+        ([MODEL, "--output="], "--output needs the path of a folder or a file"),
+        ([MODEL, "--output=there.onnx/"], "there.onnx is a file: name another folder"),
+        ([MODEL, "--output=there.onnx"], "there.onnx exists already: name another file, or add --overwrite"),
+        (["--model=nope", "--output=m.onnx"], "unknown network 'nope'"),
+        (["--model=none.safetensors", "--output=m.onnx"], "weights not found: none.safetensors"),
         (
-            ["--model=there.safetensors", "--to=m.onnx"],
+            ["--model=there.safetensors", "--output=m.onnx"],
             "there.safetensors holds no weights that can be read: it is corrupt",
         ),
     ],
@@ -165,7 +165,7 @@ def test_mistakes_are_told_in_one_line(options, message, tmp_path: Path, capsys,
 
 def test_onnx_without_its_packages_says_what_to_install(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    assert main(["export", MODEL, f"--to={tmp_path / 'm.onnx'}"]) == 2
+    assert main(["export", MODEL, f"--output={tmp_path / 'm.onnx'}"]) == 2
     assert (
         "writing ONNX needs onnxscript, which is not installed: pip install 'vit_attn[export]'"
         in capsys.readouterr().err

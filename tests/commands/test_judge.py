@@ -46,7 +46,7 @@ def rows(path: Path) -> dict[str, dict[str, str]]:
 
 def test_a_report_is_a_table_three_files_and_a_figure(weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
     out = tmp_path / "out"
-    known = ["--dataset", "coins", "--images", "12", "--out", str(out)]
+    known = ["--dataset", "coins", "--images", "12", "--output", str(out)]
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 0
     told = capsys.readouterr().out
     assert max(map(len, told.splitlines()[:-1])) <= 80
@@ -103,7 +103,7 @@ def test_a_report_is_a_table_three_files_and_a_figure(weights: Path, tmp_path: P
 def test_the_intervals_and_the_comparison_of_methods_are_in_the_files(
     weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    known = ["--weights", str(weights), "--dataset", "coins", "--num_images", "12", "--out", str(tmp_path)]
+    known = ["--weights", str(weights), "--dataset", "coins", "--num_images", "12", "--output", str(tmp_path)]
     assert main(["judge", *NETWORK, *known]) == 0
     told = capsys.readouterr().out
     methods = rows(tmp_path / "methods.csv")
@@ -135,7 +135,7 @@ def test_the_intervals_and_the_comparison_of_methods_are_in_the_files(
 def test_the_same_seed_gives_the_same_report(weights: Path, tmp_path: Path):
     known = ["--weights", str(weights), "--dataset", "coins", "--images", "4"]
     for number, seed in enumerate("001"):
-        assert main(["judge", *NETWORK, *known, "--seed", seed, "--out", str(tmp_path / str(number))]) == 0
+        assert main(["judge", *NETWORK, *known, "--seed", seed, "--output", str(tmp_path / str(number))]) == 0
     first, second, other = ((tmp_path / name / "methods.csv").read_text() for name in "012")
     assert first == second != other
 
@@ -143,7 +143,7 @@ def test_the_same_seed_gives_the_same_report(weights: Path, tmp_path: Path):
 def test_data_without_ground_truth_has_no_pointing_and_no_edges(
     weights: Path, cifar10_root: Path, tmp_path: Path, capsys
 ):
-    known = ["--dataset", "cifar10", "--root", str(cifar10_root), "--images", "6", "--out", str(tmp_path / "out")]
+    known = ["--dataset", "cifar10", "--root", str(cifar10_root), "--images", "6", "--output", str(tmp_path / "out")]
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 0
     told = capsys.readouterr().out
     assert "centre first" in told
@@ -159,7 +159,7 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
     assert main(["fit", *config, *tiny, *small, f"--runs={tmp_path}"]) == 0
     (run,) = tmp_path.glob("*/*")
     capsys.readouterr()
-    assert main(["judge", "--ckpt_path", str(run / "checkpoints" / "best.ckpt"), "--images", "4"]) == 0
+    assert main(["judge", "--model", str(run / "checkpoints" / "best.ckpt"), "--images", "4"]) == 0
     assert "vit_attn_tiny_patch4_32: coins, 4 images" in capsys.readouterr().out
     assert {path.name for path in (run / "judge").iterdir()} == {
         "methods.csv",
@@ -174,9 +174,9 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
     ("options", "message"),
     [
         ([], "judge needs a network"),
-        (["--ckpt_path", "no.ckpt"], "checkpoint not found: no.ckpt"),
-        (["--ckpt_path", "x.safetensors", "--dataset", "coins"], "weights not found: x.safetensors"),
-        (["--ckpt_path", "a.ckpt", "--weights", "b"], "leave out --arch_options and --weights"),
+        (["--model", "no.ckpt"], "checkpoint not found: no.ckpt"),
+        (["--model", "x.safetensors", "--dataset", "coins"], "checkpoint not found: x.safetensors"),
+        (["--model", "a.ckpt", "--weights", "b"], "checkpoint not found: a.ckpt"),
         ([*NETWORK, "--dataset", "coins"], "the network would be untrained"),
         ([*NETWORK, "--weights", "no.safetensors", "--dataset", "coins"], "weights not found: no.safetensors"),
         ([*NETWORK, "--weights", "x"], "add --dataset NAME"),
@@ -189,7 +189,7 @@ def test_a_checkpoint_knows_its_network_and_its_data(tmp_path: Path, capsys: pyt
         ([*NETWORK, "--images", "many"], "pictures are judged by --model NAME|RUN|FILE"),
         (["--model", "vit_attn_coins_patch4_32", "--images", "many"], "no such image or folder: many"),
         (["--model", "vit_attn_coins_patch4_32"], "add --images FOLDER, or --dataset NAME"),
-        (["--model", "x", "--arch", "y"], "leave out --ckpt_path, --arch and --arch_options"),
+        (["--model", "x", "--arch", "y"], "leave out --arch and --arch_options"),
         (["--model", "x", "--images", "a", "--root", "b"], "leave out --dataset and --root"),
         (["--model", "no.ckpt", "--dataset", "coins"], "checkpoint not found: no.ckpt"),
         (["--model", "vit_tiny_patch16_224", "--dataset", "coins"], "has a head of 1000 classes, and coins has 10"),
@@ -250,7 +250,7 @@ def test_pictures_without_labels_are_judged_by_the_predicted_class(
     pictures: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     Path(pictures, "broken.png").write_bytes(b"nothing")
-    assert main([*PICTURES, "--images", pictures, "--out", str(tmp_path / "out")]) == 0
+    assert main([*PICTURES, "--images", pictures, "--output", str(tmp_path / "out")]) == 0
     told = capsys.readouterr()
     assert told.err.count("broken.png") == 1
     assert f"{pictures}, 5 images\n" in told.out
@@ -265,7 +265,7 @@ def test_pictures_without_labels_are_judged_by_the_predicted_class(
 def test_a_killed_evaluation_goes_on_and_its_tables_are_those_of_an_uninterrupted_one(
     pictures: str, parts: list[int], tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    known, whole, killed = [*PICTURES, "--images", pictures, "--out"], tmp_path / "whole", tmp_path / "killed"
+    known, whole, killed = [*PICTURES, "--images", pictures, "--output"], tmp_path / "whole", tmp_path / "killed"
     done = subprocess.run([sys.executable, "-c", KILLED, *known, str(killed)], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert [path.name for path in killed.iterdir()] == ["parts"]
@@ -285,7 +285,7 @@ def test_a_killed_evaluation_goes_on_and_its_tables_are_those_of_an_uninterrupte
 def test_minutes_bound_the_images_and_the_number_is_kept_when_the_command_goes_on(
     pictures: str, parts: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    known = [*PICTURES, "--images", pictures, "--out", str(tmp_path)]
+    known = [*PICTURES, "--images", pictures, "--output", str(tmp_path)]
     make_plan, minutes_per_image = judging.make_plan, [1.0]
 
     def planned(batch):
@@ -323,7 +323,7 @@ def test_random_weights_are_judged_with_a_warning_and_are_the_same_again(
         pictures,
     ]
     for name in "ab":
-        assert main([*network, "--num_images", "2", "--out", str(tmp_path / name)]) == 0
+        assert main([*network, "--num_images", "2", "--output", str(tmp_path / name)]) == 0
         assert "the network's weights are random" in capsys.readouterr().err
     assert (tmp_path / "a" / "methods.csv").read_text() == (tmp_path / "b" / "methods.csv").read_text()
 
@@ -333,7 +333,7 @@ def test_help_does_not_wait_for_torch():
         "import sys; from vit_attn.cli import main\ntry: main(['judge', '--help'])\nfinally: print(sorted(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "--ckpt_path" in done.stdout
+    assert "--model" in done.stdout
     assert "'torch'" not in done.stdout
 
 
@@ -343,7 +343,7 @@ def test_weights_of_other_classes_or_in_another_order_are_refused(names, weights
     card = ModelCard("vit_attn_tiny_patch4_32", options, names, (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
     net = build_net("vit_attn_tiny_patch4_32", 10, (32, 32), 3, options)
     save_weights(net, weights, card.metadata())
-    known = ["--dataset", "coins", "--images", "4", "--out", str(tmp_path / "out")]
+    known = ["--dataset", "coins", "--images", "4", "--output", str(tmp_path / "out")]
     assert main(["judge", *NETWORK, "--weights", str(weights), *known]) == 2
     assert "the checkpoint is of other classes than coins: class " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -359,7 +359,7 @@ def test_coins_are_judged_whatever_patches_the_network_has(
     save_weights(net, tmp_path / "net.safetensors")
     given = ["--arch_options", *(f"{name}={value}" for name, value in options.items())]
     known = ["--weights", str(tmp_path / "net.safetensors"), "--dataset", "coins", "--images", "4"]
-    assert main(["judge", "--arch", "vit_attn_tiny_patch4_32", *given, *known, "--out", str(tmp_path)]) == 0
+    assert main(["judge", "--arch", "vit_attn_tiny_patch4_32", *given, *known, "--output", str(tmp_path)]) == 0
     told, said = capsys.readouterr()
     row = rows(tmp_path / "methods.csv")["relevance"]
     assert bool(row.get("bought")) == bool(re.search("^method.*bought", told, re.MULTILINE)) == (patch_size == 2)

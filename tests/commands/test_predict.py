@@ -103,7 +103,7 @@ def test_a_name_of_any_bytes_is_written(folder: Path, capsys):
         assert main(["predict", str(odd), MODEL, f"--output={out}"]) == 0
         table = pyarrow.parquet.read_table(out).to_pylist() if ending == "parquet" else out.read_text(encoding="utf-8")
         assert "caf\\xe9.png" in str(table).replace("\\\\", "\\")
-    assert main(["attend", str(odd), MODEL, f"--out={folder.parent / 'drawn'}"]) == 0
+    assert main(["attend", str(odd), MODEL, f"--output={folder.parent / 'drawn'}"]) == 0
     assert "caf" in capsys.readouterr().out
 
 
@@ -147,10 +147,11 @@ def test_what_an_interrupted_run_had_done_is_kept_aside(tmp_path: Path):
         (["{folder}", MODEL, "--batch_size=0"], "--batch_size must be at least 1, got 0"),
         (["{folder}", MODEL, "--device=gpux"], "device 'gpux' cannot be used"),
         (["{folder}", MODEL, "--outptu=p.csv"], "unknown option --outptu, did you mean '--output'"),
-        ([], "the following arguments are required: IMAGE"),
+        ([], "the following arguments are required: --model"),
+        ([MODEL], "predict needs pictures: files or folders"),
         (["--ckpt_path=none.ckpt"], "checkpoint not found: none.ckpt"),
         (["--ckpt_path=none.ckpt", "--top_k=0"], "--top_k must be at least 1, got 0"),
-        (["a.png", "--ckpt_path=none.ckpt"], "name the network by --model, not --ckpt_path"),
+        (["a.png", "--model=none.ckpt"], "no such image or folder: a.png"),
     ],
 )
 def test_mistakes_are_told_in_one_line(options, message, folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
@@ -199,7 +200,7 @@ def test_names_of_files_cannot_write_to_the_terminal_or_to_a_spreadsheet(folder:
     (odd / "\x1b[31m.png").write_bytes(b"damaged")
     names = sorted(path.name for path in odd.iterdir())
     assert main(["predict", *names, MODEL, f"--output={folder.parent / 'p.csv'}"]) == 1
-    assert main(["attend", *names, MODEL, f"--out={folder.parent / 'drawn'}"]) == 1
+    assert main(["attend", *names, MODEL, f"--output={folder.parent / 'drawn'}"]) == 1
     told = capsys.readouterr()
     assert "\x1b" not in told.out + told.err
     assert "\\x1b[31m.png cannot be read as an image" in told.err

@@ -73,25 +73,25 @@ def test_no_other_test_replaces_the_whole_test_of_a_run(tmp_path: Path, capsys, 
     folder = runs.fit(tmp_path)
     best, last = (folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     quiet = "--trainer.enable_progress_bar=false"
-    assert runs.main(["test", f"--ckpt_path={best}", quiet]) == 0
+    assert runs.main(["test", f"--model={best}", quiet]) == 0
     whole = (folder / "test.json").read_text()
     assert json.loads(whole) | {"images": 128, "limited": None} == json.loads(whole)
     picture = (folder / "confusion.png").read_bytes()
     capsys.readouterr()
-    assert runs.main(["test", f"--ckpt_path={best}", quiet, "--trainer.limit_test_batches=0"]) == 2
+    assert runs.main(["test", f"--model={best}", quiet, "--trainer.limit_test_batches=0"]) == 2
     assert "trainer.limit_test_batches=0 leaves nothing to test" in capsys.readouterr().err
     caplog.set_level("INFO")
     for limit in ("limit_test_batches=1", "limit_test_batches=0.5", "fast_dev_run=true"):
-        assert runs.main(["test", f"--ckpt_path={best}", quiet, f"--trainer.{limit}"]) == 0
+        assert runs.main(["test", f"--model={best}", quiet, f"--trainer.{limit}"]) == 0
         assert "not test.json: of 128 images" in capsys.readouterr().out
         assert "test is limited to" in caplog.text
         caplog.clear()
         assert limit.split("=")[0] in json.loads((folder / "test.limited.json").read_text())["limited"]
-    assert runs.main(["test", f"--ckpt_path={last}", quiet]) == 0
+    assert runs.main(["test", f"--model={last}", quiet]) == 0
     assert "not test.json: test.json is of best.ckpt and stays as it is" in capsys.readouterr().out
     assert json.loads((folder / "test.last.json").read_text())["checkpoint"] == str(last)
     monkeypatch.setitem(runs.FEW, "test", 64)
-    assert runs.main(["test", f"--ckpt_path={best}", quiet]) == 0
+    assert runs.main(["test", f"--model={best}", quiet]) == 0
     assert "not test.json: these are not the images of the run: images is" in capsys.readouterr().out
     assert json.loads((folder / "test.coins.json").read_text())["images"] == 64
     assert (folder / "test.json").read_text() == whole

@@ -78,7 +78,7 @@ def test_a_list_of_callbacks_does_not_take_the_average_away(tmp_path: Path):
 
 def test_an_average_is_tested_as_it_was_saved(tmp_path: Path, capsys: pytest.CaptureFixture):
     run = fit(tmp_path, "--model.ema=0.5", "--trainer.max_epochs=1")
-    assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'last.ckpt'}"]) == 0
+    assert main(["test", f"--model={run / 'checkpoints' / 'last.ckpt'}"]) == 0
     assert "warning" not in capsys.readouterr().err
 
 

@@ -29,7 +29,7 @@ def weights_file(source: str | Path) -> Path | None:
             weights.
     """
     path = Path(source)
-    if not path.is_dir():
+    if source == "" or not path.is_dir():
         return path if path.is_file() else None
     exported = path / FOLDER_WEIGHTS
     return exported if exported.is_file() else find_checkpoint(path)

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from vit_attn.checkpoints.paths import is_run
+from vit_attn.checkpoints.paths import is_run, looks_like_path
 from vit_attn.commands.options import add_fit_option, add_images, add_network_options, given_images, require_images
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
@@ -73,7 +73,7 @@ def run(command: str, options: list[str]) -> int:
     if any(option.startswith(OF_A_RUN) for option in options):
         return _predict_run(command, options)
     args = make_parser().parse_args(options)
-    if not given_images(args) and is_run(args.model):
+    if not given_images(args) and (is_run(args.model) or looks_like_path(args.model)):
         return _predict_run(command, options)
     images = require_images(command, args)
     for name, value in (("batch_size", args.batch_size), ("top_k", args.top_k)):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from vit_attn.checkpoints.paths import weights_file
 from vit_attn.errors import UserError, printable, shortened
 from vit_attn.inference.network import TrainedNetwork, network_for_fit, open_network
 
@@ -51,6 +52,8 @@ def open_networks(
         raise UserError(
             f"--weights and --img_size are for one network, got {len(models)} times --model: leave them out"
         )
+    found = {model: weights_file(model) for model in models}
+    models = [str(path) if (path := found[model]) and path.suffix == ".ckpt" else model for model in models]
     opened = [network_for_fit(open_network(model, weights, img_size, attends=True), fit) for model in models]
     for network in opened:
         network.net.to(device)

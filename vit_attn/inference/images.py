@@ -52,6 +52,8 @@ def find_images(paths: Sequence[str]) -> list[Path]:
             inside, others = pictures_in(path)
             found += sorted(inside)
             left_out += others
+        elif path.suffix.lower() in (".ckpt", ".safetensors"):
+            raise UserError(f"{path} is no picture but a file of weights: name it with --model")
         elif path.is_file():
             found.append(path)
         else:

@@ -47,7 +47,7 @@ def test_a_damaged_part_is_measured_again(batch, tmp_path: Path):
 def test_parts_of_other_settings_are_not_taken_and_the_message_names_them(batch, tmp_path: Path):
     PartStore(tmp_path, SETTINGS)
     PartStore(tmp_path, SETTINGS)
-    with pytest.raises(UserError, match=r"an unfinished evaluation with other weights, seed: finish it .* --out"):
+    with pytest.raises(UserError, match=r"an unfinished evaluation with other weights, seed: finish it .* --output"):
         PartStore(tmp_path, SETTINGS | {"weights": "def", "seed": 1})
 
 

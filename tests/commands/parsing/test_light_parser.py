@@ -7,6 +7,7 @@ import pytest
 
 from vit_attn.commands.parsing import light_parser
 from vit_attn.commands.parsing.light_parser import check_options
+from vit_attn.commands.parsing.model_option import expand_model
 from vit_attn.errors import UserError
 
 pytestmark = pytest.mark.slow  # it makes the whole parser, and parses with it
@@ -130,13 +131,13 @@ def test_what_the_whole_parser_accepts_is_accepted(options: list[str], lightning
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_options_of_other_commands_are_checked(command: str):
     check_options(command, ["--ckpt_path=a.ckpt", "--data.batch_size=3", "--data={dataset: coins}"])
-    with pytest.raises(UserError, match="unknown option --ckpt_pth, did you mean '--ckpt_path'"):
+    with pytest.raises(UserError, match="unknown option --ckpt_pth, did you mean '--model'"):
         check_options(command, ["--ckpt_pth=a.ckpt"])
 
 
 @pytest.mark.parametrize("command", ["validate", "test", "predict"])
 def test_a_missing_checkpoint_is_found(command: str):
-    with pytest.raises(UserError, match=f"{command} needs a checkpoint: --ckpt_path RUN/checkpoints/best.ckpt"):
+    with pytest.raises(UserError, match=f"{command} needs a trained network: --model runs/NAME/RUN"):
         check_options(command, ["--data.batch_size=3"])
     for options in (["--ckpt_path=b.ckpt"], ["-c", "{ckpt_path: b.ckpt}"]):
         with pytest.raises(UserError, match=r"checkpoint not found: b\.ckpt"):
@@ -162,7 +163,7 @@ def test_the_commands_of_the_pages_are_accepted(line: str, monkeypatch: pytest.M
     monkeypatch.chdir(ROOT)
     _, command, *options = shlex.split(line, comments=True)
     try:
-        check_options(command, options)
+        check_options(command, options if command == "fit" else expand_model(command, options))
     except UserError as error:
         assert re.search("File does not exist|checkpoint not found", str(error))  # noqa: PT017
 

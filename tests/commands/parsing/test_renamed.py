@@ -90,7 +90,7 @@ def test_a_run_with_old_names_is_resumed_and_tested_silently(tmp_path: Path, mon
     written = yaml.safe_load((run / "config.yaml").read_text())
     assert (written["data"]["augment"]["flip"], "images" in written) == (0.5, False)
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    assert main(["test", f"--ckpt_path={path}", "--trainer.enable_progress_bar=false"]) == 0
+    assert main(["test", f"--model={path}", "--trainer.enable_progress_bar=false"]) == 0
     assert "unknown option" not in capsys.readouterr().err
 
 

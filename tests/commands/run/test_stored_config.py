@@ -53,7 +53,7 @@ def test_nothing_in_the_configuration_of_a_checkpoints_run_is_built(command: str
     evil = hostile(tmp_path / "written")
     config |= evil | {"trainer": config["trainer"] | evil["trainer"], "no_such_section": {"a": 1}}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
-    assert main([command, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[command]]) == 0
+    assert main([command, f"--model={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[command]]) == 0
     assert not (tmp_path / "written").exists()
 
 
@@ -74,7 +74,7 @@ def test_a_hostile_configuration_is_a_one_line_error(text: str, message: str, tm
     (run / "checkpoints" / "best.ckpt").write_bytes(b"")
     with pytest.raises(UserError, match=message):
         read_run_config(run / "config.yaml")
-    assert main(["test", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"]) == 2
+    assert main(["test", f"--model={run / 'checkpoints' / 'best.ckpt'}"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert message in error
@@ -119,7 +119,7 @@ def test_no_command_evaluates_a_checkpoint_whose_classes_are_in_another_order(co
     checkpoint = torch.load(path, weights_only=True)
     checkpoint[DATA_KEY]["label_names"].reverse()
     torch.save(checkpoint, path)
-    assert main([command, f"--ckpt_path={path}", *MEASURE[command]]) == 2
+    assert main([command, f"--model={path}", *MEASURE[command]]) == 2
     assert "the checkpoint is of other classes than coins: class 0 is " in capsys.readouterr().err
     assert not {"test.json", "predictions.csv", "judge"} & {each.name for each in run.iterdir()}
 
@@ -145,7 +145,7 @@ def test_a_run_of_an_earlier_version_keeps_a_setting_that_was_renamed(verb: str,
         resumed = yaml.safe_load((run / "config.yaml").read_text())["data"]
         assert (resumed["skip_corrupt"], "skip_damaged" in resumed) == (True, False)
     else:
-        assert main([verb, f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[verb]]) == 0
+        assert main([verb, f"--model={run / 'checkpoints' / 'best.ckpt'}", *MEASURE[verb]]) == 0
 
 
 def test_the_old_name_of_an_option_is_answered_with_the_new_one(tmp_path: Path, capsys):

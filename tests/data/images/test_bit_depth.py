@@ -153,7 +153,7 @@ def test_pictures_are_read_by_the_depth_of_the_training_when_they_are_tested(twe
     for name, level in {"dark": 100, "bright": 250}.items():
         for number in range(10):
             saved(tmp_path / "others" / name / f"{number}.png", np.full((64, 64), level))
-    others = [f"--ckpt_path={path}", f"--data.root={tmp_path / 'others'}", "--trainer.enable_progress_bar=false"]
+    others = [f"--model={path}", f"--data.root={tmp_path / 'others'}", "--trainer.enable_progress_bar=false"]
     assert main(["test", *others]) == 0
     assert "not test.json: these are not the images of the run" in capsys.readouterr().out
 

@@ -89,7 +89,7 @@ class PartStore:
     def _other(self, names: str) -> str:
         return (
             f"{self.folder} holds an unfinished evaluation with other {names}: finish it with its own options, name "
-            "another folder by --out, or delete this one"
+            "another folder by --output, or delete this one"
         )
 
 

@@ -5,6 +5,7 @@ from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
 from typing import NoReturn
 
+from vit_attn.checkpoints.paths import looks_like_path, weights_file
 from vit_attn.commands.parsing.hints import option_hint
 from vit_attn.commands.parsing.renamed import find_renamed_class, new_setting_name
 from vit_attn.commands.parsing.unions import in_words, union_sentence
@@ -59,10 +60,16 @@ def summarize_error(message: str, parser: ArgumentParser | None = None) -> str:
 def _unknown_option(option: str, parser: ArgumentParser | None) -> str:
     name = option.partition("=")[0]
     if not name.startswith("-"):
-        return f"unexpected argument {name!r}" + ("; name configuration files with -c" if name.endswith("ml") else "")
+        return f"unexpected argument {name!r}{_meant_by_position(name)}"
     if new := new_setting_name(name.removeprefix("--")):
         return f"unknown option {name}, did you mean '--{new}'?"
     return f"unknown option {name}{option_hint(name, _options(parser) if parser else ())}"
+
+
+def _meant_by_position(name: str) -> str:
+    if name.endswith("ml"):
+        return "; name configuration files with -c"
+    return f"; name the network with --model {name}" if looks_like_path(name) or weights_file(name) else ""
 
 
 def _options(parser: ArgumentParser) -> Iterator[str]:

@@ -88,7 +88,7 @@ def check_options(command: str, args: Sequence[str]) -> None:
         return
     prints_settings = len(checked) < len(args)
     if command != "fit" and not prints_settings:  # a requeued run takes another one
-        check_evaluated(command, settings.ckpt_path is not None)
+        check_evaluated(command, settings.ckpt_path)
 
 
 def make_parser(command: str) -> LightParser:

@@ -15,13 +15,19 @@ LAST_FIRST = ("last.ckpt", "best.ckpt")
 """Checkpoints of a run for a command that goes on with its state."""
 
 
-def check_evaluated(command: str, has_network: bool) -> None:
-    """Refuse to evaluate without a network.
+def check_evaluated(command: str, path: str | Path | None) -> None:
+    """Check that a command has the checkpoint that it evaluates.
+
+    Args:
+        command: The command.
+        path: The checkpoint, from ``--model`` or a file of settings.
 
     Raises:
         UserError: If there is none.
     """
-    if not has_network:
+    if path is not None and weights_file(path) is None:
+        raise UserError(describe_missing(path))
+    if path is None:
         raise UserError(f"{command} needs a trained network: {EXAMPLE}, or a checkpoint")
 
 

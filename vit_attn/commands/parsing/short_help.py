@@ -79,7 +79,7 @@ REWORDED = {
     "model.optimizer": "adamw, muon or another of timm's",
     "model.train": "all, head, or a number of last blocks",
     "model.warmup": "Fraction of the steps over which the rate rises",
-    "model.weights": "Initial weights: a checkpoint, a file or a timm name",
+    "model.weights": "Initial weights: a run, a file or a name of timm's",
     "resume": "Run to resume in its folder: the folder, last, or auto",
     "seed_everything": "Seed of all random numbers",
     "trainer.accelerator": "cpu, gpu, mps or auto",

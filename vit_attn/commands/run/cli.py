@@ -145,7 +145,7 @@ class VitAttnCLI(LightningCLI):
         command, settings = self.config.subcommand, self.config[self.config.subcommand]
         if settings.ckpt_path is None:
             if command != "fit":
-                check_evaluated(command, False)
+                check_evaluated(command, None)
             return
         path = str(weights_file(settings.ckpt_path) or settings.ckpt_path)
         if not Path(path).is_file():
