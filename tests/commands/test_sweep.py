@@ -67,7 +67,7 @@ def test_a_pruned_trial_ends_early_and_stands_in_hparams_with_its_last_accuracy(
         assert read(run)["global_step"] == 5 * len(trial.intermediate_values)
     assert first.value == max(first.intermediate_values.values())
     output = capsys.readouterr().out
-    assert "sweep: trial 2 was pruned after 1 validations" in output
+    assert "sweep: trial 2 was pruned at validation 1" in output
     assert "sweep: 2 trials, 1 complete, 1 pruned, 0 failed" in output
     assert f"best run: {newest(tmp_path, 1)}" in output
     (repeat,) = [line for line in output.splitlines() if line.startswith("repeat it: ")]

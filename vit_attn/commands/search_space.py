@@ -58,7 +58,7 @@ class Parameter:
         """
         if self.choices:
             return f"{self.name}={','.join(self.choices)}"
-        low, high = (str(int(end) if self.whole else end) for end in (self.low, self.high))
+        low, high = (str(int(end) if self.whole else float(end)) for end in (self.low, self.high))
         return f"{self.name}={'log:' * self.log}{low}..{high}"
 
     def suggest(self, trial: Suggestions) -> str:

@@ -249,7 +249,7 @@ def _tell(trial: Trial, sweep: Sweep) -> None:
         )
     if trial.user_attrs.get("pruned"):
         study.tell(trial, state=TrialState.PRUNED)
-        CONSOLE.say(f"sweep: trial {trial.number + 1} was pruned after {len(accuracies)} validations")
+        CONSOLE.say(f"sweep: trial {trial.number + 1} was pruned at validation {len(accuracies)}")
     else:
         best = max(accuracies.values())
         study.tell(trial, best)
