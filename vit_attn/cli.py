@@ -31,6 +31,8 @@ OTHER_NAMES = {
     "demo": "attend",
     "benchmark": "judge",
     "convert": "export",
+    "tune": "sweep",
+    "search": "sweep",
 }
 """Commands by what other programs call them."""
 

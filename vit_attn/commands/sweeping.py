@@ -23,6 +23,7 @@ from vit_attn.commands.run.name import check_run_name, check_runs_folder
 from vit_attn.commands.search_space import Parameter
 from vit_attn.console import CONSOLE
 from vit_attn.errors import TrainingFailed, UserError, is_out_of_memory, one_line
+from vit_attn.parts import imported_parts
 from vit_attn.training import stopping
 
 JOURNAL = "sweep.journal"
@@ -219,7 +220,8 @@ def report(study: optuna.Study, sweep: Sweep) -> None:
         settings = " ".join(trial_options(each, sweep.parameters))
         CONSOLE.say(f"  {each.value:.4f}  trial {each.number + 1}  {settings}")
     if ranked:
-        again = ["vit-attn", "fit", *sweep.options, *trial_options(ranked[0], sweep.parameters)]
+        imports = [f"--import={name}" for name in imported_parts()]
+        again = ["vit-attn", "fit", *imports, *sweep.options, *trial_options(ranked[0], sweep.parameters)]
         CONSOLE.say(f"best run: {sweep.find_run(ranked[0].number)}")
         CONSOLE.say(f"repeat it: {shlex.join(again)}")
     CONSOLE.say(f"compare all: tensorboard --logdir {shlex.quote(str(sweep.folder))}, tab HParams")
