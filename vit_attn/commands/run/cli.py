@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -122,7 +123,7 @@ class VitAttnCLI(LightningCLI):
             if self.folder is None:
                 model = settings.model
                 start = resolve_start(model.weights, model.arch, model.arch_options)
-                apply_to_settings(start, model, settings.data)
+                apply_to_settings(start, model, settings.get("data") or Namespace())  # a class may take nothing
                 if settings.ckpt_path is None:
                     check_trainable(start, model.train, model.probe)
 
