@@ -71,11 +71,13 @@ def test_the_commands_of_the_page_run_in_its_order(folder: Path, capsys):
     assert read(module)["parts"] == {"my_parts": ["data module StripesData"]}
     assert json.loads((stripes / "test.json").read_text())["images"] == 64
     assert "top-1 accuracy" in said[1]
-    rows = {name: list(csv.DictReader(Path(name).open())) for name in ("predictions.csv", "exported.csv")}
+    rows = {
+        name: list(csv.DictReader(Path(name).read_text().splitlines())) for name in ("predictions.csv", "exported.csv")
+    }
     assert rows["predictions.csv"] == rows["exported.csv"]
     assert rows["predictions.csv"][0]["class_1"] == "vertical"
     assert "squared" in "".join(np.load("attention/PHOTO.attention.npz").files)
-    judged = list(csv.DictReader(next(stripes.glob("judge*/methods.csv")).open()))
+    judged = list(csv.DictReader(next(stripes.glob("judge*/methods.csv")).read_text().splitlines()))
     assert any("squared" in ",".join(row.values()) for row in judged)
     config = yaml.safe_load((module / "config.yaml").read_text())
     assert config["import"] == ["my_parts"]

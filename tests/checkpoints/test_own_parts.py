@@ -1,4 +1,4 @@
-"""What checkpoints and exports say of the user's own modules, and their import from there: never from beside the file."""
+"""User's own modules that checkpoints and exports name, and their import: never from beside the file."""
 
 import sys
 from collections.abc import Iterator

@@ -123,7 +123,7 @@ class VitAttnCLI(LightningCLI):
             if self.folder is None:
                 model = settings.model
                 start = resolve_start(model.weights, model.arch, model.arch_options)
-                apply_to_settings(start, model, settings.get("data") or Namespace())  # a class may take nothing
+                apply_to_settings(start, model, settings.get("data", Namespace()))
                 if settings.ckpt_path is None:
                     check_trainable(start, model.train, model.probe)
 
