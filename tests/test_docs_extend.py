@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def commands() -> list[list[str]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     Path("my_parts.py").write_text(module_text(), encoding="utf-8")
     columns = np.tile(np.arange(16) // 2 % 2 * 200, (16, 1)).astype(np.uint8)
     Image.fromarray(np.stack([columns] * 3, axis=2)).save("PHOTO.png")
