@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def commands() -> list[list[str]]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     Path("my_parts.py").write_text(module_text(), encoding="utf-8")
     columns = np.tile(np.arange(16) // 2 % 2 * 200, (16, 1)).astype(np.uint8)
     Image.fromarray(np.stack([columns] * 3, axis=2)).save("PHOTO.png")
@@ -71,11 +73,13 @@ def test_the_commands_of_the_page_run_in_its_order(folder: Path, capsys):
     assert read(module)["parts"] == {"my_parts": ["data module StripesData"]}
     assert json.loads((stripes / "test.json").read_text())["images"] == 64
     assert "top-1 accuracy" in said[1]
-    rows = {name: list(csv.DictReader(Path(name).open())) for name in ("predictions.csv", "exported.csv")}
+    rows = {
+        name: list(csv.DictReader(Path(name).read_text().splitlines())) for name in ("predictions.csv", "exported.csv")
+    }
     assert rows["predictions.csv"] == rows["exported.csv"]
     assert rows["predictions.csv"][0]["class_1"] == "vertical"
     assert "squared" in "".join(np.load("attention/PHOTO.attention.npz").files)
-    judged = list(csv.DictReader(next(stripes.glob("judge*/methods.csv")).open()))
+    judged = list(csv.DictReader(next(stripes.glob("judge*/methods.csv")).read_text().splitlines()))
     assert any("squared" in ",".join(row.values()) for row in judged)
     config = yaml.safe_load((module / "config.yaml").read_text())
     assert config["import"] == ["my_parts"]

@@ -138,7 +138,7 @@ def select_hparams(config: Any) -> dict[str, Value]:
     Args:
         config: Configuration of ``fit``, with ``model``, ``data``, ``trainer`` and ``seed_everything``.
     """
-    model, data = (dict(config[group].as_dict()) for group in ("model", "data"))
+    model, data = (dict(config[group].as_dict()) if group in config else {} for group in ("model", "data"))
     options = model.pop("arch_options", None) or {}
     others = {name: value for name, value in options.items() if name not in ARCH_COLUMNS}
     model["arch_options"] = ", ".join(f"{name}={value}" for name, value in sorted(others.items()))

@@ -14,7 +14,7 @@ from vit_attn.commands.run.config import SaveRunConfig
 from vit_attn.commands.run.messages import route_messages
 from vit_attn.commands.run.own_data import choose_data
 from vit_attn.commands.run.resume import RunFinished, expand_resume
-from vit_attn.commands.run.stored_config import config_option, evaluation_options
+from vit_attn.commands.run.stored_config import config_option, evaluation_options, read_run_config
 from vit_attn.commands.run.trainer_errors import one_line_errors
 from vit_attn.console import CONSOLE
 from vit_attn.task import Classifier
@@ -105,6 +105,7 @@ def _stored_options(command: str, options: list[str]) -> list[str]:
         return []
     if command == "fit":
         return config_option(folder)
-    if Path(path).is_file():
-        read_card(path)  # which imports what it needs, a data module among it
+    data = read_run_config(folder / "config.yaml").get("data")
+    if isinstance(data, Mapping) and "class_path" in data and Path(path).is_file():
+        read_card(path)  # which imports what it needs, the data module among it
     return evaluation_options(folder)

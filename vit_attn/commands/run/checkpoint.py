@@ -39,7 +39,7 @@ def apply_checkpoint(command: str, settings: Namespace, path: str) -> dict[str, 
     card = card_of_checkpoint(checkpoint, path)
     refuse_unloadable(checkpoint, path, resume=command == "fit")
     weights_of(checkpoint, path)
-    model, data = settings.model, settings.data
+    model, data = settings.model, settings.get("data", Namespace())  # a class of one's own may take nothing
     model.arch_options, model.weights = without_pretrained(model.arch_options), None
     if data.get("normalize") is not None and not _is_known(data.normalize):
         data.normalize = path  # the checkpoint has the values, even if the file they came from is gone

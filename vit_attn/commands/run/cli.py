@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -136,7 +137,7 @@ class VitAttnCLI(LightningCLI):
                 if model.weights is not None:  # so that config.yaml names the file, not the newest of some runs
                     model.weights = str(weights_file(model.weights) or model.weights)
                 start = resolve_start(model.weights, model.arch, model.arch_options)
-                apply_to_settings(start, model, settings.data)
+                apply_to_settings(start, model, settings.get("data", Namespace()))
                 if settings.ckpt_path is None:
                     check_trainable(start, model.train, model.probe)
 
