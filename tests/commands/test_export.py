@@ -133,7 +133,7 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([MODEL], "the following arguments are required: --output"),
+        ([MODEL], "export needs --output: FOLDER/, or a file that ends in"),
         (
             [MODEL, "--output=m.onx"],
             "to must end in one of .safetensors, .onnx, .pt2, or in / for a folder, got 'm.onx', did you mean '.onnx'",
