@@ -133,19 +133,19 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([MODEL], "the following arguments are required: --output"),
+        ([MODEL], "export needs --output: FOLDER/, or a file that ends in"),
         (
             [MODEL, "--output=m.onx"],
-            "to must end in one of .safetensors, .onnx, .pt2, or in / for a folder, got 'm.onx', did you mean '.onnx'",
+            "output must end in one of .safetensors, .onnx, .pt2, or in / for a folder, got 'm.onx', did you mean '.onnx'",
         ),
         ([MODEL, "--output=m.safetensors", "--with_normalize"], "weights have no program that could normalise"),
         ([MODEL, "--output=m.onnx", "--with_normalize=bytes"], "--with_normalize"),
         ([MODEL, "--output=m.onnx", "--tolerance=0"], "--tolerance must be above 0, got 0.0"),
-        ([MODEL, "--output="], "--output needs the path of a folder or a file"),
+        ([MODEL, "--output="], "export needs --output: FOLDER/, or a file that ends in"),
         ([MODEL, "--output=there.onnx/"], "there.onnx is a file: name another folder"),
         ([MODEL, "--output=there.onnx"], "there.onnx exists already: name another file, or add --overwrite"),
         (["--model=nope", "--output=m.onnx"], "unknown network 'nope'"),
-        (["--model=none.safetensors", "--output=m.onnx"], "weights not found: none.safetensors"),
+        (["--model=none.safetensors", "--output=m.onnx"], "checkpoint not found: none.safetensors"),
         (
             ["--model=there.safetensors", "--output=m.onnx"],
             "there.safetensors holds no weights that can be read: it is corrupt",
