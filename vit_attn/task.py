@@ -17,7 +17,7 @@ from vit_attn.training.checkpoint_io import check_shapes
 from vit_attn.training.compiling import CompileMode, compile_step
 from vit_attn.training.data_fit import describe_data, fit_to_data, network_sizes
 from vit_attn.training.ema import EMA, averaged_networks, check_decay
-from vit_attn.training.evaluated_module import EvaluatedModule
+from vit_attn.training.evaluated_module import Batch, EvaluatedModule
 from vit_attn.training.freezing import FreezeSchedule, TrainScope, Tuning
 from vit_attn.training.gated_module import GatedModule
 from vit_attn.training.loss import class_weight_tensor, logits_and_loss
@@ -191,7 +191,7 @@ class Classifier(GatedModule, EvaluatedModule):
             if self.trainer.global_step == self.probe_steps:
                 rank_zero_info(f"step {self.probe_steps}: the linear probe of the head ends, the rest trains from here")
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy with class weights and smoothing; targets are class indices (B,) or fractions (B, classes)."""
         images, targets = batch
         weights: Any = self.class_weights

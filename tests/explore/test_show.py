@@ -19,8 +19,8 @@ from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.attention_maps.summary import summarize
 from vit_attn.data import Coins
 from vit_attn.errors import UserError
-from vit_attn.inference.given_pictures import given_pictures
 from vit_attn.explore.show import AttentionPage
+from vit_attn.inference.given_pictures import given_pictures
 from vit_attn.inference.module_card import Preprocessing, describe_module
 from vit_attn.inference.network import TrainedNetwork, open_network
 

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+Batch = tuple[Tensor, Tensor] | list[Tensor]
+"""Images and labels: a tuple of ``ImageData``, or a list of torch's own ``DataLoader``."""
+
 
 class EvaluatedModule(L.LightningModule):
     """Module with the steps of validation, test and prediction by its network ``net``."""
@@ -30,22 +33,20 @@ class EvaluatedModule(L.LightningModule):
         """Logits of normalised images."""
         return self.net(images.to(next(self.net.parameters()).dtype))
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log cross-entropy without smoothing and class weights, and top-1 accuracy."""
         self._evaluate("val", self.val_loss, self.val_accuracy, batch)
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
+    def test_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, "B classes"]:
         """Log the same as in validation, and return the logits for callbacks that measure more."""
         return self._evaluate("test", self.test_loss, self.test_accuracy, batch)
 
-    def predict_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Float[Tensor, "B classes"]:
+    def predict_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, "B classes"]:
         """Probabilities of the classes."""
         images, _ = batch
         return self(images).float().softmax(dim=-1)
 
-    def _evaluate(
-        self, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy, batch: tuple[Tensor, Tensor]
-    ) -> Tensor:
+    def _evaluate(self, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy, batch: Batch) -> Tensor:
         images, labels = batch
         logits = self(images)
         accuracy.update(logits, labels)
