@@ -20,7 +20,10 @@ from vit_attn.data import ImageData
 from vit_attn.model import VisionTransformer
 from vit_attn.task import Classifier
 
-pytestmark = pytest.mark.slow  # each test takes long for what it computes
+pytestmark = [
+    pytest.mark.slow,  # each test takes long for what it computes
+    pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised"),
+]
 
 SMALL = {"embed_dim": 16, "depth": 1, "num_heads": 1}
 

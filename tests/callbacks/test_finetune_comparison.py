@@ -19,6 +19,8 @@ from vit_attn.errors import UserError
 from vit_attn.model.build import build_net
 from vit_attn.task import Classifier
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not say how its images were normalised")
+
 ARCH, SMALL = "vit_attn_tiny_patch4_32", {"embed_dim": 32, "depth": 2, "num_heads": 2}
 QUIET = {"enable_progress_bar": False, "enable_model_summary": False, "log_every_n_steps": 1}
 

@@ -35,11 +35,11 @@ class LabelledImages:
 
 @dataclass(frozen=True)
 class Scale:
-    """Relation of normalised images and the pixels that are shown.
+    """Relation of normalised images and the pixels in [0, 1] that are shown: pixels = images * std + mean.
 
     Args:
-        mean: Mean of each channel for pixels in [0, 1]; or the value that is shown black.
-        std: Standard deviation of each channel; or the distance from there to white.
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
     """
 
     mean: Float[Tensor, "C 1 1"]
@@ -67,7 +67,8 @@ class Scale:
         low, high = images.min().item(), images.max().item()
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
-        return cls(torch.full((channels, 1, 1), low), torch.full((channels, 1, 1), max(high - low, 1e-6)))
+        spread = max(high - low, 1e-6)
+        return cls(torch.full((channels, 1, 1), -low / spread), torch.full((channels, 1, 1), 1 / spread))
 
     def pixels(self, images: Float[Tensor, "B C height width"]) -> UInt8[Tensor, "B C height width"]:
         """Undo the normalisation, for pictures."""

@@ -9,7 +9,8 @@ from torch import nn
 from vit_attn.attention_maps.recording.network_checks import check_network
 from vit_attn.checkpoints.model_card import ModelCard, check_mean_std
 from vit_attn.errors import UserError
-from vit_attn.inference.network import TrainedNetwork, card_of_timm
+from vit_attn.inference.network import TrainedNetwork
+from vit_attn.inference.timm_card import card_of_timm
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import timm
 import torch
 from jaxtyping import Float
-from timm.data import ImageNetInfo, infer_imagenet_subset, resolve_data_config
+from timm.data import resolve_data_config
 from torch import Tensor, nn
 
 import vit_attn.model  # noqa: F401  registers our sizes
@@ -24,6 +24,7 @@ from vit_attn.checkpoints.paths import describe_missing, looks_like_path, weight
 from vit_attn.checkpoints.weights import load_exactly, load_weights
 from vit_attn.errors import UserError
 from vit_attn.inference.any_size import Patches, find_any_size_patches
+from vit_attn.inference.timm_card import card_of_timm
 from vit_attn.model.build import build_net, without_pretrained
 from vit_attn.reports.prediction_table import unique_names
 
@@ -162,8 +163,8 @@ def _open_file(path: Path) -> TrainedNetwork:
     network = open_checkpoint(path)
     if not network.card.mean:
         raise UserError(
-            f"{path} does not say how its images were normalised: train on a data module with `mean` and `std` (and "
-            "`class_names`), as ImageData is one; Classifier.load_from_checkpoint has the network alone, as `net`"
+            f"{path} does not say what data it was trained on, by which pictures would be normalised: train on a data "
+            "module with `mean`, `std` and `class_names`; Classifier.load_from_checkpoint has the network alone"
         )
     return network
 
@@ -287,41 +288,6 @@ def check_attends(net: nn.Module, name: str, input_size: tuple[int, int, int]) -
         token_layout(net, torch.empty(1, *input_size, device="meta"))
     except UserError as error:
         raise UserError(f"{name} is no vision transformer whose attention can be shown: {error}") from error
-
-
-def card_of_timm(net: nn.Module, name: str, model_args: dict[str, Any]) -> ModelCard:
-    """Make the model card of a network of timm.
-
-    Args:
-        net: The network, with timm's ``pretrained_cfg``.
-        name: Its name.
-        model_args: Arguments with which timm has built it.
-    """
-    config: dict[str, Any] = resolve_data_config({}, model=net)
-    asked = model_args.get("img_size")  # NaFlexViT has no img_size of its own
-    own = getattr(getattr(net, "patch_embed", None), "img_size", None) or (asked and (asked, asked))
-    height, width = own or config["input_size"][1:]
-    mean, std = tuple(config["mean"]), tuple(config["std"])
-    return ModelCard(
-        architecture=name,
-        model_args=model_args,
-        label_names=_label_names(net),
-        input_size=(len(mean), height, width),
-        mean=mean,
-        std=std,
-        crop_pct=config["crop_pct"],
-    )
-
-
-def _label_names(net: Any) -> tuple[str, ...] | None:
-    """Find the class names of pretrained weights; ImageNet's if the number of classes is that of one of its subsets."""
-    if names := net.pretrained_cfg.get("label_names"):
-        return tuple(names) if len(names) == net.num_classes else None
-    subset = infer_imagenet_subset(net)
-    if not subset:
-        return None
-    info = ImageNetInfo(subset)
-    return tuple(info.index_to_description(index).split(",")[0] for index in range(net.num_classes))
 
 
 def pick_device(name: str) -> torch.device:

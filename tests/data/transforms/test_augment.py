@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
+from vit_attn.data import ImageData
 from vit_attn.data.transforms import batch, crops, erasing, mixup
 from vit_attn.data.transforms.augment import Augment
 from vit_attn.data.transforms.crops import alternating_flips, draw_crops
@@ -250,3 +251,9 @@ def test_one_crop_takes_the_place_of_the_other():
         Augment(crop_padding=4, random_resized_crop=0.35)
     with pytest.raises(UserError, match=r"augment.random_resized_crop must be in 0..1, got 2"):
         Augment(random_resized_crop=2)
+
+
+def test_a_dictionary_is_taken_as_in_yaml_and_a_wrong_key_is_refused_with_a_hint():
+    assert ImageData("coins", augment={"mixup": 0.8}).augment == ImageData("coins", augment=Augment(mixup=0.8)).augment
+    with pytest.raises(UserError, match="augment has no 'mixupp', did you mean 'mixup'"):
+        ImageData("coins", augment={"mixupp": 0.8})

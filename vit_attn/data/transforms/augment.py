@@ -66,8 +66,6 @@ class Augment:
         """Refuse values that are out of range, and operations that exclude each other."""
         for name, high in UPPER_BOUNDS.items():
             value = getattr(self, name)
-            if not isinstance(value, int | float | None):
-                raise UserError(f"augment.{name} must be a number, got {value!r}")
             if value is not None and not 0 <= value <= high:
                 raise UserError(f"augment.{name} must be in 0..{high}, got {value}")
         if self.rand_augment and self.trivial_augment:
@@ -104,7 +102,7 @@ else:
     AugmentLike = Augment  # of which the command line makes an option for each field
 
 
-def as_augment(given: AugmentLike) -> Augment:
+def as_augment(given: Augment | Mapping[str, Any]) -> Augment:
     """Make settings of a dictionary, as a YAML file has it.
 
     >>> as_augment({"mixup": 0.8}).mixup
