@@ -192,5 +192,5 @@ def test_every_command_of_the_page_is_run_here():
         *lines("sbatch"),
     }
     others = [line.strip() for line in shown if line.strip() not in run]
-    assert all("$lr" in line or "best.ckpt" in line for line in others), others
+    assert all("$lr" in line or "model.weights=runs/NAME/RUN" in line for line in others), others
     assert len(NEW_RUNS) >= 14

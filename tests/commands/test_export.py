@@ -136,7 +136,8 @@ def test_a_program_that_answers_otherwise_is_refused_and_leaves_nothing(tmp_path
         ([MODEL], "export needs --output: FOLDER/, or a file that ends in"),
         (
             [MODEL, "--output=m.onx"],
-            "output must end in one of .safetensors, .onnx, .pt2, or in / for a folder, got 'm.onx', did you mean '.onnx'",
+            "output must end in one of .safetensors, .onnx, .pt2, or in / for a folder, got 'm.onx', did you mean "
+            "'.onnx'",
         ),
         ([MODEL, "--output=m.safetensors", "--with_normalize"], "weights have no program that could normalise"),
         ([MODEL, "--output=m.onnx", "--with_normalize=bytes"], "--with_normalize"),

@@ -10,9 +10,9 @@ from PIL import Image
 from torch.testing import assert_close
 
 from vit_attn.attention_maps.recording.record import record
+from vit_attn.checkpoints.paths import find_checkpoint
 from vit_attn.errors import UserError
 from vit_attn.inference.network import TrainedNetwork, open_network
-from vit_attn.inference.run_folder import find_checkpoint
 
 NAME = "vit_attn_cifar10_patch4_32"
 PIXELS = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)

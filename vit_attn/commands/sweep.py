@@ -29,7 +29,7 @@ REFUSED = {
 """Options of ``fit`` that a sweep cannot have."""
 
 
-def parser() -> CommandParser:
+def make_parser() -> CommandParser:
     """Parser of the options of ``sweep`` that are not those of ``fit``."""
     options = CommandParser(
         prog="vit-attn sweep",
@@ -67,7 +67,7 @@ def run(command: str, options: list[str]) -> int:
     Raises:
         UserError: If the options are wrong, or Optuna is not installed.
     """
-    args, fit_options = parser().parse_known_args(options)
+    args, fit_options = make_parser().parse_known_args(options)
     for option in fit_options:
         if reason := REFUSED.get(option.partition("=")[0]):
             raise UserError(f"sweep has no {option.partition('=')[0]}: {reason}")

@@ -32,6 +32,10 @@ PICTURES = "pictures"
 """Name of the positional arguments for image files."""
 
 
+SWEEP = "sweep"
+"""Command that takes the options of ``fit`` beside its own."""
+
+
 @dataclass(frozen=True)
 class Completion:
     """Option of a command, as a shell completes it.
@@ -49,6 +53,10 @@ class Completion:
     takes_value: bool = True
 
 
+IMPORT = Completion("--import", "Module of your own parts, imported first")
+"""Option of all commands."""
+
+
 def completions_of(command: str) -> list[Completion]:
     """List the options of a command, and the help of their groups.
 
@@ -59,8 +67,10 @@ def completions_of(command: str) -> list[Completion]:
     module = importlib.import_module(f"vit_attn.commands.{command.replace('-', '_')}")
     if hasattr(module, "make_parser"):
         found |= {each.name: each for each in _of_parser(module.make_parser())}
-    if command in LIGHTNING_COMMANDS:
-        found |= {each.name: each for each in _of_table(command) if each.name not in found}
+    if command in (*LIGHTNING_COMMANDS, SWEEP):
+        of_table = _of_table("fit" if command == SWEEP else command)
+        found |= {each.name: each for each in of_table if each.name not in found}
+    found[IMPORT.name] = IMPORT
     return list(found.values())
 
 
