@@ -52,7 +52,8 @@ commands:
   vit-attn predict FOLDER --model runs/NAME/RUN
   tensorboard --logdir runs
 
-Tab completes them after `source <(vit-attn completion bash)`, or zsh.
+Every command takes --import MODULE: your own networks, data sets or methods (docs/extend.md).
+Tab completes commands and options after `source <(vit-attn completion bash)`, or zsh.
 Set {TRACEBACK_VARIABLE}=1 to see the traceback of an error.
 """
 
