@@ -50,9 +50,11 @@ def finetune_table(results: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def readme_cell(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """README: mean accuracy of fine-tuning, the probe and training from scratch on each data set."""
+    """README: mean accuracy of fine-tuning, the probe and training from scratch on each data set with all three."""
     parts = []
     for name, stored in results.items():
+        if any(not test_accuracies(stored["runs"], way) for way in ("full", "head", "scratch")):
+            continue
         full, head, scratch = (
             statistics.mean(test_accuracies(stored["runs"], way)) for way in ("full", "head", "scratch")
         )
