@@ -1,118 +1,139 @@
 #!/usr/bin/env python
-"""Fine-tuning against training from scratch at equal steps, on data sets that are derived from CIFAR-10.
+"""Fine-tuning, a linear probe and training from scratch on a data set of real images, at equal images and steps.
 
-No other 32×32 data set is needed: CIFAR-10 is split by class. The source task is its first six classes (airplane to
-frog) with all their training images; the target task is the other four (frog, horse, ship, truck), which the source
-network never saw, with a few labelled images a class. Derived, so figures say how the ways compare, and are not
-accuracies on a known benchmark. One small ViT of 142k parameters is trained on the source once; then each way trains on
-the target, through the task, data and trainer that the command line uses. A seed draws the labelled images, the first
-weights of what is new, the order and the augmentation; all ways of a seed have the same images and steps. Accuracy is
-that of the last step on all 4,000 test images of the target classes.
+The source is the shipped network of 142k parameters, trained on CIFAR-10. Each way trains through the task, data and
+trainer that the command line uses, at 32×32 pixels, with the settings of ``configs/finetune.yaml``; from scratch, AdamW
+and Muon are both tried. A seed draws the labelled images of each class, the first weights of what is new, the order and
+the augmentation; all ways of a seed have the same images and steps. The rate of each way, and the optimiser from
+scratch, is the one with the best accuracy on validation images with seed 0. Accuracy is that of the last step on
+at most 2,000 test images (1,000 for validation), the same for all runs. Where a data set has validation images but no
+test images, those are the test, and 20 training images of each class are validation images.
 
-    .venv/bin/python scripts/bench_finetune.py --root DATA
-    .venv/bin/python scripts/bench_finetune.py --root DATA --quick
-    .venv/bin/python scripts/bench_finetune.py --table              # print the table of what was measured
+    .venv/bin/python scripts/bench_finetune.py --dataset cifar100 --root DATA
+    .venv/bin/python scripts/bench_finetune.py --dataset folder --root FOLDER --name trashnet
+    .venv/bin/python scripts/bench_finetune.py --table            # print the table of all data sets that were measured
 
-Writes docs/measured/finetune.csv, a row a way and seed; all start from one source network. Rates were chosen on the
-2,000 validation images of the target classes (--split val --lr, one seed, four to six rates between 5e-4 and 5e-2):
-each way has the best, but the head 2e-2, since 5e-2 gave 0.002 more only.
+Every finished run is stored in docs/measured/finetune/NAME.json at once, so that a run that was stopped goes on with
+the next one.
 """
 
 import argparse
-import csv
-import functools
+import json
 import logging
-import statistics
-import sys
+import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from finetune_table import RESULTS, best_options, finetune_table, runs_of
+from measured_with import context
 
 from vit_attn.data import ImageData
-from vit_attn.data.datasets.registry import DATASETS, find_dataset
+from vit_attn.data.datasets.registry import DATASETS
 from vit_attn.data.datasets.splits import DatasetInfo, Split
 from vit_attn.task import Classifier
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "docs/measured/finetune.csv"
-SOURCE_CLASSES, TARGET_CLASSES = range(6), range(6, 10)
-NET: dict[str, Any] = {
-    "arch": "vit_attn_tiny_patch4_32",
-    "arch_options": {
-        "embed_dim": 64,
-        "depth": 4,
-        "num_heads": 2,
-        "mlp_ratio": 2.0,
-        "class_token": False,
-        "global_pool": "avg",
-    },
-    "label_smoothing": 0.1,
+NETWORK = "vit_attn_cifar10_patch4_32"
+SIDE, VALIDATION = 32, 20
+MOST = {"val": 1000, "test": 2000}
+"""Images that accuracy is measured on, at most."""
+COMMON: dict[str, Any] = {"weight_decay": 0.05, "warmup": 0.1, "label_smoothing": 0.1}
+TUNED: dict[str, Any] = COMMON | {"weights": NETWORK, "optimizer": "adamw", "layer_decay": 0.75}
+WAYS: dict[str, list[dict[str, Any]]] = {
+    "scratch": [
+        COMMON | {"arch": NETWORK, "optimizer": optimizer, "lr": lr}
+        for optimizer, lr in (("adamw", 5e-3), ("muon", 2e-2), ("muon", 5e-2))
+    ],
+    "head": [TUNED | {"train": "head", "lr": lr} for lr in (5e-3, 2e-2, 5e-2)],
+    "last block": [TUNED | {"train": 1, "lr": lr} for lr in (3e-3, 1e-2)],
+    "full": [TUNED | {"probe": 0.2, "lr": lr} for lr in (5e-3, 1.5e-2)],
 }
-FINE: dict[str, Any] = {"optimizer": "adamw", "lr": 5e-3, "layer_decay": 0.75, "warmup": 0.1}
-WAYS: dict[str, dict[str, Any]] = {
-    "scratch, AdamW": {"optimizer": "adamw", "lr": 5e-3, "warmup": 0.1},
-    "scratch, Muon": {"optimizer": "muon", "lr": 2e-2, "warmup": 0.1},
-    "head (linear probe)": FINE | {"train": "head", "lr": 2e-2},
-    "last block": FINE | {"train": 1, "lr": 1e-2},
-    "full": FINE,
-    "probe, then full": FINE | {"probe": 0.2},
-}
+"""Options that each way is tried with; all are options of ``--model``."""
 
 
-def parse_args() -> argparse.Namespace:
+@dataclass(frozen=True)
+class Images:
+    """A data set whose images are decoded: labelled ones to draw from, and those that accuracy is measured on."""
+
+    class_names: tuple[str, ...]
+    source: DatasetInfo
+    pool: Split
+    val: Split
+    test: Split
+
+
+def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", help="folder of CIFAR-10's files; by default the variable VIT_ATTN_DATA")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--labelled", type=int, default=100, help="training images a class of the target")
-    parser.add_argument("--steps", type=int, default=160, help="of each way on the target, of 50 images")
-    parser.add_argument("--source-epochs", type=int, default=6)
-    parser.add_argument("--source", type=Path, help="checkpoint of an earlier run to start from; made where it is not")
-    parser.add_argument("--split", default="test", choices=["test", "val"], help="images that accuracy is measured on")
-    parser.add_argument("--ways", nargs="+", default=list(WAYS), help="some of the ways")
-    parser.add_argument("--lr", type=float, help="another rate for all ways")
-    parser.add_argument("--quick", action="store_true", help="one seed and few steps, to see whether it runs")
+    parser.add_argument("--dataset", help="as --data.dataset of the command line: cifar100, gtsrb, folder, csv, …")
+    parser.add_argument("--root", help="as --data.root: folder of the files; by default the variable VIT_ATTN_DATA")
+    parser.add_argument("--name", help="name of the results; by default that of the data set")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--labelled", type=int, default=100, help="training images a class")
+    parser.add_argument("--steps", type=int, default=200, help="of 50 images")
+    parser.add_argument("--chosen-on", help="name of other results, whose best options are used instead of trying all")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--table", action="store_true", help="measure nothing")
-    args = parser.parse_args()
-    if args.quick:
-        args.seeds, args.steps, args.source_epochs = 1, 20, 1
+    args = parser.parse_args(words)
+    if not args.table and not args.dataset:
+        parser.error("--dataset names the data set")
+    args.name = args.name or args.dataset
     return args
 
 
-@functools.cache
-def whole_set(root: Path, download: bool) -> dict[str, Split]:
-    return find_dataset("cifar10").load(root, download)
+def load_images(dataset: str, root: str | None) -> Images:
+    """Decode the images of a data set once, as the command line would."""
+    data = ImageData(dataset, root=root, img_size=SIDE, normalize=NETWORK, channels=3, memory_budget_gb=16)
+    data.prepare_data()
+    data.setup("fit")
+    source, has_test = data.cache.source, "test" in data.cache.found
+    pool, val = data.cache.ready("train"), data.cache.ready("val")
+    if has_test:
+        test = data.cache.ready("test")
+    else:
+        by_class, test = list(shuffled_by_class(pool.labels, seed=0)), val
+        val = pool.take(np.concatenate([each[:VALIDATION] for each in by_class]))
+        pool = pool.take(np.sort(np.concatenate([each[VALIDATION:] for each in by_class])))
+    return Images(source.class_names, source, pool, some_of(val, MOST["val"]), some_of(test, MOST["test"]))
 
 
-def derived(classes: range, labelled: int | None, seed: int) -> str:
-    """Register some classes of CIFAR-10 as a data set; its name."""
-    whole = find_dataset("cifar10")
+def shuffled_by_class(labels: torch.Tensor, seed: int) -> Iterator[np.ndarray]:
+    """Indices of the images of each class, in an order drawn by the seed."""
+    rng = np.random.default_rng(seed)
+    for index in range(int(labels.max()) + 1):
+        yield rng.permutation(np.flatnonzero(labels.numpy() == index))
 
-    def load(root: Path, download: bool) -> dict[str, Split]:
-        return {
-            name: of_classes(split, classes, labelled if name == "train" else None, seed)
-            for name, split in whole_set(root, download).items()
-        }
 
-    name = f"cifar10_classes_{classes.start}_to_{classes.stop - 1}_seed_{seed}"
-    names = tuple(whole.class_names[index] for index in classes)
-    DATASETS[name] = DatasetInfo(names, whole.img_size, whole.mean, whole.std, load, whole.augment)
+def some_of(split: Split, count: int) -> Split:
+    """At most ``count`` images, drawn once for all runs."""
+    order = np.random.default_rng(0).permutation(len(split))[:count]
+    return replace(split.take(np.sort(order)), full_size=None)
+
+
+def drawn_images(images: Images, labelled: int, seed: int) -> Split:
+    """Training images: of each class as many as are labelled, drawn by the seed."""
+    drawn = [each[:labelled] for each in shuffled_by_class(images.pool.labels, seed + 1)]
+    return images.pool.take(np.sort(np.concatenate(drawn)))
+
+
+def register(images: Images, labelled: int, seed: int) -> str:
+    """Register the data set with the labelled images that the seed draws; its name."""
+    splits = {"train": drawn_images(images, labelled, seed), "val": images.val, "test": images.test}
+    name, source = f"labelled_by_seed_{seed}", images.source
+    load = partial(_same, splits)
+    DATASETS[name] = DatasetInfo(images.class_names, (SIDE, SIDE), None, None, load, source.augment)
     return name
 
 
-def of_classes(split: Split, classes: range, labelled: int | None, seed: int) -> Split:
-    """Images of these classes, numbered from 0; of each class as many as are labelled, drawn by the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    chosen = []
-    for index in classes:
-        of_class = (split.labels == index).nonzero()[:, 0]
-        order = torch.randperm(len(of_class), generator=generator)[:labelled].sort().values
-        chosen.append(of_class[order])
-    taken = split.take(torch.cat(chosen).numpy())
-    return Split(taken.images, taken.labels - classes.start)
+def _same(splits: dict[str, Split], root: Path, download: bool) -> dict[str, Split]:
+    return dict(splits)
 
 
 def trainer(steps: int) -> L.Trainer:
@@ -129,77 +150,72 @@ def trainer(steps: int) -> L.Trainer:
     )
 
 
-def accuracy(task: Classifier, data: ImageData, split: str) -> float:
-    measuring = trainer(1)
-    loader = data.test_dataloader if split == "test" else data.val_dataloader
-    data.val_dataloader = data.test_dataloader = loader
-    return measuring.test(task, datamodule=data, verbose=False)[0]["test/accuracy"]
-
-
-def train_source(args: argparse.Namespace, path: Path) -> None:
-    L.seed_everything(0, verbose=False)
-    data = ImageData(derived(SOURCE_CLASSES, None, 0), root=args.root, batch_size=250)
-    task = Classifier(**NET, num_classes=len(SOURCE_CLASSES), optimizer="muon", lr=2e-2, decay="linear", warmup=0.04)
-    fit = trainer(args.source_epochs * 27_000 // 250)
-    fit.fit(task, datamodule=data)
-    fit.save_checkpoint(path)
-    said = f"{len(SOURCE_CLASSES)} source classes, {args.source_epochs} epochs: test accuracy"
-    print(f"{said} {accuracy(task, data, 'test'):.4f}", flush=True)
-
-
-def tune(args: argparse.Namespace, way: str, seed: int, source: Path) -> dict[str, Any]:
-    """One way with one seed."""
+def tune(args: argparse.Namespace, images: Images, options: dict[str, Any], seed: int) -> dict[str, float]:
+    """Train with some options and a seed; accuracy on validation and test images."""
     L.seed_everything(seed, verbose=False)
-    options = WAYS[way] | ({} if args.lr is None else {"lr": args.lr})
-    start = None if way.startswith("scratch") else str(source)
-    data = ImageData(derived(TARGET_CLASSES, args.labelled, seed), root=args.root, batch_size=50, seed=seed)
+    dataset = register(images, args.labelled, seed)
+    data = ImageData(dataset, batch_size=50, seed=seed, img_size=SIDE, normalize=NETWORK)
+    task = Classifier(**options, num_classes=len(images.class_names))
+    fit = trainer(args.steps)
+    fit.fit(task, datamodule=data)
+    found = {}
+    for name, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
+        (measured,) = trainer(1).test(task, dataloaders=loader, verbose=False)
+        found[name] = round(measured["test/accuracy"], 5)
+    return found
+
+
+def measure(args: argparse.Namespace, images: Images) -> None:
+    """Measure what the results lack: all options with seed 0, then the best of each way with the other seeds."""
+    path = args.results / f"{args.name}.json"
+    asked = {"labelled": args.labelled, "steps": args.steps, "chosen_on": args.chosen_on or args.name}
+    stored = json.loads(path.read_text()) if path.is_file() else {"dataset": args.name} | asked | {"runs": []}
+    if differing := {name: stored[name] for name, value in asked.items() if stored[name] != value}:
+        raise SystemExit(f"{path} was measured with {differing}: choose the same, or another --name")
+    stored |= context() | {
+        "classes": len(images.class_names),
+        "val_images": len(images.val),
+        "test_images": len(images.test),
+    }
+    for seed in range(args.seeds):
+        for way in args.ways:  # in turn, so that a run that is stopped has as many seeds of each
+            for options in tried(args, way) if seed == 0 else [best_options(stored["runs"], way)]:
+                run = {"way": way, "options": options, "seed": seed}
+                if any({name: each[name] for name in run} == run for each in stored["runs"]):
+                    continue
+                run |= tune(args, images, options, seed)
+                stored["runs"].append(run)
+                write(path, stored)
+                shown = {name: value for name, value in options.items() if name in ("optimizer", "lr")}
+                print(f"{args.name}, {way}, {shown}, seed {seed}: {run['val']:.4f}, {run['test']:.4f}", flush=True)
+
+
+def tried(args: argparse.Namespace, way: str) -> list[dict[str, Any]]:
+    """Options that a way is tried with: all, or the best on another data set."""
+    if args.chosen_on is None:
+        return WAYS[way]
+    return [best_options(runs_of(args.results)[args.chosen_on]["runs"], way)]
+
+
+def write(path: Path, stored: dict[str, Any]) -> None:
+    """Replace the results at once, so that a process that is killed leaves the older ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
+        runs = ",\n  ".join(json.dumps(run) for run in stored["runs"])
+        head = json.dumps({name: value for name, value in stored.items() if name != "runs"}, indent=1)
+        file.write(f'{head[:-2]},\n "runs": [\n  {runs}\n ]\n}}\n')
+    os.replace(file.name, path)
+
+
+def main(words: list[str] | None = None) -> None:
+    args = parse_args(words)
+    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the head is new
-        settings: dict[str, Any] = NET | options
-        task = Classifier(**settings, num_classes=len(TARGET_CLASSES), weights=start)
-    trainer(args.steps).fit(task, datamodule=data)
-    return {"way": way, "seed": seed, "accuracy": accuracy(task, data, args.split)}
-
-
-def measure(args: argparse.Namespace, results: Path) -> None:
-    with tempfile.TemporaryDirectory() as folder, results.open("w", newline="") as file:
-        source = args.source or Path(folder, "source.ckpt")
-        if not source.is_file():
-            train_source(args, source)
-        rows = csv.DictWriter(file, ["way", "seed", "accuracy"], lineterminator="\n")
-        rows.writeheader()
-        for seed in range(args.seeds):
-            for way in args.ways:  # in turn, so that what disturbs the machine disturbs all
-                row = tune(args, way, seed, source)
-                rows.writerow(row)
-                file.flush()
-                print(f"{way}, seed {seed}: {row['accuracy']:.4f}", file=sys.stderr, flush=True)
-
-
-def table(results: Path) -> str:
-    """Mean and standard deviation over the seeds, and the lowest and the highest."""
-    with results.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    lines = ["| way | accuracy, mean ± standard deviation | lowest to highest |", "|---|---|---|"]
-    for way in dict.fromkeys(row["way"] for row in rows):
-        of_way = [row for row in rows if row["way"] == way]
-        values = [100 * float(row["accuracy"]) for row in of_way]
-        spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        lines.append(f"| {way} | {statistics.mean(values):.1f}{spread} % | {min(values):.1f} to {max(values):.1f} |")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    args = parse_args()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-    whole = not args.quick and args.split == "test" and args.ways == list(WAYS) and args.lr is None
-    results = RESULTS if whole or args.table else Path(tempfile.gettempdir(), "finetune.csv")
-    if not args.table:
-        measure(args, results)
-        print(f"{args.labelled} images a class, {args.steps} steps of 50, {args.seeds} seeds, {args.split} images")
-    print(table(results))
+        warnings.simplefilter("ignore")  # that the head is new, and what Lightning advises
+        if not args.table:
+            measure(args, load_images(args.dataset, args.root))
+    print(finetune_table(runs_of(args.results)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.data.datasets.test_torchvision import make_gtsrb, make_imagenette, picture
 from vit_attn.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -41,9 +42,7 @@ def example(text: str) -> list[list[str]]:
     """Commands from the folder of images on."""
     every = commands(text)
     first = next(number for number, line in enumerate(every) if "scripts/example_images.py" in line)
-    return [
-        line for line in every[first:] if line[0] == "python" or "shapes" in " ".join(line) or "RUN" in " ".join(line)
-    ]
+    return [line for line in every[first:] if "shapes" in " ".join(line) or "RUN" in " ".join(line)]
 
 
 @pytest.mark.filterwarnings("ignore:.*the head of 10 classes was left out")
@@ -77,4 +76,30 @@ def test_the_pictures_and_pages_of_the_text_exist():
 
 
 def test_the_table_of_ways_is_what_was_measured():
-    assert script("bench_finetune").table(ROOT / "docs/measured/finetune.csv") in DOC
+    table = script("finetune_table")
+    results = table.runs_of(table.RESULTS)
+    assert table.finetune_table(results) in DOC
+    assert all(
+        f"--dataset {stored['dataset']}" in DOC or f"--name {stored['dataset']}" in DOC for stored in results.values()
+    )
+    assert table.readme_cell(results) in README
+
+
+@pytest.mark.filterwarnings("ignore:.*the head of .* classes was left out")
+@pytest.mark.parametrize("name", ["imagenette", "gtsrb", "Sign-Language-Digits-Dataset"])
+def test_the_commands_of_the_measured_data_sets_train_on_files_in_their_formats(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("configs").symlink_to(ROOT / "configs")
+    make_signs(tmp_path) if "Sign" in name else {"imagenette": make_imagenette, "gtsrb": make_gtsrb}[name](Path("data"))
+    ((_, *words),) = [
+        line for line in commands(DOC) if line[0] == "vit-attn" and line[1] == "fit" and name in " ".join(line)
+    ]
+    assert main([*words, *FEWER]) == 0
+    assert f"{43 if name == 'gtsrb' else 10} classes" in capsys.readouterr().out
+
+
+def make_signs(root: Path) -> None:
+    for label in range(10):
+        for number in range(4):
+            file = root / "Sign-Language-Digits-Dataset" / "Dataset" / str(label) / f"IMG_{number}.JPG"
+            picture(file, 20 * label + number, (100, 100))
