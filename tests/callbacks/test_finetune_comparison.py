@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from vit_attn.attention_maps.methods.measures import divergence
 from vit_attn.attention_maps.recording.record import record
@@ -175,18 +176,22 @@ def test_a_network_that_cannot_be_recorded_is_trained_without_and_told(tmp_path,
         fit(tmp_path, data, [FinetuneComparison()], epochs=1, weights=str(tmp_path / "cait.safetensors"), **options)
 
 
-def test_a_data_module_without_probe_images_is_trained_without_and_told_what_it_lacks(tmp_path, data, weights):
-    class Bare(L.LightningDataModule):
-        num_classes, img_size, in_chans, class_names = data.num_classes, data.img_size, data.in_chans, data.class_names
+def test_a_plain_data_module_is_compared_by_images_of_its_loader(tmp_path, data, weights):
+    class Plain(L.LightningDataModule):
+        def __init__(self):
+            super().__init__()
+            probe = data.probe(6)
+            self.images = TensorDataset(data.normalize(probe.images), probe.labels)
 
-    trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False, **QUIET)
-    trainer.datamodule = Bare()
-    task = Classifier(ARCH, SMALL, num_classes=10, weights=weights)
-    callback = FinetuneComparison(num_images=1)
-    callback.setup(trainer, task, "fit")
-    with pytest.warns(UserWarning, match=r"is off: FinetuneComparison needs .*: Bare has no probe, normalize$"):
-        callback.on_train_start(trainer, task)
-    assert callback.before is None
+        def train_dataloader(self):
+            return DataLoader(self.images, batch_size=2)
+
+        val_dataloader = train_dataloader
+
+    fit(tmp_path, Plain(), [FinetuneComparison(num_images=2, max_cost=1.0)], epochs=1, weights=weights)
+    log = events(tmp_path)
+    assert [event.step for event in log.Images("vit_attention/divergence_of_heads")] == [0, 3]
+    assert {f"vit_attention/image_{i}_source_and_tuned" for i in (1, 2)} < set(log.Tags()["images"])
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def _loader(data: Any, stage: str) -> Any:
         return None
     make = getattr(data, f"{stage}_dataloader", None)
     if make is None:
-        return _single(data) if not hasattr(data, "setup") and stage == "train" else None
+        return _single(data) if hasattr(data, "__iter__") and stage == "train" else None
     if getattr(data, "trainer", None) is None and data not in _SET_UP:
         for name, arguments in (("prepare_data", ()), ("setup", ("fit",))):
             if hook := getattr(data, name, None):

@@ -118,19 +118,16 @@ def test_every_other_method_of_the_registry_can_be_drawn(name: str, tmp_path: Pa
     assert f"vit_attention/pointing_fraction/{name}" in log.Tags()["scalars"]
 
 
-def test_a_data_module_without_probe_images_is_refused_with_what_it_lacks():
+def test_data_without_sizes_and_loaders_and_a_task_without_its_network_are_refused():
     class Incomplete:
         class_names, img_size = ("cat", "dog"), (32, 32)
 
-        def normalize(self, images):
-            return images
-
     task = Classifier(arch_options=SMALL)
-    with pytest.raises(UserError, match=r"AttentionLogger needs .*: Incomplete has no in_chans, probe$"):
+    with pytest.raises(
+        UserError, match="Incomplete has neither train_dataloader nor val_dataloader, nor img_size, in_chans"
+    ):
         AttentionLogger(num_images=1).check(Incomplete(), task)
-    with pytest.raises(UserError, match="as ImageData has: none was given"):
-        AttentionLogger(num_images=1).check(None, task)
-    with pytest.raises(UserError, match="with its network as `net`"):
+    with pytest.raises(UserError, match="Linear has no attention modules to record"):
         AttentionLogger(num_images=1).check(ImageData("coins"), _WithoutNet())
 
 

@@ -13,6 +13,8 @@ from vit_attn.data.images.bit_depth import check_colour
 from vit_attn.data.images.image_file import read_picture
 from vit_attn.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*are training images too")  # a few plain pictures repeat
+
 
 def saved(path: Path, values: Sequence, kind: type = np.uint16) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,7 @@ def test_weights_are_there_for_the_loss_and_for_nothing_else(picture_folder):
     assert ImageData("folder", root).class_weights is None
 
 
+@pytest.mark.filterwarnings("ignore:training has no")  # of this small copy
 def test_weights_of_classes_may_need_a_download(monkeypatch):
     split = Split(None, LABELS, pictures=ImageFileList(["none.png"] * len(LABELS)))
     asked = []

@@ -16,6 +16,7 @@ from vit_attn.data.loading.limits import Limit, limit_of
 from vit_attn.data.loading.sampler import EvaluationBatches
 from vit_attn.data.summary import log_limit
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*are training images too")  # a few plain pictures repeat
 QUIET = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
 CLASSES = tuple(f"c{number}" for number in range(10))
 
