@@ -11,6 +11,8 @@ from vit_attn.data.images import image_file as pictures
 from vit_attn.data.images.decoding import decode
 from vit_attn.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*are training images too")  # a few plain pictures repeat
+
 
 def split_of(root: Path) -> Split:
     paths = sorted(root.rglob("*.*"))
