@@ -10,7 +10,7 @@ import pytest
 
 from vit_attn.cli import find_commands, main
 from vit_attn.commands.parsing.completions import DATASETS, completions_of
-from vit_attn.data.datasets.registry import KNOWN_NAMES
+from vit_attn.data.datasets import registry
 
 LIGHTNINGS = ["bf16", "bf16-mixed", "bf16-true"]
 
@@ -99,7 +99,7 @@ def test_zsh_completes_commands_options_by_group_values_and_files(typed: str, ex
 
 
 def test_every_command_and_data_set_is_completed(folder: Path, capsys):
-    assert DATASETS == KNOWN_NAMES
+    assert DATASETS == (*registry.DATASETS, *registry.OWN)
     for shell in ("bash", "zsh"):
         text = script(shell, folder, capsys).read_text()
         assert all(f"    {command}) options=" in text for command in find_commands())
