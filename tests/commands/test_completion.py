@@ -63,7 +63,7 @@ def test_bash_completes_commands_options_by_group_values_and_files(folder: Path,
     assert offered(path, ["attend", "my"]) == ["my photo.jpg"]
     assert offered(path, ["predict", "--overwrite", "my"]) == ["my photo.jpg"]
     assert offered(path, ["export", "--with_normalize", "u"]) == ["uint8", "unit"]
-    assert offered(path, ["completion", ""]) == ["--help", "bash", "zsh"]
+    assert offered(path, ["completion", ""]) == ["--help", "--import", "bash", "zsh"]
 
 
 ZPTY = """
