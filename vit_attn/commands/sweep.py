@@ -7,6 +7,7 @@ import importlib.util
 
 from vit_attn.commands.parsing.errors import CommandParser
 from vit_attn.commands.parsing.help_text import ParagraphHelpFormatter
+from vit_attn.commands.parsing.shipped_configs import resolve_shipped
 from vit_attn.errors import UserError
 
 DESCRIPTION = """\
@@ -75,7 +76,7 @@ def run(command: str, options: list[str]) -> int:
         raise UserError("sweep needs a setting to search: --param NAME=VALUES, as in --param model.lr=log:1e-4..1e-2")
     if args.trials < 1:
         raise UserError(f"--trials must be at least 1, got {args.trials}")
-    from vit_attn.commands.search_space import parse_parameter  # jsonargparse takes 0.1 s
+    from vit_attn.commands.sweeping.search_space import parse_parameter  # jsonargparse takes 0.1 s
 
     parameters = [parse_parameter(text) for text in args.param]
     names = [each.name for each in parameters]
@@ -83,6 +84,8 @@ def run(command: str, options: list[str]) -> int:
         raise UserError(f"--param: {', '.join(sorted(repeated))} is given twice")
     if importlib.util.find_spec("optuna") is None:
         raise UserError("sweep needs Optuna: pip install 'vit_attn[sweep]'")
-    from vit_attn.commands.sweeping import Sweep, run_sweep  # torch and Optuna take seconds
+    fit_options = resolve_shipped(fit_options)
+    from vit_attn.commands.sweeping.study import Sweep  # torch and Optuna take seconds
+    from vit_attn.commands.sweeping.trials import run_sweep
 
     return run_sweep(Sweep(tuple(parameters), tuple(fit_options), args.name, args.runs, args.trials, args.prune))

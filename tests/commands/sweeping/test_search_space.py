@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from vit_attn.cli import main
-from vit_attn.commands.search_space import Parameter, parse_parameter
+from vit_attn.commands.sweeping.search_space import Parameter, parse_parameter
 
 WRONG = {
     "": "sweep needs a setting to search: --param NAME=VALUES",

@@ -13,7 +13,9 @@ optuna = pytest.importorskip("optuna")
 
 from optuna.trial import TrialState  # noqa: E402
 
-from vit_attn.commands import sweeping  # noqa: E402
+from vit_attn.commands.sweeping import trials as sweep_trials  # noqa: E402
+from vit_attn.commands.sweeping.search_space import Parameter  # noqa: E402
+from vit_attn.commands.sweeping.study import JOURNAL, Sweep, open_study  # noqa: E402
 
 DEPTHS = ["--param=model.lr=log:1e-3..1e-1", "--param=model.arch_options.depth=1..3"]
 
@@ -32,7 +34,7 @@ def sweep(runs: Path, *options: str, trials: int = 2, code: int = 0) -> list[opt
 
 
 def stored(runs: Path) -> list[optuna.trial.FrozenTrial]:
-    path = str(runs / "s" / sweeping.JOURNAL)
+    path = str(runs / "s" / JOURNAL)
     backend = optuna.storages.journal.JournalFileBackend(path, optuna.storages.journal.JournalFileOpenLock(path))
     return optuna.load_study(study_name="sweep", storage=optuna.storages.JournalStorage(backend)).get_trials()
 
@@ -90,12 +92,10 @@ def test_a_stopped_sweep_goes_on_within_its_trial_as_if_it_had_not_been_stopped(
 
 
 def test_a_killed_trial_starts_again_and_one_of_a_living_process_is_left_alone(tmp_path, capsys):
-    options = sweeping.Sweep(
-        (sweeping.Parameter("model.lr", ("0.01", "0.02")),), tuple(TINY), "s", str(tmp_path), 3, "median"
-    )
-    study = sweeping.open_study(options)
+    options = Sweep((Parameter("model.lr", ("0.01", "0.02")),), tuple(TINY), "s", str(tmp_path), 3, "median")
+    study = open_study(options)
     study.ask(), study.ask()
-    with (tmp_path / "s" / sweeping.JOURNAL).open("ab") as journal:
+    with (tmp_path / "s" / JOURNAL).open("ab") as journal:
         journal.write(b'{"op_code":4,"wor')  # the power went
     with FileLock(tmp_path / "s" / "002.lock"):
         command = ["sweep", *TINY, f"--runs={tmp_path}", "--name=s", "--trials=3", "--param=model.lr=0.01,0.02"]
@@ -111,7 +111,7 @@ def test_settings_that_do_not_fit_fail_one_trial_but_end_a_sweep_that_has_traine
     command = ["sweep", *TINY, f"--runs={tmp_path}", "--name=s", *heads]
     assert main(command) == 2
     assert "dim must be a multiple of num_heads" in capsys.readouterr().err
-    monkeypatch.setattr(sweeping, "_has_trained", lambda study: True)
+    monkeypatch.setattr(sweep_trials, "_has_trained", lambda study: True)
     assert main([*command, "--trials=3"]) == 0
     assert [each.state for each in stored(tmp_path)] == [TrialState.FAIL] * 3
     assert "sweep: trial 2 failed: dim must be a multiple of num_heads, got dim=16" in capsys.readouterr().out
@@ -123,11 +123,9 @@ def test_a_sweep_without_validations_is_refused(tmp_path, capsys):
 
 
 def test_pruning_is_by_the_median_unless_it_is_turned_off(tmp_path: Path):
-    parameters = (sweeping.Parameter("model.lr", ("0.01", "0.02")),)
+    parameters = (Parameter("model.lr", ("0.01", "0.02")),)
     for name, kind in (("median", optuna.pruners.MedianPruner), ("none", optuna.pruners.NopPruner)):
-        assert isinstance(
-            sweeping.open_study(sweeping.Sweep(parameters, (), name, str(tmp_path), 1, name)).pruner, kind
-        )
+        assert isinstance(open_study(Sweep(parameters, (), name, str(tmp_path), 1, name)).pruner, kind)
 
 
 def test_several_devices_are_refused_with_the_way_to_use_them(tmp_path, capsys):
