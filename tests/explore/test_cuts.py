@@ -17,7 +17,8 @@ from vit_attn.attention_maps.recording.targets import logits_of
 from vit_attn.attention_maps.summary import record_logits
 from vit_attn.errors import UserError
 from vit_attn.explore.cut_text import code_of, describe_cut
-from vit_attn.explore.cuts import Cut, EdgeCut, HeadCut, PatchCut, cuts_as_json, cutting, edge_groups, parse_cuts
+from vit_attn.explore.cuts import Cut, EdgeCut, HeadCut, PatchCut, cutting, edge_groups
+from vit_attn.explore.cuts_json import cuts_as_json, parse_cuts
 from vit_attn.explore.subject import Subject
 from vit_attn.inference.images import ImageReader, to_batch
 from vit_attn.inference.network import network_for_fit, open_network

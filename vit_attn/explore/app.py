@@ -14,7 +14,7 @@ from werkzeug import Request, Response
 
 from vit_attn.errors import UserError, is_out_of_memory, one_line
 from vit_attn.explore import steps
-from vit_attn.explore.cuts import cuts_as_json
+from vit_attn.explore.cuts_json import cuts_as_json
 from vit_attn.explore.guards import MAX_PICTURE_BYTES, Refused, check_sender, guarded, read_body, read_json
 from vit_attn.explore.pictures import NoSuchPicture
 from vit_attn.explore.pixels import note_of

@@ -30,7 +30,8 @@ from vit_attn.attention_maps.recording.token_layout import pooling_row
 from vit_attn.attention_maps.summary import query_relevance
 from vit_attn.errors import UserError
 from vit_attn.explore.cut_text import code_of, describe_cut
-from vit_attn.explore.cuts import POOL, Cut, PatchCut, checked_index, cutting, parse_cuts, shown
+from vit_attn.explore.cuts import Cut, PatchCut, cutting
+from vit_attn.explore.cuts_json import POOL, checked_index, parse_cuts, shown
 from vit_attn.explore.subject import Subject
 from vit_attn.tb_plugin.inputs import POOLED_LAYER
 
