@@ -227,6 +227,12 @@ def test_an_unknown_option_of_any_command_is_a_one_line_error(command: str, tmp_
     assert not list(tmp_path.iterdir())
 
 
+def test_the_home_folder_is_named_by_a_tilde_after_the_equals_sign(monkeypatch, capsys):
+    monkeypatch.setenv("HOME", "/nobody")
+    assert main(["attend", "a.png", "--model=~/runs/a/b"]) == 2
+    assert "/nobody/runs/a/b" in capsys.readouterr().err
+
+
 def test_a_module_with_a_function_run_is_a_command_and_is_not_imported(tmp_path: Path):
     (tmp_path / "say_hello.py").write_text('"""Greet.\n\nMore."""\nraise SystemExit\ndef run(command, options): ...\n')
     (tmp_path / "shared.py").write_text('"""Shared options."""\ndef add_options(parser): ...\n')

@@ -68,7 +68,7 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 after a user's mistake and 1 after a failure of the machine, each a one-line error; 128
         plus the number of the signal after a stop.
     """
-    args = list(sys.argv[1:] if args is None else args)
+    args = [_in_home(arg) for arg in (sys.argv[1:] if args is None else args)]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name may be any bytes
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_escape_record)
@@ -81,6 +81,12 @@ def main(args: Sequence[str] | None = None) -> int:
         code, line = result
         sys.stderr.write(f"vit-attn: {line}\n")
         return code
+
+
+def _in_home(arg: str) -> str:
+    """Name the home folder in a value such as ``--data.root=~/photos``, where bash leaves ``~`` as it is."""
+    name, equals, value = arg.partition("=")
+    return f"{name}={os.path.expanduser(value)}" if equals and value.partition("/")[0] == "~" else arg
 
 
 def _dispatch(args: list[str]) -> int:
