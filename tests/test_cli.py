@@ -229,7 +229,7 @@ def test_an_unknown_option_of_any_command_is_a_one_line_error(command: str, tmp_
 
 def test_the_home_folder_is_named_by_a_tilde_after_the_equals_sign(monkeypatch, capsys):
     monkeypatch.setenv("HOME", "/nobody")
-    assert main(["attend", "a.png", "--model=~/runs/a/b"]) == 2
+    assert main(["export", "--model=~/runs/a/b", "--output=a.onnx"]) == 2
     assert "/nobody/runs/a/b" in capsys.readouterr().err
 
 
