@@ -130,7 +130,7 @@ def test_a_stopped_run_goes_on_and_trains_longer(here: Path, monkeypatch, capsys
         steps.append(read(run)["global_step"])
     assert steps == [2, 2, 8]
     assert "first/" in capsys.readouterr().out
-    (line,) = [line for line in lines("vit-attn fit -c") if "checkpoints/best.ckpt" in line]
+    (line,) = [line for line in lines("vit-attn fit -c") if "weights=runs/NAME/RUN" in line]
     assert main(brief(line.replace("runs/NAME/RUN", str(run)))) == 0
     config = yaml.safe_load((newest() / "config.yaml").read_text())
     assert (config["model"]["lr"], config["model"]["weights"]) == (5e-3, f"{run}/checkpoints/best.ckpt")
