@@ -24,6 +24,7 @@ def uncompiled(config: Path) -> list[str]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:trainer.log_every_n_steps")  # TINY has fewer steps
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_a_configuration_trains_as_it_stands(config: Path, cifar10_root: Path, tmp_path: Path):
     options = [*TINY, *uncompiled(config)]

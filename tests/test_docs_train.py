@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.runs import main, read, stop_at
+from vit_attn import parts
 
 ROOT = Path(__file__).parent.parent
 DOC = (ROOT / "docs/train.md").read_text()
@@ -66,7 +68,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("callbacks.yaml").write_text(listed)
     (module,) = re.findall(r'```python\n"""my_callbacks.py"""\n(.*?)```', DOC, re.DOTALL)
     Path("my_callbacks.py").write_text(module)
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(parts, "_IMPORTED", {})
+    monkeypatch.delitem(sys.modules, "my_callbacks", raising=False)
     return tmp_path
 
 

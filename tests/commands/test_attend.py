@@ -113,7 +113,7 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["{folder}", "--model=vit_small_patch14_dinov2", "--weights=none"], "has no head"),
         (["{folder}", "--batch_size=0"], "--batch_size must be at least 1"),
         (["{folder}", "--quer=1"], "unknown option --quer, did you mean '--query'"),
-        ([], "the following arguments are required: IMAGE"),
+        ([], "attend needs pictures: files or folders, as in vit-attn attend PHOTO.jpg FOLDER"),
     ],
 )
 def test_mistakes_are_told_in_one_line(options, message, folder: Path, capsys: pytest.CaptureFixture[str]):

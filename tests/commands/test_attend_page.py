@@ -105,7 +105,7 @@ def test_a_target_is_the_first_class_that_is_shown(folder, tmp_path):
         (["{folder}/a.png", "--max-megabytes=0"], "max-megabytes must be above 0"),
         (["{folder}/a.png", "--max-megabytes=nan"], "max-megabytes must be above 0"),
         (["{folder}/a.png", "--outpu=a.html"], "unknown option --outpu, did you mean '--output'"),
-        ([], "the following arguments are required: IMAGE"),
+        ([], "attend needs pictures: files or folders, as in vit-attn attend PHOTO.jpg FOLDER"),
     ],
 )
 def test_mistakes_are_told_in_one_line(options, message, folder: Path, capsys: pytest.CaptureFixture[str]):

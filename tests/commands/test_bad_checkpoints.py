@@ -49,7 +49,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path]
         of_coins = [f"--model={path}", "--data.dataset=coins", "--data.batch_size=8", *QUIET]
         own = [f"--model={path}"]
         return {
-            "resume": ["fit", *of_coins, *NETWORK],
+            "resume": ["fit", f"--ckpt_path={path}", *of_coins[1:], *NETWORK],
             "fit": ["fit", "--data.dataset=coins", "--data.batch_size=8", f"--model.weights={path}", *TINY],
             "test": ["test", *of_coins],
             "validate": ["validate", *of_coins],

@@ -243,17 +243,18 @@ def test_settings_that_a_resumed_run_can_change_are_logged_and_take_effect(
 
 MISTAKES = {
     "no folder": ("nowhere", "no such run: nowhere"),
-    "no run": ("{runs}", "is not the folder of a run: it has no config.yaml; it holds runs, the newest of them"),
+    "no run": ("empty", "is not the folder of a run"),
     "none of that name": ("last", "has written its state"),
     "nothing": ("", "--resume needs a value"),
 }
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_run_that_cannot_be_found_is_a_one_line_error(name: str, stopped: Path, tmp_path, monkeypatch, capsys):
+def test_a_run_that_cannot_be_found_is_a_one_line_error(name: str, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
     which, message = MISTAKES[name]
-    assert main(["fit", f"--resume={which.format(runs=stopped.parent)}"]) == 2
+    assert main(["fit", f"--resume={which}"]) == 2
     output = capsys.readouterr().err
     assert message in output
     assert output.count("\n") == 1
