@@ -114,6 +114,8 @@ def drawn(root, counts: dict[str, int]) -> None:
             Image.new("RGB", (8, 8), (40 * (number % 3) + i,) * 3).save(root / folder / f"{i}.png")
 
 
+@pytest.mark.filterwarnings("ignore:validation has no dog")
+@pytest.mark.filterwarnings("ignore:.*are training images too")  # a few plain pictures repeat
 def test_a_class_that_validation_lacks_and_an_unlabelled_test_do_not_end_a_run(tmp_path, capsys):
     root = tmp_path / "photos"
     drawn(root, {f"train/{name}": 6 for name in ("cat", "dog", "owl")} | {"val/cat": 2, "val/owl": 3, "test": 2})
@@ -131,6 +133,7 @@ def test_a_class_that_validation_lacks_and_an_unlabelled_test_do_not_end_a_run(t
     capsys.readouterr()
 
 
+@pytest.mark.filterwarnings("ignore:.*are training images too")  # a few plain pictures repeat
 def test_a_checkpoint_of_the_old_order_of_classes_is_measured_as_it_was(tmp_path, capsys):
     names, old = ["0", "1", "2", "10"], ["0", "1", "10", "2"]
     drawn(tmp_path / "photos", dict.fromkeys(names, 6))
