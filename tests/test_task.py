@@ -212,6 +212,7 @@ def test_any_vit_of_timm_can_be_named():
         ({"optimizer": "adahessian"}, "adahessian needs second-order gradients"),
         ({"lr": 0.0}, "lr must be above 0"),
         ({"weight_decay": -1.0}, "weight_decay must be at least 0"),
+        ({"arch_options": {"depth": "three"}}, "arch_options.depth must be a number, got 'three'"),
         ({"arch_options": {"depht": 3}}, "has no option 'depht', did you mean 'depth'"),
         ({"arch_options": {"num_heads": 7}}, "got dim=192, num_heads=7"),
         ({"optimizer": "muom"}, "unknown optimizer 'muom', did you mean 'muon'"),

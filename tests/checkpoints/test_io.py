@@ -105,3 +105,10 @@ def test_a_file_without_permission_is_named_by_the_system(tmp_path: Path, monkey
     monkeypatch.setattr(Path, "open", forbidden)
     with pytest.raises(PermissionError, match=r"Permission denied: .*a\.ckpt"):
         read_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.pt2"])
+def test_an_export_for_other_programs_is_refused_with_what_to_name_instead(tmp_path: Path, name):
+    (tmp_path / name).write_bytes(b"\x08\x08\x12\x07pytorch")
+    with pytest.raises(UserError, match="export for other programs; name the run, or"):
+        read_checkpoint(tmp_path / name)

@@ -78,7 +78,7 @@ def test_a_run_that_was_stopped_resumes_as_if_it_had_not_been(
     assert not list(run.glob("**/*.unfinished"))
 
 
-def test_a_run_limited_by_steps_without_validation_resumes_after_an_epoch_and_trains_longer(tmp_path: Path):
+def test_a_run_limited_by_steps_without_validation_resumes_after_an_epoch_and_trains_longer(tmp_path: Path, capsys):
     options = ["--trainer.max_epochs=-1", "--trainer.limit_val_batches=0"]
     whole = fit(tmp_path / "whole", *options, "--trainer.max_steps=13")
     with pytest.MonkeyPatch.context() as patched:
@@ -89,7 +89,10 @@ def test_a_run_limited_by_steps_without_validation_resumes_after_an_epoch_and_tr
     assert differences(read(run), read(whole)) == []
     ended = fit(tmp_path / "ended", *options, "--trainer.max_steps=10")
     assert read(ended)["vit_attn"]["finished"]
-    resume(ended, "--trainer.max_steps=13")
+    assert main(["fit", f"--resume={ended}", "--trainer.max_epochs=40"]) == 2
+    assert "to train longer by epochs, add --trainer.max_steps=-1" in capsys.readouterr().err
+    settings = ended / "config.yaml"  # a file in the folder of the run stands for it
+    assert main(["fit", f"--resume={settings}", "--trainer.max_steps=13"]) == 0
     assert (read(ended)["global_step"], read(ended)["epoch"]) == (13, read(whole)["epoch"])
 
 
@@ -172,6 +175,7 @@ def test_a_finished_run_trains_longer_and_logs_its_learning_rate(tmp_path: Path,
     assert "as in a run of 25 steps, and to 0 at the last; it was 0, as in one of 15" in output
     assert read(run)["global_step"] == 25
     rates = dict(curves(run)["train/learning_rate"])
+    assert f"learning rate: {rates[15]:.3g} from here" in output
     longer = dict(curves(fit(tmp_path / "longer", "--trainer.max_epochs=5"))["train/learning_rate"])
     assert [rates[step] for step in range(15, 25)] == [longer[step] for step in range(15, 25)]
     settings = yaml.safe_load((run / "config.yaml").read_text())

@@ -10,6 +10,7 @@ from vit_attn.callbacks.run_checkpoint import VALIDATION_ORDER
 from vit_attn.checkpoints.contents import RUN_KEY
 from vit_attn.checkpoints.io import forget_files
 from vit_attn.errors import UserError
+from vit_attn.training.schedule import scheduled_rates
 
 
 class ResumeCheck(L.Callback):
@@ -60,7 +61,10 @@ class ResumeCheck(L.Callback):
             )
         if self.changes:
             rank_zero_info(f"changed: {', '.join(self.changes)}")
-        before, rates = self.stored.get("total_steps"), [group["lr"] for group in trainer.optimizers[0].param_groups]
+        before = self.stored.get("total_steps")
+        schedulers = [each.scheduler for each in trainer.lr_scheduler_configs]  # the module sets their rates after this
+        rates = [rate for _, rate in scheduled_rates(schedulers)]
+        rates = rates or [group["lr"] for group in trainer.optimizers[0].param_groups]
         if before is not None and before != total and self.stored_rates:
             rank_zero_info(
                 f"learning rate: {max(rates):.3g} from here, as in a run of {total} steps, and to 0 at the last; "

@@ -96,6 +96,8 @@ def kind_hint(path: Path) -> str:
         return ": it is a log for TensorBoard; name the run's folder"
     if suffix in PICTURES:
         return ": it is a picture, which --images takes"
+    if suffix in (".onnx", ".pt2"):
+        return ": it is an export for other programs; name the run, or an export to .safetensors or a folder"
     return ""
 
 

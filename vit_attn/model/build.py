@@ -55,6 +55,10 @@ def build_net(
             ours = inspect.signature(VisionTransformer).parameters if arch.startswith("vit_attn_") else ()
             hint = did_you_mean(unknown[1], ours)
             raise UserError(f"arch_options: {arch} has no option {unknown[1]!r}{hint}") from error
+        for name, value in options.items():
+            usual = inspect.signature(VisionTransformer).parameters.get(name)
+            if isinstance(value, str) and usual and type(usual.default) in (int, float):
+                raise UserError(f"arch_options.{name} must be a number, got {value!r}") from error
         raise UserError(f"{arch} cannot be built with {options}: {error}") from error
 
 

@@ -1,7 +1,7 @@
 """Learning rate schedules by step, as a factor of the peak rate."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from torch.optim import Optimizer
@@ -56,8 +56,18 @@ def set_scheduled_rates(schedulers: Sequence[Any]) -> None:
     Args:
         schedulers: Schedulers; others than :class:`LambdaLR` are left alone.
     """
+    for group, rate in scheduled_rates(schedulers):
+        group["lr"] = rate
+
+
+def scheduled_rates(schedulers: Sequence[Any]) -> Iterator[tuple[dict[str, Any], float]]:
+    """Yield the parameter groups of the optimisers, each with the learning rate of its schedule at this step.
+
+    Args:
+        schedulers: Schedulers; others than :class:`LambdaLR` are left out.
+    """
     for scheduler in schedulers:
         if isinstance(scheduler, LambdaLR):
             rates = zip(scheduler.optimizer.param_groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
             for group, base, factor in rates:
-                group["lr"] = base * factor(scheduler.last_epoch)
+                yield group, float(base) * factor(scheduler.last_epoch)

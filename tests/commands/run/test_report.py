@@ -34,6 +34,6 @@ def test_the_report_has_speed_shares_of_the_time_and_memory(tmp_path: Path, caps
 
 
 def test_a_run_without_validation_names_its_only_checkpoint_once(tmp_path: Path, capsys: pytest.CaptureFixture):
-    folder = fit(tmp_path, "--trainer.max_steps=2", "--trainer.limit_val_batches=0")
-    report = capsys.readouterr().out.partition("best validation accuracy: none")[2]
+    folder = fit(tmp_path, "--trainer.max_steps=2", "--trainer.limit_val_batches=2")
+    report = capsys.readouterr().out.partition("best validation accuracy: none, nothing was validated\n")[2]
     assert report.count(f"{folder}/checkpoints/last.ckpt (step 2)") == 1

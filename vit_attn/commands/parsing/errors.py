@@ -1,15 +1,17 @@
 """One-line errors from the messages of jsonargparse, which run over many lines and name Python types."""
 
+import os
 import re
+import sys
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from vit_attn.checkpoints.paths import looks_like_path, weights_file
+from vit_attn.checkpoints.paths import SUFFIXES, looks_like_path, weights_file
 from vit_attn.commands.parsing.hints import option_hint
 from vit_attn.commands.parsing.renamed import find_renamed_class, new_setting_name
 from vit_attn.commands.parsing.unions import in_words, union_sentence
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.errors import UserError, did_you_mean, path_hint
 
 NOT_TEXT = "a configuration file is not text: {}"
 
@@ -23,7 +25,25 @@ class CommandParser(ArgumentParser):
         Raises:
             UserError: Always.
         """
+        if message.endswith(" required: --model"):
+            message = self._model_given_otherwise() or message
         raise UserError(summarize_error(message, self))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as argparse does, and remember the arguments for an error about one that is missing."""
+        self.given = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
+    def _model_given_otherwise(self) -> str:
+        """Describe the first argument that may be meant as ``--model`` as one that is not recognised, or return ''."""
+        options = set(_options(self))
+        for arg in self.given:
+            name = arg.partition("=")[0]
+            unknown_option = name.startswith("-") and name not in options
+            may_hold_weights = name.endswith(SUFFIXES) or os.path.isdir(name)  # an argument may also be a picture
+            if unknown_option or (may_hold_weights and weights_file(name)):
+                return f"unrecognized arguments: {name}"
+        return ""
 
 
 def summarize_error(message: str, parser: ArgumentParser | None = None) -> str:
@@ -54,7 +74,17 @@ def summarize_error(message: str, parser: ArgumentParser | None = None) -> str:
         return _class_error(key[1] if key else "", of_class[1], of_class[2])
     if not_a_file := re.match(r"\s*Unable to load config '([^']*)'", error):
         return _not_settings(key[1] if key else "", not_a_file[1])
-    return key_prefix + _simplify(error)
+    return key_prefix + (_not_a_config(error) or _simplify(error))
+
+
+def _not_a_config(error: str) -> str:
+    """Describe a file of ``-c`` that is not there or holds no settings, or return '' for another error."""
+    if missing := re.match(r"\s*File does not exist: '([^']+)'", error):
+        path = os.path.relpath(missing[1])
+        return f"there is no file {path}{path_hint(path)}"
+    if "Unexpected config: " in error:
+        return "the file holds no settings, which are lines such as 'model:' and, below it, '  lr: 1e-3'"
+    return ""
 
 
 def _unknown_option(option: str, parser: ArgumentParser | None) -> str:

@@ -137,7 +137,10 @@ def option_hint(name: str, known: Iterable[str]) -> str:
     last = wanted.rpartition(".")[2]
     found = [option for option in options if _spelled(option) == wanted]
     found = found or [option for option in options if _spelled(option).rpartition(".")[2] == last]
-    found = found or _synonyms(last, options) or _alike(wanted, options)
+    found = found or _synonyms(last, options)
+    if not found and len(name.strip("-")) == 1:
+        found = [option for option in options if option.startswith(wanted) and "." not in option]
+    found = found or _alike(wanted, options)
     if not found and (close := difflib.get_close_matches(last, SYNONYMS, n=1, cutoff=0.85)):
         found = _synonyms(close[0], options)
     return f", did you mean {' or '.join(repr(f'--{each}') for each in found[:MOST])}?" if found else ""

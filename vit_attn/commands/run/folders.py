@@ -77,7 +77,7 @@ def _check_resumable(path: Path) -> Path:
         hint = path_hint(path) or "; --resume takes the folder of a run, or last for the newest"
         raise UserError(f"no such run: {path}{hint}")
     if path.is_file():
-        folder = path.parent.parent
+        folder = path.parent if (path.parent / CONFIG).is_file() else path.parent.parent
     elif (path / CONFIG).is_file():
         folder = path
     else:

@@ -43,7 +43,7 @@ def report_end(trainer: Any, seconds: float, runs: str) -> None:
         return
     throughput = find_throughput(trainer)
     lines = [
-        f"best validation accuracy: {_accuracy(checkpoint)}{_limit(trainer)}",
+        f"best validation accuracy: {_accuracy(checkpoint, trainer)}",
         _time(seconds, throughput),
         *([] if throughput is None else _speed(throughput)),
         f"checkpoint: {_best_file(checkpoint)}",
@@ -108,11 +108,11 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def _accuracy(checkpoint: RunCheckpoint) -> str:
+def _accuracy(checkpoint: RunCheckpoint, trainer: Any) -> str:
     best = checkpoint.best_accuracy
     if best is None:
         return "none, nothing was validated"
-    return f"{best.score:.4f} (step {best.step}, epoch {best.epoch + 1})"
+    return f"{best.score:.4f} (step {best.step}, epoch {best.epoch + 1}){_limit(trainer)}"
 
 
 def _limit(trainer: Any) -> str:

@@ -211,6 +211,14 @@ def refuse_finished(run: Mapping[str, Any], changes: Sequence[SettingChange], ch
         limits = [name for name in LENGTH[:3] if flatten(run.get("settings", {})).get(name) not in (None, -1)]
         longer = " or ".join(f"--{name}" for name in limits) or "--trainer.max_epochs"
         raise RunFinished(f"{folder} is finished, after {run['global_step']} steps; to train longer, set {longer}")
+    changed = {change.name for change in changes}
+    max_steps = flatten(run.get("settings", {})).get("trainer.max_steps") or -1
+    if run.get("finished") and "trainer.max_epochs" in changed and 0 < max_steps <= run["global_step"]:
+        if "trainer.max_steps" not in changed:
+            raise UserError(
+                f"{checkpoint} has taken the {max_steps} steps of trainer.max_steps; to train longer by epochs, add "
+                "--trainer.max_steps=-1"
+            )
     for change in changes:
         if change.name == "trainer.max_epochs" and 0 <= (change.after or -1) <= run["epoch"]:
             raise UserError(
