@@ -9,11 +9,13 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from vit_attn.checkpoints.contents import SETTINGS_KEY
 from vit_attn.checkpoints.finetune import build_start, resolve_start
 from vit_attn.checkpoints.model_card import DATA_ARGS, DATA_KEY
 from vit_attn.checkpoints.own_parts import PARTS_KEY, parts_of
 from vit_attn.errors import UserError
 from vit_attn.model.build import Options, build_net, without_pretrained
+from vit_attn.training.batch_checks import check_first_batch, check_images, explaining
 from vit_attn.training.checkpoint_io import check_shapes
 from vit_attn.training.compiling import CompileMode, compile_step
 from vit_attn.training.data_fit import describe_data, fit_to_data, network_sizes
@@ -180,7 +182,9 @@ class Classifier(GatedModule, EvaluatedModule):
         set_scheduled_rates([config.scheduler for config in self.trainer.lr_scheduler_configs])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """End the linear probe and the coarse patches at their last step, and seed the step by its number."""
+        """Check an epoch's first batch; end probe and coarse patches at their last step; seed the step."""
+        if batch_idx == 0:
+            check_first_batch(batch, self.hparams["num_classes"])
         self._end_linear_probe_when_due()
         if self.patches.change_when_due(self.trainer, self, self.hparams["compile"]) and self.gate is not None:
             self.gate.find_tensors_again()
@@ -194,9 +198,11 @@ class Classifier(GatedModule, EvaluatedModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Cross-entropy with class weights and smoothing; targets are class indices (B,) or fractions (B, classes)."""
-        images, targets = batch
         weights: Any = self.class_weights
-        logits, loss = self.logits_and_loss(self.net, images, targets, weights, self.hparams["label_smoothing"])
+        with explaining(batch, self.hparams):
+            images, targets = batch
+            check_images(images)
+            logits, loss = self.logits_and_loss(self.net, images, targets, weights, self.hparams["label_smoothing"])
         self.log("train/loss", loss)
         if self._trainer is not None and is_measured_step(self._trainer):
             self.log("train/accuracy", batch_accuracy(logits, targets))
@@ -225,6 +231,7 @@ class Classifier(GatedModule, EvaluatedModule):
         data = getattr(self._trainer, "datamodule", None)
         if parts := parts_of(self.hparams["arch"], self.hparams["arch_options"], data):
             checkpoint[PARTS_KEY] = parts
+        checkpoint[SETTINGS_KEY] = dict(getattr(data, "evaluation_settings", {}))
         self.patches.save(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

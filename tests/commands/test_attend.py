@@ -98,6 +98,7 @@ def test_files_of_one_name_keep_apart(folder: Path):
         (["{folder}", "--query=0,1"], "the query must be a patch in rows 1..8, columns 1..8, got 0,1"),
         (["{folder}", "--query=CLS"], "the query must be ROW,COLUMN from 1,1, got 'CLS'"),
         (["{folder}", "--target=10"], "the target must be a class in 0..9, got [10]"),
+        (["{folder}", "--target=dogg"], "the network knows no class 'dogg', did you mean"),
         (["{folder}", "--model=vit_attn_coin_patch4_32"], "did you mean 'vit_attn_coins_patch4_32'"),
         (["{folder}", "--model=resnet18", "--weights=none"], "ResNet has no attention modules to record"),
         (["{folder}", "--model=none.ckpt"], "checkpoint not found: none.ckpt"),

@@ -75,3 +75,15 @@ def test_a_run_of_lightnings_own_is_its_last_written_checkpoint(tmp_path: Path):
         (folder / name).write_bytes(b"")
         os.utime(folder / name, (seconds, seconds))
     assert find_checkpoint(tmp_path) == folder / "epoch=1-step=8.ckpt"
+
+
+def test_a_network_and_its_attention_are_shown_in_a_line(network: TrainedNetwork):
+    assert repr(network) == "TrainedNetwork(vit_attn_cifar10_patch4_32, 10 classes, images 3x32x32)"
+    shown = repr(network.attention(Image.new("RGB", (32, 32))))
+    assert shown.endswith("maps=relevance, last_layer, rollout)")
+    assert len(shown) < 300
+
+
+def test_a_tensor_of_another_size_is_refused_with_the_way_out(network: TrainedNetwork):
+    with pytest.raises(UserError, match=r"\(3, 48, 48\) does not fit its images of 32x32 pixels: resize it, or give"):
+        network.predict(torch.zeros(3, 48, 48))

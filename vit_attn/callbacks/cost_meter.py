@@ -50,7 +50,8 @@ class CostMeter:
             self.reported = True
             rank_zero_info(
                 f"{self.name}: a logging takes {mean:.1f} s, so some are left out to stay within "
-                f"{self.max_fraction:.1%} of the run's time. To have all: --{self.name}.max_cost=1"
+                f"{self.max_fraction:.1%} of the run's time. To have all: max_cost=1, or "
+                f"--{self.name}.max_cost=1"
             )
         return affords
 

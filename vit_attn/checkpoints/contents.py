@@ -11,6 +11,8 @@ from vit_attn.errors import UserError, shortened
 
 HYPER_PARAMETERS = "hyper_parameters"
 RUN_KEY = "vit_attn"
+SETTINGS_KEY = "data_settings"
+"""Key of the settings that choose the images of the training's data set, for evaluation on the same."""
 """Key of a checkpoint for the run that wrote it."""
 PATCH_SIZE = "patch_size"
 """Key of a checkpoint for the side of the patches in pixels, where training still had coarse ones."""

@@ -40,7 +40,7 @@ def make_parser() -> CommandParser:
         help="query token: a patch as ROW,COLUMN from 1,1, or CLS, R1, …; by default what the network pools. A single "
         "number counts all tokens from 0, as in Python, prefix tokens first",
     )
-    parser.add_argument("--target", type=int, help="index of the class of the relevance (default: the predicted one)")
+    parser.add_argument("--target", help="class of the relevance, by name or index (default: the predicted one)")
     parser.add_argument(
         "--output",
         type=Path,
@@ -88,6 +88,7 @@ def run(command: str, options: list[str]) -> int:
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     # importing torch takes seconds, which --help need not wait for
+    from vit_attn.inference.ask import class_by_name_or_index
     from vit_attn.inference.attend import MapSettings, result_names
     from vit_attn.inference.images import (
         ImageReader,
@@ -103,6 +104,7 @@ def run(command: str, options: list[str]) -> int:
     files = without_repeats(find_images(images))
     network, device = open_network(args.model, args.weights, args.img_size, attends=True), pick_device(args.device)
     report_input(network, args.model, files)
+    args.target = None if args.target is None else class_by_name_or_index(network, args.target)
     network = network_for_fit(network, args.fit)
     network.net.to(device)
     reader = ImageReader(network, args.fit)

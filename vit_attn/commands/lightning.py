@@ -14,7 +14,12 @@ from vit_attn.commands.run.config import SaveRunConfig
 from vit_attn.commands.run.messages import route_messages
 from vit_attn.commands.run.own_data import choose_data
 from vit_attn.commands.run.resume import RunFinished, expand_resume
-from vit_attn.commands.run.stored_config import config_option, evaluation_options, read_run_config
+from vit_attn.commands.run.stored_config import (
+    config_option,
+    evaluation_options,
+    options_of_checkpoint,
+    read_run_config,
+)
 from vit_attn.commands.run.trainer_errors import one_line_errors
 from vit_attn.console import CONSOLE
 from vit_attn.task import Classifier
@@ -102,7 +107,8 @@ def _stored_options(command: str, options: list[str]) -> list[str]:
     path = value if equals else (options[position + 1 : position + 2] or [""])[0]
     folder = run_folder(path)
     if folder is None:
-        return []
+        named = any(name.startswith("--data") for name in names)
+        return [] if named or command == "fit" else options_of_checkpoint(Path(path))
     if command == "fit":
         return config_option(folder)
     data = read_run_config(folder / "config.yaml").get("data")

@@ -112,6 +112,10 @@ class ImageData(DatasetModule):
         super().__init__(dataset, cache, normalize, download, own_root=root is not None)
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
         self.augment, self.balance, self.compile_augment = augment, balance, compile_augment
+        chosen = {"dataset": dataset, "root": root and str(root), "columns": columns, "held_out": held_out}
+        chosen |= {"train_split": train_split, "skip_corrupt": skip_corrupt, "download": download}
+        self.evaluation_settings = {name: value for name, value in chosen.items() if value is not None}
+        """Arguments that choose the images, kept in checkpoints for evaluation on the same."""
 
     @property
     def class_weights(self) -> list[float] | None:

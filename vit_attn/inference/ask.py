@@ -39,8 +39,17 @@ def predict(network: TrainedNetwork, given: Any, fit: str = "auto") -> Predictio
     """Predict the classes of images, as :meth:`TrainedNetwork.predict` says."""
 
     def answers(batch: Tensor) -> list[Prediction]:
-        with torch.inference_mode():
-            rows = network.net(batch).float().softmax(dim=-1)
+        try:
+            with torch.inference_mode():
+                rows = network.net(batch).float().softmax(dim=-1)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if tuple(batch.shape[1:]) == network.card.input_size:
+                raise
+            height, width = network.card.img_size
+            raise UserError(
+                f"a tensor goes into the network as it is, and {tuple(batch.shape[1:])} does not fit its images of "
+                f"{height}x{width} pixels: resize it, or give a file or a PIL image, which is resized"
+            ) from error
         if not rows.isfinite().all():
             raise UserError(NOT_FINITE)
         return [_prediction(row.cpu(), network.unique_class_names) for row in rows]
@@ -77,6 +86,20 @@ def find_class(names: Sequence[str], target: int | str) -> int:
     if isinstance(target, bool) or not 0 <= target < len(names):
         raise UserError(f"the target must be a class in 0..{len(names) - 1}, got [{target}]")
     return target
+
+
+def class_by_name_or_index(network: TrainedNetwork, target: str) -> int:
+    """Find the class that a person typed: a name of the network's classes first, else an index.
+
+    Args:
+        network: The network.
+        target: Name or index.
+
+    Raises:
+        UserError: If there is none, with similar names.
+    """
+    names = network.unique_class_names
+    return find_class(names, int(target) if target not in names and target.lstrip("-").isdecimal() else target)
 
 
 def _prediction(row: Tensor, names: Sequence[str]) -> Prediction:

@@ -72,6 +72,10 @@ class ImageAttention:
     rows: dict[AttributionMethod, Float[np.ndarray, " N"]]
     query: str
 
+    def __repr__(self) -> str:
+        """Summary, query, and the names of the maps."""
+        return f"ImageAttention({self.summary!r}, query={self.query!r}, maps={', '.join(self.maps)})"
+
     @property
     def maps(self) -> dict[str, Float[np.ndarray, "rows cols"]]:
         """Map over the patches by each method, by its name: relevance, last_layer, rollout, …."""

@@ -45,6 +45,11 @@ class TrainedNetwork:
     net: Any
     card: ModelCard
 
+    def __repr__(self) -> str:
+        """Name and sizes; ``net`` has the layers."""
+        size = "x".join(map(str, self.card.input_size))
+        return f"TrainedNetwork({self.card.architecture}, {self.num_classes} classes, images {size})"
+
     @property
     def num_classes(self) -> int:
         """Number of classes."""

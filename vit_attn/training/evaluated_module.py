@@ -1,11 +1,15 @@
 """Lightning module that measures and predicts by a classifier."""
 
+from typing import Any
+
 import lightning as L
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
+
+from vit_attn.training.batch_checks import check_first_batch, check_images, explaining
 
 Batch = tuple[Tensor, Tensor] | list[Tensor]
 """Images and labels: a tuple of ``ImageData``, or a list of torch's own ``DataLoader``."""
@@ -29,6 +33,15 @@ class EvaluatedModule(L.LightningModule):
             MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(2)
         )
 
+    def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check the first batch."""
+        if batch_idx == 0:
+            check_first_batch(batch, self.hparams["num_classes"])
+
+    def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Check the first batch."""
+        self.on_validation_batch_start(batch, batch_idx)
+
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
         """Logits of normalised images."""
         return self.net(images.to(next(self.net.parameters()).dtype))
@@ -43,14 +56,18 @@ class EvaluatedModule(L.LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Float[Tensor, "B classes"]:
         """Probabilities of the classes."""
-        images, _ = batch
-        return self(images).float().softmax(dim=-1)
+        with explaining(batch, self.hparams):
+            images, _ = batch
+            check_images(images)
+            return self(images).float().softmax(dim=-1)
 
     def _evaluate(self, stage: str, loss: MeanMetric, accuracy: MulticlassAccuracy, batch: Batch) -> Tensor:
-        images, labels = batch
-        logits = self(images)
-        accuracy.update(logits, labels)
-        loss.update(F.cross_entropy(logits, labels, reduction="none"))
+        with explaining(batch, self.hparams):
+            images, labels = batch
+            check_images(images)
+            logits = self(images)
+            accuracy.update(logits, labels)
+            loss.update(F.cross_entropy(logits, labels, reduction="none"))
         self.log(f"{stage}/loss", loss)
         self.log(f"{stage}/accuracy", accuracy, prog_bar=True)
         return logits

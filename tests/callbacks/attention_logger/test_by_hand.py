@@ -54,3 +54,10 @@ def test_what_does_not_fit_is_refused(tmp_path, images, options: dict, message: 
     with pytest.raises(UserError, match=message):
         log_attention(tmp_path, network(), images, 0, **options)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_label_that_is_no_class_is_named(tmp_path):
+    net = VisionTransformer(img_size=16, patch_size=4, num_classes=5, embed_dim=32, depth=1, num_heads=2)
+    images = torch.zeros(2, 3, 16, 16)
+    with pytest.raises(UserError, match="label 9 is no class of the network, whose 5 classes are 0 to 4"):
+        log_attention(tmp_path, net, images, step=0, labels=[0, 9])

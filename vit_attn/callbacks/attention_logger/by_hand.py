@@ -50,6 +50,13 @@ def log_attention(
     Raises:
         UserError: If the network cannot be recorded, or if labels, mean or std do not fit the images.
     """
+    if not isinstance(writer, SummaryWriter | str | Path):
+        raise UserError(
+            f"the writer must be a SummaryWriter or a folder, got {type(writer).__name__}: of a TensorBoardLogger, "
+            "give logger.experiment"
+        )
+    if not isinstance(images, Tensor):
+        raise UserError(f"images must be a normalised tensor (B, channels, height, width), got {type(images).__name__}")
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise UserError(f"images must be (B, 1 or 3 channels, height, width), got {tuple(images.shape)}")
     known = torch.full((len(images),), -1) if labels is None else torch.as_tensor(labels).cpu().long()
@@ -64,9 +71,11 @@ def log_attention(
     parameter = next(net.parameters())
     inputs = images.detach().to(parameter.device, parameter.dtype)
     snapshot = AttentionSnapshot.of_images(net, inputs, probe, options, step=step).on_host()
+    if (largest := int(known.max())) >= (classes := snapshot.logits.shape[1]):
+        raise UserError(f"label {largest} is no class of the network, whose {classes} classes are 0 to {classes - 1}")
     writers = [writer] if isinstance(writer, SummaryWriter) else []
     measures = write_scalars(writers, snapshot, range(len(snapshot.recording)))
-    shown = tab_images(snapshot, names_of_classes(class_names, snapshot.logits.shape[1]), len(images))
+    shown = tab_images(snapshot, names_of_classes(class_names, classes), len(images))
     target = Path(writer) if isinstance(writer, str) else writer
     written = write_snapshot(target, snapshot, shown, measures, vectors=len(images))
     for each in writers:

@@ -7,6 +7,9 @@ from typing import Any
 
 import yaml
 
+from vit_attn.checkpoints.contents import SETTINGS_KEY
+from vit_attn.checkpoints.io import read_checkpoint
+from vit_attn.checkpoints.model_card import card_from_state
 from vit_attn.commands.parsing.renamed import rename_settings
 from vit_attn.commands.parsing.yaml_limits import MAX_CHARACTERS, load_yaml
 from vit_attn.errors import UserError
@@ -91,6 +94,28 @@ def evaluation_options(folder: Path) -> list[str]:
     """Make the options that evaluate a checkpoint of the run in a folder on the run's data."""
     selected = evaluation_settings(read_run_config(folder / "config.yaml"))
     return ["--config", yaml.safe_dump(selected)] if selected else []
+
+
+def options_of_checkpoint(path: Path) -> list[str]:
+    """Make the options that evaluate a checkpoint without a ``config.yaml``, as of a run in Python, on its data set.
+
+    Args:
+        path: The checkpoint; if there is none, the command reports it.
+
+    Raises:
+        UserError: If it is no checkpoint of ours, or of data of one's own, which it does not name.
+    """
+    if not path.is_file():
+        return []
+    checkpoint = read_checkpoint(path)
+    if stored := evaluation_settings({"data": checkpoint.get(SETTINGS_KEY)}):
+        return ["--config", yaml.safe_dump(stored)]
+    if (card := card_from_state(checkpoint, path)) and card.dataset:
+        return ["--config", yaml.safe_dump({"data": {"dataset": card.dataset}})]
+    raise UserError(
+        f"{path} does not say on which data set it was trained: name one with --data.dataset and --data.root, or use "
+        "Trainer.test with your own loaders"
+    )
 
 
 def config_option(folder: Path) -> list[str]:
