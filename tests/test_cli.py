@@ -111,6 +111,7 @@ MISTAKES = {
     "wrong choice": (["fit", "--model.decay=cosin"], "model.decay: expected 'cosine', 'linear', got 'cosin'"),
     "no such file": (["fit", "-c", "nope.yaml"], "nope.yaml"),
     "no such network": (["fit", "--model.arch=vit_attn_tini_patch4_32"], "did you mean 'vit_attn_tiny_patch4_32'"),
+    "network of an own module": (["fit", "--model.arch=my_vit"], "; --import names the module of one of your own"),
     "no such option of it": (["fit", "--model.arch_options.depht=2"], "no option 'depht', did you mean 'depth'"),
     "no such data set": (["fit", "--data.dataset=cifar1O"], "unknown data set 'cifar1O', did you mean 'cifar10'"),
     "no such optimizer": (["fit", "--model.optimizer=adamv"], "unknown optimizer 'adamv', did you mean"),

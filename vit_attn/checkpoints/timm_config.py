@@ -9,6 +9,7 @@ from typing import Any
 
 from vit_attn.checkpoints.model_card import ModelCard
 from vit_attn.checkpoints.paths import FOLDER_WEIGHTS
+from vit_attn.errors import UserError
 
 CONFIG = "config.json"
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".bin")
@@ -24,9 +25,17 @@ def timm_config(card: ModelCard, net: Any) -> dict[str, Any]:
     Args:
         card: Model card of the network.
         net: The network, built by timm.
+
+    Raises:
+        UserError: If timm does not load weights into it, since it was not built by ``build_model_with_cfg``.
     """
     architecture, _, tag = card.architecture.partition(".")
-    defaults = net.pretrained_cfg
+    defaults = getattr(net, "pretrained_cfg", None)
+    if defaults is None:
+        raise UserError(
+            f"timm cannot load the weights of {architecture}: have it built by timm.models.build_model_with_cfg, "
+            "which loads them, or name an --output of .pt2 or .onnx"
+        )
     config: dict[str, Any] = {
         "architecture": architecture,
         "num_classes": net.num_classes,

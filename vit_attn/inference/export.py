@@ -116,7 +116,8 @@ def _reason_for_no_config(settings: ExportSettings) -> str | None:
 def _config_report(network: TrainedNetwork, path: Path, no_config: str | None) -> str:
     if no_config:
         return f"{no_config}\n"
-    first = "import vit_attn.model; " if network.card.architecture.startswith("vit_attn_") else ""
+    ours = ["vit_attn.model"] if network.card.architecture.startswith("vit_attn_") else []
+    first = "".join(f"import {module}; " for module in (*ours, *network.card.parts))
     return f"{path.with_name(CONFIG)}: {first}timm.create_model('local-dir:{path.parent}', pretrained=True) loads it\n"
 
 

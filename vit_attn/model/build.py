@@ -16,7 +16,7 @@ from vit_attn.model.vit import VisionTransformer
 Options = dict[str, bool | int | float | str | list[int] | None]
 """Arguments of a network, as a configuration file can hold them."""
 
-TIMMS_OWN = ("pretrained_cfg", "pretrained_cfg_overlay")
+TIMMS_OWN = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 """Arguments that timm adds to those of a network."""
 
 
@@ -49,7 +49,7 @@ def build_net(
         if unknown and unknown[1] in TIMMS_OWN:
             raise UserError(
                 f"{arch}: it passes on {unknown[1]}, which timm.models.build_model_with_cfg takes: call that, "
-                f"or leave out {' and '.join(TIMMS_OWN)}"
+                f"or take {', '.join(TIMMS_OWN)} as arguments and do not pass them on"
             ) from error
         if unknown:
             ours = inspect.signature(VisionTransformer).parameters if arch.startswith("vit_attn_") else ()
@@ -67,7 +67,7 @@ def _name_hint(name: str) -> str:
     if "/" not in name:
         ours, all_names = timm.list_models("vit_attn_*"), timm.list_models()
         hint = did_you_mean(name, ours if name.startswith("vit_attn") else all_names) or did_you_mean(name, ours)
-        return f"{hint}; ours are {', '.join(ours)}"
+        return f"{hint}; ours are {', '.join(ours)}; --import names the module of one of your own"
     if timm.is_model(last := name.rpartition("/")[2].partition(".")[0]):
         return f": networks have timm's names, did you mean {name.rpartition('/')[2]!r}?"
     wanted = set(re.split(r"[^a-z0-9]+", last.lower()))

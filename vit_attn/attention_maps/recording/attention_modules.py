@@ -36,7 +36,10 @@ def attention_modules(net: nn.Module) -> dict[nn.Module, str]:
     if parallel := [name for module, name in names.items() if type(module).__name__ == "ParallelThingsBlock"]:
         raise UserError(f"attention in parallel is no chain of layers: {', '.join(parallel)}")
     if not inner:
-        raise UserError(f"{type(net).__name__} has no attention modules to record")
+        raise UserError(
+            f"{type(net).__name__} has no attention modules to record, which are those whose class is named after it, "
+            "as MyAttention"
+        )
     return inner
 
 

@@ -61,7 +61,7 @@ def find_dataset(name: str, root: Path | None = None, download: bool = True, col
     squeezed = name.lower().replace("-", "").replace("_", "")
     hint = ", did you mean 'folder'?" if squeezed == "imagefolder" else ""
     hint = hint or did_you_mean(name, names) or did_you_mean(squeezed, names)
-    raise UserError(f"unknown data set {name!r}{hint}; known are {known}")
+    raise UserError(f"unknown data set {name!r}{hint}; known are {known}; --import names the module of one of your own")
 
 
 def _known(name: str, root: Path | None) -> DatasetInfo:
