@@ -15,7 +15,7 @@ from vit_attn.checkpoints.model_card import DATA_ARGS, DATA_KEY
 from vit_attn.checkpoints.own_parts import PARTS_KEY, parts_of
 from vit_attn.errors import UserError
 from vit_attn.model.build import Options, build_net, without_pretrained
-from vit_attn.training.batch_checks import check_first_batch, check_images, explaining
+from vit_attn.training.batch_checks import check_images, explaining
 from vit_attn.training.checkpoint_io import check_shapes
 from vit_attn.training.compiling import CompileMode, compile_step
 from vit_attn.training.data_fit import describe_data, fit_to_data, network_sizes
@@ -182,9 +182,8 @@ class Classifier(GatedModule, EvaluatedModule):
         set_scheduled_rates([config.scheduler for config in self.trainer.lr_scheduler_configs])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Check an epoch's first batch; end probe and coarse patches at their last step; seed the step."""
-        if batch_idx == 0:
-            check_first_batch(batch, self.hparams["num_classes"])
+        """Check the first batch; end probe and coarse patches at their last step; seed the step."""
+        self.check_first("train", batch)
         self._end_linear_probe_when_due()
         if self.patches.change_when_due(self.trainer, self, self.hparams["compile"]) and self.gate is not None:
             self.gate.find_tensors_again()

@@ -20,8 +20,8 @@ FAILURES = (AssertionError, AttributeError, IndexError, RuntimeError, TypeError,
 def check_first_batch(batch: Any, num_classes: int) -> None:
     """Refuse a batch that is no images and labels of the network's classes; warn of pixels without normalisation.
 
-    Labels are read on the host, since a GPU ends the process for a wrong one, without its number: for one batch an
-    epoch, which is worth the wait.
+    Labels are read on the host, since a GPU ends the process for a wrong one, without its number: for one batch a
+    run, which is worth the wait.
 
     Args:
         batch: What a loader yielded, on the device.

@@ -28,19 +28,33 @@ class EvaluatedModule(L.LightningModule):
         Args:
             num_classes: Number of classes.
         """
+        self.checked_for: dict[str, int] = {}  # identity of the trainer, by stage
         self.val_loss, self.test_loss = (MeanMetric(nan_strategy="disable") for _ in range(2))
         self.val_accuracy, self.test_accuracy = (  # arguments are not validated: the host would read the labels
             MulticlassAccuracy(num_classes, average="micro", validate_args=False) for _ in range(2)
         )
 
     def on_validation_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Check the first batch."""
-        if batch_idx == 0:
-            check_first_batch(batch, self.hparams["num_classes"])
+        """Check the first batch of a run."""
+        self.check_first("validation", batch)
 
     def on_test_batch_start(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Check the first batch."""
-        self.on_validation_batch_start(batch, batch_idx)
+        self.check_first("test", batch)
+
+    def check_first(self, stage: str, batch: Any) -> None:
+        """Check the first batch that a trainer gives to a stage.
+
+        Args:
+            stage: ``train``, ``validation`` or ``test``.
+            batch: The batch.
+
+        Raises:
+            UserError: If it is not what the network takes.
+        """
+        if self.checked_for.get(stage) != id(self.trainer):
+            self.checked_for[stage] = id(self.trainer)
+            check_first_batch(batch, self.hparams["num_classes"])
 
     def forward(self, images: Float[Tensor, "B C height width"]) -> Float[Tensor, "B classes"]:
         """Logits of normalised images."""
