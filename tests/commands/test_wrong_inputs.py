@@ -1,10 +1,12 @@
 """Wrong inputs, as newcomers type them, and the right next step that the one line names."""
 
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
+from vit_attn import parts
 from vit_attn.cli import main
 
 MONITOR = "--trainer.callbacks.monitor=…"
@@ -115,3 +117,24 @@ def test_a_wrong_input_is_one_line_with_the_right_next_step(line, expected, caps
     error = capsys.readouterr().err
     assert expected in error
     assert error.count("\n") == 1
+
+
+IN_A_FOLDER = {
+    "fit -c crooked.yaml": "crooked.yaml, line 3 is not YAML: mapping values are not allowed",
+    "fit -c configs/quickstart.yaml --trainer.callbacks+=mine.Hello": "is in the current folder: add --import mine",
+    "fit -c configs/quickstart.yaml --trainer.callbacks+=minee.Hello": "No module named 'minee', did you mean 'mine'?",
+    "fit --data=Mine --import mine": "data: Mine is of the module mine: --data=mine.Mine",
+    "fit --data.dataset=folder --data.root=photo/labelled": "did you mean 'photos/labelled'?",
+}
+
+
+@pytest.mark.parametrize(("line", "expected"), IN_A_FOLDER.items())
+def test_files_of_the_current_folder_are_named(line, expected, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(parts, "_IMPORTED", {})
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    (tmp_path / "photos/labelled").mkdir(parents=True)
+    (tmp_path / "crooked.yaml").write_text("model:\n  lr: 1e-3\n   depth: 3\n")
+    (tmp_path / "mine.py").write_text("class Mine: ...\n")
+    assert main(shlex.split(line)) == 2
+    assert expected in capsys.readouterr().err.splitlines()[-1]

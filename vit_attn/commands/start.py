@@ -8,7 +8,7 @@ from typing import Any
 
 from vit_attn.commands.parsing.model_option import expand_model, expand_state, refuse_model_of_fit
 from vit_attn.commands.parsing.own_data import names_own_data
-from vit_attn.commands.parsing.shipped_configs import resolve_shipped
+from vit_attn.commands.parsing.shipped_configs import check_configs, resolve_shipped
 from vit_attn.commands.parsing.short_help import asks_for_help, group_help, short_help
 from vit_attn.errors import UserError
 
@@ -63,6 +63,7 @@ def _expand_model(command: str, options: Sequence[str]) -> list[str]:
 
 def _check(command: str, options: Sequence[str]) -> None:
     """Check the options as far as that is possible without torch."""
+    check_configs(options)
     if command == "fit":
         refuse_model_of_fit(options)
     if names_own_data(options):

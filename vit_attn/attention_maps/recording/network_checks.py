@@ -133,13 +133,13 @@ def uses_gradient_checkpointing(net: nn.Module) -> bool:
 
 
 def unseen_hint(net: nn.Module) -> str:
-    """Advise how to make attention modules call fused attention, after a colon; "" if that is not known."""
+    """Advise how to make attention modules call fused attention, after a colon; else name what can be recorded."""
     implementation = getattr(getattr(net, "config", None), "_attn_implementation", "sdpa")
     if implementation != "sdpa" and getattr(net, "_supports_sdpa", True):
         return f': load the network with attn_implementation="sdpa", it has {implementation!r}'
     if any(getattr(module, "fused_attn", True) is False for module in net.modules()):
         return ": set fused_attn = True on these modules, or create the network without TIMM_FUSED_ATTN=0"
-    return ""
+    return "; what can be recorded is a call of it, or a softmax whose result is multiplied with the values"
 
 
 def _has_layout(module: nn.Module) -> bool:

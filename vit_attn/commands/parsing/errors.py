@@ -5,6 +5,7 @@ import re
 import sys
 from argparse import SUPPRESS, ArgumentParser
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 
 from vit_attn.checkpoints.paths import SUFFIXES, looks_like_path, weights_file
@@ -12,6 +13,7 @@ from vit_attn.commands.parsing.hints import option_hint
 from vit_attn.commands.parsing.renamed import find_renamed_class, new_setting_name
 from vit_attn.commands.parsing.unions import in_words, union_sentence
 from vit_attn.errors import UserError, did_you_mean, path_hint
+from vit_attn.parts import imported_parts
 
 NOT_TEXT = "a configuration file is not text: {}"
 
@@ -131,6 +133,9 @@ def _not_settings(group: str, value: str) -> str:
         "data": f"a data set is --data.dataset={value}, a folder of images --data.dataset=folder --data.root={value}",
         "checkpoint": f"a checkpoint to start from is --model.weights={value}, a run to go on with --resume RUN",
     }.get(group, f"single settings are --{group}.NAME=VALUE")
+    own = [name for name in imported_parts() if hasattr(sys.modules[name], value)] if group == "data" else []
+    if own:
+        return f"data: {value} is of the module {own[0]}: --data={own[0]}.{value}"
     return f"{group}: there is no file of settings {value!r}; {meant}"
 
 
@@ -142,11 +147,19 @@ def _no_such_class(name: str) -> str:
     return f"Lightning has no {name}{hint}; one of your own needs its module, as in package.module.{name}"
 
 
+def _module_hint(name: str) -> str:
+    """Suggest the option by which a module in the current folder is found, or a module there of a like name."""
+    if Path(f"{name}.py").is_file() or Path(name).is_dir():
+        return f"; it is in the current folder: add --import {name}"
+    return did_you_mean(name, [path.stem for path in Path().glob("*.py")])
+
+
 def _simplify(text: str) -> str:
     text = " ".join(text.split())
     text = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
     text = re.sub(r"Expected a dot import path string: (\w+)", lambda m: _no_such_class(m[1]), text)
     text = re.sub(r"Problem with given class_path '[\w.]+': ", "", text)
+    text = re.sub(r"No module named '(\w+)'$", lambda m: m[0] + _module_hint(m[1]), text)
     expected = r"Expected an? (?:typing\.Literal\[(.*?)\]|([^\s;,.]+))(?=[.;,]|$)"
     text = re.sub(expected, lambda m: f"expected {m[1] or in_words(m[2])}", text)
     return re.sub(r"\. Got value: (.*)", lambda m: f", got {m[1]!r}", text)

@@ -45,6 +45,33 @@ def resolve_shipped(options: Sequence[str]) -> list[str]:
     return resolved
 
 
+def check_configs(options: Sequence[str]) -> None:
+    """Refuse files of settings that are not YAML, by name and line.
+
+    Args:
+        options: Arguments of a command; files that are not there or no text are left to the parser.
+
+    Raises:
+        UserError: If a file is not YAML.
+    """
+    import yaml  # help needs neither of the two, which take 0.1 s
+
+    from vit_attn.commands.parsing.yaml_limits import LimitError, check_limits
+
+    for position, option in enumerate(options):
+        name, equals, value = option.partition("=")
+        path = Path(value if equals else "".join(options[position + 1 : position + 2]))
+        if name not in CONFIG_OPTIONS or not path.is_file():
+            continue
+        try:
+            check_limits(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, LimitError):
+            continue
+        except yaml.MarkedYAMLError as error:
+            line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+            raise UserError(f"{path}{line} is not YAML: {error.problem}") from error
+
+
 def _resolve(value: str, shipped: Mapping[str, Path]) -> str:
     path = Path(value)
     if path.is_file():

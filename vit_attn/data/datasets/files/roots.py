@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vit_attn.data.datasets.files.listing import is_litter
 from vit_attn.data.images.image_file import SUFFIXES
-from vit_attn.errors import UserError, did_you_mean
+from vit_attn.errors import UserError, path_hint
 
 TABLES = frozenset({".csv", ".tsv", ".tab", ".psv"})
 OF_TORCHVISION = frozenset(
@@ -32,9 +32,8 @@ def refuse_file(root: Path) -> None:
         table = root.suffix.lower() in TABLES
         what = "a table is --data.dataset=csv" if table else "name a folder; an archive has to be unpacked"
         raise UserError(f"{root} is a file, not a folder: {what}")
-    if not root.exists() and root.parent.is_dir():
-        near = did_you_mean(root.name, [each.name for each in root.parent.iterdir() if each.is_dir()])
-        raise UserError(f"folder {root} cannot be read: No such file or directory{near}")
+    if not root.exists():
+        raise UserError(f"folder {root} cannot be read: No such file or directory{path_hint(root)}")
 
 
 def refuse_other_root(name: str, root: Path) -> None:
