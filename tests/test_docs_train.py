@@ -69,6 +69,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (module,) = re.findall(r'```python\n"""my_callbacks.py"""\n(.*?)```', DOC, re.DOTALL)
     Path("my_callbacks.py").write_text(module)
     monkeypatch.setattr(parts, "_IMPORTED", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "my_callbacks", raising=False)
     return tmp_path
 

@@ -114,3 +114,11 @@ def test_config_yaml_names_a_class_only_of_a_module_that_the_checkpoint_has_impo
     (run / "config.yaml").write_text("import: [my_parts]\ndata: {class_path: my_parts.StripesData, init_args: {}}\n")
     main(["validate", "--ckpt_path", str(path), "--trainer.limit_val_batches=1", "--data.dataset=coins"])
     assert "my_parts" not in sys.modules
+
+
+def test_a_module_that_no_longer_has_what_was_used_of_it_is_named(plain: Path, folder: Path):
+    path = stored(plain, folder / "one.ckpt", "old_vit", {"my_parts": ["network old_vit", "network my_vit"]})
+    with pytest.raises(UserError) as error:
+        open_network(str(path))
+    message = "needs the network old_vit, and the module my_parts, which had it, no longer has it; another module"
+    assert f"{path} {message}" in str(error.value)

@@ -132,6 +132,7 @@ IN_A_FOLDER = {
 def test_files_of_the_current_folder_are_named(line, expected, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(parts, "_IMPORTED", {})
+    monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     (tmp_path / "photos/labelled").mkdir(parents=True)
     (tmp_path / "crooked.yaml").write_text("model:\n  lr: 1e-3\n   depth: 3\n")

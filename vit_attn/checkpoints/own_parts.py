@@ -64,7 +64,8 @@ def import_stored_parts(stored: Any, path: str | Path) -> Parts:
         The modules, each with what is used of it.
 
     Raises:
-        UserError: If what is stored is no such list, or if a module is missing, or fails, that the network needs.
+        UserError: If what is stored is no such list, or if a module that the network needs is missing, fails, or
+            no longer has what was used of it.
     """
     if stored is None:
         return {}
@@ -79,6 +80,12 @@ def import_stored_parts(stored: Any, path: str | Path) -> Parts:
                     "with --import"
                 ) from error
             CONSOLE.say(f"vit-attn: {one_line(error)}", sys.stderr)
+            continue
+        if missing := [each for each in used if not _is_here(each)]:
+            raise UserError(
+                f"{path} needs the {', the '.join(missing)}, and the module {name}, which had it, no longer has it; "
+                "another module that has it can be named with --import"
+            )
     return parts
 
 

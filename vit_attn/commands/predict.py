@@ -115,7 +115,7 @@ def _report(output: Path, count: int, errors: list[str]) -> int:
     if failed == count:
         raise UserError(f"none of the {failed} images could be {done}; {output} says why")
     missing = f"; {failed} of them could not be {done}" if failed else ""
-    CONSOLE.say(printable(f"predictions of {count:,} images: {output}{missing}"))
+    CONSOLE.say(printable(f"predictions of {count:,} image{'' if count == 1 else 's'}: {output}{missing}"))
     return 1 if failed else 0
 
 
