@@ -18,6 +18,7 @@ the next one.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -207,13 +208,23 @@ def write(path: Path, stored: dict[str, Any]) -> None:
     os.replace(file.name, path)
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Leave out Lightning's lines and all warnings: those of hundreds of runs say the same."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
 def main(words: list[str] | None = None) -> None:
     args = parse_args(words)
-    for name in ("lightning.pytorch", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the head is new, and what Lightning advises
-        if not args.table:
+    if not args.table:
+        with quiet():
             measure(args, load_images(args.dataset, args.root))
     print(finetune_table(runs_of(args.results)))
 

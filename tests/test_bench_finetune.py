@@ -55,6 +55,7 @@ def test_a_folder_is_measured_once_and_a_stopped_run_goes_on(bench: ModuleType, 
         bench.main([*words, *FEW, "--labelled=5"])
 
 
+@pytest.mark.filterwarnings("ignore:.*are training images too")  # a few plain pictures repeat
 def test_without_test_images_the_validation_images_are_the_test(bench: ModuleType, tmp_path: Path):
     for label, name in enumerate(IMAGENETTE):
         for number in range(7):
