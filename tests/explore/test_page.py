@@ -286,6 +286,7 @@ def test_a_link_opens_the_same_view(page, address):
 
 def test_a_saved_file_names_the_network_and_the_picture(page, address):
     show(page, address, ("my cat.png", CONTENT))
+    named(page, "my cat.png")
     with page.expect_download() as download:
         page.get_by_role("button", name="CSV").click()
     assert download.value.suggested_filename == f"attention_{CIFAR}_my_cat.csv"

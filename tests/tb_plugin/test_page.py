@@ -407,9 +407,10 @@ def test_the_page_works_by_keyboard_alone(tab, page):
 def test_the_state_is_kept_across_reloads(tab, page):
     frame = tab(in_tensorboard=True, method="raw", layer=0, head=1, query=11, opacity=0.5)
     frame.get_by_role("radio", name="attended by").click()
+    frame.get_by_role("radio", name="attended by", checked=True).wait_for()
     page.reload()
     marks(frame).wait_for()
-    assert frame.get_by_role("radio", name="attended by").get_attribute("aria-checked") == "true"
+    frame.get_by_role("radio", name="attended by", checked=True).wait_for()
     assert frame.get_by_label("Head or fusion of heads").input_value() == "1"
     assert frame.get_by_label("Opacity of the map over the image").input_value() == "0.5"
 
