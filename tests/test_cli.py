@@ -171,7 +171,10 @@ def test_a_mistake_is_a_one_line_error_and_writes_nothing(options, message, tmp_
 
 
 def test_a_mistake_in_a_configuration_file_is_a_one_line_error(tmp_path: Path, capsys: pytest.CaptureFixture):
-    for text, message in (("model:\n  lrr: 3\n", "--model.lrr, did you mean '--model.lr'"), ("model: [\n", "a.yaml, line 2 is not YAML")):
+    for text, message in (
+        ("model:\n  lrr: 3\n", "--model.lrr, did you mean '--model.lr'"),
+        ("model: [\n", "a.yaml, line 2 is not YAML"),
+    ):
         (tmp_path / "a.yaml").write_text(text)
         assert main(["fit", "-c", str(tmp_path / "a.yaml")]) == 2
         (line,) = capsys.readouterr().err.splitlines()

@@ -29,7 +29,7 @@ WRONG = {
     "--param model.lr=0.1..0.2 --resume=last": "sweep has no --resume: a sweep resumes its own trials",
     "--param model.lr=0.1..0.2 --ckpt_path=x.ckpt": "sweep has no --ckpt_path: a trial starts anew",
     "--param model.lr=fast,slow": "model.lr: expected a number, got 'fast'",
-    "--param model.lr=0.1..0.2 --model.lrr=3": "unknown option --epochs, did you mean '--model.lr'?",
+    "--param model.lr=0.1..0.2 --model.lrr=3": "unknown option --model.lrr, did you mean '--model.lr'?",
     "--param model.lr=0.1..0.2 --name ../up": "name must name a folder within that of the runs",
 }
 
