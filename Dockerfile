@@ -1,6 +1,6 @@
 # A GPU job from what is in the repository: docs/install.md, "In a container".
 #   docker build --tag vit_attn .
-#   docker run --rm --gpus all --shm-size 8g -v "$PWD/data:/work/data" -v "$PWD/runs:/work/runs" vit_attn fit -c cifar10
+#   docker run --rm --gpus all --shm-size 8g -v "$PWD/data:/vit_attn/data" -v "$PWD/runs:/vit_attn/runs" vit_attn fit -c cifar10
 ARG PYTHON=3.12
 
 FROM python:${PYTHON}-slim AS wheel
@@ -16,11 +16,11 @@ RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-de
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=wheel /dist /tmp/dist
 RUN pip install --no-cache-dir --constraint /tmp/constraints.txt /tmp/dist/*.whl && rm -r /tmp/dist /tmp/constraints.txt
-RUN useradd --create-home --uid 1000 trainer && mkdir --parents /work/data /work/runs && chown -R trainer /work
+RUN useradd --create-home --uid 1000 trainer && mkdir --parents /vit_attn/data /vit_attn/runs && chown -R trainer /vit_attn
 USER trainer
 # also for --user: a name that torch asks for, and caches where any user may write
 ENV HOME=/tmp USER=trainer MPLCONFIGDIR=/tmp/matplotlib TRITON_CACHE_DIR=/tmp/triton TORCHINDUCTOR_CACHE_DIR=/tmp/inductor
-WORKDIR /work
-VOLUME ["/work/data", "/work/runs"]
+WORKDIR /vit_attn
+VOLUME ["/vit_attn/data", "/vit_attn/runs"]
 ENTRYPOINT ["vit-attn"]
 CMD ["--help"]
