@@ -18,12 +18,9 @@ the next one.
 """
 
 import argparse
-import contextlib
 import json
-import logging
 import os
 import tempfile
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -36,6 +33,7 @@ import torch
 from finetune_table import RESULTS, best_options, finetune_table, runs_of
 from measured_with import context
 
+from vit_attn.console import without_messages
 from vit_attn.data import ImageData
 from vit_attn.data.datasets.registry import DATASETS
 from vit_attn.data.datasets.splits import DatasetInfo, Split
@@ -208,23 +206,10 @@ def write(path: Path, stored: dict[str, Any]) -> None:
     os.replace(file.name, path)
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out Lightning's lines and all warnings: those of hundreds of runs say the same."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
 def main(words: list[str] | None = None) -> None:
     args = parse_args(words)
     if not args.table:
-        with quiet():
+        with without_messages():  # those of hundreds of runs say the same
             measure(args, load_images(args.dataset, args.root))
     print(finetune_table(runs_of(args.results)))
 

@@ -1,9 +1,12 @@
 """Lines for the user: above the progress bar where one is live, wrapped at words in a terminal, whole in a file."""
 
+import contextlib
+import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 from vit_attn.errors import printable
@@ -138,3 +141,16 @@ def _write_above_tqdm(text: str, stream: Stream) -> None:
 
     with tqdm.external_write_mode(file=stream):
         stream.write(text)
+
+
+@contextlib.contextmanager
+def without_messages() -> Iterator[None]:
+    """Keep warnings and log messages up to INFO from the user inside the ``with`` block."""
+    level = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -48,7 +48,7 @@ class Classifier(GatedModule, EvaluatedModule):
             ``global_pool``.
         weights: Initial weights: a checkpoint or an export of ours, whose network is built; a name in timm's registry,
             such as ``vit_small_patch16_224``; or another file of weights, or its address (``https://…``), which needs
-            ``arch``. Positions and patches are resampled and a head of other classes is left out, with a warning. By
+            ``arch``. Positions and patches are resampled and a head of other classes is left out, as a line says. By
             default random.
         num_classes: Number of classes. On the command line it comes from the data; in Python it is by default that of
             the weights, or 10.

@@ -96,12 +96,12 @@ import torch
 from vit_attn.data import ImageData
 
 if __name__ == "__main__":
-    method, where, *sets = sys.argv[1:]  # one worker a set, since each imports torch anew
+    method, where, *sets = sys.argv[1:]
     torch.multiprocessing.set_start_method(method)  # the platform's own way is this one on macOS
     found = {}
     for each in sets:
         name, root = each.split("=")
-        data = ImageData(name, root, img_size=8, batch_size=4, loader="workers", normalize="imagenet", num_workers=1)
+        data = ImageData(name, root, img_size=8, batch_size=4, loader="workers", normalize="imagenet", num_workers=2)
         data.setup("fit")
         found[name] = list(data.train_dataloader())
     torch.save(found, where)
@@ -119,7 +119,7 @@ def test_workers_start_in_every_way(picture_folder, shards: Path, tmp_path: Path
         [sys.executable, *call], env=environment, capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    options = {"img_size": 8, "batch_size": 4, "loader": "workers", "normalize": "imagenet", "num_workers": 1}
+    options = {"img_size": 8, "batch_size": 4, "loader": "workers", "normalize": "imagenet", "num_workers": 2}
     for name, batches in torch.load(tmp_path / "found.pt").items():
         data = ImageData(name, str(shards if name.startswith("wds") else root), **options)
         data.setup("fit")

@@ -102,19 +102,23 @@ def test_images_are_normalised_as_for_the_weights_unless_the_user_says_otherwise
     assert (data.statistics.mean == coins_mean) == (normalize == "coins")
 
 
-def test_a_head_of_as_many_other_classes_is_new_and_only_before_the_first_run():
+def test_a_head_of_as_many_other_classes_is_new_and_only_before_the_first_run(caplog):
+    caplog.set_level("INFO")
     data, task = ImageData("coins", batch_size=8), Classifier(weights=SHIPPED)
     kept = task.net.head.weight
     fit(task, data)
+    assert "the head of other classes was left out" in caplog.text
     head = task.net.head.weight
     assert head is not kept
     fit(task, data)  # as a cell of a notebook that runs again
     assert task.net.head.weight is head
 
 
-def test_an_average_of_the_weights_has_the_new_head():
+def test_an_average_of_the_weights_has_the_new_head(caplog):
+    caplog.set_level("INFO")
     task = Classifier(weights=SHIPPED, ema=0.5)
     fit(task, ImageData("coins", batch_size=8), limit_train_batches=2)
+    assert caplog.text.count("the head of other classes was left out") == 1
 
 
 def test_data_of_another_normalisation_than_the_weights_are_warned_of(checkpoint: Path):

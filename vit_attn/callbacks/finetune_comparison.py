@@ -1,9 +1,6 @@
 """Comparison of attention before and after fine-tuning, in TensorBoard."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -30,6 +27,7 @@ from vit_attn.callbacks.attention_logger.figures import add_picture, figure_head
 from vit_attn.callbacks.cost_meter import CostMeter
 from vit_attn.callbacks.probe_images import probe_data
 from vit_attn.callbacks.tags import ATTENTION as GROUP
+from vit_attn.console import without_messages
 from vit_attn.data_protocol import ProbeData, ProbeImages
 from vit_attn.errors import UserError
 from vit_attn.plotting.comparison import draw_heads, draw_side_by_side
@@ -121,7 +119,7 @@ class FinetuneComparison(AttentionCallback):
         settings = {name: value for name, value in pl_module.hparams.items() if not name.startswith("_")}
         changes: dict[str, Any] = {"weights": self.source}
         changes |= {name: value for name, value in WITHOUT_COARSE_PATCHES.items() if name in settings}
-        with torch.random.fork_rng(devices=[]), _without_messages():  # they were those of the start of the run
+        with torch.random.fork_rng(devices=[]), without_messages():  # they were those of the start of the run
             source = type(pl_module)(**settings | changes)
             match_patches(net_of(source), net_of(pl_module))
         parameter = next(pl_module.parameters())
@@ -180,19 +178,6 @@ class FinetuneComparison(AttentionCallback):
                     writer.add_histogram(f"{GROUP}/divergence_nats_of_heads/layer_{layer + 1}", of_heads, step)
                 for tag, picture in pictures.items():
                     add_picture(writer, tag, picture, step)
-
-
-@contextlib.contextmanager
-def _without_messages() -> Iterator[None]:
-    """Keep warnings and messages from the user."""
-    level = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def _side_by_side(
